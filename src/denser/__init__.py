@@ -1,0 +1,71 @@
+"""denser: the DFT electron density of a molecule from nothing but its atoms.
+
+import denser
+rho = denser.predict(atoms)          # atoms: ase.Atoms
+denser.write("molecule.cube", rho)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from denser.density import Density, Field
+    from denser.errors import InputError
+    from denser.grid import Grid
+    from denser.io import read, write
+    from denser.metrics import err_rho
+    from denser.model.checkpoint import load_model
+    from denser.prediction import Predictor, predict
+    from denser.recipe import Recipe
+    from denser.sad import superposition
+    from denser.structure import Structure
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Density": "denser.density",
+    "Field": "denser.density",
+    "Grid": "denser.grid",
+    "InputError": "denser.errors",
+    "Predictor": "denser.prediction",
+    "Recipe": "denser.recipe",
+    "Structure": "denser.structure",
+    "err_rho": "denser.metrics",
+    "load_model": "denser.model.checkpoint",
+    "predict": "denser.prediction",
+    "read": "denser.io",
+    "superposition": "denser.sad",
+    "write": "denser.io",
+}
+
+__all__ = [
+    "Density",
+    "Field",
+    "Grid",
+    "InputError",
+    "Predictor",
+    "Recipe",
+    "Structure",
+    "__version__",
+    "err_rho",
+    "load_model",
+    "predict",
+    "read",
+    "superposition",
+    "write",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at first use, so that `import denser` stays light."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'denser' has no attribute {name!r}")
+    value = getattr(import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

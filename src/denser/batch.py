@@ -1,0 +1,230 @@
+"""Many structures to many files: what `denser predict` does."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from denser.errors import InputError
+from denser.io import check_suffix, write
+from denser.io.structures import from_smiles, read_structures
+from denser.units import BOHR, DEBYE
+
+if TYPE_CHECKING:
+    from denser.prediction import Prediction, Predictor
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One structure to predict, or the reason why it cannot be."""
+
+    name: str
+    stem: str
+    atoms: Atoms | None
+    error: str = ""
+
+
+class Batch:
+    """Structures from files and SMILES, predicted one by one.
+
+    One that fails is reported and the rest goes on; `run` returns 0 if all went well, 2 if any
+    failed, 130 after Ctrl-C.
+    """
+
+    def __init__(
+        self,
+        files: list[Path],
+        smiles: list[str],
+        out: Path | None,
+        format: str,
+        charge: int | None,
+        model: str,
+        box: str,
+        padding: float,
+        spacing: float | None,
+        device: str,
+        resume: bool,
+    ) -> None:
+        if not files and not smiles:
+            raise InputError("nothing to predict; name structure files or give --smiles")
+        if out is None:
+            raise InputError("no output; give -o FILE (such as rho.cube) or -o FOLDER")
+        self.charge, self.model, self.device = charge, model, device
+        self.options = {"box": box, "padding": padding, "spacing": spacing}
+        self.out, self.suffix, self.resume = out, "." + format.lstrip("."), resume
+        self.jobs = list(_jobs(files, smiles))
+        self.single = len(self.jobs) == 1 and not out.is_dir() and out.suffix != ""
+        self.single = self.single or (len(self.jobs) == 1 and out.name.startswith("CHGCAR"))
+        if self.single:
+            check_suffix(out)
+            if not out.parent.is_dir():
+                raise InputError(f"{out}: the folder {out.parent} does not exist; create it first")
+        else:
+            if out.exists() and not out.is_dir():
+                raise InputError(
+                    f"{out} is a file, but there are {len(self.jobs)} structures; name a folder"
+                )
+            if out.suffix and not out.is_dir():
+                raise InputError(
+                    f"{len(self.jobs)} structures go to a folder, not to {out.name}; give "
+                    f"-o FOLDER --format {out.suffix.lstrip('.')}"
+                )
+            check_suffix(Path("x" + self.suffix))
+
+    def run(self, as_json: bool) -> int:
+        """Predict and write all; prints a line (or a JSON object) each, and totals."""
+        from denser.prediction import Predictor
+
+        predictor = Predictor(self.model, self.device)
+        if not self.single:
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{self.out}: cannot be created ({error.strerror})") from error
+        told = Console(stderr=True, soft_wrap=True, highlight=False)
+        lines = Console(stderr=as_json, soft_wrap=True, highlight=False)
+        done = failed = skipped = 0
+        start = time.perf_counter()
+        columns = (
+            TextColumn("{task.description}"),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        show = len(self.jobs) > 1 and told.is_terminal
+        try:
+            with Progress(*columns, console=told, disable=not show, transient=True) as bar:
+                task = bar.add_task("predicting", total=len(self.jobs))
+                for job in self.jobs:
+                    output = self.out if self.single else self.out / (job.stem + self.suffix)
+                    if self.resume and output.exists():
+                        skipped += 1
+                    else:
+                        try:
+                            record = self._predict(job, output, predictor)
+                        except InputError as error:
+                            failed += 1
+                            message = str(error)
+                            if not message.startswith(job.name):
+                                message = f"{job.name}: {message}"
+                            told.print(f"denser: {message}", markup=False)
+                        else:
+                            done += 1
+                            if as_json:
+                                sys.stdout.write(json.dumps(record) + "\n")
+                                sys.stdout.flush()
+                            else:
+                                lines.print(summary(record), markup=False)
+                    bar.advance(task)
+        except KeyboardInterrupt:
+            told.print(
+                f"stopped after {done} of {len(self.jobs)}; add --resume to go on", markup=False
+            )
+            return 130
+        if len(self.jobs) > 1:
+            seconds = time.perf_counter() - start
+            text = f"{done} of {len(self.jobs)} predicted in {seconds:.1f} s, in {self.out}"
+            text += f", {skipped} left out (output exists)" if skipped else ""
+            text += f", {failed} failed" if failed else ""
+            lines.print(text, markup=False)
+        return 2 if failed else 0
+
+    def _predict(self, job: Job, output: Path, predictor: Predictor) -> dict:
+        if job.atoms is None:
+            raise InputError(job.error)
+        prediction = predictor.predict(job.atoms, self.charge, **self.options)
+        start = time.perf_counter()
+        write(output, prediction.density)
+        seconds = time.perf_counter() - start
+        return _record(job, output, prediction, seconds, predictor.model.name, self.options)
+
+
+def _record(
+    job: Job, output: Path, prediction: Prediction, write_seconds: float, model: str, options: dict
+) -> dict:
+    density = prediction.density
+    structure, grid = density.structure, density.grid
+    dipole = density.dipole() * DEBYE
+    low, high = structure.positions.min(axis=0), structure.positions.max(axis=0)
+    corner = grid.origin + grid.cell.sum(axis=0)
+    periodic = options["box"] == "auto" and structure.cell is not None
+    padding = float(np.min([low - grid.origin, corner - high])) * BOHR
+    return {
+        "input": job.name,
+        "output": str(output),
+        "formula": structure.formula,
+        "charge": structure.charge,
+        "n_atoms": len(structure),
+        "n_electrons": round(density.integrate(), 6),
+        "grid": list(grid.shape),
+        "spacing_angstrom": [round(float(h) * BOHR, 6) for h in grid.spacing],
+        "box": "cell" if periodic else options["box"].replace("auto", "isolated"),
+        "padding_angstrom": None if periodic else round(padding, 3),
+        "dipole_debye": [round(float(d), 4) for d in dipole],
+        "dipole_norm_debye": round(float(np.linalg.norm(dipole)), 4),
+        "model": model,
+        "seconds": {
+            "sad": round(prediction.seconds_sad, 4),
+            "network": round(prediction.seconds_network, 4),
+            "write": round(write_seconds, 4),
+        },
+    }
+
+
+def summary(record: dict) -> str:
+    """One line for a person."""
+    seconds = record["seconds"]
+    shape = " x ".join(str(n) for n in record["grid"])
+    charge = f" {record['charge']:+d}" if record["charge"] else ""
+    box = record["box"]
+    if record["padding_angstrom"] is not None:
+        box += f", {record['padding_angstrom']:.1f} A padding"
+    return (
+        f"{record['input']}: {record['formula']}{charge}, {record['n_atoms']} atoms, "
+        f"{record['n_electrons']:g} valence electrons, grid {shape} at "
+        f"{max(record['spacing_angstrom']):.4f} A ({box}), "
+        f"dipole {record['dipole_norm_debye']:.2f} D, "
+        f"{seconds['sad']:.2f} + {seconds['network']:.2f} + {seconds['write']:.2f} s "
+        f"(SAD, network, writing) -> {record['output']}"
+    )
+
+
+def _jobs(files: list[Path], smiles: list[str]) -> Iterator[Job]:
+    """All structures, each with a file stem that no other one has."""
+    taken: dict[str, int] = {}
+
+    def unique(stem: str) -> str:
+        stem = re.sub(r"[^\w.+-]", "_", stem) or "structure"
+        taken[stem] = taken.get(stem, 0) + 1
+        return stem if taken[stem] == 1 else f"{stem}_{taken[stem]}"
+
+    for path in files:
+        frames: list[Atoms] = []
+        error = ""
+        try:
+            for atoms in read_structures(path):
+                frames.append(atoms)  # noqa: PERF402 - keeps the frames before a damaged one
+        except InputError as problem:
+            error = str(problem)
+        stem = unique(path.stem if path.suffix else path.name)
+        for i, atoms in enumerate(frames):
+            many = len(frames) > 1
+            name = f"{path}[{i}]" if many else str(path)
+            yield Job(name, f"{stem}_{i:05d}" if many else stem, atoms)
+        if error:
+            yield Job(str(path), stem, None, error)
+    for text in smiles:
+        try:
+            yield Job(text, unique(text), from_smiles(text))
+        except InputError as problem:
+            yield Job(text, unique(text), None, str(problem))

@@ -1,0 +1,1 @@
+"""Labels, their rendering to grids, and augmentation; no PySCF."""

@@ -1,0 +1,86 @@
+"""Windows of periodic fields under the 48 symmetry operations of the cube."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+import torch
+
+_PERMUTATIONS = list(permutations(range(3)))
+
+
+@dataclass(frozen=True)
+class CubeOperation:
+    """Signed permutation of the axes: new axis i is `sign[i]` times old axis `permutation[i]`."""
+
+    permutation: tuple[int, int, int] = (0, 1, 2)
+    sign: tuple[int, int, int] = (1, 1, 1)
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, kind: str = "cube") -> CubeOperation:
+        """Draw one of 48 operations ("cube"), a turn by 90 degrees about an axis ("turn"), or none.
+
+        "turn" is the paper's augmentation: 0, 90, 180 or 270 degrees about x, y or z.
+        """
+        if kind == "cube":
+            sign = tuple(int(s) for s in rng.choice([-1, 1], size=3))
+            return cls(_PERMUTATIONS[rng.integers(6)], sign)
+        if kind == "turn":
+            axis, quarter = int(rng.integers(3)), int(rng.integers(4))
+            return cls.turn(axis, quarter)
+        return cls()
+
+    @classmethod
+    def turn(cls, axis: int, quarters: int) -> CubeOperation:
+        """Rotation by `quarters` times 90 degrees about an axis."""
+        a, b = [i for i in range(3) if i != axis]
+        permutation, sign = [0, 1, 2], [1, 1, 1]
+        if quarters % 2:
+            permutation[a], permutation[b] = b, a
+        if quarters % 4 in (1, 2):
+            sign[a] = -1
+        if quarters % 4 in (2, 3):
+            sign[b] = -1
+        return cls(tuple(permutation), tuple(sign))
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Matrix (3, 3) that takes old coordinates to new ones."""
+        matrix = np.zeros((3, 3))
+        for i, (j, s) in enumerate(zip(self.permutation, self.sign, strict=True)):
+            matrix[i, j] = s
+        return matrix
+
+
+def window(
+    field: torch.Tensor,
+    start: tuple[int, int, int] = (0, 0, 0),
+    size: tuple[int, int, int] | None = None,
+    operation: CubeOperation | None = None,
+) -> torch.Tensor:
+    """Window of a periodic field, seen through a symmetry operation of the cube.
+
+    new[n] = old[start + M^T n]: node `start` stays where it is, and a mirrored axis counts
+    backwards from it (flip, then roll by one), which is what node-centred grids need.
+
+    Parameters
+    ----------
+    field : (nx, ny, nz) tensor
+        One period.
+    start : three int
+        Old node that becomes node 0.
+    size : three int, optional
+        Size of the window along the new axes; by default the whole period.
+    operation : CubeOperation, optional
+    """
+    operation = operation or CubeOperation()
+    if size is None:
+        size = tuple(field.shape[j] for j in operation.permutation)
+    index: list[torch.Tensor] = [torch.empty(0)] * 3
+    for i, (j, s) in enumerate(zip(operation.permutation, operation.sign, strict=True)):
+        steps = torch.arange(size[i], device=field.device)
+        index[j] = (start[j] + s * steps) % field.shape[j]
+    out = field[index[0][:, None, None], index[1][None, :, None], index[2][None, None, :]]
+    return out.permute(operation.permutation)

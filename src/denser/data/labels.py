@@ -1,0 +1,104 @@
+"""Converged reference labels: occupied orbitals of one structure each, in `.npz` files."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from denser.errors import InputError
+from denser.grid import Grid
+from denser.structure import Structure
+from denser.units import BOHR
+
+_KEYS = ("numbers", "positions", "box", "mesh", "charge", "mo_coeff")
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """A converged Kohn-Sham calculation.
+
+    Parameters
+    ----------
+    name : str
+    structure : Structure
+        In the frame of `grid`.
+    grid : Grid
+        The box of the calculation, whose periodic images the orbitals know.
+    mo_coeff : (nao, nocc) float
+        Doubly occupied GTH-TZV2P orbitals in PySCF's order.
+    """
+
+    name: str
+    structure: Structure
+    grid: Grid
+    mo_coeff: np.ndarray
+
+    @property
+    def n_electrons(self) -> int:
+        """Number of valence electrons."""
+        return 2 * self.mo_coeff.shape[1]
+
+    @property
+    def group(self) -> str:
+        """Name of the molecule without the mark of a distorted geometry."""
+        return self.name.removesuffix("_rattled")
+
+
+def read_label(path: Path) -> Label:
+    """Read one `.npz` label; keys as in `_KEYS`, lengths in angstrom.
+
+    Raises
+    ------
+    InputError
+        The file is unreadable or lacks a key.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+            missing = [key for key in _KEYS if key not in data]
+            if missing:
+                raise InputError(f"{path}: not a label, {', '.join(missing)} missing")
+            box = data["box"] / BOHR
+            structure = Structure(
+                data["numbers"], data["positions"] / BOHR, int(data["charge"]), np.diag(box)
+            )
+            grid = Grid(np.zeros(3), np.diag(box), tuple(data["mesh"]))
+            return Label(path.stem, structure, grid, data["mo_coeff"])
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: cannot be read as a label ({error})") from error
+
+
+def read_labels(folder: Path) -> list[Label]:
+    """Read all `.npz` labels of a folder, sorted by name."""
+    paths = sorted(Path(folder).glob("*.npz"))
+    if not paths:
+        raise InputError(f"{folder}: no .npz labels found; name a folder that holds some")
+    return [read_label(path) for path in paths]
+
+
+def split(labels: list[Label], n_validation: int, seed: int) -> tuple[list[Label], list[Label]]:
+    """Return (training, validation); a molecule and its distorted copy never part.
+
+    The split depends on the names and the seed alone.
+    """
+    groups = sorted({label.group for label in labels})
+    order = np.random.default_rng(seed).permutation(len(groups))
+    held_out: set[str] = set()
+    count = 0
+    sizes = {g: sum(label.group == g for label in labels) for g in groups}
+    for i in order:
+        if count >= n_validation:
+            break
+        held_out.add(groups[i])
+        count += sizes[groups[i]]
+    train = [label for label in labels if label.group not in held_out]
+    if not train:
+        raise InputError(
+            f"{len(labels)} labels leave none to train on with {n_validation} held out for "
+            "validation; lower data.validation"
+        )
+    return train, [label for label in labels if label.group in held_out]

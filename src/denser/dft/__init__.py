@@ -1,0 +1,1 @@
+"""Kohn-Sham calculations and atomic tables; the only room that imports PySCF."""

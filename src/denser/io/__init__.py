@@ -1,0 +1,87 @@
+"""Read and write densities: `read(path)` and `write(path, obj)`, chosen by the file's name.
+
+=====================  =============================  ==========================
+name                   format                         holds
+=====================  =============================  ==========================
+`.cube`, `.cub`        Gaussian cube                  atoms, 6 digits
+`CHGCAR*`, `.chgcar`   VASP CHGCAR                    atoms, 11 digits
+`.ccp4 .map .mrc`      CCP4 / MRC map (needs gemmi)   no atoms, single precision
+`.npz`                 NumPy, of this package         everything, lossless
+=====================  =============================  ==========================
+
+Every file is in the user's own frame, and is complete or not there: it is written beside its
+target and renamed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from denser.errors import InputError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from denser.density import Density, Field
+
+__all__ = ["SUFFIXES", "check_suffix", "read", "write"]
+
+_FORMATS = {
+    ".cube": "cube",
+    ".cub": "cube",
+    ".chgcar": "chgcar",
+    ".ccp4": "ccp4",
+    ".map": "ccp4",
+    ".mrc": "ccp4",
+    ".npz": "npz",
+}
+
+SUFFIXES = tuple(_FORMATS)
+"""Known suffixes, in any case; a name that starts with CHGCAR needs none."""
+
+
+def read(path: str | Path) -> Field | Density:
+    """Read a file; a Density if the file has atoms, else a Field. Bohr and e/bohr^3.
+
+    Raises
+    ------
+    InputError
+        Unknown suffix, or a file that is missing, truncated or malformed.
+    """
+    return _module(path).read(path)
+
+
+def write(path: str | Path, obj: Field | Density) -> None:
+    """Write a Field or a Density; an earlier file stays if this fails.
+
+    Raises
+    ------
+    InputError
+        Unknown suffix, values that are not finite real numbers, a target that cannot be
+        written, or a Field without atoms for a format that needs them.
+    """
+    _module(path).write(path, obj)
+
+
+def check_suffix(path: str | Path) -> None:
+    """Raise InputError unless a file of this name can be read and written.
+
+    Either the suffix is unknown, or the format needs a package that is not installed.
+    """
+    module = _module(path)
+    if hasattr(module, "load_gemmi"):
+        module.load_gemmi(path)
+
+
+def _module(path: str | Path) -> ModuleType:
+    name = Path(path).name
+    fallback = "chgcar" if name.startswith("CHGCAR") else None
+    module = _FORMATS.get(Path(name).suffix.lower(), fallback)
+    if module is None:
+        raise InputError(
+            f"{path}: unknown file format; use a name that ends in {', '.join(SUFFIXES)} "
+            "or starts with CHGCAR"
+        )
+    return import_module(f"denser.io.{module}")

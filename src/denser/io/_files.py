@@ -1,0 +1,109 @@
+"""What all formats share: reading bytes, replacing files, checks of what is written."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from denser.density import Density, Field
+from denser.errors import InputError
+
+DENSITY_UNIT = "e/bohr^3"
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the contents of a file, or raise InputError with the system's reason."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; check the name") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name in front of the message of an InputError."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the name of a temporary file beside `path` and rename it to `path` at the end.
+
+    If the body fails, the temporary file is removed and an earlier `path` is untouched.
+
+    Raises
+    ------
+    InputError
+        The folder is missing, the target is no regular file or is write-protected, or the
+        system refuses (no permission, disk full).
+    """
+    # A link stays a link: its target is replaced.
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise InputError(f"{path}: the folder {target.parent} does not exist; make it first")
+    earlier = target.exists()
+    if earlier and not target.is_file():
+        raise InputError(f"{path}: cannot be written (not a regular file); choose another name")
+    if earlier and not os.access(target, os.W_OK):
+        raise InputError(f"{path}: cannot be written (write-protected); choose another name")
+    temporary = target.with_name(f".denser-{secrets.token_hex(6)}.tmp")
+    try:
+        yield temporary
+        if earlier:
+            shutil.copymode(target, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another place"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def writable_values(path: Path, obj: Field) -> np.ndarray:
+    """Return `obj.values` if they are finite real numbers, else raise InputError."""
+    if not isinstance(obj, Field):
+        raise InputError(f"{path}: expected a Field or a Density, found {type(obj).__name__}")
+    values = obj.values
+    if values.dtype.kind not in "fiub":
+        raise InputError(
+            f"{path}: only real values can be written, found {values.dtype}; "
+            "write their real part or modulus"
+        )
+    n_bad = values.size - np.count_nonzero(np.isfinite(values))
+    if n_bad:
+        raise InputError(
+            f"{path}: {n_bad} of {values.size} values are not finite; nothing was written"
+        )
+    return values
+
+
+def with_atoms(path: Path, obj: Field) -> Density:
+    """Return `obj` if it has atoms, else raise InputError."""
+    if isinstance(obj, Field) and not isinstance(obj, Density):
+        raise InputError(
+            f"{path}: this format needs atoms and a Field has none; write it to .npz or .ccp4, "
+            "or make it a Density"
+        )
+    return obj
+
+
+def of_density_unit(path: Path, obj: Field) -> Field:
+    """Return `obj` if its unit is e/bohr^3, else raise InputError."""
+    if isinstance(obj, Field) and obj.unit != DENSITY_UNIT:
+        raise InputError(
+            f"{path}: this format holds densities in {DENSITY_UNIT}, found values in "
+            f"{obj.unit}; write them to .npz or .cube"
+        )
+    return obj

@@ -1,0 +1,182 @@
+"""What the two text formats share: lines with numbers for messages, and many values fast."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from denser.errors import InputError
+from denser.io._files import read_bytes
+
+_CHARGE_TOLERANCE = 0.05
+_HUGE = 1e15  # no length or count, and its square would overflow somewhere
+
+
+def total_charge(valence_charges: np.ndarray, integral: float) -> int:
+    """Return the total charge that the electrons in a file imply.
+
+    It is sum(valence_charges) - integral, rounded, if that lies within 0.05 of an integer and
+    at least one electron is left; else 0. A coarse grid or a box that cuts the density off
+    gives no integer, and an orbital, a potential or a difference has no electrons to count.
+    """
+    excess = float(np.sum(valence_charges)) - integral
+    if not np.isfinite(excess) or round(integral) < 1:
+        return 0
+    charge = round(excess)
+    return charge if abs(excess - charge) <= _CHARGE_TOLERANCE else 0
+
+
+class TextReader:
+    """A text file line by line; knows where it is when something is wrong.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.line_number = 0
+        self._text = read_bytes(path)
+        self._position = 0
+
+    def error(self, message: str) -> InputError:
+        """Return an error that names the file and the line read last."""
+        return InputError(f"{self.path}:{self.line_number}: {message}")
+
+    def line(self) -> str:
+        """Return the next line without its end."""
+        self.line_number += 1
+        if self._position >= len(self._text):
+            raise self.error("the file ends too early; it seems truncated, make or copy it again")
+        end = self._text.find(b"\n", self._position)
+        end = len(self._text) if end < 0 else end
+        line = self._text[self._position : end]
+        self._position = end + 1
+        return line.decode("latin-1").rstrip("\r")
+
+    def numbers(
+        self,
+        least: int,
+        most: int | None = None,
+        more: bool = False,
+        skip_blank: bool = False,
+    ) -> list[float]:
+        """Return the numbers of the next line, from `least` to `most` of them.
+
+        `most` is `least` unless given; with `more`, whatever follows them is ignored.
+        """
+        line = self.line()
+        while skip_blank and not line.strip():
+            line = self.line()
+        fields = line.split()
+        most = least if most is None else most
+        if more:
+            fields = fields[:most]
+        try:
+            found = [float(field) for field in fields]
+        except ValueError:
+            found = []
+        if not least <= len(found) <= most or not all(abs(x) < _HUGE for x in found):
+            raise self.error(f"expected {least} numbers, found {excerpt(line)}")
+        return found
+
+    def integer(self, number: float, what: str) -> int:
+        """Return a number of the line read last as an int."""
+        if not number.is_integer() or abs(number) >= 2**31:
+            raise self.error(f"expected {what}, found {number:g}")
+        return int(number)
+
+    def values(self, count: int, until: bytes | None = None) -> np.ndarray:
+        """Return the numbers that fill the rest of the file (count,), float64.
+
+        Parameters
+        ----------
+        count : int
+        until : bytes or None
+            If given, the file may hold more than `count` numbers; it is read up to where
+            this word stands, if it does.
+        """
+        text = self._text[self._position :]
+        if until is not None and (end := text.find(until)) >= 0:
+            text = text[:end]
+        # Also keeps a wrong count from asking for more memory than the file is long.
+        if count > (len(text) + 1) // 2:
+            raise self._too_few(len(text.split()), count)
+        values = _parse(text)
+        if values is None:
+            values = _parse(_repair(text))
+        if values is None or not np.isfinite(values).all():
+            raise self._bad_line(text)
+        if values.size < count or _ends_in_number(text):
+            raise self._too_few(values.size, count)
+        if until is None and values.size > count:
+            raise InputError(
+                f"{self.path}: expected {count} values after line {self.line_number}, found "
+                f"{values.size}; check the numbers of points in the header"
+            )
+        return values[:count]
+
+    def _too_few(self, found: int, count: int) -> InputError:
+        return InputError(
+            f"{self.path}: expected {count} values after line {self.line_number}, found "
+            f"{min(found, count - 1)}; the file seems truncated, make or copy it again"
+        )
+
+    def _bad_line(self, text: bytes) -> InputError:
+        """Return the error for the first line of `text` with something that is no number."""
+        for line in text.split(b"\n"):
+            self.line_number += 1
+            values = _parse(_repair(line))
+            if values is None or not np.isfinite(values).all():
+                found = excerpt(line.decode("latin-1"))
+                return self.error(f"expected finite numbers, found {found}")
+        return InputError(f"{self.path}: its values cannot be read as numbers")
+
+
+def excerpt(line: str) -> str:
+    """Return the beginning of a line, quoted, for a message."""
+    line = line.strip()
+    return ascii(line if len(line) <= 40 else line[:37] + "...")
+
+
+def _parse(text: bytes) -> np.ndarray | None:
+    """Return the numbers in a text that holds nothing else, or None."""
+    if not text.strip():
+        return np.empty(0)
+    try:
+        with warnings.catch_warnings():  # all that NumPy did before 2.3
+            warnings.simplefilter("error", DeprecationWarning)
+            return np.fromstring(text, dtype=np.float64, sep=" ")
+    except (ValueError, DeprecationWarning):
+        return None
+
+
+def _repair(text: bytes) -> bytes:
+    """Write the numbers of Fortran programs and of overfull columns as others do.
+
+    1.0D-05 becomes 1.0E-05, 1.0-100 becomes 1.0E-100, and 1.0E+00-2.0E-100 two numbers.
+    """
+    text = text.translate(bytes.maketrans(b"Dd", b"Ee"))
+    text = re.sub(rb"(?<=[0-9.])([+-][0-9]{3})(?![0-9.])", rb"E\1", text)
+    return re.sub(rb"(?<=[0-9.])(?=[+-])", b" ", text)
+
+
+def _ends_in_number(text: bytes) -> bool:
+    """Return True if the text stops, without a line end, in the middle of an exponent.
+
+    A last line without its end is allowed, since some programs write none.
+    """
+    if text[-1:].isspace():
+        return False
+    tail = text[-80:].upper().split()[-2:]
+    exponential = any(b"E" in token for token in tail)
+    return exponential and not re.search(rb"[E][+-]?[0-9]{2,}$", tail[-1])

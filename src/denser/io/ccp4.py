@@ -1,0 +1,159 @@
+"""CCP4 / MRC maps (.ccp4, .map, .mrc), through gemmi.
+
+On file the density is in e/angstrom^3, as crystallographic and microscopy programs expect it,
+in single precision (mode 2), space group P1, axes in the order x, y, z. The header knows the
+lengths and angles of the box but not how it lies in space: its first vector is along x, the
+second in the xy plane. The first node is at the MRC ORIGIN (words 50 to 52, angstrom). A map
+has no atoms.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from denser.density import Field
+from denser.errors import InputError
+from denser.grid import Grid
+from denser.io._files import (
+    DENSITY_UNIT,
+    naming,
+    of_density_unit,
+    read_bytes,
+    replacing,
+    writable_values,
+)
+from denser.units import BOHR
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_BYTES = {0: 1, 1: 2, 2: 4, 6: 2}
+"""Bytes per value of the modes that gemmi reads."""
+
+# Words of the header, counted from 1.
+_N, _MODE, _START, _SAMPLING, _CELL, _NSYMBT = 1, 4, 5, 8, 11, 24
+_ORIGIN, _N_LABELS, _LABEL = 50, 56, 57
+_HEADER = 1024  # bytes
+
+
+def load_gemmi(path: str | Path) -> ModuleType:
+    """Return gemmi, or raise InputError that says how to install it."""
+    try:
+        import gemmi
+    except ImportError as error:
+        raise InputError(
+            f"{path}: maps need the gemmi package; pip install denser[maps]"
+        ) from error
+    return gemmi
+
+
+def write(path: str | Path, obj: Field) -> None:
+    """Write a density as a map in e/angstrom^3; atoms are left out.
+
+    Raises
+    ------
+    InputError
+        gemmi is missing, another unit than e/bohr^3, values that are not finite and real, a
+        box that does not lie as the format has it, or a target that cannot be written.
+    """
+    path = Path(path)
+    gemmi = load_gemmi(path)
+    values = writable_values(path, of_density_unit(path, obj))
+    with np.errstate(over="ignore"):
+        values = (values / BOHR**3).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: some values are too large for a map (single precision)")
+
+    vectors = obj.grid.cell * BOHR
+    lengths = np.linalg.norm(vectors, axis=1)
+    unit = vectors / lengths[:, None]
+    cosines = np.clip([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]], -1, 1)
+    cell = gemmi.UnitCell(*lengths, *np.degrees(np.arccos(cosines)))
+    if not np.allclose(np.array(cell.orth.mat.tolist()).T, vectors, rtol=0, atol=1e-5):
+        raise InputError(
+            f"{path}: a map's box has its first vector along x and its second in the xy plane, "
+            "and this one has not; write .cube or .npz"
+        )
+
+    ccp4_map = gemmi.Ccp4Map()
+    ccp4_map.grid = gemmi.FloatGrid(values, cell, gemmi.SpaceGroup("P 1"))
+    ccp4_map.update_ccp4_header(2, True)
+    for i, x in enumerate(obj.grid.origin * BOHR):
+        ccp4_map.set_header_float(_ORIGIN + i, float(x))
+    ccp4_map.set_header_i32(_N_LABELS, 1)
+    ccp4_map.set_header_str(_LABEL, "denser: electron density in e/angstrom^3".ljust(80))
+    # Not gemmi's own writer, so that a full disk is noticed.
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(ccp4_map.ccp4_header)
+        file.write(np.ravel(values, order="F"))
+
+
+def read(path: str | Path) -> Field:
+    """Read a map, taken to be in e/angstrom^3, as a Field in e/bohr^3 (float64).
+
+    The box is that of the nodes on file: symmetry is not applied, and a map of a part of the
+    unit cell gives a box of that part. The first node is at ORIGIN or, if that is zero, where
+    NSTART puts it. Any order of axes and either order of bytes will do.
+
+    Raises
+    ------
+    InputError
+        gemmi is missing, or a missing, truncated or malformed file.
+    """
+    path = Path(path)
+    gemmi = load_gemmi(path)
+    _check_size(path)
+    try:
+        ccp4_map = gemmi.read_ccp4_map(str(path))
+        skewed = ccp4_map.has_skew_transformation()
+        ccp4_map.setup(float("nan"), gemmi.MapSetup.ReorderOnly)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as a map ({error})") from error
+    if skewed:
+        raise InputError(f"{path}: expected no skew transformation in the map; resample it")
+
+    values = np.array(ccp4_map.grid, dtype=np.float64)
+    values *= BOHR**3
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: the map has values that are not finite; make it again")
+    start, sampling = (
+        np.array([ccp4_map.header_i32(word + i) for i in range(3)]) for word in (_START, _SAMPLING)
+    )
+    if sampling.min() < 1:
+        raise InputError(f"{path}: expected positive sampling in the header, found {sampling}")
+    # The header itself: gemmi rounds the cell of a grid to five decimals.
+    unit_cell = gemmi.UnitCell(*(ccp4_map.header_float(_CELL + i) for i in range(6)))
+    steps = np.array(unit_cell.orth.mat.tolist()).T / sampling[:, None]
+    origin = np.array([ccp4_map.header_float(_ORIGIN + i) for i in range(3)])
+    if not origin.any():
+        origin = start @ steps
+    with naming(path):
+        cell = steps * np.asarray(values.shape)[:, None]
+        return Field(Grid(origin / BOHR, cell / BOHR, values.shape), values, DENSITY_UNIT)
+
+
+def _check_size(path: Path) -> None:
+    """Raise InputError unless the file is as long as its header says.
+
+    gemmi would first ask for the memory that a damaged header demands.
+    """
+    data = read_bytes(path)
+    if len(data) < _HEADER or data[208:212] != b"MAP ":
+        raise InputError(f"{path}: not a CCP4 or MRC map; check the file")
+    words = np.frombuffer(data[:_HEADER], ">i4" if data[212] == 0x11 else "<i4").tolist()
+    shape, mode, extended = words[_N - 1 : _N + 2], words[_MODE - 1], words[_NSYMBT - 1]
+    if mode not in _BYTES or min(shape) < 1 or extended < 0:
+        raise InputError(
+            f"{path}: expected a map of mode {', '.join(map(str, _BYTES))}, found mode {mode} "
+            f"and {shape} points; make it again as mode 2"
+        )
+    expected = _HEADER + extended + prod(shape) * _BYTES[mode]
+    if len(data) < expected:
+        raise InputError(
+            f"{path}: expected {expected} bytes, found {len(data)}; the file is truncated, make "
+            "or copy it again"
+        )

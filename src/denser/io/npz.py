@@ -1,0 +1,118 @@
+"""NumPy archives (.npz) of this package: lossless, compressed, readable with `numpy.load`.
+
+Keys: `format`, `unit`, `values`, `origin` and `cell` (of the grid, bohr); with atoms also
+`numbers`, `positions` (bohr), `charge`, `valence_charges`, and `structure_cell` (bohr) if the
+structure is periodic.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from denser.density import Density, Field
+from denser.errors import InputError
+from denser.grid import Grid
+from denser.io._files import naming, read_bytes, replacing, writable_values
+from denser.structure import Structure
+
+FORMAT = "denser-density-1"
+
+# What zipfile, zlib and NumPy raise for archives that are cut off or overwritten in places; the
+# AttributeError and TypeError come from a lone .npy array and from array headers.
+_DAMAGED = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def write(path: str | Path, obj: Field) -> None:
+    """Write a Field or a Density, the values in their own dtype.
+
+    Raises
+    ------
+    InputError
+        Values that are not finite and real, or a target that cannot be written.
+    """
+    path = Path(path)
+    arrays = {
+        "format": FORMAT,
+        "values": writable_values(path, obj),
+        "unit": obj.unit,
+        "origin": obj.grid.origin,
+        "cell": obj.grid.cell,
+    }
+    if isinstance(obj, Density):
+        structure = obj.structure
+        arrays |= {
+            "numbers": structure.numbers,
+            "positions": structure.positions,
+            "charge": structure.charge,
+            "valence_charges": obj.valence_charges,
+        }
+        if structure.cell is not None:
+            arrays["structure_cell"] = structure.cell
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def read(path: str | Path) -> Field | Density:
+    """Read a file of this package; a Density if it has atoms.
+
+    Raises
+    ------
+    InputError
+        A missing or damaged file, or an archive of something else.
+    """
+    path = Path(path)
+    arrays = _arrays(path)
+    found = str(arrays.get("format", "no format"))
+    if found != FORMAT:
+        raise InputError(f"{path}: expected a density ({FORMAT}), found {found}")
+    try:
+        with naming(path):
+            values, unit = arrays["values"], str(arrays["unit"])
+            grid = Grid(arrays["origin"], arrays["cell"], values.shape)
+            if "numbers" not in arrays:
+                return Field(grid, values, unit)
+            structure = Structure(
+                arrays["numbers"],
+                arrays["positions"],
+                int(arrays["charge"]),
+                arrays.get("structure_cell"),
+            )
+            charges = arrays["valence_charges"]
+            return Density(grid, values, unit, structure=structure, valence_charges=charges)
+    except KeyError as error:
+        raise InputError(
+            f"{path}: the archive has no {error}; it is damaged, make or copy it again"
+        ) from error
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return all arrays of an archive."""
+    data = read_bytes(path)
+    try:
+        with np.load(BytesIO(data), allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive}
+    except _DAMAGED as error:
+        raise InputError(
+            f"{path}: not a complete .npz archive ({error}); make or copy it again"
+        ) from error

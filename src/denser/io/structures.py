@@ -1,0 +1,80 @@
+"""Structure files (through ASE) and SMILES (through RDKit) to `ase.Atoms`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from ase import Atoms
+
+from denser.errors import InputError
+
+
+def read_structures(path: Path) -> Iterator[Atoms]:
+    """Yield every frame of a structure file that ASE reads.
+
+    Raises
+    ------
+    InputError
+        A missing, unreadable or empty file; frames before a damaged one are yielded first.
+    """
+    from ase.io import iread
+
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name the structure files in it")
+    n = 0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frames = iread(str(path), index=":")
+            while True:
+                try:
+                    atoms = next(frames)
+                except StopIteration:
+                    break
+                n += 1
+                yield atoms
+    except InputError:
+        raise
+    except Exception as error:  # ASE's readers raise whatever their parsing hits
+        reason = " ".join(str(error).split()) or type(error).__name__
+        where = f"frame {n + 1} cannot be read" if n else "cannot be read as a structure"
+        raise InputError(f"{path}: {where} ({reason[:200]})") from error
+    if n == 0:
+        raise InputError(f"{path}: holds no structure")
+
+
+def from_smiles(smiles: str) -> Atoms:
+    """Build a 3-D structure from SMILES: ETKDG embedding (fixed seed), then MMFF94.
+
+    The formal charge goes into `info["charge"]`.
+
+    Raises
+    ------
+    InputError
+        RDKit is missing, or the SMILES cannot be parsed or embedded.
+    """
+    try:
+        from rdkit import Chem, RDLogger
+        from rdkit.Chem import AllChem
+    except ImportError as error:
+        raise InputError("--smiles needs RDKit; pip install 'denser[smiles]'") from error
+    RDLogger.DisableLog("rdApp.*")
+    molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None or molecule.GetNumAtoms() == 0:
+        raise InputError(f"SMILES {smiles!r} cannot be parsed; check brackets, rings and valences")
+    molecule = Chem.AddHs(molecule)
+    if AllChem.EmbedMolecule(molecule, randomSeed=7) != 0:
+        raise InputError(f"SMILES {smiles!r}: no 3-D geometry found; give a structure file")
+    if AllChem.MMFFHasAllMoleculeParams(molecule):
+        AllChem.MMFFOptimizeMolecule(molecule, maxIters=2000)
+    atoms = Atoms(
+        [atom.GetAtomicNum() for atom in molecule.GetAtoms()],
+        molecule.GetConformer().GetPositions(),
+    )
+    atoms.info["charge"] = Chem.GetFormalCharge(molecule)
+    return atoms

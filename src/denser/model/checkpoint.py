@@ -1,0 +1,202 @@
+"""Model files: safetensors whose metadata holds config, recipe and training record."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import warnings
+from dataclasses import dataclass, field, fields
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from denser.errors import InputError
+from denser.model.resnet import X2, X4, ResNet, ResNetConfig
+from denser.model.unet import UNet, UNetConfig
+from denser.recipe import Recipe
+
+ARCHITECTURES = {"unet": (UNet, UNetConfig), "resnet": (ResNet, ResNetConfig)}
+FORMAT = "denser-model-1"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with the level of theory it was trained for.
+
+    Parameters
+    ----------
+    name : str
+    architecture : str
+        A key of `ARCHITECTURES`.
+    network : nn.Module
+    recipe : Recipe
+    info : dict
+        Training record: data, settings, measured errors.
+    """
+
+    name: str
+    architecture: str
+    network: nn.Module
+    recipe: Recipe
+    info: dict = field(default_factory=dict)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(p.numel() for p in self.network.parameters())
+
+
+def build(architecture: str, options: dict) -> nn.Module:
+    """Return an untrained network; unknown names or options are an InputError."""
+    if architecture not in ARCHITECTURES:
+        raise InputError(
+            f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}"
+        )
+    network_class, config_class = ARCHITECTURES[architecture]
+    known = [f.name for f in fields(config_class)]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise InputError(f"{architecture} has no option {unknown[0]!r}; known: {', '.join(known)}")
+    return network_class(config_class(**options))
+
+
+def save_model(path: Path, model: Model, dtype: torch.dtype = torch.float32) -> None:
+    """Write a model file, through a temporary file beside it."""
+    path = Path(path)
+    metadata = {
+        "format": FORMAT,
+        "architecture": model.architecture,
+        "config": json.dumps(model.network.config.to_dict()),
+        "recipe": json.dumps(model.recipe.to_dict()),
+        "info": json.dumps(model.info),
+    }
+    tensors = {
+        key: value.detach().to("cpu", dtype).contiguous()
+        for key, value in model.network.state_dict().items()
+    }
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        save_file(tensors, temporary, metadata=metadata)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be written ({error})") from error
+
+
+def load_model(name: str | Path = "default") -> Model:
+    """Load a model file by path, or a shipped model by name.
+
+    Raises
+    ------
+    InputError
+        No such file or shipped model, not a denser model file, or weights that do not fit
+        their config.
+    """
+    path = Path(name)
+    if path.suffix == "" and not path.exists():
+        shipped = shipped_models()
+        if str(name) not in shipped:
+            raise InputError(
+                f"no model named {str(name)!r}; shipped: {', '.join(shipped) or 'none'}; "
+                "or give the path of a .safetensors file"
+            )
+        with as_file(files("denser") / "weights" / f"{name}.safetensors") as shipped_path:
+            return _load(shipped_path, str(name))
+    if path.suffix in (".pth", ".pt"):
+        raise InputError(
+            f"{path}: a PyTorch checkpoint; convert it with `denser models import {path}`"
+        )
+    return _load(path, path.stem)
+
+
+def shipped_models() -> list[str]:
+    """Names of the models inside the package."""
+    folder = files("denser") / "weights"
+    names = (entry.name for entry in folder.iterdir())
+    return sorted(n.removesuffix(".safetensors") for n in names if n.endswith(".safetensors"))
+
+
+def read_metadata(path: Path) -> dict:
+    """Return format, architecture, config, recipe and info of a model file."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such model file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a safetensors file ({error})") from error
+    if metadata.get("format") != FORMAT:
+        raise InputError(
+            f"{path}: not a denser model file (format {metadata.get('format')!r}, "
+            f"expected {FORMAT!r})"
+        )
+    try:
+        return {
+            "architecture": metadata["architecture"],
+            "config": json.loads(metadata["config"]),
+            "recipe": Recipe.from_dict(json.loads(metadata["recipe"])),
+            "info": json.loads(metadata["info"]),
+        }
+    except (KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: the metadata of this model file is damaged ({error})") from error
+
+
+def _load(path: Path, name: str) -> Model:
+    metadata = read_metadata(path)
+    network = build(metadata["architecture"], metadata["config"])
+    with safe_open(path, framework="pt") as file:
+        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    _load_state(network, tensors, str(path))
+    network.eval().to(memory_format=torch.channels_last_3d)
+    return Model(name, metadata["architecture"], network, metadata["recipe"], metadata["info"])
+
+
+def _load_state(network: nn.Module, tensors: dict, where: str) -> None:
+    """Load a state dictionary after comparing keys and shapes."""
+    own = network.state_dict()
+    for key in own:
+        if key not in tensors:
+            raise InputError(f"{where}: the weights lack {key!r}")
+        if tensors[key].shape != own[key].shape:
+            raise InputError(
+                f"{where}: {key!r} has shape {tuple(tensors[key].shape)}, "
+                f"the network needs {tuple(own[key].shape)}"
+            )
+    extra = sorted(set(tensors) - set(own))
+    if extra:
+        raise InputError(f"{where}: the weights hold {extra[0]!r}, which the network does not have")
+    network.load_state_dict(tensors)
+
+
+def import_published(path: Path, sad: str = "gth-szv-1e") -> Model:
+    """Read a checkpoint published with Li et al. (2025) (figshare 25365508).
+
+    The size (x2 or x4) is told from the weights. Only tensors and plain containers are read
+    (`weights_only`), never arbitrary pickled objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # told of odd pickles by the error below
+            data = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not a checkpoint that can be read safely ({reason})") from error
+    state = data.get("model_state_dict") if isinstance(data, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise InputError(f"{path}: expected a dictionary with 'model_state_dict', found none")
+    state = {key.removeprefix("module."): value.float() for key, value in state.items()}
+    config = X4 if "upsampling.4.weight" in state else X2
+    network = ResNet(config)
+    _load_state(network, state, str(path))
+    network.eval()
+    info = {"source": path.name, "paper": "Li et al., Nat. Commun. 16, 4811 (2025)"}
+    if isinstance(data.get("epoch"), int):
+        info["epoch"] = data["epoch"]
+    return Model(path.stem, "resnet", network, Recipe(sad=sad), info)

@@ -1,0 +1,75 @@
+"""Run a local network over a box of any size, tile by tile, leaving out the vacuum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+VACUUM = 1e-6
+"""Where the SAD stays below this (e/bohr^3) the density is taken to be the SAD."""
+
+WHOLE = 30_000_000
+"""Boxes of up to this many nodes are not tiled."""
+
+TILE, HALO = 224, 48
+"""Nodes per side of a tile's own part, and of the margin that it sees beyond (4 angstrom)."""
+
+
+def apply(
+    network: nn.Module,
+    sad: Tensor,
+    periodic: bool,
+    whole: int = WHOLE,
+    tile: int = TILE,
+    halo: int = HALO,
+) -> Tensor:
+    """Raw density (nx, ny, nz) of a SAD (nx, ny, nz), both e/bohr^3.
+
+    A tile begins at a multiple of the network's `multiple_of`, so that it is cut into the same
+    coarse voxels as the whole box; it differs from the whole box only by what the network would
+    have seen beyond the halo.
+    """
+    if sad.numel() <= whole or not hasattr(network, "reach"):
+        return network(sad[None, None], periodic)[0, 0]
+    step = network.multiple_of
+    tile, halo = -(-tile // step) * step, -(-halo // step) * step
+    out = sad.clone()
+    for own in _tiles(sad.shape, tile):
+        if float(sad[own].amax()) < VACUUM:
+            continue
+        seen, offset = _window(sad, own, halo, step, periodic)
+        raw = network(seen[None, None], False)[0, 0]
+        out[own] = raw[
+            tuple(slice(i, i + s.stop - s.start) for i, s in zip(offset, own, strict=True))
+        ]
+    return out
+
+
+def _tiles(shape: torch.Size, tile: int) -> Iterator[tuple[slice, slice, slice]]:
+    starts = [range(0, n, tile) for n in shape]
+    for corner in product(*starts):
+        yield tuple(slice(i, min(i + tile, n)) for i, n in zip(corner, shape, strict=True))
+
+
+def _window(
+    sad: Tensor, own: tuple[slice, slice, slice], halo: int, step: int, periodic: bool
+) -> tuple[Tensor, list[int]]:
+    """The tile with its halo, and where the tile begins in it.
+
+    The halo continues by the period of the box, or ends where the box does.
+    """
+    out, offset = sad, []
+    for axis, part in enumerate(own):
+        n = sad.shape[axis]
+        first, last = part.start - halo, part.start + -(-(part.stop - part.start) // step) * step
+        last += halo
+        if periodic:
+            out = out.index_select(axis, torch.arange(first, last, device=sad.device) % n)
+        else:
+            first, last = max(first, 0), min(last, n)
+            out = out.narrow(axis, first, last - first)
+        offset.append(part.start - first)
+    return out, offset

@@ -1,0 +1,252 @@
+"""Atoms in, density out."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from denser.density import Density
+from denser.errors import InputError
+from denser.fourier import resample
+from denser.grid import Grid
+from denser.model import tiling
+from denser.model.checkpoint import Model, load_model
+from denser.model.normalise import normalise
+from denser.sad import superposition, valence_charges
+from denser.structure import Structure
+from denser.units import BOHR
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+BOXES = ("auto", "isolated", "paper")
+MIN_PADDING = 2.0
+"""Least padding in angstrom: below it the density meets its own periodic images."""
+
+_BYTES_PER_NODE = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A predicted density, the SAD it came from and what it took (seconds)."""
+
+    density: Density
+    sad: Density
+    seconds_sad: float
+    seconds_network: float
+
+
+class Predictor:
+    """A model on a device, ready for many structures.
+
+    Parameters
+    ----------
+    model : str, Path or Model
+        Name of a shipped model, path of a model file, or a loaded model.
+    device : str
+        "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+    bf16 : bool or None
+        Run the convolutions in bfloat16; None where the processor has instructions for it.
+    """
+
+    def __init__(
+        self, model: str | Path | Model = "default", device: str = "auto", bf16: bool | None = None
+    ) -> None:
+        self.model = model if isinstance(model, Model) else _load(str(model))
+        self.device = _device(device)
+        self.bf16 = _fast_bf16(self.device) if bf16 is None else bf16
+        if self.model.architecture != "unet" and bf16 is None:
+            self.bf16 = False  # instance norms lose too much in bf16
+        self.network = self.model.network.to(self.device)
+
+    def density(self, sad: Density, periodic: bool = False) -> Density:
+        """Density from its SAD, on the same grid; exactly N_e electrons, none negative.
+
+        Parameters
+        ----------
+        sad : Density
+            Made with the model's SAD recipe and spacing.
+        periodic : bool
+            Whether the box repeats, or stands in vacuum.
+        """
+        image = torch.as_tensor(sad.values, dtype=torch.float32, device=self.device)
+        with (
+            torch.no_grad(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
+        ):
+            raw = tiling.apply(self.network, image, periodic)
+        if not bool(torch.isfinite(raw).all()) or float(raw.sum()) <= 0:
+            raise InputError(
+                f"model {self.model.name!r} returned no usable density for "
+                f"{sad.structure.formula}; is its file damaged, or was it trained on other data?"
+            )
+        rho = normalise(raw, sad, self.model.recipe.sad)
+        return sad.with_values(rho.cpu().numpy())
+
+    def predict(
+        self,
+        atoms: Atoms | Structure,
+        charge: int | None = None,
+        box: str = "auto",
+        padding: float = 4.0,
+        spacing: float | None = None,
+    ) -> Prediction:
+        """Predict one structure; the parameters are those of `denser.predict`."""
+        structure = Structure.of(atoms, charge)
+        check_electrons(structure)
+        grid = make_grid(structure, box, padding, self.model.recipe.spacing, self.network)
+        _check_memory(grid)
+        start = time.perf_counter()
+        sad = superposition(structure, grid, self.model.recipe.sad)
+        middle = time.perf_counter()
+        density = self.density(sad, periodic=box == "paper" or _uses_cell(structure, box))
+        end = time.perf_counter()
+        if spacing is not None:
+            density = respace(density, spacing / BOHR)
+        return Prediction(density, sad, middle - start, end - middle)
+
+
+def predict(
+    atoms: Atoms | Structure,
+    charge: int | None = None,
+    model: str | Path | Model = "default",
+    box: str = "auto",
+    padding: float = 4.0,
+    spacing: float | None = None,
+    device: str = "auto",
+) -> Density:
+    """Predict the DFT valence density of a molecule or crystal from its atoms.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms or Structure
+    charge : int, optional
+        Total charge; by default that of `atoms`.
+    model : str, Path or Model
+        Name of a shipped model, or a model file.
+    box : str
+        "auto" (the cell of a periodic structure, else as "isolated"), "isolated" (padding
+        around the atoms, any cell ignored), or "paper" (the box of Li et al. 2025, periodic).
+    padding : float
+        Vacuum on each side of an isolated molecule, angstrom.
+    spacing : float, optional
+        Largest distance between nodes of the result, angstrom; the network always works on its
+        own grid, and the result is interpolated from it. By default the network's grid.
+    device : str
+        "auto", "cpu", "cuda", ...
+
+    Returns
+    -------
+    Density
+        e/bohr^3, not negative, holding exactly N_e valence electrons, in the frame of `atoms`.
+
+    Raises
+    ------
+    InputError
+        A structure, option or model that cannot be used.
+    """
+    return Predictor(model, device).predict(atoms, charge, box, padding, spacing).density
+
+
+def check_electrons(structure: Structure) -> None:
+    """Raise an InputError unless the structure is a closed shell of supported elements."""
+    n_electrons = int(valence_charges(structure).sum()) - structure.charge
+    if n_electrons <= 0:
+        raise InputError(
+            f"charge {structure.charge:+d} leaves {structure.formula} without valence electrons; "
+            "check the charge"
+        )
+    if n_electrons % 2:
+        raise InputError(
+            f"{structure.formula} with charge {structure.charge:+d} has {n_electrons} valence "
+            "electrons, an odd number; the models cover closed shells only, so set the charge "
+            "(--charge, or atoms.info['charge'])"
+        )
+
+
+def make_grid(
+    structure: Structure, box: str, padding: float, spacing: float, network: torch.nn.Module
+) -> Grid:
+    """Grid for a box choice; `padding` in angstrom, `spacing` (the model's) in bohr."""
+    if box not in BOXES:
+        raise InputError(f"unknown box {box!r}; known: {', '.join(BOXES)}")
+    if box == "paper":
+        return Grid.paper(structure, spacing)
+    if _uses_cell(structure, box):
+        return Grid.periodic(structure, spacing, network.multiple_of)
+    if not padding >= MIN_PADDING:
+        raise InputError(
+            f"a padding of {padding} angstrom cuts the density off; give at least {MIN_PADDING} "
+            "(4 is the default)"
+        )
+    return Grid.around(structure, padding / BOHR, spacing, network.multiple_of)
+
+
+def respace(density: Density, spacing: float) -> Density:
+    """Interpolate to nodes at most `spacing` bohr apart; N_e stays exact, none is negative."""
+    if not (np.isfinite(spacing) and spacing > 0):
+        raise InputError(f"the spacing must be a positive length, found {spacing * BOHR:g}")
+    lengths = np.linalg.norm(density.grid.cell, axis=1)
+    shape = tuple(int(n) for n in np.ceil(lengths / spacing - 1e-6))
+    if min(shape) < 8:
+        raise InputError(
+            f"a spacing of {spacing * BOHR:g} angstrom leaves only {min(shape)} nodes along the "
+            "shortest side of the box; choose a finer one"
+        )
+    grid = Grid(density.grid.origin, density.grid.cell, shape)
+    _check_memory(grid)
+    values = np.maximum(resample(density.values, shape), 0.0)
+    values *= density.n_electrons / (values.sum() * grid.dv)
+    return Density(
+        grid,
+        values.astype(np.float32),
+        structure=density.structure,
+        valence_charges=density.valence_charges,
+    )
+
+
+def _uses_cell(structure: Structure, box: str) -> bool:
+    return box == "auto" and structure.cell is not None
+
+
+@lru_cache(maxsize=4)
+def _load(name: str) -> Model:
+    return load_model(name)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {name!r} is not available ({str(error).splitlines()[0]}); use --device cpu"
+        ) from error
+    return device
+
+
+def _fast_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16")) if device.type == "cpu" else False
+
+
+def _check_memory(grid: Grid) -> None:
+    """Raise before an impossible allocation, with the size that it would take."""
+    needed = grid.size * _BYTES_PER_NODE
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise InputError(
+            f"a grid of {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} nodes needs about "
+            f"{needed / 1e9:.0f} GB of memory, this machine has {present / 1e9:.0f}; are the "
+            "coordinates in angstrom, and is it one molecule?"
+        )

@@ -1,0 +1,177 @@
+"""One TOML file describes a training run."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from denser.errors import InputError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which labels. `labels` is a folder, relative to the working directory."""
+
+    labels: str = "labels"
+    validation: int = 200
+    validation_subset: int = 40
+    seed: int = 0
+    sad: str = "gth-szv-1e"
+    cache_gb: float = 8.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network; `options` are the fields of its own config."""
+
+    architecture: str = "unet"
+    start: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """`muon` (hidden convolutions by Muon, the rest by AdamW), `adamw` or `adam`."""
+
+    name: str = "muon"
+    lr: float = 0.01
+    lr_rest: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.999
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Length and learning rate.
+
+    The run ends after `epochs`, `steps` or `minutes`, whichever is given. The learning rate is
+    `warmup_factor` of its value (or rises linearly, if that is 0) over `warmup` of the run,
+    then follows a cosine to zero.
+    """
+
+    steps: int = 0
+    minutes: float = 0.0
+    epochs: int = 0
+    warmup: float = 0.01
+    warmup_factor: float = 0.0
+    validate_every: float = 0.05
+    save_every_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """What one step sees: `batch` windows of `crop` voxels a side, or whole boxes (crop = 0).
+
+    For the last `whole_box` of the run, whole boxes are taken in place of windows. The loss
+    leaves out `margin` voxels at the faces of a window.
+    """
+
+    batch: int = 1
+    crop: int = 64
+    margin: int = 8
+    whole_box: float = 0.0
+    whole_batch: int = 1
+    symmetry: str = "cube"
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training run. See the classes of the sections for their keys."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    seed: int = 0
+    bf16: bool = True
+
+    def __post_init__(self) -> None:
+        given = [k for k in ("steps", "minutes", "epochs") if getattr(self.schedule, k)]
+        if len(given) != 1:
+            raise InputError(
+                "give exactly one of schedule.steps, schedule.minutes and schedule.epochs, "
+                f"found {given or 'none'}"
+            )
+        for name, value, known in (
+            ("optimizer.name", self.optimizer.name, ("muon", "adamw", "adam")),
+            ("sample.symmetry", self.sample.symmetry, ("cube", "turn", "none")),
+        ):
+            if value not in known:
+                raise InputError(f"{name} is {value!r}; known: {', '.join(known)}")
+        if self.sample.crop and self.sample.crop <= 2 * self.sample.margin:
+            raise InputError(
+                f"sample.crop {self.sample.crop} leaves nothing inside two margins of "
+                f"{self.sample.margin} voxels"
+            )
+
+    def to_dict(self) -> dict:
+        """Plain nested dictionary."""
+        return asdict(self)
+
+
+def read_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Read a TOML file; `overrides` are `section.key=value` with TOML values.
+
+    Raises
+    ------
+    InputError
+        Unreadable file, an unknown key (named with the nearest known one) or a wrong type.
+    """
+    try:
+        data = tomllib.loads(Path(path).read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as TOML ({error})") from error
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise InputError(f"--set needs section.key=value, found {override!r}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *sections, name = key.strip().split(".")
+        target = data
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[name] = value
+    return from_dict(Config, data, str(path))
+
+
+def from_dict(cls: type, data: dict, where: str, prefix: str = "") -> Any:
+    """Build a (nested) dataclass from a dictionary, checking keys and types."""
+    hints = get_type_hints(cls)
+    names = [f.name for f in fields(cls)]
+    values = {}
+    for key, value in data.items():
+        full = prefix + key
+        if key not in names:
+            near = get_close_matches(key, names, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(names)}"
+            raise InputError(f"{where}: unknown key {full}; {hint}")
+        hint = hints[key]
+        if is_dataclass(hint):
+            if not isinstance(value, dict):
+                raise InputError(f"{where}: {full} is a section, write [{full}]")
+            values[key] = from_dict(hint, value, where, f"{full}.")
+        else:
+            values[key] = _checked(value, hint, f"{where}: {full}")
+    return cls(**values)
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint == tuple[float, float]:
+        if isinstance(value, (list, tuple)) and len(value) == 2:
+            return tuple(float(v) for v in value)
+        raise InputError(f"{where} must be two numbers, found {value!r}")
+    expected = dict if getattr(hint, "__origin__", None) is dict else hint
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise InputError(f"{where} must be of type {expected.__name__}, found {value!r}")
+    return value
