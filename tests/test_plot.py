@@ -56,11 +56,11 @@ def test_isosurface_of_a_gaussian_is_a_sphere_seen_from_outside(shape):
     mesh = scene.isosurface(field, 0.1, np.ones(3))
     r = mesh.vertices / BOHR - centre
     radius = np.sqrt(np.log(10) / 0.5)
-    np.testing.assert_allclose(np.linalg.norm(r, axis=1), radius, atol=0.02)
+    np.testing.assert_allclose(np.linalg.norm(r, axis=1), radius, atol=0.005)
     assert np.einsum("ij,ij->i", mesh.normals, r).min() > 0.95 * radius
     a, b, c = (r[mesh.faces[:, i]] for i in range(3))
     volume = np.einsum("ij,ij->", a, np.cross(b, c)) / 6
-    assert volume == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.02)
+    assert volume == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.01)
 
 
 def test_coarse_nodes_do_not_lose_a_small_lobe(monkeypatch):
@@ -76,7 +76,7 @@ def test_a_ball_covers_its_disc_and_what_is_behind_it():
     far = scene.sphere(np.array([0.0, 0.0, -3.0]), 0.9, np.array([0.0, 0.0, 1.0]), 2000)
     for meshes in ([near, far], [far, near]):
         image, scale = scene.render(meshes, np.eye(3), 200, margin=0.5)
-        assert image.shape == (200, 200, 3)
+        assert image.shape[1] == 200 and abs(image.shape[0] - 200) <= 1
         assert (image < 250).any(axis=-1).sum() == pytest.approx(np.pi * scale**2, rel=0.02)
         assert blueish(image.astype(int)) == 0
 
@@ -153,13 +153,15 @@ def test_format_goes_by_suffix(suffix, start, ethanol, tmp_path):
 
 
 def test_fields_without_atoms(tmp_path):
-    field, _ = gaussian(np.diag([8.0, 9.0, 10.0]), (30, 30, 30))
-    signed = Field(field.grid, field.values - 0.3, unit="hartree/e")
+    field, centre = gaussian(np.diag([8.0, 9.0, 10.0]), (30, 30, 30))
+    x = field.grid.points()[..., 0] - centre[0]
+    signed = Field(field.grid, x * field.values, unit="hartree/e")
     for kind in plot.KINDS:
         plot_density(field, tmp_path / f"{kind}.png", kind=kind)
         plot_density(signed, tmp_path / f"{kind}-signed.png", kind=kind)
-        assert reddish(pixels(tmp_path / f"{kind}.png")) == 0
-        assert reddish(pixels(tmp_path / f"{kind}-signed.png")) > 300
+        assert blueish(pixels(tmp_path / f"{kind}.png")) > 1000
+        image = pixels(tmp_path / f"{kind}-signed.png")
+        assert reddish(image) > 1000 and blueish(image) > 1000
 
 
 def test_crystals_are_closed_at_the_faces_of_their_box(tmp_path):
@@ -176,7 +178,7 @@ def test_crystals_are_closed_at_the_faces_of_their_box(tmp_path):
 
 
 def test_what_cannot_be_drawn_is_refused(ethanol, tmp_path, monkeypatch):
-    good, poor = ethanol
+    good, _ = ethanol
     path = tmp_path / "x.png"
     path.write_text("an earlier file")
     with pytest.raises(InputError, match=r"isovalue 50 e/bohr\^3: the values go from .* to 1\."):

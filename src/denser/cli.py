@@ -11,6 +11,7 @@ import typer
 
 from denser import __version__
 from denser.errors import InputError
+from denser.units import BOHR
 
 app = typer.Typer(
     add_completion=False,
@@ -112,7 +113,9 @@ def plot(
     from denser.plot import plot_density, plot_difference
 
     first = read(file)
-    options = {"kind": kind.value, "axis": axis, "position": position}
+    options = {"kind": kind.value, "axis": axis}
+    if position is not None:
+        options["position"] = position / BOHR
     if isovalue is not None:
         options["isovalue"] = isovalue
     if minus is None:

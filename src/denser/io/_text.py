@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from denser.errors import InputError
-from denser.io._files import read_bytes
+from denser.io.files import read_bytes
 
 _CHARGE_TOLERANCE = 0.05
 _HUGE = 1e15  # no length or count, and its square would overflow somewhere

@@ -18,7 +18,7 @@ import numpy as np
 from denser.density import Field
 from denser.errors import InputError
 from denser.grid import Grid
-from denser.io._files import (
+from denser.io.files import (
     DENSITY_UNIT,
     naming,
     of_density_unit,

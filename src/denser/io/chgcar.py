@@ -24,8 +24,8 @@ from denser.density import Density
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.io._digits import lines
-from denser.io._files import naming, of_density_unit, replacing, with_atoms, writable_values
 from denser.io._text import TextReader, excerpt
+from denser.io.files import naming, of_density_unit, replacing, with_atoms, writable_values
 from denser.structure import Structure
 from denser.units import BOHR
 

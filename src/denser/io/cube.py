@@ -18,8 +18,8 @@ from denser.density import Density, Field
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.io._digits import lines
-from denser.io._files import DENSITY_UNIT, naming, replacing, with_atoms, writable_values
 from denser.io._text import TextReader, total_charge
+from denser.io.files import DENSITY_UNIT, naming, replacing, with_atoms, writable_values
 from denser.structure import Structure
 from denser.units import BOHR
 

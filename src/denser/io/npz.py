@@ -18,7 +18,7 @@ import numpy as np
 from denser.density import Density, Field
 from denser.errors import InputError
 from denser.grid import Grid
-from denser.io._files import naming, read_bytes, replacing, writable_values
+from denser.io.files import naming, read_bytes, replacing, writable_values
 from denser.structure import Structure
 
 FORMAT = "denser-density-1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import warnings
 from dataclasses import dataclass, field, fields
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from denser.errors import InputError
+from denser.io.files import replacing
 from denser.model.resnet import X2, X4, ResNet, ResNetConfig
 from denser.model.unet import UNet, UNetConfig
 from denser.recipe import Recipe
@@ -79,11 +79,10 @@ def save_model(path: Path, model: Model, dtype: torch.dtype = torch.float32) -> 
         key: value.detach().to("cpu", dtype).contiguous()
         for key, value in model.network.state_dict().items()
     }
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        save_file(tensors, temporary, metadata=metadata)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
+    except SafetensorError as error:
         raise InputError(f"{path}: cannot be written ({error})") from error
 
 

@@ -90,7 +90,7 @@ def normalise(raw: Tensor, sad: Density, recipe: str) -> Tensor:
         factor = _factor_field(raw, sad, recipe)
         raw = raw * factor
     total = float(raw.sum(dtype=torch.float64)) * grid.dv
-    return raw * (sad.n_electrons / total)
+    return (raw.double() * (sad.n_electrons / total)).to(raw.dtype)
 
 
 def _factor_field(raw: Tensor, sad: Density, recipe: str) -> Tensor:

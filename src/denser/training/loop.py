@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from denser.data.crops import CubeOperation, window
 from denser.data.labels import Label, read_labels, split
 from denser.data.render import density_on_grid
 from denser.errors import InputError
+from denser.io.files import replacing
 from denser.model.checkpoint import Model, build, load_model, save_model
 from denser.recipe import Recipe
 from denser.training.config import Config
@@ -125,17 +125,16 @@ def train(config: Config, out: Path, report: Callable[[Progress], None] | None =
         return Model(out.name, config.model.architecture, source, recipe, record)
 
     def save_state() -> None:
-        temporary = out / "state.tmp"
-        torch.save(
-            {
-                "network": network.state_dict(),
-                "average": average.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-                "state": state,
-            },
-            temporary,
-        )
-        os.replace(temporary, state_path)
+        with replacing(state_path) as temporary:
+            torch.save(
+                {
+                    "network": network.state_dict(),
+                    "average": average.state_dict(),
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                    "state": state,
+                },
+                temporary,
+            )
 
     n_steps = config.schedule.steps or config.schedule.epochs * math.ceil(
         len(images) / config.sample.batch

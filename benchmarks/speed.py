@@ -1,0 +1,154 @@
+"""Speed of denser, of the paper's network and of PySCF's SCF: one molecule, machine and run.
+
+    python benchmarks/speed.py
+    python benchmarks/speed.py --file water.xyz --box isolated --threads 1 --skip-scf
+
+Networks: median of --repeat runs after one that is not counted; SCF: one run, from PySCF's own
+starting density. The paper's network has random weights: time does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from denser.errors import InputError
+
+DEFAULT_FILE = Path(__file__).parents[1] / "examples" / "aspirin.xyz"
+
+
+def arguments() -> argparse.Namespace:
+    """Return the command line's choices."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--file", type=Path, default=DEFAULT_FILE, help="any file ASE reads")
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--box", choices=("paper", "isolated"), default="paper")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--skip-scf", action="store_true")
+    chosen = parser.parse_args()
+    if chosen.repeat < 1 or chosen.threads < 1:
+        parser.error("--repeat and --threads must be at least 1")
+    return chosen
+
+
+def median(function: Callable[[], object], repeat: int) -> float:
+    """Median wall time of a call in seconds; the first call is not counted."""
+    function()
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def processor() -> str:
+    """Name of the CPU."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Time everything and print the tables."""
+    # Libraries read their number of threads when they are first imported.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(chosen.threads)
+    import ase.io
+    import numpy as np
+    import pyscf
+    import torch
+
+    import denser
+    from denser.dft.scf import scf
+    from denser.model.resnet import X2, ResNet
+    from denser.prediction import Predictor
+    from denser.structure import Structure
+
+    torch.set_num_threads(chosen.threads)
+    pyscf.lib.num_threads(chosen.threads)
+    structure = Structure.of(ase.io.read(chosen.file))
+    predictor = Predictor(chosen.model, device="cpu")
+    parts = []
+    whole = median(
+        lambda: parts.append(predictor.predict(structure, box=chosen.box)), chosen.repeat
+    )
+    counted = parts[1:]
+    sad, grid = counted[-1].sad, counted[-1].sad.grid
+    rows = [
+        ("denser, SAD", statistics.median(p.seconds_sad for p in counted), ""),
+        (
+            f"denser, network ({'bfloat16' if predictor.bf16 else 'float32'})",
+            statistics.median(p.seconds_network for p in counted),
+            "",
+        ),
+        ("denser, atoms to density", whole, ""),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "denser.cli", "predict", str(chosen.file), "--model"]
+        command += [chosen.model, "--box", chosen.box, "-o", f"{folder}/rho.cube"]
+        seconds = median(
+            lambda: subprocess.run(command, check=True, capture_output=True), chosen.repeat
+        )
+    rows.append(("denser predict, whole command, with start and cube", seconds, ""))
+    torch.manual_seed(0)
+    paper = ResNet(X2).eval()
+    image = torch.as_tensor(sad.values, dtype=torch.float32)[None, None]
+
+    def paper_network(bf16: bool) -> None:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            paper(image)
+
+    for bf16 in (False, True):
+        seconds = median(lambda bf16=bf16: paper_network(bf16), chosen.repeat)
+        precision = "bfloat16" if bf16 else "float32"
+        rows.append((f"network of Li et al. x2 ({precision}), random weights", seconds, ""))
+    if not chosen.skip_scf:
+        result = scf(structure, grid, predictor.model.recipe)
+        note = f"{result.cycles} cycles" + ("" if result.converged else ", not converged")
+        rows.append(("PySCF SCF, PBE/GTH-TZV2P", result.seconds, note))
+
+    shape = " x ".join(str(n) for n in grid.shape)
+    facts = {
+        "molecule": f"{structure.formula}, {len(structure)} atoms ({chosen.file.name})",
+        "grid": f"{shape} = {grid.size / 1e6:.2f} million nodes ({chosen.box} box)",
+        "model": predictor.model.name,
+        "processor": f"{processor()}, {os.cpu_count()} visible",
+        "threads": chosen.threads,
+        "load": f"{os.getloadavg()[0]:.1f} (mean of the last minute, this run included)",
+        "versions": f"denser {denser.__version__}, torch {torch.__version__}, "
+        f"PySCF {pyscf.__version__}, NumPy {np.__version__}, Python {platform.python_version()}",
+    }
+    for key, value in facts.items():
+        print(f"{key:10} {value}")
+    print(f"\n{'':52} {'seconds':>9} {'ratio':>10}  to atoms-to-density")
+    for name, seconds, note in rows:
+        print(f"{name:52} {seconds:9.3f} {seconds / whole:10.2f}  {note}".rstrip())
+
+
+def main() -> int:
+    """Run; input that cannot be used is a sentence and exit code 2."""
+    chosen = arguments()
+    try:
+        run(chosen)
+    except (InputError, OSError) as error:
+        print(f"speed.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

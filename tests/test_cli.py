@@ -1,0 +1,264 @@
+"""The command line as a user meets it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.io import write as ase_write
+
+import denser
+from denser import cli
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run(monkeypatch, capfd, tmp_path):
+    """Run `denser ...` in a temporary folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["denser", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out = capfd.readouterr()
+        return code, out.out, out.err
+
+    return call
+
+
+def put(name: str, atoms: Atoms | list[Atoms], **options) -> str:
+    ase_write(name, atoms, **options)
+    return name
+
+
+@pytest.mark.parametrize(
+    "name", ["w.xyz", "w.extxyz", "w.sdf", "w.pdb", "w.cif", "POSCAR", "w.traj"]
+)
+def test_structure_files(run, water, name):
+    water.center(vacuum=3.0)
+    if name in ("w.cif", "POSCAR"):
+        water.pbc = True
+    if name == "w.sdf":
+        Path(name).write_text(WATER_SDF)
+    else:
+        put(name, water)
+    code, out, err = run("predict", name, "-o", "rho.npz", "--spacing", "0.3")
+    assert code == 0, err
+    assert "H2O, 3 atoms, 8 valence electrons" in " ".join(out.split())
+    assert denser.read("rho.npz").integrate() == pytest.approx(8, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["rho.cube", "CHGCAR", "a.chgcar", "rho.ccp4", "a.map", "b.mrc"])
+def test_output_formats(run, water, name):
+    put("w.xyz", water)
+    code, _, err = run("predict", "w.xyz", "-o", name, "--spacing", "0.25")
+    assert code == 0, err
+    assert denser.read(name).integrate() == pytest.approx(8, abs=1e-3)
+
+
+def test_json_is_one_object_per_input(run, water):
+    put("w.xyz", water)
+    put("e.xyz", molecule("CH3CH2OH"))
+    code, out, _ = run("predict", "w.xyz", "e.xyz", "-o", "out", "--json", "--box", "paper")
+    assert code == 0
+    first, second = [json.loads(line) for line in out.splitlines()]
+    assert first["input"] == "w.xyz"
+    assert first["output"] == "out/w.cube"
+    assert (first["n_atoms"], first["n_electrons"]) == (3, 8)
+    assert set(first["seconds"]) == {"sad", "network", "write"}
+    assert 1.4 < first["dipole_norm_debye"] < 2.4
+    assert second["formula"] == "C2H6O"
+    rho = denser.read("out/e.cube")
+    assert list(rho.grid.shape) == second["grid"]
+    np.testing.assert_allclose(
+        rho.structure.to_ase().positions, molecule("CH3CH2OH").positions, atol=1e-5
+    )
+
+
+def test_many_frames_go_to_a_folder_and_bad_ones_do_not_stop_the_rest(run, water):
+    radical = molecule("CH3")
+    crowded = Atoms("H2", [[0, 0, 0], [0, 0, 0.1]])
+    put("t.extxyz", [water, radical, crowded, molecule("CH4")])
+    code, out, err = run("predict", "t.extxyz", "-o", "d", "--format", "npz", "--spacing", "0.3")
+    assert code == 2
+    assert sorted(p.name for p in Path("d").iterdir()) == ["t_00000.npz", "t_00003.npz"]
+    assert "2 of 4 predicted" in out
+    assert "2 failed" in out
+    lines = err.strip().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("denser: t.extxyz[1]: CH3")
+    assert "closed shells" in lines[0]
+    assert "0.4 angstrom" in lines[1]
+    before = Path("d/t_00000.npz").stat().st_mtime_ns
+    code, out, _ = run(
+        "predict", "t.extxyz", "-o", "d", "--format", "npz", "--spacing", "0.3", "--resume"
+    )
+    assert "0 of 4 predicted" in out
+    assert "2 left out" in out
+    assert Path("d/t_00000.npz").stat().st_mtime_ns == before
+
+
+def test_equal_names_do_not_overwrite_each_other(run, water):
+    Path("a").mkdir()
+    put("w.xyz", water)
+    put("a/w.xyz", molecule("CH4"))
+    code, _, _ = run("predict", "w.xyz", "a/w.xyz", "-o", "d", "--spacing", "0.3")
+    assert code == 0
+    assert sorted(p.name for p in Path("d").iterdir()) == ["w.cube", "w_2.cube"]
+
+
+def test_smiles_and_charge(run):
+    code, out, err = run(
+        "predict", "--smiles", "CC(=O)[O-]", "-o", "a.cube", "--json", "--spacing", "0.3"
+    )
+    assert code == 0, err
+    record = json.loads(out)
+    assert (record["formula"], record["charge"], record["n_electrons"]) == ("C2H3O2", -1, 24)
+    code, _, err = run("predict", "--smiles", "C1CC", "-o", "a.cube")
+    assert code == 2
+    assert "cannot be parsed" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "nothing to predict"),
+        (["w.xyz"], "no output"),
+        (["none.xyz", "-o", "a.cube"], "none.xyz: no such file"),
+        (["garbage.xyz", "-o", "a.cube"], "garbage.xyz: cannot be read"),
+        (["empty.xyz", "-o", "a.cube"], "empty.xyz: "),
+        (["noatoms.extxyz", "-o", "a.cube"], "no atoms"),
+        (["iron.xyz", "-o", "a.cube"], "Fe, which is not supported"),
+        (["nan.xyz", "-o", "a.cube"], "not a finite number"),
+        (["w.xyz", "-o", "a.vtk"], "a.vtk"),
+        (["w.xyz", "-o", "no/such/folder/a.cube"], "does not exist"),
+        (["w.xyz", "w.xyz", "-o", "a.cube"], "give -o FOLDER --format cube"),
+        (["w.xyz", "w.xyz", "-o", "d", "--format", "vtk"], "vtk"),
+        (["w.xyz", "-o", "a.cube", "--model", "none"], "no model named 'none'"),
+        (["w.xyz", "-o", "a.cube", "--model", "garbage.xyz"], "not a safetensors file"),
+        (["w.xyz", "-o", "a.cube", "--device", "cuda:7"], "not available"),
+        (["w.xyz", "-o", "a.cube", "--padding", "0.1"], "cuts the density off"),
+        (["w.xyz", "-o", "a.cube", "--box", "round"], "round"),
+        (["w.xyz", "-o", "a.cube", "--charge", "1"], "odd number"),
+        (["slab.xyz", "-o", "a.cube"], "orthorhombic"),
+        (["w.xyz", "-o", "a.cube", "--no-such-flag"], "no-such-flag"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(run, water, arguments, words):
+    put("w.xyz", water)
+    Path("garbage.xyz").write_text("this is\nnot a structure\nat all\n")
+    Path("empty.xyz").write_text("")
+    put("iron.xyz", Atoms("Fe"))
+    put("slab.xyz", Atoms("H2", [[0, 0, 0], [0, 0, 0.8]], cell=[5, 5, 5, 90, 90, 70], pbc=True))
+    Path("nan.xyz").write_text("2\n\nH 0 0 0\nH 0 0 nan\n")
+    Path("noatoms.extxyz").write_text("0\n\n")
+    code, out, err = run("predict", *arguments)
+    assert code == 2
+    assert words in err
+    assert "Traceback" not in out + err
+    assert not Path("a.cube").exists()
+    if "--box" not in arguments and "--no-such-flag" not in arguments:
+        assert len(err.strip().splitlines()) == 1, err
+
+
+def test_failed_write_keeps_the_old_file(run, water, monkeypatch):
+    put("w.xyz", water)
+    Path("a.cube").write_text("precious")
+    code, _, _ = run("predict", "w.xyz", "-o", "a.cube", "--charge", "1")
+    assert code == 2
+    assert Path("a.cube").read_text() == "precious"
+
+
+def test_interrupt_says_how_to_go_on(run, water, monkeypatch):
+    put("t.extxyz", [water] * 3)
+    original = denser.Predictor.predict
+    calls = []
+
+    def predict(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(denser.Predictor, "predict", predict)
+    code, _, err = run("predict", "t.extxyz", "-o", "d", "--spacing", "0.3")
+    assert code == 130
+    assert "stopped after 1 of 3; add --resume" in err
+
+
+def test_model_of_another_recipe_is_used_with_its_own_sad(run, water, small_model):
+    """The SAD recipe belongs to the checkpoint; an unknown one is an error."""
+    from denser.model.checkpoint import Model, save_model
+    from denser.recipe import Recipe
+
+    put("w.xyz", water)
+    odd = Model("odd", "unet", small_model.network, Recipe(sad="minao"), {})
+    save_model(Path("odd.safetensors"), odd)
+    code, _, err = run("predict", "w.xyz", "-o", "a.cube", "--model", "odd.safetensors")
+    assert code == 2
+    assert "minao" in err
+
+
+def test_plot_and_difference(run, water):
+    put("w.xyz", water)
+    run("predict", "w.xyz", "-o", "a.cube", "--spacing", "0.2")
+    assert run("plot", "a.cube", "-o", "a.png")[0] == 0
+    assert Path("a.png").stat().st_size > 5000
+    code, _, err = run("plot", "a.cube", "none.cube", "-o", "b.png")
+    assert code == 2
+    assert "none.cube" in err
+
+
+def test_models_list_and_import(run):
+    import torch
+
+    from denser.model.resnet import X2, ResNet
+
+    code, out, _ = run("models", "list")
+    assert code == 0
+    assert out.startswith("default  unet")
+    torch.save({"model_state_dict": ResNet(X2).state_dict(), "epoch": 3}, "chk.pth")
+    code, out, _ = run("models", "import", "chk.pth")
+    assert code == 0
+    assert "chk.safetensors" in out
+    assert "9,354,403" in out
+    code, _, err = run("models", "import", "none.pth")
+    assert (code, "no such file" in err) == (2, True)
+
+
+def test_installed_command_answers():
+    command = Path(sys.executable).parent / "denser"
+    for arguments in (["--help"], ["--version"], ["predict", "--help"]):
+        done = subprocess.run([command, *arguments], capture_output=True, text=True, check=True)
+        assert done.stdout
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    done = subprocess.run(
+        [command, "predict", "none.xyz", "-o", "a.cube"],
+        capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+WATER_SDF = """water
+  test
+
+  3  2  0  0  0  0  0  0  0  0999 V2000
+    0.0000    0.0000    0.1193 O   0  0  0  0  0  0  0  0  0  0  0  0
+    0.0000    0.7632   -0.4770 H   0  0  0  0  0  0  0  0  0  0  0  0
+    0.0000   -0.7632   -0.4770 H   0  0  0  0  0  0  0  0  0  0  0  0
+  1  2  1  0  0  0  0
+  1  3  1  0  0  0  0
+M  END
+$$$$
+"""

@@ -1,0 +1,186 @@
+"""The shipped model on real molecules: invariants that a user relies on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+import denser
+from denser import Density, Grid, InputError, Predictor, Structure, err_rho, superposition
+from denser.data.labels import read_labels
+from denser.data.render import density_on_grid
+from denser.units import BOHR
+
+LABELS = Path(__file__).parent / "reference" / "labels"
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor("default", "cpu")
+
+
+@pytest.fixture(scope="module")
+def ethanol_atoms() -> Atoms:
+    return molecule("CH3CH2OH")
+
+
+@pytest.fixture(scope="module")
+def ethanol_density(predictor, ethanol_atoms) -> Density:
+    return predictor.predict(ethanol_atoms).density
+
+
+def on_grid(predictor: Predictor, atoms: Atoms, grid: Grid) -> np.ndarray:
+    return predictor.density(superposition(Structure.of(atoms), grid)).values
+
+
+def difference(a: np.ndarray, b: np.ndarray, rho: Density) -> float:
+    """Integral of |a - b| per electron."""
+    return float(np.abs(a.astype(float) - b).sum() * rho.grid.dv / rho.n_electrons)
+
+
+def test_density_is_a_density(ethanol_density):
+    rho = ethanol_density
+    assert rho.integrate() == pytest.approx(20, abs=2e-6)
+    assert rho.values.min() >= 0
+    assert np.isfinite(rho.values).all()
+    assert 0 < np.linalg.norm(rho.dipole()) < 2
+
+
+def test_prediction_is_close_to_the_converged_density(predictor):
+    """Small molecules in the paper's box, against their labels; SAD is 13 to 18 % off."""
+    for label in read_labels(LABELS):
+        structure = label.structure
+        rho = density_on_grid(
+            structure.numbers, structure.positions, label.mo_coeff, label.grid
+        ).numpy()
+        sad = superposition(structure, label.grid)
+        reference = sad.with_values(rho)
+        predicted = predictor.density(sad, periodic=True)
+        assert err_rho(sad, reference) > 0.10
+        assert err_rho(predicted, reference) < 0.035, label.name
+
+
+def test_padding_does_not_matter(predictor, ethanol_atoms, ethanol_density):
+    """4 against 6 angstrom, where they overlap."""
+    grid = ethanol_density.grid
+    more = 24  # nodes, 2 angstrom
+    wide = Grid(
+        grid.origin - more * grid.spacing,
+        np.diag((np.array(grid.shape) + 2 * more) * grid.spacing),
+        tuple(n + 2 * more for n in grid.shape),
+    )
+    inner = (slice(more, -more),) * 3
+    wider = on_grid(predictor, ethanol_atoms, wide)[inner]
+    assert difference(wider, ethanol_density.values, ethanol_density) < 5e-4
+
+
+def test_distant_molecules_add_up(predictor, ethanol_atoms):
+    water = molecule("H2O")
+    water.translate([16.5, 1.0, -0.7])  # 15 angstrom between the nearest atoms
+    both = ethanol_atoms + water
+    assert both.get_all_distances()[:9, 9:].min() > 14.5
+    rho = predictor.predict(both).density
+    parts = [on_grid(predictor, atoms, rho.grid) for atoms in (ethanol_atoms, water)]
+    assert difference(sum(parts), rho.values, rho) < 5e-4
+
+
+def test_moving_the_molecule_by_the_cube_moves_the_density(predictor, ethanol_atoms):
+    """A turn by 90 degrees: learnt, not built in, so it holds to a part of the error."""
+    structure = Structure.of(ethanol_atoms)
+    shape = (112, 112, 112)
+    lengths = np.array(shape) * predictor.model.recipe.spacing
+    grid = Grid(structure.positions.mean(axis=0) - lengths / 2, np.diag(lengths), shape)
+    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    centre = structure.positions.mean(axis=0)
+    turned = Structure(structure.numbers, (structure.positions - centre) @ turn.T + centre)
+    rho = predictor.density(superposition(structure, grid))
+    other = predictor.density(superposition(turned, grid)).values
+    # node n goes to turn @ n: new[i, j] = old[j, -i]
+    expected = np.roll(rho.values.transpose(1, 0, 2)[::-1], 1, axis=0)
+    assert difference(other, expected, rho) < 0.01
+
+
+def test_atoms_and_structures_alike_and_the_frame_stays(predictor, ethanol_atoms):
+    moved = ethanol_atoms.copy()
+    moved.translate([30.0, -4.0, 11.0])
+    rho = predictor.predict(Structure.of(moved)).density
+    np.testing.assert_allclose(rho.structure.positions * BOHR, moved.positions)
+    again = predictor.predict(moved).density
+    np.testing.assert_array_equal(rho.values, again.values)
+    low = rho.grid.origin * BOHR
+    high = low + np.diag(rho.grid.cell) * BOHR
+    assert (moved.positions.min(0) - low >= 4 - 1e-6).all()
+    assert (high - moved.positions.max(0) >= 4 - 1e-6).all()
+
+
+def test_paper_box_charge_and_cell(predictor):
+    ammonium = molecule("NH3")
+    ammonium += Atoms("H", [[0.0, 0.0, 1.15]])
+    rho = predictor.predict(ammonium, charge=1, box="paper").density
+    assert rho.integrate() == pytest.approx(8, abs=1e-6)
+    np.testing.assert_array_equal(rho.grid.shape, Grid.paper(Structure.of(ammonium)).shape)
+    water = molecule("H2O", cell=[6.0, 7.0, 8.0], pbc=True)
+    rho = predictor.predict(water).density
+    np.testing.assert_allclose(np.diag(rho.grid.cell) * BOHR, [6, 7, 8])
+    assert predictor.predict(water, box="isolated").density.grid.origin[2] < -7
+
+
+def test_spacing_is_of_the_result_only(predictor, ethanol_atoms, ethanol_density):
+    rho = predictor.predict(ethanol_atoms, spacing=0.2).density
+    assert (rho.grid.spacing * BOHR <= 0.2 + 1e-9).all()
+    assert rho.integrate() == pytest.approx(20, abs=2e-6)
+    np.testing.assert_allclose(rho.dipole(), ethanol_density.dipole(), atol=2e-3)
+
+
+def test_large_boxes_are_tiled_to_the_same_density(
+    predictor, ethanol_atoms, ethanol_density, monkeypatch
+):
+    monkeypatch.setattr("denser.model.tiling.apply.__defaults__", (0, 64, 48))
+    tiled = predictor.predict(ethanol_atoms).density
+    assert difference(tiled.values, ethanol_density.values, ethanol_density) < 5e-4
+
+
+@pytest.mark.parametrize(
+    ("atoms", "options", "words"),
+    [
+        (molecule("CH3"), {}, "odd number; the models cover closed shells only"),
+        (molecule("H2O"), {"charge": 1}, "odd number"),
+        (molecule("H2O"), {"charge": 8}, "without valence electrons"),
+        (Atoms("Fe"), {}, "not supported; supported elements: H He"),
+        (molecule("H2O"), {"box": "round"}, "auto, isolated, paper"),
+        (molecule("H2O"), {"padding": 0.5}, "cuts the density off"),
+        (molecule("H2O"), {"padding": np.nan}, "cuts the density off"),
+        (molecule("H2O"), {"spacing": 0.0}, "positive length"),
+        (molecule("H2O"), {"spacing": 5.0}, "choose a finer one"),
+        (Atoms("H2", [[0, 0, 0], [0, 0, 9000.0]]), {"padding": 500}, "GB of memory"),
+        ("H2O", {}, r"expected an ase\.Atoms"),
+    ],
+)
+def test_unusable_input_is_one_sentence(predictor, atoms, options, words):
+    with pytest.raises(InputError, match=words):
+        predictor.predict(atoms, **options)
+
+
+def test_device_and_model_must_exist():
+    with pytest.raises(InputError, match="--device cpu"):
+        Predictor(device="no-such-device")
+    with pytest.raises(InputError, match="no model named"):
+        denser.predict(molecule("H2O"), model="nonesuch")
+
+
+def test_top_level_function(ethanol_atoms, ethanol_density):
+    rho = denser.predict(ethanol_atoms, device="cpu")
+    np.testing.assert_array_equal(rho.values, ethanol_density.values)
+
+
+def test_paper_network_predicts_on_its_own_grid(tmp_path):
+    from denser.model.checkpoint import Model, build
+    from denser.recipe import Recipe
+
+    options = {"channels": 4, "kernel": 3, "blocks": 1, "stages": 2}
+    model = Model("x4", "resnet", build("resnet", options).eval(), Recipe(), {})
+    rho = Predictor(model, "cpu").predict(molecule("H2O")).density
+    assert rho.integrate() == pytest.approx(8, abs=1e-5)
+    assert all(n % 4 == 0 for n in rho.grid.shape)
