@@ -159,7 +159,7 @@ def test_shipped_tables_are_what_pyscf_makes_today():
 def test_what_cannot_be_computed_is_refused():
     water = Structure.of(molecule("H2O"))
     grid = Grid.paper(water)
-    with pytest.raises(InputError, match="7 valence electrons, but only closed shells"):
+    with pytest.raises(InputError, match="7 valence electrons, an odd number"):
         scf(molecule("OH"))
     with pytest.raises(InputError, match="not supported"):
         build_cell(angstrom(["Fe"], [(0, 0, 0)]), grid)

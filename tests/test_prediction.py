@@ -145,7 +145,7 @@ def test_large_boxes_are_tiled_to_the_same_density(
 @pytest.mark.parametrize(
     ("atoms", "options", "words"),
     [
-        (molecule("CH3"), {}, "odd number; the models cover closed shells only"),
+        (molecule("CH3"), {}, "odd number; only closed shells are covered"),
         (molecule("H2O"), {"charge": 1}, "odd number"),
         (molecule("H2O"), {"charge": 8}, "without valence electrons"),
         (Atoms("Fe"), {}, "not supported; supported elements: H He"),

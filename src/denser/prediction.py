@@ -19,7 +19,7 @@ from denser.grid import Grid
 from denser.model import tiling
 from denser.model.checkpoint import Model, load_model
 from denser.model.normalise import normalise
-from denser.sad import superposition, valence_charges
+from denser.sad import closed_shell_electrons, superposition
 from denser.structure import Structure
 from denser.units import BOHR
 
@@ -100,7 +100,7 @@ class Predictor:
     ) -> Prediction:
         """Predict one structure; the parameters are those of `denser.predict`."""
         structure = Structure.of(atoms, charge)
-        check_electrons(structure)
+        closed_shell_electrons(structure)
         grid = make_grid(structure, box, padding, self.model.recipe.spacing, self.network)
         _check_memory(grid)
         start = time.perf_counter()
@@ -153,22 +153,6 @@ def predict(
         A structure, option or model that cannot be used.
     """
     return Predictor(model, device).predict(atoms, charge, box, padding, spacing).density
-
-
-def check_electrons(structure: Structure) -> None:
-    """Raise an InputError unless the structure is a closed shell of supported elements."""
-    n_electrons = int(valence_charges(structure).sum()) - structure.charge
-    if n_electrons <= 0:
-        raise InputError(
-            f"charge {structure.charge:+d} leaves {structure.formula} without valence electrons; "
-            "check the charge"
-        )
-    if n_electrons % 2:
-        raise InputError(
-            f"{structure.formula} with charge {structure.charge:+d} has {n_electrons} valence "
-            "electrons, an odd number; the models cover closed shells only, so set the charge "
-            "(--charge, or atoms.info['charge'])"
-        )
 
 
 def make_grid(
@@ -237,7 +221,8 @@ def _device(name: str) -> torch.device:
 def _fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16")) if device.type == "cpu" else False
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and bool(capabilities.get("avx512_bf16"))
 
 
 def _check_memory(grid: Grid) -> None:

@@ -61,6 +61,29 @@ def valence_charges(structure: Structure) -> np.ndarray:
     return np.array([table[symbol]["valence"] for symbol in structure.symbols], dtype=float)
 
 
+def closed_shell_electrons(structure: Structure) -> int:
+    """Number of valence electrons of a structure that models and SCF can treat.
+
+    Raises
+    ------
+    InputError
+        An element without a table, no electrons left, or an odd number of them.
+    """
+    n_electrons = int(valence_charges(structure).sum()) - structure.charge
+    if n_electrons <= 0:
+        raise InputError(
+            f"charge {structure.charge:+d} leaves {structure.formula} without valence electrons; "
+            "check the charge"
+        )
+    if n_electrons % 2:
+        raise InputError(
+            f"{structure.formula} with charge {structure.charge:+d} has {n_electrons} valence "
+            "electrons, an odd number; only closed shells are covered, so set the charge "
+            "(--charge, or atoms.info['charge'])"
+        )
+    return n_electrons
+
+
 def gaussians(z: int, recipe: str = "gth-szv-1e") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Exponents a, s and p (n_gaussians,) of the neutral atom with atomic number `z`."""
     entry = _table(recipe)[chemical_symbols[z]]

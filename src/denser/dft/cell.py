@@ -13,7 +13,7 @@ from denser.density import Density
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.recipe import Recipe
-from denser.sad import valence_charges
+from denser.sad import closed_shell_electrons, valence_charges
 from denser.structure import Structure
 
 PRECISION = 1e-6
@@ -48,13 +48,7 @@ def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> g
         Unsupported element, an odd number of electrons or none, an unknown basis or
         pseudopotential, or a left-handed box.
     """
-    n_electrons = int(valence_charges(structure).sum()) - structure.charge
-    if n_electrons < 2 or n_electrons % 2:
-        raise InputError(
-            f"{structure.formula} with charge {structure.charge:+d} has {n_electrons} valence "
-            "electrons, but only closed shells (an even number, at least 2) can be computed; "
-            "set the charge"
-        )
+    closed_shell_electrons(structure)
     if np.linalg.det(grid.cell) < 0:
         raise InputError("the grid's cell is left-handed; swap two of its vectors")
     cell = gto.Cell()

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 
 from denser.errors import InputError
@@ -37,6 +38,8 @@ def read_structures(path: Path) -> Iterator[Atoms]:
                 except StopIteration:
                     break
                 n += 1
+                if np.allclose(atoms.cell.lengths(), 1.0):
+                    atoms.pbc = False  # the customary placeholder in PDB files of molecules
                 yield atoms
     except InputError:
         raise
