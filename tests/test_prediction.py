@@ -170,6 +170,18 @@ def test_device_and_model_must_exist():
         denser.predict(molecule("H2O"), model="nonesuch")
 
 
+def test_model_of_another_recipe_names_both(small_model):
+    from denser.model.checkpoint import Model
+    from denser.recipe import Recipe
+
+    for recipe, words in (
+        (Recipe(xc="b3lyp"), r"xc 'pbe' in this version of denser, 'b3lyp' in model 'odd'"),
+        (Recipe(sad="minao"), "SAD recipe 'minao'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            Predictor(Model("odd", "unet", small_model.network, recipe, {}), "cpu")
+
+
 def test_top_level_function(ethanol_atoms, ethanol_density):
     rho = denser.predict(ethanol_atoms, device="cpu")
     np.testing.assert_array_equal(rho.values, ethanol_density.values)

@@ -84,7 +84,7 @@ def test_training_lowers_the_error_and_leaves_a_model(tmp_path):
 
 
 def test_interrupted_run_takes_the_same_steps(tmp_path):
-    """Stop after step 5, go on: the weights are those of a run that was never stopped."""
+    """Stop after step 8 (and a validation), go on: the weights are those of an unbroken run."""
     config = small_config()
     straight = load_model(train(config, tmp_path / "a")).network.state_dict()
 
@@ -92,13 +92,13 @@ def test_interrupted_run_takes_the_same_steps(tmp_path):
         pass
 
     def stop(progress):
-        if progress.step == 5:
+        if progress.step == 8:
             raise Stop
 
     with pytest.raises(Stop):
         train(config, tmp_path / "b", stop)
     saved = torch.load(tmp_path / "b" / "state.pt", weights_only=True)
-    assert saved["state"]["step"] == 5
+    assert saved["state"]["step"] == 8
     resumed = load_model(train(config, tmp_path / "b")).network.state_dict()
     for key, value in straight.items():
         torch.testing.assert_close(resumed[key], value, atol=1e-6, rtol=1e-4)
@@ -134,6 +134,13 @@ def test_other_settings_need_another_folder(tmp_path):
     train(small_config(schedule={"steps": 1}), tmp_path)
     with pytest.raises(InputError, match="other settings"):
         train(small_config(schedule={"steps": 2}), tmp_path)
+
+
+def test_damaged_state_is_one_sentence(tmp_path):
+    train(small_config(schedule={"steps": 1}), tmp_path)
+    (tmp_path / "state.pt").write_bytes(b"cut off")
+    with pytest.raises(InputError, match=r"state\.pt.*delete it to start anew"):
+        train(small_config(schedule={"steps": 1}), tmp_path)
 
 
 def test_papers_network_trains_by_epochs(tmp_path):

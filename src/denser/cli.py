@@ -170,7 +170,8 @@ def train(
     except KeyboardInterrupt:
         typer.echo(f"stopped; run the same command to go on from {out}", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"wrote {path}, {out / 'best.safetensors'} and {out / 'metrics.csv'}")
+    best = out / "best.safetensors"
+    typer.echo(f"wrote {path}, {f'{best}, ' if best.exists() else ''}{out / 'metrics.csv'}")
 
 
 @models_app.command("list")

@@ -19,7 +19,8 @@ from denser.grid import Grid
 from denser.model import tiling
 from denser.model.checkpoint import Model, load_model
 from denser.model.normalise import normalise
-from denser.sad import closed_shell_electrons, superposition
+from denser.recipe import Recipe
+from denser.sad import RECIPES, closed_shell_electrons, superposition
 from denser.structure import Structure
 from denser.units import BOHR
 
@@ -60,6 +61,14 @@ class Predictor:
         self, model: str | Path | Model = "default", device: str = "auto", bf16: bool | None = None
     ) -> None:
         self.model = model if isinstance(model, Model) else _load(str(model))
+        recipe = self.model.recipe
+        if recipe.sad not in RECIPES:
+            raise InputError(
+                f"model {self.model.name!r} was trained on SAD recipe {recipe.sad!r}, which this "
+                f"version of denser does not have; known: {', '.join(RECIPES)}"
+            )
+        known = Recipe(spacing=recipe.spacing, sad=recipe.sad)
+        known.require_same(recipe, "this version of denser", f"model {self.model.name!r}")
         self.device = _device(device)
         self.bf16 = _fast_bf16(self.device) if bf16 is None else bf16
         if self.model.architecture != "unet" and bf16 is None:

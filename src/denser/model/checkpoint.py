@@ -19,6 +19,7 @@ from denser.io.files import replacing
 from denser.model.resnet import X2, X4, ResNet, ResNetConfig
 from denser.model.unet import UNet, UNetConfig
 from denser.recipe import Recipe
+from denser.sad import RECIPES
 
 ARCHITECTURES = {"unet": (UNet, UNetConfig), "resnet": (ResNet, ResNetConfig)}
 FORMAT = "denser-model-1"
@@ -178,6 +179,8 @@ def import_published(path: Path, sad: str = "gth-szv-1e") -> Model:
     (`weights_only`), never arbitrary pickled objects.
     """
     path = Path(path)
+    if sad not in RECIPES:
+        raise InputError(f"unknown SAD recipe {sad!r}; known: {', '.join(RECIPES)}")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import pickle
 import platform
 import time
 from collections.abc import Callable
@@ -13,17 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-import denser.sad
-from denser.data.crops import CubeOperation, window
-from denser.data.labels import Label, read_labels, split
-from denser.data.render import density_on_grid
+from denser.data.labels import read_labels, split
 from denser.errors import InputError
 from denser.io.files import replacing
 from denser.model.checkpoint import Model, build, load_model, save_model
 from denser.recipe import Recipe
 from denser.training.config import Config
+from denser.training.images import Images, draw
 from denser.training.muon import Muon
 
 
@@ -37,39 +36,6 @@ class Progress:
     steps_per_second: float
     loss: float
     validation: float
-
-
-class Images:
-    """SAD and reference density of labels as float32 grids, kept while memory allows."""
-
-    def __init__(self, labels: list[Label], sad: str, cache_gb: float, device: torch.device):
-        self.labels, self.sad, self.device = labels, sad, device
-        self._cache: dict[int, tuple[Tensor, Tensor]] = {}
-        self._room = cache_gb * 1e9
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        """Return (sad, rho), each (nx, ny, nz), e/bohr^3."""
-        if i in self._cache:
-            return self._cache[i]
-        label = self.labels[i]
-        structure, grid = label.structure, label.grid
-        sad = torch.as_tensor(
-            denser.sad.superposition(structure, grid, self.sad).values,
-            dtype=torch.float32,
-            device=self.device,
-        )
-        rho = density_on_grid(
-            structure.numbers, structure.positions, label.mo_coeff, grid, self.device
-        )
-        pair = (sad, rho)
-        size = 8 * grid.size
-        if size <= self._room:
-            self._room -= size
-            self._cache[i] = pair
-        return pair
 
 
 def train(config: Config, out: Path, report: Callable[[Progress], None] | None = None) -> Path:
@@ -104,7 +70,7 @@ def train(config: Config, out: Path, report: Callable[[Progress], None] | None =
     state = {"step": 0, "seconds": 0.0, "best": math.inf, "validation": math.nan, "checked": 0.0}
     state_path = out / "state.pt"
     if state_path.exists():
-        saved = torch.load(state_path, map_location=device, weights_only=True)
+        saved = _read_state(state_path, device)
         network.load_state_dict(saved["network"])
         average.load_state_dict(saved["average"])
         for optimizer, optimizer_state in zip(optimizers, saved["optimizers"], strict=True):
@@ -170,7 +136,9 @@ def train(config: Config, out: Path, report: Callable[[Progress], None] | None =
             done = fraction_done()
             if done >= 1 or done - state["checked"] >= config.schedule.validate_every:
                 state["checked"] = done
-                state["validation"] = validate(average, checks, config.bf16)[0]
+                if len(checks):
+                    errors = validate(average, checks, config.bf16)
+                    state["validation"] = float(errors.mean())
                 if state["validation"] < state["best"]:
                     state["best"] = state["validation"]
                     save_model(out / "best.safetensors", model_of(average))
@@ -203,7 +171,7 @@ def learning_rate_factor(done: float, config: Config) -> float:
 
 
 def validate(network: nn.Module, images: Images, bf16: bool) -> np.ndarray:
-    """Mean Err_rho (fraction) over labels, after scaling to N_e; first entry is the mean."""
+    """Err_rho (a fraction) of each label (n_labels,), whole boxes, scaled to N_e."""
     errors = []
     network.eval()
     for i in range(len(images)):
@@ -213,7 +181,7 @@ def validate(network: nn.Module, images: Images, bf16: bool) -> np.ndarray:
         predicted = predicted * (rho.sum(dtype=torch.float64) / predicted.sum(dtype=torch.float64))
         errors.append(float((predicted - rho).abs().sum(dtype=torch.float64) / rho.sum()))
     network.train()
-    return np.array([np.mean(errors), *errors]) if errors else np.array([math.nan])
+    return np.array(errors)
 
 
 def _step(
@@ -234,7 +202,7 @@ def _step(
         chosen = _epoch_order(len(images), config.seed, step, batch)
     else:
         chosen = rng.integers(len(images), size=batch)
-    windows = [_draw(config, images, int(i), whole, rng) for i in chosen]
+    windows = [draw(sample, images, int(i), whole, rng) for i in chosen]
     if whole:
         batches = [(sad[None], rho[None]) for sad, rho in windows]
     else:
@@ -256,24 +224,6 @@ def _step(
         for optimizer in optimizers:
             optimizer.step()
     return total, norm
-
-
-def _draw(
-    config: Config, images: Images, i: int, whole: bool, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """A symmetry-transformed window (or the whole box) of label `i`: (sad, rho)."""
-    sad, rho = images[i]
-    operation = CubeOperation.random(rng, config.sample.symmetry)
-    size, start = None, (0, 0, 0)
-    if not whole:
-        size = (config.sample.crop,) * 3
-        structure, grid = images.labels[i].structure, images.labels[i].grid
-        atom = structure.positions[rng.integers(len(structure))]
-        jitter = rng.uniform(-0.5, 0.5, size=3) * (config.sample.crop - 2 * config.sample.margin)
-        centre = np.round((atom - grid.origin) / grid.spacing + jitter)
-        new_start = operation.matrix @ centre - config.sample.crop // 2
-        start = tuple(int(n) for n in np.round(operation.matrix.T @ new_start))
-    return window(sad, start, size, operation), window(rho, start, size, operation)
 
 
 def _epoch_order(n: int, seed: int, step: int, batch: int) -> list[int]:
@@ -338,6 +288,16 @@ def _optimizers(config: Config, network: nn.Module) -> list[torch.optim.Optimize
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
     return optimizers
+
+
+def _read_state(path: Path, device: torch.device) -> dict:
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: the state of the run cannot be read ({str(error).splitlines()[0]}); "
+            "delete it to start anew"
+        ) from error
 
 
 def _keep_config(config: Config, out: Path) -> None:

@@ -1,0 +1,90 @@
+"""Err_rho on kinds of molecules that the model has not seen, against PySCF in the same box.
+
+    python benchmarks/kinds.py
+    python benchmarks/kinds.py --box paper --only acetate thiophene
+
+Each molecule is converged at the model's level of theory (a minute or so altogether for the
+small ones), so this says what to expect away from QM9: ions, other elements, hydrogen bonds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from denser.dft.cell import build_cell, density_from_dm
+from denser.dft.scf import scf
+from denser.errors import InputError
+from denser.io.structures import from_smiles
+from denser.metrics import err_rho
+from denser.prediction import Predictor
+from denser.units import DEBYE
+
+KINDS = {
+    "ethanol": ("CCO", "like QM9"),
+    "aspirin": ("CC(=O)Oc1ccccc1C(=O)O", "larger than QM9"),
+    "caffeine": ("Cn1cnc2c1c(=O)n(C)c(=O)n2C", "larger than QM9"),
+    "trifluoroethanol": ("OCC(F)(F)F", "fluorine"),
+    "acetate": ("CC(=O)[O-]", "anion"),
+    "methylammonium": ("C[NH3+]", "cation"),
+    "glycine zwitterion": ("[NH3+]CC(=O)[O-]", "zwitterion"),
+    "water dimer": ("O.O", "hydrogen bond"),
+    "thiophene": ("c1ccsc1", "sulfur, unseen"),
+    "chloromethane": ("CCl", "chlorine, unseen"),
+    "phosphine": ("P", "phosphorus, unseen"),
+    "silane": ("[SiH4]", "silicon, unseen"),
+    "sodium chloride": ("[Na+].[Cl-]", "sodium, unseen"),
+}
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Converge, predict, compare and print."""
+    unknown = set(chosen.only) - set(KINDS)
+    if unknown:
+        raise InputError(f"unknown molecule {sorted(unknown)[0]!r}; known: {', '.join(KINDS)}")
+    predictor = Predictor(chosen.model)
+    console = Console()
+    out = Table(title=f"Err_rho, percent, {chosen.box} box, model {predictor.model.name}")
+    for column in ("molecule", "kind", "atoms", "SAD", "model", "dipole", "PySCF", "SCF s", "s"):
+        out.add_column(column, justify="left" if column in ("molecule", "kind") else "right")
+    for name in chosen.only or KINDS:
+        smiles, kind = KINDS[name]
+        prediction = predictor.predict(from_smiles(smiles), box=chosen.box)
+        sad, density = prediction.sad, prediction.density
+        structure, grid = sad.structure, sad.grid
+        result = scf(structure, grid, predictor.model.recipe)
+        cell = build_cell(structure, grid, predictor.model.recipe)
+        reference = density_from_dm(cell, result.dm, grid, structure)
+        norms = [sum(d * d for d in rho.dipole() * DEBYE) ** 0.5 for rho in (density, reference)]
+        out.add_row(
+            name,
+            kind + ("" if result.converged else ", not converged"),
+            str(len(structure)),
+            f"{100 * err_rho(sad, reference):.2f}",
+            f"{100 * err_rho(density, reference):.2f}",
+            *[f"{d:.2f} D" for d in norms],
+            f"{result.seconds:.1f}",
+            f"{prediction.seconds_sad + prediction.seconds_network:.2f}",
+        )
+    console.print(out)
+
+
+def main() -> int:
+    """Run; input that cannot be used is a sentence and exit code 2."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--box", choices=("isolated", "paper"), default="isolated")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="some of them")
+    try:
+        run(parser.parse_args())
+    except InputError as error:
+        print(f"kinds.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
