@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ase import Atoms
+from ase.build import molecule
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +25,19 @@ from denser.metrics import err_rho
 from denser.prediction import Predictor
 from denser.units import DEBYE
 
+WATER_DIMER = Atoms(
+    "OHHOHH",
+    [
+        [-1.551007, -0.114520, 0.0],
+        [-1.934259, 0.762503, 0.0],
+        [-0.599677, 0.040712, 0.0],
+        [1.350625, 0.111469, 0.0],
+        [1.680398, -0.373741, -0.758561],
+        [1.680398, -0.373741, 0.758561],
+    ],
+)
+"""Angstrom; Jurecka et al., Phys. Chem. Chem. Phys. 8, 1985 (2006), the S22 set."""
+
 KINDS = {
     "ethanol": ("CCO", "like QM9"),
     "aspirin": ("CC(=O)Oc1ccccc1C(=O)O", "larger than QM9"),
@@ -31,12 +46,12 @@ KINDS = {
     "acetate": ("CC(=O)[O-]", "anion"),
     "methylammonium": ("C[NH3+]", "cation"),
     "glycine zwitterion": ("[NH3+]CC(=O)[O-]", "zwitterion"),
-    "water dimer": ("O.O", "hydrogen bond"),
+    "water dimer": (WATER_DIMER, "hydrogen bond"),
     "thiophene": ("c1ccsc1", "sulfur, unseen"),
     "chloromethane": ("CCl", "chlorine, unseen"),
     "phosphine": ("P", "phosphorus, unseen"),
     "silane": ("[SiH4]", "silicon, unseen"),
-    "sodium chloride": ("[Na+].[Cl-]", "sodium, unseen"),
+    "sodium chloride": (molecule("NaCl"), "sodium, unseen"),
 }
 
 
@@ -51,8 +66,9 @@ def run(chosen: argparse.Namespace) -> None:
     for column in ("molecule", "kind", "atoms", "SAD", "model", "dipole", "PySCF", "SCF s", "s"):
         out.add_column(column, justify="left" if column in ("molecule", "kind") else "right")
     for name in chosen.only or KINDS:
-        smiles, kind = KINDS[name]
-        prediction = predictor.predict(from_smiles(smiles), box=chosen.box)
+        source, kind = KINDS[name]
+        atoms = from_smiles(source) if isinstance(source, str) else source
+        prediction = predictor.predict(atoms, box=chosen.box)
         sad, density = prediction.sad, prediction.density
         structure, grid = sad.structure, sad.grid
         result = scf(structure, grid, predictor.model.recipe)

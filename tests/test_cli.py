@@ -124,9 +124,10 @@ def test_smiles_and_charge(run):
     assert code == 0, err
     record = json.loads(out)
     assert (record["formula"], record["charge"], record["n_electrons"]) == ("C2H3O2", -1, 24)
-    code, _, err = run("predict", "--smiles", "C1CC", "-o", "a.cube")
-    assert code == 2
-    assert "cannot be parsed" in err
+    for smiles, words in (("C1CC", "cannot be parsed"), ("O.O", "several molecules")):
+        code, _, err = run("predict", "--smiles", smiles, "-o", "a.cube")
+        assert code == 2
+        assert words in err
 
 
 @pytest.mark.parametrize(

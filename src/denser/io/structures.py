@@ -52,14 +52,14 @@ def read_structures(path: Path) -> Iterator[Atoms]:
 
 
 def from_smiles(smiles: str) -> Atoms:
-    """Build a 3-D structure from SMILES: ETKDG embedding (fixed seed), then MMFF94.
+    """Build a 3-D structure from SMILES: ETKDG embedding (fixed seed), then MMFF94 (else UFF).
 
     The formal charge goes into `info["charge"]`.
 
     Raises
     ------
     InputError
-        RDKit is missing, or the SMILES cannot be parsed or embedded.
+        RDKit is missing, or the SMILES cannot be parsed or embedded, or holds several molecules.
     """
     try:
         from rdkit import Chem, RDLogger
@@ -70,11 +70,18 @@ def from_smiles(smiles: str) -> Atoms:
     molecule = Chem.MolFromSmiles(smiles)
     if molecule is None or molecule.GetNumAtoms() == 0:
         raise InputError(f"SMILES {smiles!r} cannot be parsed; check brackets, rings and valences")
+    if len(Chem.GetMolFrags(molecule)) > 1:
+        raise InputError(
+            f"SMILES {smiles!r} holds several molecules and does not say how they lie; give a "
+            "structure file"
+        )
     molecule = Chem.AddHs(molecule)
     if AllChem.EmbedMolecule(molecule, randomSeed=7) != 0:
         raise InputError(f"SMILES {smiles!r}: no 3-D geometry found; give a structure file")
     if AllChem.MMFFHasAllMoleculeParams(molecule):
         AllChem.MMFFOptimizeMolecule(molecule, maxIters=2000)
+    elif AllChem.UFFHasAllMoleculeParams(molecule):
+        AllChem.UFFOptimizeMolecule(molecule, maxIters=2000)
     atoms = Atoms(
         [atom.GetAtomicNum() for atom in molecule.GetAtoms()],
         molecule.GetConformer().GetPositions(),

@@ -1,0 +1,47 @@
+"""The benchmark commands run and print their tables; the figures are for people to judge."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ase.build import molecule
+from ase.io import write
+
+ROOT = Path(__file__).parents[1]
+
+
+def bench(name: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "benchmarks" / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_accuracy(tmp_path):
+    labels = ROOT / "tests" / "reference" / "labels"
+    done = bench("accuracy.py", "--labels", labels, "--all", "--csv", tmp_path / "e.csv")
+    assert done.returncode == 0, done.stderr
+    assert "Err_rho" in done.stdout
+    assert len((tmp_path / "e.csv").read_text().splitlines()) == 1 + len(list(labels.glob("*")))
+    done = bench("accuracy.py", "--labels", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_kinds():
+    done = bench("kinds.py", "--only", "phosphine", "--box", "paper")
+    assert done.returncode == 0, done.stderr
+    assert "phosphorus, unseen" in done.stdout
+    done = bench("kinds.py", "--only", "unobtainium")
+    assert done.returncode == 2
+    assert "unobtainium" in done.stderr
+
+
+@pytest.mark.slow
+def test_speed(tmp_path):
+    write(tmp_path / "h2.xyz", molecule("H2"))
+    done = bench("speed.py", "--file", tmp_path / "h2.xyz", "--repeat", "1")
+    assert done.returncode == 0, done.stderr
+    for row in ("denser, SAD", "whole command", "Li et al. x2 (float32)", "PySCF SCF"):
+        assert row in done.stdout
