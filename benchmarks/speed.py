@@ -71,6 +71,7 @@ def run(chosen: argparse.Namespace) -> None:
     import numpy as np
     import pyscf
     import torch
+    from torch.utils.flop_counter import FlopCounterMode
 
     import denser
     from denser.dft.scf import scf
@@ -121,11 +122,14 @@ def run(chosen: argparse.Namespace) -> None:
         note = f"{result.cycles} cycles" + ("" if result.converged else ", not converged")
         rows.append(("PySCF SCF, PBE/GTH-TZV2P", result.seconds, note))
 
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        predictor.network(image, chosen.box == "paper")
     shape = " x ".join(str(n) for n in grid.shape)
     facts = {
         "molecule": f"{structure.formula}, {len(structure)} atoms ({chosen.file.name})",
         "grid": f"{shape} = {grid.size / 1e6:.2f} million nodes ({chosen.box} box)",
         "model": predictor.model.name,
+        "cost": f"{counter.get_total_flops() / 1e12:.3f} TFLOP in convolutions",
         "processor": f"{processor()}, {os.cpu_count()} visible",
         "threads": chosen.threads,
         "load": f"{os.getloadavg()[0]:.1f} (mean of the last minute, this run included)",

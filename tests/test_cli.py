@@ -42,13 +42,13 @@ def put(name: str, atoms: Atoms | list[Atoms], **options) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["w.xyz", "w.extxyz", "w.sdf", "w.pdb", "w.cif", "POSCAR", "w.traj"]
+    "name", ["w.xyz", "w.extxyz", "w.sdf", "w.mol", "w.pdb", "w.cif", "POSCAR", "w.traj"]
 )
 def test_structure_files(run, water, name):
     water.center(vacuum=3.0)
     if name in ("w.cif", "POSCAR"):
         water.pbc = True
-    if name == "w.sdf":
+    if name in ("w.sdf", "w.mol"):
         Path(name).write_text(WATER_SDF)
     else:
         put(name, water)
@@ -79,10 +79,31 @@ def test_json_is_one_object_per_input(run, water):
     assert 1.4 < first["dipole_norm_debye"] < 2.4
     assert second["formula"] == "C2H6O"
     rho = denser.read("out/e.cube")
-    assert list(rho.grid.shape) == second["grid"]
+    assert list(rho.grid.shape) == second["grid_shape"]
     np.testing.assert_allclose(
         rho.structure.to_ase().positions, molecule("CH3CH2OH").positions, atol=1e-5
     )
+
+
+def test_json_tells_of_failures_too(run, water):
+    put("t.extxyz", [molecule("CH3"), water])
+    code, out, err = run("predict", "t.extxyz", "-o", "d", "--json", "--spacing", "0.3")
+    assert code == 2
+    failed, done = [json.loads(line) for line in out.splitlines()]
+    assert failed["input"] == "t.extxyz[0]"
+    assert "closed shells" in failed["error"]
+    assert failed["error"] in err
+    assert done["n_atoms"] == 3
+
+
+def test_every_record_of_an_sdf_with_its_charge(run):
+    acetate = SDF_TAIL.format(charge="M  CHG  1   1  -1\n")
+    Path("two.sdf").write_text(WATER_SDF + acetate)
+    code, out, err = run("predict", "two.sdf", "-o", "d", "--json", "--spacing", "0.3")
+    assert code == 0, err
+    first, second = [json.loads(line) for line in out.splitlines()]
+    assert (first["formula"], first["charge"]) == ("H2O", 0)
+    assert (second["formula"], second["charge"], second["n_electrons"]) == ("HO", -1, 8)
 
 
 def test_many_frames_go_to_a_folder_and_bad_ones_do_not_stop_the_rest(run, water):
@@ -140,6 +161,8 @@ def test_smiles_and_charge(run):
         (["empty.xyz", "-o", "a.cube"], "empty.xyz: "),
         (["noatoms.extxyz", "-o", "a.cube"], "no atoms"),
         (["iron.xyz", "-o", "a.cube"], "Fe, which is not supported"),
+        (["ghost.xyz", "-o", "a.cube"], "X (a ghost or dummy atom), which is not supported"),
+        (["odd.xyz", "-o", "a.cube"], "unknown symbol 'Qq'"),
         (["nan.xyz", "-o", "a.cube"], "not a finite number"),
         (["w.xyz", "-o", "a.vtk"], "a.vtk"),
         (["w.xyz", "-o", "no/such/folder/a.cube"], "does not exist"),
@@ -160,6 +183,8 @@ def test_bad_input_is_one_sentence_and_exit_code_2(run, water, arguments, words)
     Path("garbage.xyz").write_text("this is\nnot a structure\nat all\n")
     Path("empty.xyz").write_text("")
     put("iron.xyz", Atoms("Fe"))
+    put("ghost.xyz", Atoms("OX", [[0, 0, 0], [0, 0, 1]]))
+    Path("odd.xyz").write_text("1\n\nQq 0 0 0\n")
     put("slab.xyz", Atoms("H2", [[0, 0, 0], [0, 0, 0.8]], cell=[5, 5, 5, 90, 90, 70], pbc=True))
     Path("nan.xyz").write_text("2\n\nH 0 0 0\nH 0 0 nan\n")
     Path("noatoms.extxyz").write_text("0\n\n")
@@ -261,5 +286,16 @@ WATER_SDF = """water
   1  2  1  0  0  0  0
   1  3  1  0  0  0  0
 M  END
+$$$$
+"""
+
+SDF_TAIL = """hydroxide
+  test
+
+  2  1  0  0  0  0  0  0  0  0999 V2000
+    0.0000    0.0000    0.0000 O   0  5  0  0  0  0  0  0  0  0  0  0
+    0.0000    0.0000    0.9700 H   0  0  0  0  0  0  0  0  0  0  0  0
+  1  2  1  0  0  0  0
+{charge}M  END
 $$$$
 """

@@ -87,6 +87,8 @@ def test_errors_are_clear():
     grid = Grid([-5, -5, -5], np.eye(3) * 10, (16, 16, 16))
     with pytest.raises(InputError, match=r"atom 2 is Fe.*supported elements: H He"):
         superposition(Structure([6, 26], [[0, 0, 0], [0, 0, 3]]), grid)
+    with pytest.raises(InputError, match=r"atom 1 is X \(a ghost.*supported elements: H He"):
+        superposition(Structure([0], [[0, 0, 0]]), grid)
     with pytest.raises(InputError, match="no valence electrons"):
         superposition(Structure([1], [[0, 0, 0]], charge=1), grid)
     with pytest.raises(InputError, match="orthorhombic"):

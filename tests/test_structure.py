@@ -40,7 +40,6 @@ def test_cell_is_taken_only_when_periodic_everywhere(water):
     ("atoms", "words"),
     [
         (Atoms(), "no atoms"),
-        (Atoms("HX", [[0, 0, 0], [0, 0, 1]]), "ghost"),
         (Atoms("H2", [[0, 0, 0], [0, 0, 0.3]]), "closer than 0.4 angstrom"),
         (Atoms("H2", [[0, 0, 0], [0, 0, np.nan]]), "not a finite number"),
         (Atoms("H2", [[0, 0, 0], [0, 0, np.inf]]), "not a finite number"),
@@ -56,6 +55,8 @@ def test_unusable_atoms_are_one_sentence(atoms, words):
 def test_positions_must_fit_numbers():
     with pytest.raises(InputError, match=r"\(2, 3\)"):
         Structure([1, 1], [[0, 0, 0]])
+    with pytest.raises(InputError, match="atomic number 119"):
+        Structure([119], [[0, 0, 0]])
     with pytest.raises(InputError, match=r"ase\.Atoms"):
         Structure.of("H2O")
 

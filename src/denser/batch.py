@@ -118,11 +118,12 @@ class Batch:
                             if not message.startswith(job.name):
                                 message = f"{job.name}: {message}"
                             told.print(f"denser: {message}", markup=False)
+                            if as_json:
+                                _print_json({"input": job.name, "error": message})
                         else:
                             done += 1
                             if as_json:
-                                sys.stdout.write(json.dumps(record) + "\n")
-                                sys.stdout.flush()
+                                _print_json(record)
                             else:
                                 lines.print(summary(record), markup=False)
                     bar.advance(task)
@@ -149,6 +150,11 @@ class Batch:
         return _record(job, output, prediction, seconds, predictor.model.name, self.options)
 
 
+def _print_json(record: dict) -> None:
+    sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.flush()
+
+
 def _record(
     job: Job, output: Path, prediction: Prediction, write_seconds: float, model: str, options: dict
 ) -> dict:
@@ -166,7 +172,7 @@ def _record(
         "charge": structure.charge,
         "n_atoms": len(structure),
         "n_electrons": round(density.integrate(), 6),
-        "grid": list(grid.shape),
+        "grid_shape": list(grid.shape),
         "spacing_angstrom": [round(float(h) * BOHR, 6) for h in grid.spacing],
         "box": "cell" if periodic else options["box"].replace("auto", "isolated"),
         "padding_angstrom": None if periodic else round(padding, 3),
@@ -184,7 +190,7 @@ def _record(
 def summary(record: dict) -> str:
     """One line for a person."""
     seconds = record["seconds"]
-    shape = " x ".join(str(n) for n in record["grid"])
+    shape = " x ".join(str(n) for n in record["grid_shape"])
     charge = f" {record['charge']:+d}" if record["charge"] else ""
     box = record["box"]
     if record["padding_angstrom"] is not None:

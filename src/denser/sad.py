@@ -55,8 +55,8 @@ def valence_charges(structure: Structure) -> np.ndarray:
         if chemical_symbols[z] not in table:
             i = int(np.argmax(structure.numbers == z)) + 1
             raise InputError(
-                f"atom {i} is {chemical_symbols[z]}, which is not supported; supported elements: "
-                + " ".join(supported_elements())
+                f"atom {i} is {chemical_symbols[z]}{' (a ghost or dummy atom)' if z == 0 else ''}, "
+                "which is not supported; supported elements: " + " ".join(supported_elements())
             )
     return np.array([table[symbol]["valence"] for symbol in structure.symbols], dtype=float)
 

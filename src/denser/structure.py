@@ -26,7 +26,7 @@ class Structure:
     Parameters
     ----------
     numbers : (n_atoms,) int
-        Atomic numbers.
+        Atomic numbers; 0 is a ghost, which only files can hold: no model or table covers it.
     positions : (n_atoms, 3) float
         Bohr.
     charge : int
@@ -58,12 +58,10 @@ class Structure:
                 f"{numbers.size} atomic numbers need positions of shape ({numbers.size}, 3), "
                 f"found {positions.shape}"
             )
-        unknown = (numbers < 1) | (numbers >= len(chemical_symbols))
+        unknown = (numbers < 0) | (numbers >= len(chemical_symbols))
         if unknown.any():
             i = int(np.argmax(unknown))
-            raise InputError(
-                f"atom {i + 1} has atomic number {numbers[i]} (a ghost or dummy atom?); remove it"
-            )
+            raise InputError(f"atom {i + 1} has atomic number {numbers[i]}, which is no element")
         bad = ~np.isfinite(positions).all(axis=1)
         if bad.any():
             i = int(np.argmax(bad))

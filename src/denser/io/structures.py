@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,35 +22,52 @@ def read_structures(path: Path) -> Iterator[Atoms]:
     InputError
         A missing, unreadable or empty file; frames before a damaged one are yielded first.
     """
-    from ase.io import iread
-
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file")
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name the structure files in it")
     n = 0
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            frames = iread(str(path), index=":")
-            while True:
-                try:
-                    atoms = next(frames)
-                except StopIteration:
-                    break
-                n += 1
-                if np.allclose(atoms.cell.lengths(), 1.0):
-                    atoms.pbc = False  # the customary placeholder in PDB files of molecules
-                yield atoms
-    except InputError:
-        raise
-    except Exception as error:  # ASE's readers raise whatever their parsing hits
-        reason = " ".join(str(error).split()) or type(error).__name__
-        where = f"frame {n + 1} cannot be read" if n else "cannot be read as a structure"
-        raise InputError(f"{path}: {where} ({reason[:200]})") from error
+    frames = _frames(path)
+    while True:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                atoms = next(frames)
+        except StopIteration:
+            break
+        except Exception as error:  # ASE's readers raise whatever their parsing hits
+            reason = " ".join(str(error).split()) or type(error).__name__
+            if isinstance(error, KeyError):
+                reason = f"unknown symbol {reason}"
+            where = f"frame {n + 1} cannot be read" if n else "cannot be read as a structure"
+            raise InputError(f"{path}: {where} ({reason[:200]})") from error
+        n += 1
+        if np.allclose(atoms.cell.lengths(), 1.0):
+            atoms.pbc = False  # the customary placeholder in PDB files of molecules
+        yield atoms
     if n == 0:
         raise InputError(f"{path}: holds no structure")
+
+
+def _frames(path: Path) -> Iterator[Atoms]:
+    """Every frame of a file; of MDL files every record, with its formal charge."""
+    from ase.io import iread, read
+
+    if path.suffix.lower() not in (".sdf", ".mol"):
+        yield from iread(str(path), index=":")
+        return
+    for record in re.split(r"^\$\$\$\$.*\n?", path.read_text(), flags=re.MULTILINE):
+        if record.strip():
+            atoms = read(io.StringIO(record), format="sdf")
+            atoms.info["charge"] = _mdl_charge(record)
+            yield atoms
+
+
+def _mdl_charge(record: str) -> int:
+    """Sum of the charges in the `M  CHG n (atom charge)*` lines of an MDL record."""
+    lines = re.findall(r"^M  CHG(.*)$", record, flags=re.MULTILINE)
+    return sum(int(q) for line in lines for q in line.split()[2::2])
 
 
 def from_smiles(smiles: str) -> Atoms:
