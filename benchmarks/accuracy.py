@@ -5,7 +5,9 @@
 
 DIR holds labels as .npz files. By default the molecules are those that the model's own record
 names as its validation part; --all takes every label in DIR that it was not trained on.
---record keeps the figures in the metadata of the model file.
+--ship FILE rounds the weights to float16, measures, and writes them with the figures to FILE:
+    python benchmarks/accuracy.py --labels DIR --model runs/x/model.safetensors \\
+        --ship src/denser/weights/default.safetensors
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase.data import chemical_symbols
 from rich.console import Console
 from rich.progress import track
@@ -144,7 +147,10 @@ def summary(rows: list[dict]) -> dict:
 
 def run(chosen: argparse.Namespace) -> None:
     """Measure and print."""
-    predictor = Predictor(chosen.model, device=chosen.device, bf16=False if chosen.fp32 else None)
+    model = load_model(chosen.model)
+    if chosen.ship:
+        model.network.half().float()
+    predictor = Predictor(model, device=chosen.device, bf16=False if chosen.fp32 else None)
     info = predictor.model.info
     labels = read_labels(chosen.labels)
     trained = set(info.get("train_names", ()))
@@ -180,11 +186,10 @@ def run(chosen: argparse.Namespace) -> None:
             writer.writeheader()
             writer.writerows(rows)
         console.print(f"wrote {chosen.csv}")
-    if chosen.record:
-        path = Path(chosen.model)
-        model = load_model(path)
-        save_model(path, replace(model, info=model.info | {"measured": summary(rows)}))
-        console.print(f"recorded in {path}: {summary(rows)}")
+    if chosen.ship:
+        shipped = replace(model, info=model.info | {"measured": summary(rows)})
+        save_model(chosen.ship, shipped, torch.float16)
+        console.print(f"wrote {chosen.ship}: {summary(rows)}")
 
 
 def main() -> int:
@@ -197,7 +202,7 @@ def main() -> int:
     parser.add_argument("--isolated", action="store_true", help="do not treat boxes as periodic")
     parser.add_argument("--fp32", action="store_true", help="float32 convolutions")
     parser.add_argument("--csv", type=Path, help="one row a molecule")
-    parser.add_argument("--record", action="store_true", help="keep the figures in --model FILE")
+    parser.add_argument("--ship", type=Path, help="write float16 weights with the figures")
     try:
         run(parser.parse_args())
     except InputError as error:
