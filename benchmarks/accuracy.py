@@ -6,8 +6,7 @@
 DIR holds labels as .npz files. By default the molecules are those that the model's own record
 names as its validation part; --all takes every label in DIR that it was not trained on.
 --ship FILE rounds the weights to float16, measures, and writes them with the figures to FILE:
-    python benchmarks/accuracy.py --labels DIR --model runs/x/model.safetensors \\
-        --ship src/denser/weights/default.safetensors
+    python benchmarks/accuracy.py --labels DIR --model FILE --ship OTHER.safetensors
 """
 
 from __future__ import annotations
