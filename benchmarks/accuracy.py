@@ -162,7 +162,7 @@ def run(chosen: argparse.Namespace) -> None:
         raise InputError(
             f"{chosen.labels}: none of the model's validation molecules is there; try --all"
         )
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     rows = [
         measure(label, predictor, periodic=not chosen.isolated)
         for label in track(labels, "measuring", console=Console(stderr=True), transient=True)

@@ -61,7 +61,7 @@ def run(chosen: argparse.Namespace) -> None:
     if unknown:
         raise InputError(f"unknown molecule {sorted(unknown)[0]!r}; known: {', '.join(KINDS)}")
     predictor = Predictor(chosen.model)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     out = Table(title=f"Err_rho, percent, {chosen.box} box, model {predictor.model.name}")
     for column in ("molecule", "kind", "atoms", "SAD", "model", "dipole", "PySCF", "SCF s", "s"):
         out.add_column(column, justify="left" if column in ("molecule", "kind") else "right")

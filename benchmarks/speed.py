@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from denser.errors import InputError
@@ -67,6 +68,7 @@ def run(chosen: argparse.Namespace) -> None:
     # Libraries read their number of threads when they are first imported.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(chosen.threads)
+    import_module("denser.dft")  # before torch: its docstring says why
     import ase.io
     import numpy as np
     import pyscf

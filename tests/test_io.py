@@ -533,7 +533,7 @@ def test_unreadable(tmp_path, name):
         (" 2 ", " 2.5 ", ":4: expected the number of voxels, found 2.5"),
         (" 2 ", " 2000000000 ", ": expected 6000000000 values after line 7, found 6"),
         ("    3    3.000000", "  3.5    3.000000", ":7: expected an atomic number, found 3.5"),
-        ("    3    3.000000", "    0    3.000000", ": atom 1 has atomic number 0"),
+        ("    3    3.000000", "  119    3.000000", ": atom 1 has atomic number 119"),
         ("2.0 3.0", "2.0 three\n", ":8: expected finite numbers, found '1.0 2.0 three'"),
         ("5.0 6.0", "\n5.0 inf", ":9: expected finite numbers, found '5.0 inf'"),
         ("5.0 6", "5.0 5.5 6", ": expected 6 values after line 7, found 7"),

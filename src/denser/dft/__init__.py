@@ -1,1 +1,33 @@
-"""Kohn-Sham calculations and atomic tables; the only room that imports PySCF."""
+"""Kohn-Sham calculations and atomic tables; the only room that imports PySCF.
+
+PySCF and torch each bring an OpenMP library, and PySCF's compiled parts must all be loaded on the
+same side of torch. If some are loaded before it and some after, a parallel region of one library
+asks the other for its thread number, threads overwrite each other, and energies are silently wrong
+(seen with PySCF 2.14 and torch 2.13). So all parts are loaded here at once, `import denser` loads
+them early where PySCF is there already, and the harmful order is an error.
+"""
+
+import sys
+
+from denser.errors import InputError
+
+
+def _torch_is_between() -> bool:
+    """Whether torch was imported after PySCF began and before its periodic part was loaded."""
+    order = list(sys.modules)
+    if "pyscf" not in order or "torch" not in order:
+        return False
+    periodic = "pyscf.pbc.dft.multigrid"
+    end = order.index(periodic) if periodic in order else len(order)
+    return order.index("pyscf") < order.index("torch") < end
+
+
+if _torch_is_between():
+    raise InputError(
+        "torch was imported after pyscf and before its periodic part, and PySCF would compute "
+        "wrong energies without a word; import denser (or torch) before pyscf"
+    )
+
+import pyscf.pbc.dft.multigrid  # noqa: E402
+import pyscf.pbc.scf  # noqa: E402
+import pyscf.scf.atom_hf_pp  # noqa: E402, F401

@@ -62,6 +62,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         if earlier:
             shutil.copymode(target, temporary)
+        else:  # some writers leave a file that only its owner may read
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
         os.replace(temporary, target)
     except OSError as error:
         raise InputError(
