@@ -6,7 +6,6 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
-import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -43,9 +42,3 @@ def small_model() -> Model:
 def sad_density(ethanol: Structure):
     """SAD of ethanol on a coarse, non-cubic grid."""
     return superposition(ethanol, Grid.around(ethanol, padding=7.0, spacing=0.4))
-
-
-def smooth_field(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
-    """A random positive field without symmetry."""
-    rng = np.random.default_rng(seed)
-    return rng.random(shape)

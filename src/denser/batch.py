@@ -147,7 +147,7 @@ class Batch:
         start = time.perf_counter()
         write(output, prediction.density)
         seconds = time.perf_counter() - start
-        return _record(job, output, prediction, seconds, predictor.model.name, self.options)
+        return _record(job, output, prediction, seconds, predictor.model.name)
 
 
 def _print_json(record: dict) -> None:
@@ -156,14 +156,14 @@ def _print_json(record: dict) -> None:
 
 
 def _record(
-    job: Job, output: Path, prediction: Prediction, write_seconds: float, model: str, options: dict
+    job: Job, output: Path, prediction: Prediction, write_seconds: float, model: str
 ) -> dict:
     density = prediction.density
     structure, grid = density.structure, density.grid
     dipole = density.dipole() * DEBYE
     low, high = structure.positions.min(axis=0), structure.positions.max(axis=0)
     corner = grid.origin + grid.cell.sum(axis=0)
-    periodic = options["box"] == "auto" and structure.cell is not None
+    periodic = prediction.box == "cell"
     padding = float(np.min([low - grid.origin, corner - high])) * BOHR
     return {
         "input": job.name,
@@ -174,7 +174,7 @@ def _record(
         "n_electrons": round(density.integrate(), 6),
         "grid_shape": list(grid.shape),
         "spacing_angstrom": [round(float(h) * BOHR, 6) for h in grid.spacing],
-        "box": "cell" if periodic else options["box"].replace("auto", "isolated"),
+        "box": prediction.box,
         "padding_angstrom": None if periodic else round(padding, 3),
         "dipole_debye": [round(float(d), 4) for d in dipole],
         "dipole_norm_debye": round(float(np.linalg.norm(dipole)), 4),

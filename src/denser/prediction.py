@@ -36,10 +36,14 @@ _BYTES_PER_NODE = 60
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """A predicted density, the SAD it came from and what it took (seconds)."""
+    """A predicted density, the SAD it came from, its box, and what it took (seconds).
+
+    `box` is "cell", "isolated" or "paper".
+    """
 
     density: Density
     sad: Density
+    box: str
     seconds_sad: float
     seconds_network: float
 
@@ -110,16 +114,20 @@ class Predictor:
         """Predict one structure; the parameters are those of `denser.predict`."""
         structure = Structure.of(atoms, charge)
         closed_shell_electrons(structure)
+        if box not in BOXES:
+            raise InputError(f"unknown box {box!r}; known: {', '.join(BOXES)}")
+        if box == "auto":
+            box = "isolated" if structure.cell is None else "cell"
         grid = make_grid(structure, box, padding, self.model.recipe.spacing, self.network)
         _check_memory(grid)
         start = time.perf_counter()
         sad = superposition(structure, grid, self.model.recipe.sad)
         middle = time.perf_counter()
-        density = self.density(sad, periodic=box == "paper" or _uses_cell(structure, box))
+        density = self.density(sad, periodic=box != "isolated")
         end = time.perf_counter()
         if spacing is not None:
             density = respace(density, spacing / BOHR)
-        return Prediction(density, sad, middle - start, end - middle)
+        return Prediction(density, sad, box, middle - start, end - middle)
 
 
 def predict(
@@ -167,12 +175,10 @@ def predict(
 def make_grid(
     structure: Structure, box: str, padding: float, spacing: float, network: torch.nn.Module
 ) -> Grid:
-    """Grid for a box choice; `padding` in angstrom, `spacing` (the model's) in bohr."""
-    if box not in BOXES:
-        raise InputError(f"unknown box {box!r}; known: {', '.join(BOXES)}")
+    """Grid of a box ("cell", "isolated", "paper"); `padding` in angstrom, `spacing` in bohr."""
     if box == "paper":
         return Grid.paper(structure, spacing)
-    if _uses_cell(structure, box):
+    if box == "cell":
         return Grid.periodic(structure, spacing, network.multiple_of)
     if not padding >= MIN_PADDING:
         raise InputError(
@@ -203,10 +209,6 @@ def respace(density: Density, spacing: float) -> Density:
         structure=density.structure,
         valence_charges=density.valence_charges,
     )
-
-
-def _uses_cell(structure: Structure, box: str) -> bool:
-    return box == "auto" and structure.cell is not None
 
 
 @lru_cache(maxsize=4)

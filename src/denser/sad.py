@@ -29,10 +29,15 @@ CUTOFF = 1e-8
 """A Gaussian is cut off where it falls below this, e/bohr^3."""
 
 
-@cache
-def _table(recipe: str = RECIPES[0]) -> dict:
+def require_recipe(recipe: str) -> None:
+    """Raise an InputError unless `recipe` is one of `RECIPES`."""
     if recipe not in RECIPES:
         raise InputError(f"unknown SAD recipe {recipe!r}; known: {', '.join(RECIPES)}")
+
+
+@cache
+def _table(recipe: str = RECIPES[0]) -> dict:
+    require_recipe(recipe)
     text = (files("denser") / "tables" / "sad.json").read_text()
     return json.loads(text)["recipes"][recipe]
 

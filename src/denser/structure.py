@@ -85,19 +85,21 @@ class Structure:
         """Raise if two atoms (or, in an orthorhombic cell, their images) sit on each other."""
         if len(self) < 2:
             return
-        if self.cell is None or not self.is_orthorhombic:
-            tree = cKDTree(self.positions)
-        else:
-            lengths = np.diag(self.cell)
-            wrapped = np.mod(self.positions, lengths)
-            tree = cKDTree(np.where(wrapped >= lengths, 0.0, wrapped), boxsize=lengths)
-        pairs = tree.query_pairs(MIN_DISTANCE, output_type="ndarray")
+        pairs = self.tree().query_pairs(MIN_DISTANCE, output_type="ndarray")
         if len(pairs):
             i, j = pairs[np.lexsort(pairs.T[::-1])][0]
             raise InputError(
                 f"atoms {i + 1} ({self.symbols[i]}) and {j + 1} ({self.symbols[j]}) are closer "
                 "than 0.4 angstrom; check the coordinates and their unit (angstrom)"
             )
+
+    def tree(self) -> cKDTree:
+        """Positions for neighbour searches, bohr; an orthorhombic cell is its period."""
+        if not self.is_orthorhombic:
+            return cKDTree(self.positions)
+        lengths = np.diag(self.cell)
+        wrapped = np.mod(self.positions, lengths)
+        return cKDTree(np.where(wrapped >= lengths, 0.0, wrapped), boxsize=lengths)
 
     def __len__(self) -> int:
         return self.numbers.size

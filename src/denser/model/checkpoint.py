@@ -19,7 +19,7 @@ from denser.io.files import replacing
 from denser.model.resnet import X2, X4, ResNet, ResNetConfig
 from denser.model.unet import UNet, UNetConfig
 from denser.recipe import Recipe
-from denser.sad import RECIPES
+from denser.sad import require_recipe
 
 ARCHITECTURES = {"unet": (UNet, UNetConfig), "resnet": (ResNet, ResNetConfig)}
 FORMAT = "denser-model-1"
@@ -179,8 +179,7 @@ def import_published(path: Path, sad: str = "gth-szv-1e") -> Model:
     (`weights_only`), never arbitrary pickled objects.
     """
     path = Path(path)
-    if sad not in RECIPES:
-        raise InputError(f"unknown SAD recipe {sad!r}; known: {', '.join(RECIPES)}")
+    require_recipe(sad)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:

@@ -13,7 +13,6 @@ import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import laplacian
 from scipy.sparse.linalg import spsolve
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from denser.density import Density
@@ -36,13 +35,8 @@ _BLOCK = 4
 def contacts(structure: Structure) -> coo_matrix:
     """Conductance between atoms (n_atoms, n_atoms): exp(-(d - CONTACT)/DECAY), at most 1."""
     n = len(structure)
-    positions, box = structure.positions, None
-    if structure.is_orthorhombic:
-        box = np.diag(structure.cell)
-        positions = np.mod(positions, box)
-        positions = np.where(positions >= box, 0.0, positions)
-    tree = cKDTree(positions, boxsize=box)
-    reach = _FAR if box is None else min(_FAR, 0.499 * float(box.min()))
+    tree = structure.tree()
+    reach = _FAR if tree.boxsize is None else min(_FAR, 0.499 * float(tree.boxsize.min()))
     pairs = tree.sparse_distance_matrix(tree, reach, output_type="coo_matrix")
     off = pairs.row != pairs.col
     conductance = np.minimum(1.0, np.exp(-(pairs.data[off] - CONTACT) / DECAY))
@@ -98,7 +92,6 @@ def _factor_field(raw: Tensor, sad: Density, recipe: str) -> Tensor:
     structure, grid = sad.structure, sad.grid
     blocks = tuple(-(-n // _BLOCK) for n in grid.shape)
     padding = [p for n in reversed(grid.shape) for p in (0, -n % _BLOCK)]
-    excess = raw.double().cpu() - torch.as_tensor(sad.values)
 
     def sums(f: Tensor) -> np.ndarray:
         f = torch.nn.functional.pad(f, padding)
@@ -108,8 +101,9 @@ def _factor_field(raw: Tensor, sad: Density, recipe: str) -> Tensor:
     step = _BLOCK * grid.spacing
     coarse = Grid(grid.origin + 1.5 * grid.spacing, np.diag(step * blocks), blocks)
     weights = hirshfeld_weights(structure, coarse, recipe)
-    electrons = weights @ sums(raw.double().cpu()).ravel()
-    factors = electron_factors(structure, electrons, weights @ sums(excess).ravel())
+    in_raw, in_sad = sums(raw.double().cpu()), sums(torch.as_tensor(sad.values))
+    excess = weights @ (in_raw - in_sad).ravel()
+    factors = electron_factors(structure, weights @ in_raw.ravel(), excess)
     field = (1.0 + weights.T @ (factors - 1.0)).reshape(blocks)
     fine = torch.nn.functional.interpolate(
         torch.as_tensor(field, dtype=raw.dtype, device=raw.device)[None, None],

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from denser.errors import InputError
+from denser.model.unet import depth_to_space
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,7 @@ class _PixelShuffle3d(nn.Module):
     """(b, 8c, x, y, z) to (b, c, 2x, 2y, 2z); channels are read as (c, 2, 2, 2)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        b, c, nx, ny, nz = x.shape
-        x = x.reshape(b, c // 8, 2, 2, 2, nx, ny, nz)  # (b, c, i, j, k, x, y, z)
-        return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, c // 8, 2 * nx, 2 * ny, 2 * nz)
+        return depth_to_space(x)
 
 
 def _convolution(c_in: int, c_out: int, kernel: int) -> nn.Conv3d:
