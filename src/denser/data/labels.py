@@ -29,12 +29,18 @@ class Label:
         The box of the calculation, whose periodic images the orbitals know.
     mo_coeff : (nao, nocc) float
         Doubly occupied GTH-TZV2P orbitals in PySCF's order.
+    e_tot : float or None
+        Total energy, hartree, where it is known.
+    mo_energy : (nao,) float or None
+        Orbital energies, hartree, where they are known.
     """
 
     name: str
     structure: Structure
     grid: Grid
     mo_coeff: np.ndarray
+    e_tot: float | None = None
+    mo_energy: np.ndarray | None = None
 
     @property
     def n_electrons(self) -> int:
@@ -65,7 +71,11 @@ def read_label(path: Path) -> Label:
                 data["numbers"], data["positions"] / BOHR, int(data["charge"]), np.diag(box)
             )
             grid = Grid(np.zeros(3), np.diag(box), tuple(data["mesh"]))
-            return Label(path.stem, structure, grid, data["mo_coeff"])
+            energies = (
+                float(data["energy"]) if "energy" in data else None,
+                data["mo_energy"] if "mo_energy" in data else None,
+            )
+            return Label(path.stem, structure, grid, data["mo_coeff"], *energies)
     except (OSError, zipfile.BadZipFile, EOFError, ValueError) as error:
         if isinstance(error, InputError):
             raise

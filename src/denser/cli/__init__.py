@@ -1,0 +1,51 @@
+"""Command line: parse, call a workflow, write. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from denser import __version__
+from denser.cli import models
+from denser.cli.plot import plot
+from denser.cli.predict import predict
+from denser.cli.train import train
+from denser.errors import InputError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="The DFT electron density of a molecule from nothing but its atoms.",
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"denser {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show version.")
+    ] = False,
+) -> None:
+    pass
+
+
+for command in (predict, plot, train):
+    app.command()(command)
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """Entry point: bad input is one sentence on standard error and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"denser: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,5 @@
+"""`python -m denser.cli`."""
+
+from denser.cli import main
+
+main()
