@@ -73,7 +73,7 @@ def read_label(path: Path) -> Label:
             grid = Grid(np.zeros(3), np.diag(box), tuple(data["mesh"]))
             energies = (
                 float(data["energy"]) if "energy" in data else None,
-                data["mo_energy"] if "mo_energy" in data else None,
+                data.get("mo_energy"),
             )
             return Label(path.stem, structure, grid, data["mo_coeff"], *energies)
     except (OSError, zipfile.BadZipFile, EOFError, ValueError) as error:
