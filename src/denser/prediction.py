@@ -17,6 +17,7 @@ from denser.errors import InputError
 from denser.fourier import resample
 from denser.grid import Grid
 from denser.model import tiling
+from denser.model.aspherical import Aspherical, deform
 from denser.model.checkpoint import Model, load_model
 from denser.model.normalise import normalise
 from denser.recipe import Recipe
@@ -76,7 +77,7 @@ class Predictor:
         self.device = _device(device)
         self.bf16 = _fast_bf16(self.device) if bf16 is None else bf16
         if self.model.architecture != "unet" and bf16 is None:
-            self.bf16 = False  # instance norms lose too much in bf16
+            self.bf16 = False  # instance norms and sums of Gaussians lose too much in bf16
         self.network = self.model.network.to(self.device)
 
     def density(self, sad: Density, periodic: bool = False) -> Density:
@@ -89,19 +90,33 @@ class Predictor:
         periodic : bool
             Whether the box repeats, or stands in vacuum.
         """
-        image = torch.as_tensor(sad.values, dtype=torch.float32, device=self.device)
-        with (
-            torch.no_grad(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
-        ):
-            raw = tiling.apply(self.network, image, periodic)
+        return self.normalised(self.raw(sad, periodic), sad)
+
+    def raw(self, sad: Density, periodic: bool = False) -> torch.Tensor:
+        """What the network returns (nx, ny, nz), e/bohr^3, before `normalised`.
+
+        Its integral shows how well the network counts electrons by itself (the paper's networks
+        scale within themselves).
+        """
+        if isinstance(self.network, Aspherical):
+            raw = deform(self.network, sad, periodic)
+        else:
+            image = torch.as_tensor(sad.values, dtype=torch.float32, device=self.device)
+            with (
+                torch.no_grad(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
+            ):
+                raw = tiling.apply(self.network, image, periodic)
         if not bool(torch.isfinite(raw).all()) or float(raw.sum()) <= 0:
             raise InputError(
                 f"model {self.model.name!r} returned no usable density for "
                 f"{sad.structure.formula}; is its file damaged, or was it trained on other data?"
             )
-        rho = normalise(raw, sad, self.model.recipe.sad)
-        return sad.with_values(rho.cpu().numpy())
+        return raw
+
+    def normalised(self, raw: torch.Tensor, sad: Density) -> Density:
+        """Scale what `raw` returned to exactly N_e electrons, each molecule by itself."""
+        return sad.with_values(normalise(raw, sad, self.model.recipe.sad).cpu().numpy())
 
     def predict(
         self,

@@ -19,6 +19,7 @@ from scipy.sparse import csr_matrix
 from denser.density import Density
 from denser.errors import InputError
 from denser.grid import Grid
+from denser.patches import axis_window, pieces
 from denser.structure import Structure
 
 RECIPES = ("gth-szv-1e", "gth-szv-1e-atrocious")
@@ -178,12 +179,8 @@ def _add_gaussians(
     """Add sum_k (s_k + p_k r^2) exp(-a_k r^2) around `position` to `values`, in place."""
     indices, plain, squared = [], [], []
     for i in range(3):
-        length, n = grid.cell[i, i], grid.shape[i]
-        h = length / n
-        centre = (position[i] - grid.origin[i]) / h
-        first, last = int(np.floor(centre - radius / h)), int(np.ceil(centre + radius / h))
-        nodes = np.arange(first, last + 1)
-        d = (nodes - centre) * h
+        n = grid.shape[i]
+        nodes, d = axis_window(grid, i, position[i], radius)
         g = np.exp(-np.outer(a, d * d))  # (k, nodes)
         g2 = g * (d * d)
         if nodes.size > n:  # the patch meets its own images: sum them
@@ -191,7 +188,7 @@ def _add_gaussians(
             np.add.at(folded, (slice(None), slice(None), nodes % n), np.stack([g, g2]))
             g, g2 = folded
             nodes = np.arange(n)
-        indices.append(nodes % n)
+        indices.append(nodes)
         plain.append(g)
         squared.append(g2)
     (gx, gy, gz), (gx2, gy2, gz2) = plain, squared
@@ -207,21 +204,8 @@ def _add_gaussians(
         left = np.concatenate([left, gxy], axis=1)
         right = np.concatenate([gz, p[:, None] * gz2])
     patch = (left @ right).reshape(nx, ny, -1)
-    slices = [_contiguous(index) for index in indices]
-    for x_grid, x_patch in slices[0]:
-        for y_grid, y_patch in slices[1]:
-            for z_grid, z_patch in slices[2]:
-                values[x_grid, y_grid, z_grid] += patch[x_patch, y_patch, z_patch]
-
-
-def _contiguous(index: np.ndarray) -> list[tuple[slice, slice]]:
-    """Split wrapped indices into runs: pairs of slices into the grid and into the patch."""
-    cuts = np.flatnonzero(np.diff(index) != 1) + 1
-    edges = [0, *cuts.tolist(), index.size]
-    return [
-        (slice(int(index[i]), int(index[j - 1]) + 1), slice(i, j))
-        for i, j in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    for on_grid, in_patch in pieces(indices, grid.shape):
+        values[on_grid] += patch[in_patch]
 
 
 def hirshfeld_weights(

@@ -16,12 +16,17 @@ from torch import nn
 
 from denser.errors import InputError
 from denser.io.files import replacing
+from denser.model.aspherical import Aspherical, AsphericalConfig
 from denser.model.resnet import X2, X4, ResNet, ResNetConfig
 from denser.model.unet import UNet, UNetConfig
 from denser.recipe import Recipe
 from denser.sad import require_recipe
 
-ARCHITECTURES = {"unet": (UNet, UNetConfig), "resnet": (ResNet, ResNetConfig)}
+ARCHITECTURES = {
+    "aspherical": (Aspherical, AsphericalConfig),
+    "unet": (UNet, UNetConfig),
+    "resnet": (ResNet, ResNetConfig),
+}
 FORMAT = "denser-model-1"
 
 

@@ -1,0 +1,259 @@
+"""Atoms that deform in each other's sight: an equivariant network from atoms to density.
+
+rho(r) = max(0, sum_a [n_a(|r - R_a|) + delta_a(r - R_a)]): each spherical atom of the SAD gets
+a deformation delta_a, a sum of Gaussians times spherical harmonics up to a degree, whose
+coefficients a message-passing network reads off the atom's surroundings.
+
+The features of an atom are functions on the sphere around it, kept as values at Lebedev points
+and limited to a degree. A message multiplies the features of a neighbour with a function that
+is symmetric about the line between the two; an update mixes channels point by point. Both
+commute with rotations, but for what the point-wise non-linearity adds beyond the degree that
+the points resolve; training on turned molecules removes that remainder. Nothing depends on a
+grid, and nothing reaches further than `layers` times the cutoff.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from ase.data import chemical_symbols
+from ase.neighborlist import primitive_neighbor_list
+from scipy.integrate import lebedev_rule
+from torch import Tensor, nn
+
+from denser.density import Density
+from denser.errors import InputError
+from denser.grid import Grid
+from denser.model.expansion import add_to_grid, orthonormal_radial
+from denser.model.harmonics import spherical_harmonics
+from denser.structure import Structure
+
+_MESSAGE_SCALE = 0.3
+"""Brings a sum over some ten neighbours to the size of one atom's features."""
+
+_RESIDUAL_SCALE = 0.5
+"""On the initial weights of every update, for stable first steps."""
+
+_SHORTEST = 0.8
+"""Where the radial functions of the messages begin, bohr."""
+
+
+@dataclass(frozen=True)
+class AsphericalConfig:
+    """Sizes of the network.
+
+    Parameters
+    ----------
+    elements : tuple of int
+        Atomic numbers that have a row of their own in every table.
+    channels : int
+        Functions on the sphere per atom.
+    layers : int
+        Rounds of messages.
+    degree : int
+        Highest degree of the harmonics, of features and of the density.
+    cutoff : float
+        Neighbours reach this far, bohr.
+    radial : int
+        Radial functions of a message.
+    order : int
+        Polynomial order that the Lebedev points integrate exactly (11: 50 points).
+    exponents : tuple of float
+        Of the Gaussians, bohr^-2.
+    """
+
+    elements: tuple[int, ...] = (1, 6, 7, 8, 9)
+    channels: int = 64
+    layers: int = 3
+    degree: int = 4
+    cutoff: float = 8.0
+    radial: int = 10
+    order: int = 11
+    exponents: tuple[float, ...] = (0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "elements", tuple(int(z) for z in self.elements))
+        object.__setattr__(self, "exponents", tuple(float(a) for a in self.exponents))
+        if not self.elements or not all(0 < z < len(chemical_symbols) for z in self.elements):
+            raise InputError(f"elements must be atomic numbers, found {self.elements}")
+        if not self.exponents or min(self.exponents) <= 0:
+            raise InputError(f"exponents must be positive, found {self.exponents}")
+        if self.order < 2 * self.degree:
+            raise InputError(
+                f"points of order {self.order} do not resolve harmonics of degree {self.degree}; "
+                f"give an order of {2 * self.degree} or more"
+            )
+        if min(self.channels, self.layers, self.radial) < 1 or self.cutoff <= _SHORTEST:
+            raise InputError("channels, layers and radial must be positive, cutoff over 0.8 bohr")
+
+    def to_dict(self) -> dict:
+        """Plain dictionary for metadata."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Atoms and their neighbours.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) int tensor
+    senders, receivers : (n_pairs,) int tensor
+    vectors : (n_pairs, 3) tensor
+        From receiver to sender, or to the image of it, bohr.
+    """
+
+    numbers: Tensor
+    senders: Tensor
+    receivers: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        structure: Structure,
+        grid: Grid | None,
+        cutoff: float,
+        device: torch.device | str = "cpu",
+        positions: Tensor | None = None,
+    ) -> Graph:
+        """Neighbours within `cutoff` bohr; with a grid, its box is the period.
+
+        Given `positions` (n_atoms, 3), which hold the structure's, vectors are differentiable.
+        """
+        cell = np.eye(3) if grid is None else grid.cell
+        receivers, senders, vectors, shifts = primitive_neighbor_list(
+            "ijDS", (grid is not None,) * 3, cell, structure.positions, cutoff
+        )
+        senders, receivers = (torch.as_tensor(x, device=device) for x in (senders, receivers))
+        if positions is None:
+            vectors = torch.as_tensor(vectors, dtype=torch.float32, device=device)
+        else:
+            shifts = torch.as_tensor(shifts @ cell, dtype=positions.dtype, device=device)
+            vectors = positions[senders] - positions[receivers] + shifts
+        return cls(torch.as_tensor(structure.numbers, device=device), senders, receivers, vectors)
+
+    def turned(self, rotation: Tensor) -> Graph:
+        """The same graph with every vector times an orthogonal matrix (3, 3)."""
+        return Graph(self.numbers, self.senders, self.receivers, self.vectors @ rotation)
+
+
+class Aspherical(nn.Module):
+    """From a `Graph` to coefficients (n_atoms, n_exponents, (degree + 1)^2) of Gaussians.
+
+    Those of `denser.model.expansion`: delta in e/bohr^3, lengths in bohr.
+    """
+
+    multiple_of = 8
+
+    def __init__(self, config: AsphericalConfig = AsphericalConfig()) -> None:
+        super().__init__()
+        self.config = config
+        c, degree, n = config.channels, config.degree, len(config.exponents)
+        n_elements = len(config.elements)
+        points, weights = lebedev_rule(config.order)
+        harmonics = spherical_harmonics(torch.as_tensor(points.T), degree)
+        to_harmonics = harmonics * torch.as_tensor(weights)[:, None]
+        radial = np.stack([orthonormal_radial(config.exponents, n) for n in range(degree + 1)])
+        constants = {
+            "points": points.T,
+            "to_harmonics": to_harmonics,  # (point, lm)
+            "limit": to_harmonics @ harmonics.T,  # (point, point): keeps degrees up to `degree`
+            "radial": radial,  # (l, k orthonormal, k Gaussian)
+            "exponents": np.array(config.exponents),
+            "centres": np.linspace(_SHORTEST, config.cutoff, config.radial),
+        }
+        for name, value in constants.items():
+            value = torch.as_tensor(value, dtype=torch.float32)
+            self.register_buffer(name, value, persistent=False)
+        rows = torch.full((len(chemical_symbols),), -1)
+        rows[list(config.elements)] = torch.arange(n_elements)
+        self.register_buffer("rows", rows, persistent=False)
+        self.embedding = nn.Embedding(n_elements, c)
+        self.filters = nn.ModuleList(
+            nn.Sequential(nn.Linear(config.radial, 64), nn.SiLU(), nn.Linear(64, c * (degree + 1)))
+            for _ in range(config.layers)
+        )
+        self.mix = nn.ModuleList(nn.Linear(2 * c, 2 * c) for _ in range(config.layers))
+        self.gates = nn.ModuleList(nn.Embedding(n_elements, 2 * c) for _ in range(config.layers))
+        self.unmix = nn.ModuleList(nn.Linear(2 * c, c) for _ in range(config.layers))
+        # The untrained network returns the SAD.
+        self.heads = nn.ParameterList(
+            nn.Parameter(torch.zeros(n_elements, n, c)) for _ in range(degree + 1)
+        )
+        with torch.no_grad():
+            for layer in self.unmix:
+                layer.weight *= _RESIDUAL_SCALE
+
+    def require_elements(self, structure: Structure) -> None:
+        """Raise an InputError if the network has no row for an element."""
+        missing = sorted(set(structure.numbers.tolist()) - set(self.config.elements))
+        if missing:
+            raise InputError(
+                f"this model knows no {chemical_symbols[missing[0]]}; it was made for "
+                + " ".join(chemical_symbols[z] for z in self.config.elements)
+            )
+
+    def forward(self, graph: Graph) -> Tensor:
+        """Coefficients (n_atoms, n_exponents, (degree + 1)^2)."""
+        config, rows = self.config, self.rows[graph.numbers]
+        r = graph.vectors.norm(dim=-1)
+        cosine = (graph.vectors / r[:, None]) @ self.points.T  # (pair, point)
+        legendre = [torch.ones_like(cosine), cosine]
+        for n in range(2, config.degree + 1):
+            legendre.append(((2 * n - 1) * cosine * legendre[-1] - (n - 1) * legendre[-2]) / n)
+        zonal = torch.stack(legendre[: config.degree + 1], dim=1)  # (pair, l, point)
+        envelope = 0.5 * (torch.cos(math.pi * r / config.cutoff) + 1)[:, None]
+        sharpness = ((config.radial - 1) / (config.cutoff - _SHORTEST)) ** 2
+        radial = torch.exp(-sharpness * (r[:, None] - self.centres) ** 2) * envelope
+        features = self.embedding(rows)[:, :, None].expand(-1, -1, len(self.points))
+        layers = zip(self.filters, self.mix, self.gates, self.unmix, strict=True)
+        for to_filter, mix, gate, unmix in layers:
+            weights = to_filter(radial) * envelope
+            filters = weights.view(-1, config.channels, config.degree + 1) @ zonal
+            messages = features[graph.senders] * filters  # (pair, channel, point)
+            heard = torch.zeros_like(features).index_add(0, graph.receivers, messages)
+            x = torch.cat([features, _MESSAGE_SCALE * heard], dim=1).transpose(1, 2)
+            x = F.silu(mix(x)) * (1 + gate(rows)[:, None])  # (atom, point, channel)
+            features = features + unmix(x).transpose(1, 2) @ self.limit
+        harmonics = features @ self.to_harmonics  # (atom, channel, lm)
+        parts = []
+        for n in range(config.degree + 1):
+            # orthonormal functions to Gaussians, element by element
+            head = torch.einsum("kg,ekc->egc", self.radial[n], self.heads[n])
+            parts.append(head[rows] @ harmonics[:, :, n * n : (n + 1) ** 2])
+        return torch.cat(parts, dim=-1)
+
+
+def deform(network: Aspherical, sad: Density, periodic: bool) -> Tensor:
+    """Raw density (nx, ny, nz) of superposed atoms that deform each other, e/bohr^3.
+
+    Parameters
+    ----------
+    network : Aspherical
+    sad : Density
+        Superposed atomic densities of its structure.
+    periodic : bool
+        Whether atoms see those of the neighbouring boxes.
+
+    Raises
+    ------
+    InputError
+        An element that the network has no row for.
+    """
+    structure, grid = sad.structure, sad.grid
+    network.require_elements(structure)
+    device = network.exponents.device
+    graph = Graph.of(structure, grid if periodic else None, network.config.cutoff, device)
+    with torch.no_grad():
+        coefficients = network(graph)
+    # The SAD was scaled to N_e; here each atom is neutral, and a charge is the network's to place.
+    scale = sad.valence_charges.sum() / sad.n_electrons
+    values = torch.as_tensor(sad.values * scale, dtype=torch.float32, device=device)
+    positions = torch.as_tensor(structure.positions, device=device)
+    add_to_grid(values, grid, positions, coefficients, network.exponents)
+    return values.clamp_(min=0.0)

@@ -1,0 +1,158 @@
+"""Densities expanded in Gaussians at the atoms, to nodes of a grid and back.
+
+delta(r) = sum_a sum_k sum_lm c_aklm r_a^l Y_lm(r_a) exp(-alpha_k r_a^2),   r_a = r - R_a - L
+
+Every term is a polynomial times a Gaussian, hence a short sum of products of functions of x, y
+and z, and an atom is a few matrix products on a patch of the grid. Everything is
+differentiable by torch with respect to coefficients and positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from math import gamma
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from denser.grid import Grid
+from denser.model.harmonics import solid_harmonics, spherical_harmonics
+from denser.patches import axis_window, pieces
+
+CUTOFF = 1e-6
+"""A patch ends where its Gaussians have fallen below this, e/bohr^3."""
+
+
+@cache
+def orthonormal_radial(exponents: tuple[float, ...], degree: int) -> np.ndarray:
+    """Symmetric orthonormalisation of r^l exp(-alpha_k r^2): rows are the new functions.
+
+    Loewdin: X = S^(-1/2), S_kk' = integral r^(2l+2) exp(-(alpha_k + alpha_k') r^2) dr. Their
+    coefficients are of one size, those of the bare Gaussians nearly cancel.
+    """
+    a = np.array(exponents)
+    overlap = 0.5 * gamma(degree + 1.5) / (a[:, None] + a) ** (degree + 1.5)
+    norm = 1.0 / np.sqrt(np.diag(overlap))
+    values, vectors = np.linalg.eigh(overlap * norm[:, None] * norm)
+    return (vectors / np.sqrt(values)) @ vectors.T * norm
+
+
+def evaluate(
+    coefficients: Tensor, exponents: Tensor, displacements: Tensor, parents: Tensor
+) -> Tensor:
+    """Delta at points.
+
+    Parameters
+    ----------
+    coefficients : (n_atoms, n_exponents, (degree + 1)^2) tensor
+    exponents : (n_exponents,) tensor
+    displacements : (n_images, n_points, 3) tensor
+        From each atom, or image of one, to each point, bohr.
+    parents : (n_images,) tensor
+        Which atom each image is one of.
+
+    Returns
+    -------
+    (n_points,) tensor, e/bohr^3
+    """
+    degree = round(coefficients.shape[-1] ** 0.5) - 1
+    r = displacements.norm(dim=-1).clamp_min(1e-6)  # (images, points)
+    harmonics = spherical_harmonics(displacements / r[..., None], degree)
+    radial = torch.exp(-exponents * (r * r)[..., None])  # (images, points, k)
+    terms = torch.bmm(radial, coefficients[parents])  # (images, points, lm)
+    powers = torch.stack([r**n for n in range(degree + 1) for _ in range(2 * n + 1)], dim=-1)
+    return (terms * harmonics * powers).sum(dim=(0, 2))
+
+
+def add_to_grid(
+    values: Tensor, grid: Grid, positions: Tensor, coefficients: Tensor, exponents: Tensor
+) -> None:
+    """Add delta to `values` (nx, ny, nz) on a periodic orthorhombic grid, in place.
+
+    Positions (n_atoms, 3) in bohr; coefficients (n_atoms, n_exponents, (degree + 1)^2).
+    """
+    for nodes, patch in _patches(grid, positions, coefficients, exponents):
+        for on_grid, in_patch in pieces(nodes, grid.shape):
+            values[on_grid] += patch[in_patch]
+
+
+def project(
+    weight: Tensor, grid: Grid, positions: Tensor, coefficients: Tensor, exponents: Tensor
+) -> Tensor:
+    """Sum over nodes of weight times delta: the adjoint of `add_to_grid`, differentiable."""
+    total = torch.zeros((), dtype=torch.float64, device=weight.device)
+    for nodes, patch in _patches(grid, positions, coefficients, exponents):
+        index = [torch.as_tensor(n % m) for n, m in zip(nodes, grid.shape, strict=True)]
+        seen = weight[index[0]][:, index[1]][:, :, index[2]]
+        total = total + (seen * patch).sum().double()
+    return total
+
+
+def _patches(
+    grid: Grid, positions: Tensor, coefficients: Tensor, exponents: Tensor
+) -> Iterator[tuple[list[np.ndarray], Tensor]]:
+    """Nodes per axis and delta there, by atom and group of exponents of like reach."""
+    degree = round(coefficients.shape[-1] ** 0.5) - 1
+    tensor = torch.as_tensor(
+        solid_harmonics(degree), dtype=coefficients.dtype, device=coefficients.device
+    )
+    polynomials = torch.einsum("akm,mxyz->akxyz", coefficients, tensor)
+    size = coefficients.detach().abs().sum(dim=-1).cpu().numpy()
+    alphas = exponents.cpu().numpy().astype(float)
+    centres = positions.detach().cpu().numpy().astype(float)
+    order = np.argsort(alphas)
+    for a, centre in enumerate(centres):
+        reach = _reach(size[a], alphas, degree)
+        groups: list[list[int]] = []
+        for k in order:
+            if groups and reach[k] > 0.75 * reach[groups[-1][0]]:
+                groups[-1].append(int(k))
+            elif reach[k] > 0:
+                groups.append([int(k)])
+        for group in groups:
+            radius = max(reach[k] for k in group)
+            yield _patch(grid, centre, positions[a], radius, polynomials[a, group], alphas[group])
+
+
+def _reach(size: np.ndarray, alphas: np.ndarray, degree: int) -> np.ndarray:
+    """Where size max(1, r^degree) exp(-alpha r^2) falls below `CUTOFF` (n_exponents,)."""
+    radius = np.ones_like(alphas)
+    for _ in range(20):
+        bound = size * np.maximum(1.0, radius) ** degree / CUTOFF
+        radius = np.sqrt(np.log(np.maximum(bound, 1.0)) / alphas)
+    return radius
+
+
+def _patch(
+    grid: Grid,
+    centre: np.ndarray,
+    position: Tensor,
+    radius: float,
+    polynomials: Tensor,
+    alphas: np.ndarray,
+) -> tuple[list[np.ndarray], Tensor]:
+    """Delta of one atom (nx, ny, nz) on a patch, and its nodes per axis."""
+    degree = polynomials.shape[-1] - 1
+    alpha = torch.as_tensor(alphas, dtype=polynomials.dtype, device=polynomials.device)
+    nodes, factors = [], []
+    for i in range(3):
+        n = grid.shape[i]
+        index, d = axis_window(grid, i, centre[i], radius)
+        d = torch.as_tensor(d, dtype=polynomials.dtype, device=polynomials.device)
+        d = d - (position[i] - position[i].detach())  # zero, but with a derivative
+        gaussian = torch.exp(-alpha[:, None] * d * d)  # (k, n)
+        f = torch.stack([gaussian * d**p for p in range(degree + 1)], dim=1)  # (k, p, n)
+        if index.size > n:  # the patch meets its own images: sum them
+            folded = f.new_zeros((*f.shape[:2], n))
+            f = folded.index_add(2, torch.as_tensor(index % n, device=f.device), f)
+            index = np.arange(n)
+        nodes.append(index)
+        factors.append(f)
+    fx, fy, fz = factors
+    t = torch.einsum("kxyz,kzn->kxyn", polynomials, fz)  # (k, i, j, z)
+    u = torch.einsum("kym,kxyn->kxmn", fy, t)  # (k, i, y, z)
+    ny, nz = u.shape[2:]
+    patch = fx.reshape(-1, fx.shape[-1]).T @ u.reshape(-1, ny * nz)  # (x, y z)
+    return nodes, patch.reshape(-1, ny, nz)

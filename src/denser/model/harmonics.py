@@ -1,0 +1,71 @@
+"""Real spherical harmonics, orthonormal on the sphere, in torch."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def spherical_harmonics(u: Tensor, degree: int) -> Tensor:
+    """Y_lm of unit vectors, l = 0 .. degree and m = -l .. l, without Condon-Shortley phase.
+
+    Parameters
+    ----------
+    u : (..., 3) tensor
+        Unit vectors; for others the result holds r^l Y_lm only on the sphere.
+    degree : int
+
+    Returns
+    -------
+    (..., (degree + 1)^2) tensor
+        Orthonormal: integral Y_lm Y_l'm' over the sphere is 1 or 0.
+    """
+    x, y, z = u.unbind(-1)
+    cosine, sine = [torch.ones_like(x)], [torch.zeros_like(x)]  # of m phi, times sin^m theta
+    for _ in range(degree):
+        cosine.append(x * cosine[-1] - y * sine[-1])
+        sine.append(x * sine[-1] + y * cosine[-2])
+    legendre: dict[tuple[int, int], Tensor] = {}  # P_l^m / sin^m theta
+    for m in range(degree + 1):
+        legendre[m, m] = torch.full_like(x, float(math.prod(range(1, 2 * m, 2))))
+        if m < degree:
+            legendre[m + 1, m] = (2 * m + 1) * z * legendre[m, m]
+        for n in range(m + 2, degree + 1):
+            up = (2 * n - 1) * z * legendre[n - 1, m] - (n + m - 1) * legendre[n - 2, m]
+            legendre[n, m] = up / (n - m)
+    out = []
+    for n in range(degree + 1):
+        for m in range(-n, n + 1):
+            k = abs(m)
+            norm = (2 * n + 1) / (4 * math.pi) * math.factorial(n - k) / math.factorial(n + k)
+            angle = (cosine if m >= 0 else sine)[k]
+            out.append(math.sqrt(norm * (2 if m else 1)) * legendre[n, k] * angle)
+    return torch.stack(out, dim=-1)
+
+
+@cache
+def solid_harmonics(degree: int) -> np.ndarray:
+    """Coefficients of r^l Y_lm in monomials x^i y^j z^k, i, j, k = 0 .. degree.
+
+    Returns
+    -------
+    ((degree + 1)^2, degree + 1, degree + 1, degree + 1) float
+    """
+    points = torch.as_tensor(np.random.default_rng(0).normal(size=(400, 3)))
+    points = points / points.norm(dim=-1, keepdim=True)
+    values = spherical_harmonics(points, degree).numpy()
+    x, y, z = points.numpy().T
+    out = np.zeros(((degree + 1) ** 2, *(degree + 1,) * 3))
+    for n in range(degree + 1):
+        powers = [p for p in product(range(n + 1), repeat=3) if sum(p) == n]
+        monomials = np.stack([x**i * y**j * z**k for i, j, k in powers], axis=1)
+        # r^l Y_lm is homogeneous of degree l, and r = 1 here: the fit is exact.
+        fit = np.linalg.lstsq(monomials, values[:, n * n : (n + 1) ** 2], rcond=None)[0]
+        for (i, j, k), row in zip(powers, fit, strict=True):
+            out[n * n : (n + 1) ** 2, i, j, k] = np.where(np.abs(row) > 1e-12, row, 0.0)
+    return out

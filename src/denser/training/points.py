@@ -1,0 +1,159 @@
+"""Points to train on: nodes of labels' grids, drawn where the density is or differs from SAD.
+
+A network from atoms to Gaussians gives its density anywhere, so a step needs no box. With nodes
+drawn from probabilities q, Err_rho = (1/N_e) sum_r |rho_pred - rho| dv is estimated without bias
+by the mean over the drawn nodes of |rho_pred - rho| dv / (N_e q).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import denser.sad
+from denser.data.labels import Label
+from denser.data.render import density_on_grid
+from denser.model.aspherical import Aspherical, Graph
+from denser.model.expansion import evaluate
+from denser.training.processes import Processes
+
+PER_LABEL = 16384
+"""Nodes that are kept of every label."""
+
+SHARES = (0.45, 0.3, 0.15, 0.1)
+"""Of the nodes: drawn by |rho - SAD|, by SAD, by its square root, and evenly."""
+
+_REACH = 7.0
+"""Images of atoms within this distance (bohr) of the box count in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class PointSet:
+    """What is kept of one label.
+
+    Parameters
+    ----------
+    graph : Graph
+    images : (n_images, 3) tensor
+        Atoms in and about the box, with their periodic images, bohr.
+    parents : (n_images,) int tensor
+    nodes : (n, 3) tensor
+        Bohr.
+    sad, rho : (n,) tensor
+        Atomic densities as they are (not scaled to N_e) and reference, e/bohr^3.
+    weights : (n,) tensor
+        dv / (N_e q n), so that sum weights |rho_pred - rho| estimates Err_rho.
+    """
+
+    graph: Graph
+    images: Tensor
+    parents: Tensor
+    nodes: Tensor
+    sad: Tensor
+    rho: Tensor
+    weights: Tensor
+
+    def error(self, network: Aspherical, chosen: slice, rotation: Tensor | None = None) -> Tensor:
+        """Err_rho estimated from some of the nodes, all of it turned by a (3, 3) matrix."""
+        graph, displacements = self.graph, self.nodes[chosen] - self.images[:, None]
+        if rotation is not None:
+            graph, displacements = graph.turned(rotation), displacements @ rotation
+        delta = evaluate(network(graph), network.exponents, displacements, self.parents)
+        error = (self.sad[chosen] + delta - self.rho[chosen]).abs()
+        return (self.weights[chosen] * error).sum() * (len(self.nodes) / len(error))
+
+
+class Points:
+    """Point sets of labels, made when first asked for and kept."""
+
+    def __init__(
+        self, labels: list[Label], sad: str, device: torch.device, cutoff: float, seed: int = 0
+    ) -> None:
+        self.labels, self.sad, self.device = labels, sad, device
+        self.cutoff, self.seed = cutoff, seed
+        self._kept: dict[int, PointSet] = {}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> PointSet:
+        """Point set of label `i`."""
+        if i not in self._kept:
+            self._kept[i] = self._draw(self.labels[i], np.random.default_rng([self.seed, i]))
+        return self._kept[i]
+
+    def _draw(self, label: Label, rng: np.random.Generator) -> PointSet:
+        structure, grid = label.structure, label.grid
+        rho = density_on_grid(
+            structure.numbers, structure.positions, label.mo_coeff, grid, self.device
+        )
+        rho = rho.cpu().numpy().ravel().astype(float)
+        density = denser.sad.superposition(structure, grid, self.sad)
+        sad = density.values.ravel() * (density.valence_charges.sum() / label.n_electrons)
+        parts = (np.abs(rho - sad), sad, np.sqrt(sad), np.ones_like(sad))
+        q = sum(share * part / part.sum() for share, part in zip(SHARES, parts, strict=True))
+        cumulative = np.cumsum(q)
+        # Stratified along the grid: so is every n-th of them.
+        places = (np.arange(PER_LABEL) + rng.random(PER_LABEL)) / PER_LABEL * cumulative[-1]
+        node = np.minimum(np.searchsorted(cumulative, places), grid.size - 1)
+        index = np.stack(np.unravel_index(node, grid.shape), axis=1)
+        xyz = grid.origin + (index / np.array(grid.shape)) @ grid.cell
+        images, parents = _images(structure.positions, grid.origin, np.diag(grid.cell))
+        weights = grid.dv / (q[node] / cumulative[-1] * PER_LABEL * label.n_electrons)
+
+        def tensor(x: np.ndarray) -> Tensor:
+            return torch.as_tensor(x, dtype=torch.float32, device=self.device)
+
+        return PointSet(
+            Graph.of(structure, grid, self.cutoff, self.device),
+            tensor(images),
+            torch.as_tensor(parents, device=self.device),
+            tensor(xyz),
+            tensor(sad[node]),
+            tensor(rho[node]),
+            tensor(weights),
+        )
+
+    def step(
+        self, network: Aspherical, chosen: list[int], n_points: int, rng: np.random.Generator,
+        peers: Processes,
+    ) -> float:  # fmt: skip
+        """Add the gradients of the mean Err_rho of a batch; returns that mean.
+
+        Every sample is turned at random, or reflected: what does not follow is trained away.
+        """
+        total = 0.0
+        turns = [np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in chosen]
+        stride = max(1, PER_LABEL // n_points)
+        starts = rng.integers(stride, size=len(chosen))
+        share = list(zip(chosen, turns, starts, strict=True))[peers.rank :: peers.size]
+        for i, turn, start in share:
+            rotation = torch.as_tensor(turn, dtype=torch.float32, device=self.device)
+            nodes = slice(int(start), None, stride)
+            loss = self[i].error(network, nodes, rotation) / len(chosen)
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+    def errors(self, network: nn.Module, peers: Processes) -> np.ndarray:
+        """Err_rho (a fraction) of each label (n_labels,), estimated from half of its nodes."""
+        found = [0.0] * len(self)
+        with torch.no_grad():
+            for i in range(peers.rank, len(self), peers.size):
+                found[i] = float(self[i].error(network, slice(0, None, 2)))
+        return np.array(peers.sum(*found))
+
+
+def _images(
+    positions: np.ndarray, origin: np.ndarray, lengths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Atoms and periodic images within reach of a box (n_images, 3), and which atom each is."""
+    per_axis = [range(-n, n + 1) for n in np.ceil(_REACH / lengths).astype(int)]
+    shifts = np.array(np.meshgrid(*per_axis, indexing="ij")).reshape(3, -1).T * lengths
+    images = positions[:, None] + shifts  # (atom, shift, 3)
+    outside = np.maximum(0.0, np.maximum(origin - images, images - (origin + lengths)))
+    near = np.linalg.norm(outside, axis=-1) < _REACH
+    return images[near], np.nonzero(near)[0]

@@ -1,0 +1,135 @@
+"""The equivariant network: symmetry, locality, and that density and points agree."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from denser.data.labels import read_label
+from denser.errors import InputError
+from denser.grid import Grid
+from denser.model.aspherical import Aspherical, AsphericalConfig, Graph, deform
+from denser.sad import superposition
+from denser.structure import Structure
+from denser.training.points import PER_LABEL, Points
+
+REFERENCE = sorted((Path(__file__).parent / "reference" / "labels").glob("*.npz"))
+
+
+@pytest.fixture(scope="module")
+def network() -> Aspherical:
+    torch.manual_seed(1)
+    network = Aspherical(AsphericalConfig(channels=8, layers=2, exponents=(0.3, 1.0, 3.0)))
+    with torch.no_grad():
+        for head in network.heads:
+            head.normal_(std=0.02)
+    return network.eval()
+
+
+def coefficients(network, structure, rotation=None):
+    graph = Graph.of(structure, None, network.config.cutoff)
+    with torch.no_grad():
+        return network(graph if rotation is None else graph.turned(rotation))
+
+
+def test_a_turned_molecule_gives_turned_harmonics(network, ethanol):
+    """Norms of each degree stay; scalars stay; vectors (y, z, x) turn."""
+    rng = np.random.default_rng(0)
+    turn = torch.as_tensor(np.linalg.qr(rng.normal(size=(3, 3)))[0], dtype=torch.float32)
+    before, after = coefficients(network, ethanol), coefficients(network, ethanol, turn)
+    scale = float(before.abs().max())
+    np.testing.assert_allclose(after[..., 0], before[..., 0], atol=2e-3 * scale)
+    vector = before[..., 1:4][..., [2, 0, 1]] @ turn
+    np.testing.assert_allclose(after[..., 1:4][..., [2, 0, 1]], vector, atol=2e-3 * scale)
+
+
+def test_distant_molecules_do_not_know_of_each_other(network, water):
+    one = Structure.from_ase(water)
+    other = water.copy()
+    other.translate([20.0, 0, 0])
+    both = coefficients(network, Structure.from_ase(water + other)).numpy()
+    alone = coefficients(network, one).numpy()
+    np.testing.assert_allclose(both, np.concatenate([alone, alone]), atol=1e-6)
+
+
+def test_a_shift_by_a_fraction_of_a_voxel_changes_nothing_but_the_nodes(network, water):
+    shifted = water.copy()
+    shifted.translate([0.03, 0.02, -0.04])
+    for a, b in zip(
+        coefficients(network, Structure.from_ase(water)),
+        coefficients(network, Structure.from_ase(shifted)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_a_period_is_a_supercell_of_it(network, water):
+    water.set_cell([4.0, 5.0, 4.5])
+    water.pbc = True
+    one = Structure.from_ase(water)
+    two = Structure.from_ase(water.repeat((2, 1, 1)))
+    grids = [Grid(np.zeros(3), s.cell, (16, 16, 16)) for s in (one, two)]
+    with torch.no_grad():
+        small, large = (
+            network(Graph.of(s, g, 8.0)) for s, g in zip((one, two), grids, strict=True)
+        )
+    np.testing.assert_allclose(large, torch.cat([small, small]), atol=1e-5)
+
+
+def test_points_estimate_the_error_of_the_whole_grid(network):
+    path = next(p for p in REFERENCE if p.stem == "H2CO")
+    label = read_label(path)
+    points = Points([label], "gth-szv-1e", torch.device("cpu"), network.config.cutoff)
+    network = Aspherical(network.config)  # of small deformations, so that nothing is clipped
+    with torch.no_grad():
+        for head in network.heads:
+            head.normal_(std=2e-4)
+    sad = superposition(label.structure, label.grid)
+    rho = deform(network, sad, periodic=True).numpy()
+    reference = points_reference(label)
+    exact = np.abs(rho - reference).sum() * label.grid.dv / label.n_electrons
+    with torch.no_grad():
+        estimate = float(points[0].error(network, slice(None)))
+    assert estimate == pytest.approx(exact, rel=0.01)
+    assert len(points[0].nodes) == PER_LABEL
+
+
+def points_reference(label):
+    from denser.data.render import density_on_grid
+
+    s = label.structure
+    return density_on_grid(s.numbers, s.positions, label.mo_coeff, label.grid).numpy()
+
+
+def test_an_unknown_element_is_named(network):
+    with pytest.raises(InputError, match="knows no S"):
+        coefficients_of = Structure.from_ase(molecule("SH2"))
+        deform(network, superposition(coefficients_of, Grid.around(coefficients_of)), False)
+
+
+def test_options_are_checked():
+    with pytest.raises(InputError, match="order of 8"):
+        AsphericalConfig(order=7)
+    with pytest.raises(InputError, match="positive"):
+        AsphericalConfig(exponents=(0.1, -1.0))
+
+
+def test_few_points_can_learn_one_molecule():
+    """A handful of steps brings the error of one label well below that of its SAD."""
+    from denser.training.processes import Processes
+
+    torch.manual_seed(0)
+    device = torch.device("cpu")
+    network = Aspherical(AsphericalConfig(channels=16, layers=1))
+    label = read_label(next(p for p in REFERENCE if p.stem == "H2O"))
+    points = Points([label], "gth-szv-1e", device, network.config.cutoff)
+    optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+    peers, rng = Processes(0, 1, device), np.random.default_rng(0)
+    start = points.errors(network, peers)[0]
+    for _ in range(80):
+        optimizer.zero_grad()
+        points.step(network, [0], 512, rng, peers)
+        optimizer.step()
+    assert points.errors(network, peers)[0] < 0.3 * start
