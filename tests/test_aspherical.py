@@ -13,7 +13,9 @@ from denser.grid import Grid
 from denser.model.aspherical import Aspherical, AsphericalConfig, Graph, deform
 from denser.sad import superposition
 from denser.structure import Structure
+from denser.training.config import Config, SampleConfig, ScheduleConfig
 from denser.training.points import PER_LABEL, Points
+from denser.training.processes import Processes
 
 REFERENCE = sorted((Path(__file__).parent / "reference" / "labels").glob("*.npz"))
 
@@ -118,18 +120,17 @@ def test_options_are_checked():
 
 def test_few_points_can_learn_one_molecule():
     """A handful of steps brings the error of one label well below that of its SAD."""
-    from denser.training.processes import Processes
-
     torch.manual_seed(0)
     device = torch.device("cpu")
     network = Aspherical(AsphericalConfig(channels=16, layers=1))
     label = read_label(next(p for p in REFERENCE if p.stem == "H2O"))
     points = Points([label], "gth-szv-1e", device, network.config.cutoff)
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
-    peers, rng = Processes(0, 1, device), np.random.default_rng(0)
-    start = points.errors(network, peers)[0]
-    for _ in range(80):
+    peers = Processes(0, 1, device)
+    config = Config(schedule=ScheduleConfig(steps=80), sample=SampleConfig(points=512))
+    start = points.errors(network, False, peers)[0]
+    for step in range(80):
         optimizer.zero_grad()
-        points.step(network, [0], 512, rng, peers)
+        points.backward(network, config, step, 0.0, 1, peers)
         optimizer.step()
-    assert points.errors(network, peers)[0] < 0.3 * start
+    assert points.errors(network, False, peers)[0] < 0.3 * start

@@ -1,9 +1,12 @@
 import csv
 import json
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,12 @@ import torch
 
 from denser import InputError, load_model
 from denser.data.labels import read_label, read_labels, split
-from denser.model.checkpoint import save_model
-from denser.training.config import Config, from_dict, read_config
+from denser.data.qm9 import split_numbers
+from denser.model.checkpoint import build, save_model
+from denser.recipe import Recipe
+from denser.training.config import Config, DataConfig, from_dict, read_config
+from denser.training.dataset import read_dataset
+from denser.training.images import Images, places
 from denser.training.loop import learning_rate_factor, train
 from denser.training.muon import Muon, orthogonalise
 
@@ -107,33 +114,242 @@ def test_interrupted_run_takes_the_same_steps(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_run_resumes_from_the_command_line(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+def test_stopped_run_resumes_from_the_command_line(tmp_path, how):
     (tmp_path / "run.toml").write_text(
         f'[data]\nlabels = "{LABELS}"\nvalidation = 1\n'
         "[model.options]\nchannels = [4, 4]\nblocks = [1, 1]\ndecoder_blocks = [1]\n"
         "[schedule]\nsteps = 40\nsave_every_seconds = 0.0\n[sample]\ncrop = 32\nmargin = 4\n"
     )
     command = [sys.executable, "-m", "denser.cli", "train", "run.toml", "-o", "run"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     state = tmp_path / "run" / "state.pt"
     for _ in range(600):
         if state.exists() or process.poll() is not None:
             break
         time.sleep(0.1)
-    process.kill()
-    process.wait()
-    assert state.exists()
-    torch.load(state, weights_only=True)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert errors == "stopped; run the same command to go on from run\n"
+    assert 0 < torch.load(state, weights_only=True)["state"]["step"] < 40
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "wrote" in done.stdout
-    assert load_model(tmp_path / "run" / "model.safetensors").info["steps"] == 40
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.info["steps"] == 40
+    assert "train run.toml -o run" in model.info["command"]
 
 
 def test_other_settings_need_another_folder(tmp_path):
     train(small_config(schedule={"steps": 1}), tmp_path)
     with pytest.raises(InputError, match="other settings"):
         train(small_config(schedule={"steps": 2}), tmp_path)
+
+
+def test_settings_of_an_older_version_are_the_same(tmp_path):
+    """Keys that came later, and a single folder of labels, are filled in."""
+    config = small_config(schedule={"steps": 2})
+    train(config, tmp_path)
+    path = tmp_path / "config.json"
+    old = json.loads(path.read_text())
+    (old["data"]["labels"],) = old["data"]["labels"]
+    for section, key in (("data", "exclude"), ("sample", "order"), ("schedule", "patience")):
+        del old[section][key]
+    path.write_text(json.dumps(old))
+    (tmp_path / "run.json").unlink()
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    for key in ("waited", "loss", "bad", "left_out"):
+        del state["state"][key]
+    torch.save(state, tmp_path / "state.pt")
+    assert load_model(train(config, tmp_path)).info["steps"] == 2
+
+
+def test_labels_that_changed_end_a_resumed_run(tmp_path):
+    labels = tmp_path / "labels"
+    shutil.copytree(LABELS, labels)
+    config = small_config(data={"labels": [str(labels)], "validation": ["HCN"]})
+    train(config, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["validation_names"] == ["HCN"] and "CH4" in record["train_names"]
+    assert record["versions"]["torch"] == torch.__version__
+    data = dict(np.load(labels / "CH4.npz"))
+    np.savez(labels / "CH4.npz", **(data | {"mo_coeff": data["mo_coeff"] * 0.99}))
+    with pytest.raises(InputError, match="labels are not those that this run began with"):
+        train(config, tmp_path / "run")
+
+
+def test_labels_from_several_places_and_names(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, names in ((one, ("CH4", "H2O")), (two, ("HCN", "H2CO"))):
+        folder.mkdir()
+        for name in names:
+            shutil.copy(LABELS / f"{name}.npz", folder)
+    shutil.copy(LABELS / "HCN.npz", two / "HCN_rattled.npz")
+    names = tmp_path / "names.txt"
+    names.write_text("HCN  # with its copy\n\n")
+    data = DataConfig(labels=(str(one), str(two)), validation=str(names), exclude=("H2O",))
+    found = read_dataset(data, Recipe())
+    assert [label.name for label in found.train] == ["CH4", "H2CO"]  # the copy does not train
+    assert [label.name for label in found.validation] == ["HCN"]
+    assert found.record()["data_hash"] == read_dataset(data, Recipe()).record()["data_hash"]
+    shutil.copy(LABELS / "CH4.npz", two)
+    with pytest.raises(InputError, match="both hold a label named CH4"):
+        read_dataset(data, Recipe())
+    cases = {
+        "did you mean CH4": {"validation": ("CH3",)},
+        "leaves none to train on": {"validation": ("CH4", "H2O")},
+        "cannot be read as a list of names": {"validation": "absent.txt"},
+        "none of them is there": {"exclude": ("benzene",)},
+    }
+    for words, changes in cases.items():
+        with pytest.raises(InputError, match=words):
+            read_dataset(DataConfig(labels=(str(one),), **{"validation": 1} | changes), Recipe())
+
+
+def test_molecules_of_the_qm9_test_part_are_refused(tmp_path):
+    test, other = split_numbers("test")[5], split_numbers("train")[5]
+    for name in (f"qm9_{test:06d}", f"qm9_{test:06d}_rattled", f"qm9_{other:06d}", "CH4"):
+        shutil.copy(LABELS / "CH4.npz", tmp_path / f"{name}.npz")
+    data = DataConfig(labels=(str(tmp_path),), validation=1)
+    with pytest.raises(InputError, match=rf"qm9_{test:06d} and 1 more: in the test part"):
+        read_dataset(data, Recipe())
+    with pytest.raises(InputError, match="test part"):
+        read_dataset(DataConfig(labels=(str(LABELS),), rehearsal=(str(tmp_path),)), Recipe())
+    left = read_dataset(replace(data, exclude="qm9:test"), Recipe())
+    assert {x.name for x in left.train + left.validation} == {f"qm9_{other:06d}", "CH4"}
+
+
+def test_every_label_comes_before_any_comes_again():
+    images = Images(read_labels(LABELS), "gth-szv-1e", 0.0, torch.device("cpu"))
+    config = small_config(sample={"batch": 2})
+    seen = [p.label for step in range(5) for p in places(config, images, 5, step, False)]
+    assert sorted(seen[:5]) == sorted(seen[5:]) == [0, 1, 2, 3, 4]
+    config = small_config(sample={"batch": 50}, data={"rehearsal_share": 0.4})
+    rehearsed = [p.label >= 3 for p in places(config, images, 3, 0, False)]
+    assert 10 < sum(rehearsed) < 30
+    config = small_config(sample={"batch": 50, "order": "random"})
+    counts = np.bincount([p.label for p in places(config, images, 5, 0, False)])
+    assert counts.max() > 10
+
+
+def test_early_end_when_validation_no_longer_improves(tmp_path, small_model):
+    start = tmp_path / "start.safetensors"
+    save_model(start, small_model)
+    config = small_config(
+        model={"start": str(start), "options": {}},
+        optimizer={"lr": 0.0, "lr_rest": 0.0},
+        schedule={"steps": 40, "validate_every": 0.05, "patience": 2},
+    )
+    model = load_model(train(config, tmp_path / "run"))
+    assert model.info["steps"] == 4
+    best = load_model(tmp_path / "run" / "best.safetensors")
+    assert best.info["steps"] == 0  # nothing was better than the start
+    for key, value in small_model.network.state_dict().items():
+        torch.testing.assert_close(best.network.state_dict()[key], value)
+
+
+def test_asked_to_stop_it_saves_and_goes_on(tmp_path):
+    config = small_config(schedule={"save_every_seconds": 1e9})
+    straight = load_model(train(config, tmp_path / "a")).network.state_dict()
+    asked = iter([False, False, True])
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "b", stop=lambda: next(asked))
+    saved = torch.load(tmp_path / "b" / "state.pt", weights_only=True)
+    assert saved["state"]["step"] == 3
+    resumed = load_model(train(config, tmp_path / "b")).network.state_dict()
+    for key, value in straight.items():
+        torch.testing.assert_close(resumed[key], value, atol=1e-6, rtol=1e-4)
+
+
+def test_too_little_memory_is_one_sentence(tmp_path):
+    config = small_config(sample={"crop": 20_000})
+    with pytest.raises(InputError, match=r"not enough memory.*20000\^3.*lower sample\.batch"):
+        train(config, tmp_path)
+
+
+def test_full_disk_leaves_the_state_of_before(tmp_path):
+    """Writes beyond a limit on file sizes fail as they do on a full disk."""
+    train(small_config(schedule={"steps": 4}), tmp_path)
+    state = (tmp_path / "state.pt").read_bytes()
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"steps": 4', '"steps": 8'))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+    try:
+        with pytest.raises(InputError, match=r"(state\.pt|best\.safetensors).*cannot be written"):
+            train(small_config(schedule={"steps": 8}), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert (tmp_path / "state.pt").read_bytes() == state
+    assert not list(tmp_path.glob(".denser-*"))
+    assert load_model(train(small_config(schedule={"steps": 8}), tmp_path)).info["steps"] == 8
+
+
+def test_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be the folder of a run"):
+        train(small_config(), tmp_path / "file")
+
+
+def weights(network: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().reshape(-1) for p in network.parameters()])
+
+
+TWO_PROCESSES = """
+import json, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from denser.training.config import Config, from_dict
+from denser.training.loop import train
+data, out, stop_at = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+step = 0
+def stop():
+    global step
+    step += 1
+    import os
+    return os.environ["RANK"] == "1" and step == stop_at  # one of them is enough
+try:
+    train(from_dict(Config, data, "test"), out, stop=stop)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(tmp_path):
+    """torchrun, stopped in one process and resumed, against one process with the same batch."""
+    sample = {"batch": 4, "whole_batch": 3, "crop": 24, "whole_box": 0.5}  # 3: one has two boxes
+    slow = {"name": "adamw", "lr": 1e-3}
+    config = small_config(sample=sample, schedule={"steps": 6}, optimizer=slow)
+    straight = load_model(train(config, tmp_path / "one"))
+    script = tmp_path / "run.py"
+    script.write_text(TWO_PROCESSES)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
+        str(script), json.dumps(config.to_dict()), str(tmp_path / "two"),
+    ]  # fmt: skip
+    for stop_at in ("4", "0"):
+        done = subprocess.run([*command, stop_at], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        state = torch.load(tmp_path / "two" / "state.pt", weights_only=True)["state"]
+        assert state["step"] == (4 if stop_at == "4" else 6)
+        assert done.stdout.count("stopped") == (2 if stop_at == "4" else 0)
+    shared = load_model(tmp_path / "two" / "model.safetensors")
+    torch.manual_seed(config.seed)
+    start = weights(build(config.model.architecture, config.model.options))
+    one, two = weights(straight.network), weights(shared.network)
+    # Adam turns rounding of the smallest gradients into steps, so single weights may differ more
+    assert float((two - one).norm()) < 1e-3 * float((one - start).norm())
+    assert "processes: 2" in shared.info["machine"]
+    one, two = (rows_of(tmp_path / name)[-1] for name in ("one", "two"))
+    for column in ("loss_percent", "validation_percent"):
+        assert float(two[column]) == pytest.approx(float(one[column]), rel=1e-3)
+        assert float(one[column]) < 20
 
 
 def test_damaged_state_is_one_sentence(tmp_path):
@@ -188,9 +404,31 @@ def test_warm_up_then_cosine():
     assert learning_rate_factor(0.001, paper) == pytest.approx(1e-5)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.stem)
-def test_shipped_configurations_are_valid(path):
-    read_config(path)
+@pytest.mark.parametrize("name", ["default", "unet", "paper-x2", "paper-x4"])
+def test_shipped_configurations_run(name, tmp_path):
+    """A few steps of each as it stands, with a smaller network and fewer labels."""
+    options = {
+        "default": "model.options={channels=8, layers=1}",
+        "unet": "model.options={channels=[8, 8], blocks=[1, 1], decoder_blocks=[1]}",
+        "paper-x2": "model.options={channels=2, kernel=3, blocks=1, stages=1}",
+        "paper-x4": "model.options={channels=2, kernel=3, blocks=1, stages=2}",
+    }
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for molecule in ("CH4", "H2O"):
+        shutil.copy(LABELS / f"{molecule}.npz", labels)
+    length = ("schedule.minutes=0.0", "schedule.steps=2")
+    if name.startswith("paper"):
+        length = ("schedule.epochs=1",)
+    config = read_config(
+        ROOT / "configs" / f"{name}.toml",
+        (f"data.labels={labels}", "data.validation=1", options[name], *length, "sample.crop=0"),
+    )
+    model = load_model(train(config, tmp_path / "run"))
+    assert model.info["steps"] >= 1
+    assert np.isfinite(float(rows_of(tmp_path / "run")[-1]["validation_percent"]))
+    best = load_model(tmp_path / "run" / "best.safetensors")
+    assert best.architecture == {"default": "aspherical", "unet": "unet"}.get(name, "resnet")
 
 
 def test_configuration_errors(tmp_path):
@@ -208,6 +446,10 @@ def test_configuration_errors(tmp_path):
         "[schedule]\nsteps = 5\n[optimizer]\nname = 'sgd'\n": "muon, adamw, adam",
         "[schedule]\nsteps = 5\n[sample]\ncrop = 8\n": "leaves nothing inside",
         "[schedule\n": "cannot be read as TOML",
+        "[schedule]\nsteps = 5\n[sample]\nbatch = 0\n": "sample.batch must be at least 1",
+        "[schedule]\nsteps = 5\n[optimizer]\nema = 2\n": "between 0 and 1",
+        "[schedule]\nsteps = 5\n[data]\nvalidation = 0.5\n": "data.validation must be",
+        "[schedule]\nsteps = 5\n[data]\nlabels = 3\n": "a text or a list of texts",
     }
     for text, words in cases.items():
         path.write_text(text)
@@ -216,14 +458,29 @@ def test_configuration_errors(tmp_path):
 
 
 def test_loss_that_is_not_finite_stops_with_advice(tmp_path):
+    """The state of before stays as it was, and no weight that is not finite is written."""
+    config = small_config(optimizer={"lr": 1e30, "name": "adam"})
+    with pytest.raises(InputError, match=r"not finite 5 steps in a row.*lower optimizer\.lr"):
+        train(config, tmp_path / "run")
+    saved = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert all(bool(torch.isfinite(v).all()) for v in saved["network"].values())
+
+
+def test_labels_with_broken_orbitals_are_named(tmp_path):
     labels = tmp_path / "labels"
     shutil.copytree(LABELS, labels)
-    for path in labels.glob("*.npz"):
-        data = dict(np.load(path))
-        data["mo_coeff"] = data["mo_coeff"] * np.nan
-        np.savez(path, **data)
-    with pytest.raises(InputError, match=r"not finite.*lower optimizer\.lr"):
-        train(small_config(data={"labels": str(labels)}), tmp_path / "run")
+    data = dict(np.load(labels / "HCN.npz"))
+    data["mo_coeff"] = data["mo_coeff"] * np.nan
+    np.savez(labels / "HCN.npz", **data)
+    with pytest.raises(InputError, match=r"label HCN hold.*not finite"):
+        train(small_config(data={"labels": [str(labels)]}), tmp_path / "run")
+    np.savez(labels / "HCN.npz", **(data | {"mo_coeff": np.nan_to_num(data["mo_coeff"])[1:]}))
+    with pytest.raises(InputError, match=r"label HCN stand over \d+ basis functions, its atoms"):
+        train(small_config(data={"labels": [str(labels)]}), tmp_path / "run")
+    train(
+        small_config(data={"labels": [str(labels)], "exclude": ["HCN"]}, schedule={"steps": 1}),
+        tmp_path / "run",
+    )
 
 
 def test_muon_orthogonalises_and_descends():

@@ -12,47 +12,58 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from denser.calculator import Calculator
+    from denser.data.store import LabelStore
     from denser.density import Density, Field
     from denser.errors import InputError
     from denser.grid import Grid
     from denser.io import read, write
-    from denser.metrics import err_rho
+    from denser.metrics import compare, err_rho
     from denser.model.checkpoint import load_model
     from denser.prediction import Predictor, predict
     from denser.recipe import Recipe
+    from denser.restart import pyscf_guess
     from denser.sad import superposition
     from denser.structure import Structure
 
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Calculator": "denser.calculator",
     "Density": "denser.density",
     "Field": "denser.density",
     "Grid": "denser.grid",
     "InputError": "denser.errors",
+    "LabelStore": "denser.data.store",
     "Predictor": "denser.prediction",
     "Recipe": "denser.recipe",
     "Structure": "denser.structure",
+    "compare": "denser.metrics",
     "err_rho": "denser.metrics",
     "load_model": "denser.model.checkpoint",
     "predict": "denser.prediction",
+    "pyscf_guess": "denser.restart",
     "read": "denser.io",
     "superposition": "denser.sad",
     "write": "denser.io",
 }
 
 __all__ = [
+    "Calculator",
     "Density",
     "Field",
     "Grid",
     "InputError",
+    "LabelStore",
     "Predictor",
     "Recipe",
     "Structure",
     "__version__",
+    "compare",
     "err_rho",
     "load_model",
     "predict",
+    "pyscf_guess",
     "read",
     "superposition",
     "write",

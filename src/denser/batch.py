@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,9 @@ from denser.units import BOHR, DEBYE
 
 if TYPE_CHECKING:
     from denser.prediction import Prediction, Predictor
+
+
+_WORK = {"sad": "SAD", "network": "network", "refine": "refinement", "write": "writing"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +58,7 @@ class Batch:
         spacing: float | None,
         device: str,
         resume: bool,
+        refine: int = 0,
     ) -> None:
         if not files and not smiles:
             raise InputError("nothing to predict; name structure files or give --smiles")
@@ -62,8 +66,11 @@ class Batch:
             raise InputError("no output; give -o FILE (such as rho.cube) or -o FOLDER")
         self.charge, self.model, self.device = charge, model, device
         self.options = {"box": box, "padding": padding, "spacing": spacing}
+        if refine < 0:
+            raise InputError(f"refining takes a number of steps, found {refine}")
+        self.refine = refine
         self.out, self.suffix, self.resume = out, "." + format.lstrip("."), resume
-        self.jobs = list(_jobs(files, smiles))
+        self.jobs = list(jobs(files, smiles))
         self.single = len(self.jobs) == 1 and not out.is_dir() and out.suffix != ""
         self.single = self.single or (len(self.jobs) == 1 and out.name.startswith("CHGCAR"))
         if self.single:
@@ -143,11 +150,32 @@ class Batch:
     def _predict(self, job: Job, output: Path, predictor: Predictor) -> dict:
         if job.atoms is None:
             raise InputError(job.error)
-        prediction = predictor.predict(job.atoms, self.charge, **self.options)
+        if self.refine:
+            prediction, refine_seconds = self._refined(job.atoms, predictor)
+        else:
+            prediction = predictor.predict(job.atoms, self.charge, **self.options)
         start = time.perf_counter()
         write(output, prediction.density)
-        seconds = time.perf_counter() - start
-        return _record(job, output, prediction, seconds, predictor.model.name)
+        write_seconds = time.perf_counter() - start
+        record = _record(job, output, prediction, predictor.model.name)
+        record["refined_steps"] = self.refine
+        if self.refine:
+            record["seconds"]["refine"] = round(refine_seconds, 4)
+        record["seconds"]["write"] = round(write_seconds, 4)
+        return record
+
+    def _refined(self, atoms: Atoms, predictor: Predictor) -> tuple[Prediction, float]:
+        """Predict on the network's own grid, refine there, then change the spacing."""
+        from denser.dft.refine import refine
+        from denser.prediction import respace
+
+        options = self.options | {"spacing": None}
+        prediction = predictor.predict(atoms, self.charge, **options)
+        refined = refine(prediction.density, predictor.model.recipe, self.refine)
+        density, spacing = refined.density, self.options["spacing"]
+        if spacing is not None:
+            density = respace(density, spacing / BOHR)
+        return replace(prediction, density=density), refined.seconds
 
 
 def _print_json(record: dict) -> None:
@@ -155,9 +183,7 @@ def _print_json(record: dict) -> None:
     sys.stdout.flush()
 
 
-def _record(
-    job: Job, output: Path, prediction: Prediction, write_seconds: float, model: str
-) -> dict:
+def _record(job: Job, output: Path, prediction: Prediction, model: str) -> dict:
     density = prediction.density
     structure, grid = density.structure, density.grid
     dipole = density.dipole() * DEBYE
@@ -182,7 +208,6 @@ def _record(
         "seconds": {
             "sad": round(prediction.seconds_sad, 4),
             "network": round(prediction.seconds_network, 4),
-            "write": round(write_seconds, 4),
         },
     }
 
@@ -197,15 +222,16 @@ def summary(record: dict) -> str:
         box += f", {record['padding_angstrom']:.1f} A padding"
     return (
         f"{record['input']}: {record['formula']}{charge}, {record['n_atoms']} atoms, "
-        f"{record['n_electrons']:g} valence electrons, grid {shape} at "
+        f"{record['n_electrons']:g} valence electrons, "
+        f"{'refined, ' if record['refined_steps'] else ''}grid {shape} at "
         f"{max(record['spacing_angstrom']):.4f} A ({box}), "
         f"dipole {record['dipole_norm_debye']:.2f} D, "
-        f"{seconds['sad']:.2f} + {seconds['network']:.2f} + {seconds['write']:.2f} s "
-        f"(SAD, network, writing) -> {record['output']}"
+        f"{' + '.join(f'{s:.2f}' for s in seconds.values())} s "
+        f"({', '.join(_WORK[key] for key in seconds)}) -> {record['output']}"
     )
 
 
-def _jobs(files: list[Path], smiles: list[str]) -> Iterator[Job]:
+def jobs(files: list[Path], smiles: list[str]) -> Iterator[Job]:
     """All structures, each with a file stem that no other one has."""
     taken: dict[str, int] = {}
 

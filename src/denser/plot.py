@@ -19,6 +19,7 @@ from denser.density import Density, Field
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.io.files import replacing
+from denser.metrics import difference
 from denser.structure import Structure
 from denser.units import BOHR
 
@@ -87,13 +88,7 @@ def plot_difference(
     InputError
         As `plot_density`, or the two grids differ.
     """
-    if not a.grid.same_as(b.grid):
-        raise InputError(
-            f"the grids differ: shape {a.grid.shape} at {np.round(a.grid.origin, 4)} bohr against "
-            f"shape {b.grid.shape} at {np.round(b.grid.origin, 4)} bohr; compute both on one grid"
-        )
-    difference = np.asarray(a.values, dtype=np.float64) - b.values
-    _plot(replace(a, values=difference), path, kind, isovalue, axis, position, signed=True)
+    _plot(replace(a, values=difference(a, b)), path, kind, isovalue, axis, position, signed=True)
 
 
 def _plot(
@@ -107,10 +102,7 @@ def _plot(
 ) -> None:
     """Check what both public functions take, draw, and write the file in one step."""
     path = Path(path)
-    if path.suffix[1:].lower() not in SUFFIXES:
-        raise InputError(
-            f"{path}: cannot write {path.suffix or 'no suffix'}; use .png, .svg or .pdf"
-        )
+    check_suffix(path)
     if kind not in KINDS:
         raise InputError(f"unknown kind {kind!r} of plot; use isosurface or slice")
     if axis not in ("x", "y", "z"):
@@ -119,13 +111,7 @@ def _plot(
         raise InputError(f"the isovalue must be a positive number, found {isovalue}")
     if not np.isfinite(field.values).all():
         raise InputError("the field has values that are not finite numbers")
-    try:
-        import matplotlib  # noqa: F401
-        import skimage  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"plots need {error.name}, which is not installed; pip install denser[plot]"
-        ) from error
+    require_packages()
     if signed is None:
         signed = bool(field.values.min() <= -isovalue)
     subject = _subject(field)
@@ -135,6 +121,25 @@ def _plot(
         figure = _slice_figure(subject, isovalue, signed, "xyz".index(axis), position)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format=path.suffix[1:].lower())
+
+
+def check_suffix(path: Path) -> None:
+    """Raise an InputError unless a picture of this name can be written."""
+    if path.suffix[1:].lower() not in SUFFIXES:
+        raise InputError(
+            f"{path}: cannot write {path.suffix or 'no suffix'}; use .png, .svg or .pdf"
+        )
+
+
+def require_packages() -> None:
+    """Raise an InputError unless the optional packages for pictures are installed."""
+    try:
+        import matplotlib  # noqa: F401
+        import skimage  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"plots need {error.name}, which is not installed; pip install denser[plot]"
+        ) from error
 
 
 @dataclass(frozen=True)

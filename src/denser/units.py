@@ -1,10 +1,11 @@
-"""The only conversion factors of the package (CODATA 2018, as in PySCF and ASE)."""
+"""The only conversion factors of the package."""
 
-BOHR = 0.529177210903
-"""Length of one bohr in angstrom."""
+BOHR = 0.52917721092
+"""Length of one bohr in angstrom, PySCF's (CODATA 2010): a box in angstrom then is the same to
+the last digit there, where rounding can decide about the size of a coarse grid."""
 
 HARTREE = 27.211386245988
-"""One hartree in electronvolt."""
+"""One hartree in electronvolt (CODATA 2018)."""
 
 DEBYE = 2.541746473
-"""One atomic unit of dipole moment, e*bohr, in debye."""
+"""One atomic unit of dipole moment, e*bohr, in debye (CODATA 2018)."""

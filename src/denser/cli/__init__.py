@@ -9,9 +9,14 @@ import typer
 
 from denser import __version__
 from denser.cli import models
+from denser.cli.energy import energy, scf
+from denser.cli.evaluate import compare, evaluate
+from denser.cli.label import app as labels
+from denser.cli.label import label
 from denser.cli.plot import plot
 from denser.cli.predict import predict
-from denser.cli.train import train
+from denser.cli.scan import scan
+from denser.cli.train import finetune, train
 from denser.errors import InputError
 
 app = typer.Typer(
@@ -37,9 +42,10 @@ def _root(
     pass
 
 
-for command in (predict, plot, train):
+for command in (predict, energy, scf, plot, compare, evaluate, label, train, finetune, scan):
     app.command()(command)
 app.add_typer(models.app, name="models")
+app.add_typer(labels, name="labels")
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from denser.errors import InputError
+
 
 class Box(StrEnum):
     """Choices of --box."""
@@ -38,6 +40,10 @@ def predict(
     spacing: Annotated[
         float | None, typer.Option(help="Spacing of the written grid, angstrom [0.0831].")
     ] = None,
+    refine: Annotated[
+        bool, typer.Option("--refine", help="Improve it by a Kohn-Sham step (PySCF).")
+    ] = False,
+    steps: Annotated[int, typer.Option(help="Kohn-Sham steps of --refine.")] = 1,
     format: Annotated[str, typer.Option(help="Suffix of the files in an output folder.")] = "cube",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     resume: Annotated[bool, typer.Option(help="Leave out inputs whose output exists.")] = False,
@@ -46,10 +52,12 @@ def predict(
     ] = False,
 ) -> None:
     """Predict the valence electron density of molecules and write it."""
+    if refine and steps < 1:
+        raise InputError(f"refining takes at least one step, found --steps {steps}")
     from denser.batch import Batch
 
     batch = Batch(
         files or [], smiles or [], out, format, charge, model, box.value, padding, spacing,
-        device, resume,
+        device, resume, steps if refine else 0,
     )  # fmt: skip
     raise typer.Exit(batch.run(as_json=json))

@@ -1,12 +1,26 @@
-"""`denser train`."""
+"""`denser train` and `denser finetune`."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from denser.errors import InputError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from denser.training import loop
+
+_RANK = int(os.environ.get("RANK", "0"))
 
 
 def train(
@@ -15,18 +29,118 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change one setting: section.key=value.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Train a network; run it again to go on after an interruption."""
-    import torch
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     from denser.training import loop
     from denser.training.config import read_config
 
+    settings = read_config(config, tuple(set_ or ()))
+    with _shown(threads, out) as (report, stop):
+        path = loop.train(settings, out, report, stop, shlex.join(sys.argv))
+    best = out / "best.safetensors"
+    _say(f"wrote {path}, {f'{best}, ' if best.exists() else ''}{out / 'metrics.csv'}")
+
+
+def finetune(
+    model: Annotated[str, typer.Argument(help="Shipped model or model file to start from.")],
+    labels: Annotated[
+        list[Path], typer.Argument(help="Your labels: stores (.db) or folders of .npz labels.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("tuned"),
+    test: Annotated[
+        str, typer.Option(help="Share kept for the final test, or a file of names.")
+    ] = "0.2",
+    validation: Annotated[
+        str, typer.Option(help="Share that chooses the best weights, or a file of names.")
+    ] = "0.15",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Length; by default by the number of labels.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Length in minutes instead.")] = None,
+    remember: Annotated[
+        Path | None,
+        typer.Option(help="Labels of the original kind: forgetting is measured on some."),
+    ] = None,
+    rehearse: Annotated[
+        Path | None,
+        typer.Option(help="Labels of the original kind to mix in, against forgetting."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the split and of the run.")] = 0,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change one setting of the training: section.key=value."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Fine tune a model on your own labels and measure it on a part that it never saw."""
+    from rich.console import Console
+
+    from denser import finetune as workflow
+
+    plan = workflow.Plan(
+        model=model,
+        labels=tuple(str(path) for path in labels),
+        test=_part(test, "--test"),
+        validation=_part(validation, "--validation"),
+        steps=steps,
+        minutes=minutes,
+        remember=None if remember is None else str(remember),
+        rehearse=None if rehearse is None else str(rehearse),
+        seed=seed,
+        settings=tuple(set_ or ()),
+    )
+    with _shown(threads, out) as (report, stop):
+        result = workflow.finetune(plan, out, report, stop, _say, shlex.join(sys.argv))
+    if _RANK == 0 and (result.test or result.remembered):
+        width = None if sys.stdout.isatty() else 100
+        Console(highlight=False, width=width).print(workflow.table(result))
+    for sentence in workflow.sentences(result):
+        _say(sentence)
+    _say(f"wrote {result.path}")
+
+
+def _say(text: str) -> None:
+    """Echo in the first process only."""
+    if _RANK == 0:
+        typer.echo(text)
+
+
+def _part(text: str, option: str) -> float | str:
+    """A share between 0 and 1, or the name of a file."""
+    try:
+        share = float(text)
+    except ValueError:
+        if not Path(text).is_file():
+            raise InputError(
+                f"{option} must be a share such as 0.2 or a file of names, found {text!r}"
+            ) from None
+        return text
+    if not 0 <= share < 1:
+        raise InputError(f"{option} must be a share from 0 to below 1, found {text}")
+    return share
+
+
+@contextmanager
+def _shown(
+    threads: int | None, out: Path
+) -> Iterator[tuple[Callable[[loop.Progress], None], Callable[[], bool]]]:
+    """Yield what shows progress and what says that Ctrl-C was pressed; exit 130 after it.
+
+    The first Ctrl-C (or SIGTERM) ends the run after the present step, a second one at once.
+    """
+    import torch
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     if threads:
         torch.set_num_threads(threads)
-    settings = read_config(config, tuple(set_ or ()))
+    asked: list[int] = []
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+        signal.signal(number, signal.default_int_handler)
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -35,6 +149,8 @@ def train(
         TextColumn("left {task.fields[left]}"),
     )
     try:
+        for number in earlier:
+            signal.signal(number, note)
         with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
             task = bar.add_task("", total=1.0, left="?")
 
@@ -47,11 +163,17 @@ def train(
                     task, completed=p.done, description=text, left=f"{p.seconds_left / 60:.0f} min"
                 )
                 if not sys.stderr.isatty() and p.step % 100 == 0:
-                    typer.echo(f"{p.done:.3f}  {text}  left {p.seconds_left / 60:.1f} min")
+                    _say(f"{p.done:.3f}  {text}  left {p.seconds_left / 60:.1f} min")
 
-            path = loop.train(settings, out, report)
+            yield report, lambda: bool(asked)
     except KeyboardInterrupt:
-        typer.echo(f"stopped; run the same command to go on from {out}", err=True)
+        if _RANK == 0:
+            typer.echo(f"stopped; run the same command to go on from {out}", err=True)
         raise typer.Exit(130) from None
-    best = out / "best.safetensors"
-    typer.echo(f"wrote {path}, {f'{best}, ' if best.exists() else ''}{out / 'metrics.csv'}")
+    except InputError as error:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise InputError(f"process {_RANK}: {error}") from error
+        raise
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

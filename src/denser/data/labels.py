@@ -1,4 +1,7 @@
-"""Converged reference labels: occupied orbitals of one structure each, in `.npz` files."""
+"""Converged reference labels: occupied orbitals of one structure each.
+
+They come from a label store (`denser.data.store`) or from a folder of `.npz` files.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 
 from denser.errors import InputError
 from denser.grid import Grid
+from denser.recipe import Recipe
 from denser.structure import Structure
 from denser.units import BOHR
 
@@ -82,11 +86,36 @@ def read_label(path: Path) -> Label:
         raise InputError(f"{path}: cannot be read as a label ({error})") from error
 
 
-def read_labels(folder: Path) -> list[Label]:
-    """Read all `.npz` labels of a folder, sorted by name."""
-    paths = sorted(Path(folder).glob("*.npz"))
+def read_labels(path: str | Path, recipe: Recipe | None = None) -> list[Label]:
+    """Read all labels of a store (`.db`) or of a folder of `.npz` files, sorted by name.
+
+    Parameters
+    ----------
+    path : Path
+    recipe : Recipe, optional
+        Level of theory that a store must have; `.npz` files do not know theirs.
+
+    Raises
+    ------
+    InputError
+        No labels there, one that cannot be read, or another level of theory.
+    """
+    path = Path(path)
+    if path.suffix == ".db":
+        from denser.data.store import LabelStore  # which makes Labels itself
+
+        with LabelStore(path) as store:
+            if recipe is not None:
+                store.require_level(recipe, "this run")
+            labels = list(store)
+        if not labels:
+            raise InputError(f"{path}: holds no labels yet; make some with denser label")
+        return labels
+    paths = sorted(path.glob("*.npz"))
     if not paths:
-        raise InputError(f"{folder}: no .npz labels found; name a folder that holds some")
+        raise InputError(
+            f"{path}: no .npz labels found; name a folder that holds some, or a store (.db)"
+        )
     return [read_label(path) for path in paths]
 
 

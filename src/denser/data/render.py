@@ -78,7 +78,7 @@ def _primitives(
     )
 
 
-def _axis_functions(
+def axis_functions(
     x: np.ndarray, length: float, centres: np.ndarray, exponents: np.ndarray, powers: np.ndarray
 ) -> np.ndarray:
     """sum_L (x - x0 - L)^n exp(-a (x - x0 - L)^2) for each primitive (n_primitives, n_nodes)."""
@@ -118,7 +118,7 @@ def density_on_grid(
     atom, exponents, powers, c = _primitives(numbers, mo_coeff)
     x, y, z = (
         torch.as_tensor(
-            _axis_functions(
+            axis_functions(
                 grid.axis(i), grid.cell[i, i], positions[atom, i], exponents, powers[:, i]
             ),
             dtype=dtype,

@@ -88,6 +88,8 @@ def mean_field(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> r
     mf.xc = recipe.xc
     mf._numint = MultiGridNumInt2(mf.cell)
     mf.chkfile = None
+    if getattr(mf, "_chkfile", None) is not None:
+        mf._chkfile.close()  # PySCF leaves that to the garbage collector, which warns
     return mf
 
 

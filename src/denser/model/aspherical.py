@@ -35,6 +35,9 @@ from denser.structure import Structure
 _MESSAGE_SCALE = 0.3
 """Brings a sum over some ten neighbours to the size of one atom's features."""
 
+_EPSILON = 1e-3
+"""Mean square below which the features of an atom are not scaled up."""
+
 _RESIDUAL_SCALE = 0.5
 """On the initial weights of every update, for stable first steps."""
 
@@ -134,7 +137,7 @@ class Graph:
             vectors = torch.as_tensor(vectors, dtype=torch.float32, device=device)
         else:
             shifts = torch.as_tensor(shifts @ cell, dtype=positions.dtype, device=device)
-            vectors = positions[senders] - positions[receivers] + shifts
+            vectors = (positions[senders] - positions[receivers] + shifts).float()
         return cls(torch.as_tensor(structure.numbers, device=device), senders, receivers, vectors)
 
     def turned(self, rotation: Tensor) -> Graph:
@@ -174,6 +177,7 @@ class Aspherical(nn.Module):
         rows[list(config.elements)] = torch.arange(n_elements)
         self.register_buffer("rows", rows, persistent=False)
         self.embedding = nn.Embedding(n_elements, c)
+        self.scales = nn.ParameterList(nn.Parameter(torch.ones(c, 1)) for _ in range(config.layers))
         self.filters = nn.ModuleList(
             nn.Sequential(nn.Linear(config.radial, 64), nn.SiLU(), nn.Linear(64, c * (degree + 1)))
             for _ in range(config.layers)
@@ -211,13 +215,15 @@ class Aspherical(nn.Module):
         sharpness = ((config.radial - 1) / (config.cutoff - _SHORTEST)) ** 2
         radial = torch.exp(-sharpness * (r[:, None] - self.centres) ** 2) * envelope
         features = self.embedding(rows)[:, :, None].expand(-1, -1, len(self.points))
-        layers = zip(self.filters, self.mix, self.gates, self.unmix, strict=True)
-        for to_filter, mix, gate, unmix in layers:
+        layers = zip(self.scales, self.filters, self.mix, self.gates, self.unmix, strict=True)
+        for scale, to_filter, mix, gate, unmix in layers:
             weights = to_filter(radial) * envelope
             filters = weights.view(-1, config.channels, config.degree + 1) @ zonal
-            messages = features[graph.senders] * filters  # (pair, channel, point)
-            heard = torch.zeros_like(features).index_add(0, graph.receivers, messages)
-            x = torch.cat([features, _MESSAGE_SCALE * heard], dim=1).transpose(1, 2)
+            size = features.square().mean(dim=(1, 2), keepdim=True)
+            x = scale * features * torch.rsqrt(size + _EPSILON)  # (atom, channel, point)
+            messages = x[graph.senders] * filters  # (pair, channel, point)
+            heard = torch.zeros_like(x).index_add(0, graph.receivers, messages)
+            x = torch.cat([x, _MESSAGE_SCALE * heard], dim=1).transpose(1, 2)
             x = F.silu(mix(x)) * (1 + gate(rows)[:, None])  # (atom, point, channel)
             features = features + unmix(x).transpose(1, 2) @ self.limit
         harmonics = features @ self.to_harmonics  # (atom, channel, lm)

@@ -141,7 +141,7 @@ def _patch(
         n = grid.shape[i]
         index, d = axis_window(grid, i, centre[i], radius)
         d = torch.as_tensor(d, dtype=polynomials.dtype, device=polynomials.device)
-        d = d - (position[i] - position[i].detach())  # zero, but with a derivative
+        d = d - (position[i] - position[i].detach()).to(d.dtype)  # zero, but with a derivative
         gaussian = torch.exp(-alpha[:, None] * d * d)  # (k, n)
         f = torch.stack([gaussian * d**p for p in range(degree + 1)], dim=1)  # (k, p, n)
         if index.size > n:  # the patch meets its own images: sum them

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import tomllib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_type_hints
 
 from denser.errors import InputError
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which labels. `labels` is a folder, relative to the working directory."""
+    """Which labels. Paths are relative to the working directory, as on the command line.
 
-    labels: str = "labels"
-    validation: int = 200
+    `labels` is a folder of `.npz` labels or a store (`.db`), or a list of them. `validation` is
+    how many labels are held out (whole molecules, drawn by `seed`), a list of their names, or a
+    file with one name per line; the first `validation_subset` of them, in random order, judge
+    the run on its way. `exclude` (names, or a file of them, or `qm9:test`) are left out
+    altogether. A share `rehearsal_share` of the samples is drawn from the labels `rehearsal`,
+    so that a model that goes on does not forget what it knew.
+    """
+
+    labels: tuple[str, ...] = ("labels",)
+    validation: int | str | tuple[str, ...] = 200
     validation_subset: int = 40
+    exclude: str | tuple[str, ...] = ()
+    rehearsal: tuple[str, ...] = ()
+    rehearsal_share: float = 0.25
     seed: int = 0
     sad: str = "gth-szv-1e"
     cache_gb: float = 8.0
@@ -25,7 +38,11 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which network; `options` are the fields of its own config."""
+    """Which network; `options` are the fields of its own config.
+
+    With a model file or name in `start` the run goes on from its weights, and the options are
+    that model's.
+    """
 
     architecture: str = "unet"
     start: str = ""
@@ -51,7 +68,8 @@ class ScheduleConfig:
 
     The run ends after `epochs`, `steps` or `minutes`, whichever is given. The learning rate is
     `warmup_factor` of its value (or rises linearly, if that is 0) over `warmup` of the run,
-    then follows a cosine to zero.
+    then follows a cosine to zero. With a `patience` it ends early, after that many validations
+    without a better one.
     """
 
     steps: int = 0
@@ -60,6 +78,7 @@ class ScheduleConfig:
     warmup: float = 0.01
     warmup_factor: float = 0.0
     validate_every: float = 0.05
+    patience: int = 0
     save_every_seconds: float = 60.0
 
 
@@ -68,7 +87,10 @@ class SampleConfig:
     """What one step sees: `batch` windows of `crop` voxels a side, or whole boxes (crop = 0).
 
     For the last `whole_box` of the run, whole boxes are taken in place of windows. The loss
-    leaves out `margin` voxels at the faces of a window.
+    leaves out `margin` voxels at the faces of a window, which the network sees as context. The
+    `order` is `shuffle` (each label once before any comes again) or `random`. Processes of
+    `torchrun` share the batch. The network `aspherical` needs no windows: of each of `batch`
+    molecules, turned at random, it sees `points` nodes.
     """
 
     batch: int = 1
@@ -76,7 +98,9 @@ class SampleConfig:
     margin: int = 8
     whole_box: float = 0.0
     whole_batch: int = 1
+    order: str = "shuffle"
     symmetry: str = "cube"
+    points: int = 1024
 
 
 @dataclass(frozen=True)
@@ -101,6 +125,7 @@ class Config:
         for name, value, known in (
             ("optimizer.name", self.optimizer.name, ("muon", "adamw", "adam")),
             ("sample.symmetry", self.sample.symmetry, ("cube", "turn", "none")),
+            ("sample.order", self.sample.order, ("shuffle", "random")),
         ):
             if value not in known:
                 raise InputError(f"{name} is {value!r}; known: {', '.join(known)}")
@@ -109,6 +134,27 @@ class Config:
                 f"sample.crop {self.sample.crop} leaves nothing inside two margins of "
                 f"{self.sample.margin} voxels"
             )
+        for name, value, least in (
+            ("schedule.steps", self.schedule.steps, 0),
+            ("schedule.minutes", self.schedule.minutes, 0),
+            ("schedule.epochs", self.schedule.epochs, 0),
+            ("schedule.patience", self.schedule.patience, 0),
+            ("sample.batch", self.sample.batch, 1),
+            ("sample.points", self.sample.points, 1),
+            ("sample.whole_batch", self.sample.whole_batch, 1),
+            ("sample.crop", self.sample.crop, 0),
+            ("sample.margin", self.sample.margin, 0),
+        ):
+            if value < least:
+                raise InputError(f"{name} must be at least {least}, found {value}")
+        for name, value in (
+            ("data.rehearsal_share", self.data.rehearsal_share),
+            ("optimizer.ema", self.optimizer.ema),
+            ("sample.whole_box", self.sample.whole_box),
+            ("schedule.warmup", self.schedule.warmup),
+        ):
+            if not 0 <= value <= 1:
+                raise InputError(f"{name} must be between 0 and 1, found {value}")
 
     def to_dict(self) -> dict:
         """Plain nested dictionary."""
@@ -127,6 +173,11 @@ def read_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
         data = tomllib.loads(Path(path).read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as TOML ({error})") from error
+    return with_settings(data, overrides, str(path))
+
+
+def with_settings(data: dict, overrides: tuple[str, ...], where: str) -> Config:
+    """Configuration from nested plain data, some of it replaced by `section.key=value`."""
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
@@ -139,8 +190,10 @@ def read_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
         target = data
         for section in sections:
             target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise InputError(f"--set {override}: {section} is no section")
         target[name] = value
-    return from_dict(Config, data, str(path))
+    return from_dict(Config, data, where)
 
 
 def from_dict(cls: type, data: dict, where: str, prefix: str = "") -> Any:
@@ -165,6 +218,16 @@ def from_dict(cls: type, data: dict, where: str, prefix: str = "") -> Any:
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
+    if isinstance(hint, UnionType):
+        for choice in get_args(hint):
+            with suppress(InputError):
+                return _checked(value, choice, where)
+        raise InputError(f"{where} must be one of: {hint}, found {value!r}")
+    if hint == tuple[str, ...]:
+        texts = [value] if isinstance(value, str) else value
+        if isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts):
+            return tuple(texts)
+        raise InputError(f"{where} must be a text or a list of texts, found {value!r}")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint == tuple[float, float]:

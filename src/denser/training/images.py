@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import denser.sad
 from denser.data.crops import CubeOperation, window
 from denser.data.labels import Label
 from denser.data.render import density_on_grid
-from denser.training.config import SampleConfig
+from denser.grid import Grid
+from denser.training.config import Config, SampleConfig
+from denser.training.draw import labels_of_step
+from denser.training.processes import Processes
 
 
 class Images:
-    """SAD and reference density of labels as float32 grids, kept while memory allows."""
+    """SAD and reference density of labels as float32 grids, kept while memory allows.
 
-    def __init__(self, labels: list[Label], sad: str, cache_gb: float, device: torch.device):
+    Parameters
+    ----------
+    labels : list of Label
+    sad : str
+        Recipe.
+    cache_gb : float
+        Memory for images that are kept.
+    device : torch.device
+    multiple_of : int
+        Shapes are rounded up to multiples of this, in the same box, for networks that need it.
+    """
+
+    def __init__(
+        self,
+        labels: list[Label],
+        sad: str,
+        cache_gb: float,
+        device: torch.device,
+        multiple_of: int = 1,
+    ) -> None:
         self.labels, self.sad, self.device = labels, sad, device
+        self.grids = [_rounded(label.grid, multiple_of) for label in labels]
         self._cache: dict[int, tuple[Tensor, Tensor]] = {}
         self._room = cache_gb * 1e9
 
@@ -28,8 +53,8 @@ class Images:
         """Return (sad, rho), each (nx, ny, nz), e/bohr^3."""
         if i in self._cache:
             return self._cache[i]
-        label = self.labels[i]
-        structure, grid = label.structure, label.grid
+        label, grid = self.labels[i], self.grids[i]
+        structure = label.structure
         sad = torch.as_tensor(
             denser.sad.superposition(structure, grid, self.sad).values,
             dtype=torch.float32,
@@ -45,20 +70,106 @@ class Images:
             self._cache[i] = pair
         return pair
 
+    def backward(
+        self,
+        network: nn.Module,
+        config: Config,
+        step: int,
+        done: float,
+        n_train: int,
+        peers: Processes,
+    ) -> tuple[float, list[str]]:
+        """Add the gradients of a step's loss; returns this process's share of it, and names.
 
-def draw(
+        The loss is that of the whole batch, sum |rho_pred - rho| over the nodes of all samples,
+        per electron in them; each process adds its share of both.
+        """
+        sample = config.sample
+        whole = sample.crop == 0 or done >= 1 - sample.whole_box
+        chosen = places(config, self, n_train, step, whole)
+        windows = [place.cut(self) for place in chosen[peers.rank :: peers.size]]
+        if whole or not windows:
+            batches = [(sad[None], rho[None]) for sad, rho in windows]
+        else:
+            batches = [tuple(torch.stack(parts) for parts in zip(*windows, strict=True))]
+        margin = 0 if whole else sample.margin
+        inner = (..., *(slice(margin, -margin or None),) * 3)
+        (electrons,) = peers.sum(sum(float(rho[inner].sum()) for _, rho in batches))
+        total = 0.0
+        for sad, rho in batches:
+            with torch.autocast(peers.device.type, torch.bfloat16, enabled=config.bf16):
+                predicted = network(sad[:, None], whole)[:, 0]
+            loss = (predicted[inner] - rho[inner]).abs().sum() / electrons
+            loss.backward()
+            total += float(loss.detach())
+        return total, [self.labels[place.label].name for place in chosen]
+
+    def errors(self, network: nn.Module, bf16: bool, peers: Processes) -> np.ndarray:
+        """Err_rho (a fraction) of each label (n_labels,), whole boxes, scaled to N_e."""
+        found = [0.0] * len(self)
+        network.eval()
+        for i in range(peers.rank, len(self), peers.size):
+            sad, rho = self[i]
+            with torch.no_grad(), torch.autocast(sad.device.type, torch.bfloat16, enabled=bf16):
+                predicted = network(sad[None, None], True)[0, 0]
+            scale = rho.sum(dtype=torch.float64) / predicted.sum(dtype=torch.float64)
+            error = (predicted * scale - rho).abs().sum(dtype=torch.float64)
+            found[i] = float(error / rho.sum())
+        network.train()
+        return np.array(peers.sum(*found))
+
+
+def _rounded(grid: Grid, multiple_of: int) -> Grid:
+    return Grid(
+        grid.origin, grid.cell, tuple(-(-n // multiple_of) * multiple_of for n in grid.shape)
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which part of which label a sample is, and how it is turned.
+
+    Parameters
+    ----------
+    label : int
+    operation : CubeOperation
+    size : (3,) int or None
+        Nodes of the window; None for the whole box.
+    start : (3,) int
+        Node of the label's grid that becomes the first.
+    """
+
+    label: int
+    operation: CubeOperation
+    size: tuple[int, int, int] | None = None
+    start: tuple[int, int, int] = (0, 0, 0)
+
+    def cut(self, images: Images) -> tuple[Tensor, Tensor]:
+        """Return (sad, rho) of this sample, each (nx, ny, nz)."""
+        sad, rho = images[self.label]
+        return tuple(window(field, self.start, self.size, self.operation) for field in (sad, rho))
+
+
+def places(config: Config, images: Images, n_train: int, step: int, whole: bool) -> list[Place]:
+    """Samples of a step, from (seed, step) alone; labels beyond `n_train` are for rehearsal."""
+    sample = config.sample
+    rng = np.random.default_rng([config.seed, step])
+    batch = sample.whole_batch if whole and sample.crop else sample.batch
+    chosen = labels_of_step(config, len(images), n_train, step, batch, rng)
+    return [_place(sample, images, i, whole, rng) for i in chosen]
+
+
+def _place(
     sample: SampleConfig, images: Images, i: int, whole: bool, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """A symmetry-transformed window (or the whole box) of label `i`: (sad, rho)."""
-    sad, rho = images[i]
+) -> Place:
+    """A window around a random atom, or the whole box."""
     operation = CubeOperation.random(rng, sample.symmetry)
-    size, start = None, (0, 0, 0)
-    if not whole:
-        size = (sample.crop,) * 3
-        structure, grid = images.labels[i].structure, images.labels[i].grid
-        atom = structure.positions[rng.integers(len(structure))]
-        jitter = rng.uniform(-0.5, 0.5, size=3) * (sample.crop - 2 * sample.margin)
-        centre = np.round((atom - grid.origin) / grid.spacing + jitter)
-        new_start = operation.matrix @ centre - sample.crop // 2
-        start = tuple(int(n) for n in np.round(operation.matrix.T @ new_start))
-    return window(sad, start, size, operation), window(rho, start, size, operation)
+    if whole:
+        return Place(i, operation)
+    structure, grid = images.labels[i].structure, images.grids[i]
+    atom = structure.positions[rng.integers(len(structure))]
+    jitter = rng.uniform(-0.5, 0.5, size=3) * (sample.crop - 2 * sample.margin)
+    centre = np.round((atom - grid.origin) / grid.spacing + jitter)
+    new_start = operation.matrix @ centre - sample.crop // 2
+    start = tuple(int(n) for n in np.round(operation.matrix.T @ new_start))
+    return Place(i, operation, (sample.crop,) * 3, start)

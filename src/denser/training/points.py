@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import denser.sad
 from denser.data.labels import Label
 from denser.data.render import density_on_grid
 from denser.model.aspherical import Aspherical, Graph
 from denser.model.expansion import evaluate
+from denser.training.config import Config
+from denser.training.draw import labels_of_step
 from denser.training.processes import Processes
 
 PER_LABEL = 16384
@@ -117,29 +119,39 @@ class Points:
             tensor(weights),
         )
 
-    def step(
-        self, network: Aspherical, chosen: list[int], n_points: int, rng: np.random.Generator,
+    def backward(
+        self,
+        network: Aspherical,
+        config: Config,
+        step: int,
+        done: float,
+        n_train: int,
         peers: Processes,
-    ) -> float:  # fmt: skip
-        """Add the gradients of the mean Err_rho of a batch; returns that mean.
+    ) -> tuple[float, list[str]]:
+        """Add the gradients of the mean Err_rho of a batch; returns this process's share of it.
 
         Every sample is turned at random, or reflected: what does not follow is trained away.
         """
-        total = 0.0
+        rng = np.random.default_rng([config.seed, step])
+        batch = config.sample.batch
+        chosen = labels_of_step(config, len(self), n_train, step, batch, rng)
+        stride = max(1, PER_LABEL // config.sample.points)
         turns = [np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in chosen]
-        stride = max(1, PER_LABEL // n_points)
-        starts = rng.integers(stride, size=len(chosen))
+        starts = rng.integers(stride, size=batch)
         share = list(zip(chosen, turns, starts, strict=True))[peers.rank :: peers.size]
+        total = 0.0
         for i, turn, start in share:
             rotation = torch.as_tensor(turn, dtype=torch.float32, device=self.device)
-            nodes = slice(int(start), None, stride)
-            loss = self[i].error(network, nodes, rotation) / len(chosen)
+            loss = self[i].error(network, slice(int(start), None, stride), rotation) / batch
             loss.backward()
             total += float(loss.detach())
-        return total
+        return total, [self.labels[i].name for i in chosen]
 
-    def errors(self, network: nn.Module, peers: Processes) -> np.ndarray:
-        """Err_rho (a fraction) of each label (n_labels,), estimated from half of its nodes."""
+    def errors(self, network: Aspherical, bf16: bool, peers: Processes) -> np.ndarray:
+        """Err_rho (a fraction) of each label (n_labels,), estimated from half of its nodes.
+
+        Always in float32: `bf16` is for networks of images.
+        """
         found = [0.0] * len(self)
         with torch.no_grad():
             for i in range(peers.rank, len(self), peers.size):

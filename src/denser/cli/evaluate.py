@@ -1,0 +1,261 @@
+"""`denser evaluate` and `denser compare`."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from denser.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from denser.data.labels import Label
+    from denser.density import Density, Field
+    from denser.evaluation import Evaluation
+    from denser.metrics import Comparison
+    from denser.prediction import Predictor
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Shipped model or model file.")],
+    labels: Annotated[Path, typer.Argument(help="Folder of .npz labels, or a labels.db.")],
+    validation: Annotated[
+        bool, typer.Option("--validation", help="Only labels that the model names for validation.")
+    ] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="All labels, those that it was trained on too.")
+    ] = False,
+    select: Annotated[
+        list[str] | None, typer.Option(help="Only labels of this name or pattern (qm9_00*).")
+    ] = None,
+    fitting: Annotated[
+        bool, typer.Option("--fitting", help="Gaussian density fitting beside it (slow).")
+    ] = False,
+    isolated: Annotated[
+        bool, typer.Option("--isolated", help="Vacuum around the boxes instead of their period.")
+    ] = False,
+    json: Annotated[str | None, typer.Option(help="All figures as JSON: FILE, or - .")] = None,
+    csv: Annotated[Path | None, typer.Option(help="One row a molecule.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Distribution of the errors: .png, .svg or .pdf")
+    ] = None,
+    worst: Annotated[
+        int, typer.Option(min=0, help="Write error cube and picture of this many worst molecules.")
+    ] = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for --worst.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    fp32: Annotated[bool, typer.Option("--fp32", help="float32 convolutions.")] = False,
+) -> None:
+    """Measure a model on labelled molecules: Err_rho beside SAD, by element, place and size."""
+    if validation and all_:
+        raise InputError("--validation and --all exclude each other; give one of them")
+    if worst and out is None:
+        raise InputError("--worst needs a folder; give -o FOLDER")
+    if out is not None and not worst:
+        raise InputError("-o is the folder for --worst; say how many with --worst 5")
+    for path in (csv, plot, None if json in (None, "-") else Path(json)):
+        if path is not None and not path.parent.is_dir():  # known before hours of work
+            raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if plot is not None or worst:
+        from denser.plot import check_suffix, require_packages
+
+        require_packages()
+        if plot is not None:
+            check_suffix(plot)
+
+    from rich.console import Console
+
+    from denser.evaluate import choose, read_each
+    from denser.evaluation import Evaluation, sentences, tables
+    from denser.prediction import Predictor
+
+    width = None if sys.stdout.isatty() else 120
+    console = Console(stderr=json == "-", highlight=False, width=width)
+    told = Console(stderr=True, highlight=False, soft_wrap=True)
+    predictor = Predictor(model, device, bf16=False if fp32 else None)
+    found, broken = read_each(labels, predictor.model.recipe)
+    for failure in broken:
+        told.print(f"denser: {failure.error}", markup=False)
+    part = "validation" if validation else "all" if all_ else "unseen"
+    chosen, selection = choose(found, predictor.model, part, select or ())
+    console.print(
+        f"model {predictor.model.name}, {predictor.model.n_parameters:,} parameters, "
+        f"{'bfloat16' if predictor.bf16 else 'float32'}, SAD {predictor.model.recipe.sad}\n"
+        f"{selection}",
+        markup=False,
+    )
+    results, stopped = _measure(chosen, predictor, not isolated, fitting, told)
+    evaluation = Evaluation.of(predictor.model.name, [*broken, *results], selection)
+    if stopped:
+        told.print(f"stopped after {len(results)} of {len(chosen)}; what was done is below")
+    if evaluation.rows:
+        for table in tables(evaluation):
+            console.print(table)
+        for line in sentences(evaluation):
+            console.print(line, markup=False)
+        _write(evaluation, json, csv, plot, console)
+        if worst and not stopped:
+            try:
+                _write_worst(evaluation, worst, chosen, predictor, out, not isolated, console, told)
+            except KeyboardInterrupt:
+                told.print(f"stopped before all of the worst were written to {out}", markup=False)
+                stopped = True
+    if stopped:
+        raise typer.Exit(130)
+    if evaluation.failures:
+        n = len(evaluation.failures)
+        told.print(f"{n} of {n + len(evaluation.rows)} labels could not be measured")
+        raise typer.Exit(2)
+
+
+def _measure(
+    labels: list[Label], predictor: Predictor, periodic: bool, fitting: bool, told: Console
+) -> tuple[list, bool]:
+    """Results so far, and whether Ctrl-C ended it."""
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from denser.evaluate import measure_each
+    from denser.evaluation import Failure
+
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
+    results: list = []
+    try:
+        with Progress(*columns, console=told, disable=not told.is_terminal, transient=True) as bar:
+            task = bar.add_task("measuring", total=len(labels))
+            for result in measure_each(labels, predictor, periodic, fitting):
+                results.append(result)
+                if isinstance(result, Failure):
+                    told.print(f"denser: {result.name}: {result.error}", markup=False)
+                bar.advance(task)
+    except KeyboardInterrupt:
+        return results, True
+    return results, False
+
+
+def _write(
+    evaluation: Evaluation,
+    json: str | None,
+    csv: Path | None,
+    plot: Path | None,
+    console: Console,
+) -> None:
+    """Write the files that were asked for."""
+    from denser.io.files import replacing
+
+    if csv is not None:
+        evaluation.write_csv(csv)
+        console.print(f"wrote {csv}", markup=False)
+    if plot is not None:
+        from denser.evaluation import TITLES
+        from denser.figures import plot_distribution
+
+        keys = evaluation.rows[0].errors
+        plot_distribution({TITLES[key]: evaluation.errors(key) for key in keys}, plot)
+        console.print(f"wrote {plot}", markup=False)
+    if json is not None:
+        text = json_module.dumps(evaluation.to_dict(), indent=1) + "\n"
+        if json == "-":
+            sys.stdout.write(text)
+        else:
+            with replacing(Path(json)) as temporary:
+                temporary.write_text(text)
+            console.print(f"wrote {json}", markup=False)
+
+
+def _write_worst(
+    evaluation: Evaluation,
+    n: int,
+    labels: list[Label],
+    predictor: Predictor,
+    folder: Path,
+    periodic: bool,
+    console: Console,
+    told: Console,
+) -> None:
+    """Error cubes and pictures of the worst molecules."""
+    from denser.evaluate import write_error
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be created ({error.strerror})") from error
+    named = {label.name: label for label in labels}
+    for row in evaluation.worst(n):
+        paths, note = write_error(named[row.name], predictor, folder, periodic)
+        error = 100 * row.errors["model"]
+        console.print(f"wrote {', '.join(map(str, paths))} ({error:.3f} %)", markup=False)
+        if note:
+            told.print(f"no picture of {note}", markup=False)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Density file: cube, CHGCAR, ...")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The reference, on the same grid.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write A - B to this file.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Compare two density files on the same grid: Err_rho, electrons, dipoles, largest error."""
+    from denser.io import check_suffix, read, write
+    from denser.metrics import compare as compare_densities
+    from denser.metrics import difference
+
+    if out is not None:
+        check_suffix(out)
+    a, b = read(first), read(second)
+    found = compare_densities(a, b)
+    if out is not None:
+        from dataclasses import replace
+
+        write(out, replace(b if hasattr(b, "structure") else a, values=difference(a, b)))
+    if json:
+        record = {"a": str(first), "b": str(second), **found.to_dict()}
+        record["output"] = None if out is None else str(out)
+        sys.stdout.write(json_module.dumps(record) + "\n")
+        return
+    _print_comparison(found, (first, second), (a, b))
+    if out is not None:
+        typer.echo(f"wrote {out} (A - B)")
+
+
+def _print_comparison(
+    found: Comparison, files: tuple[Path, Path], fields: tuple[Field | Density, ...]
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from denser.units import BOHR, DEBYE
+
+    table = Table()
+    for column in ("", f"A: {files[0].name}", f"B: {files[1].name} (reference)"):
+        table.add_column(column, justify="left" if not column else "right")
+    table.add_row("electrons", *[f"{n:.5f}" for n in found.electrons])
+    table.add_row("atoms", *[_atoms(field) for field in fields])
+    dipoles = [None if d is None else d * DEBYE for d in found.dipoles]
+    table.add_row(
+        "dipole / debye",
+        *["" if d is None else f"{(d @ d) ** 0.5:.4f}" for d in dipoles],
+    )
+    table.add_row("", *["" if d is None else "  ".join(f"{x:.4f}" for x in d) for d in dipoles])
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+    x, y, z = found.where * BOHR
+    typer.echo(
+        f"Err_rho {100 * found.err_rho:.4f} %, largest A - B {found.largest:+.5g} e/bohr^3 at "
+        f"({x:.3f}, {y:.3f}, {z:.3f}) A"
+    )
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+
+
+def _atoms(field: Field | Density) -> str:
+    structure = getattr(field, "structure", None)
+    if structure is None:
+        return "none"
+    charge = f" {structure.charge:+d}" if structure.charge else ""
+    return f"{structure.formula}{charge}, {len(structure)} atoms"

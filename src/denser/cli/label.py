@@ -1,0 +1,287 @@
+"""`denser label` and `denser labels`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from denser.errors import InputError
+
+if TYPE_CHECKING:
+    from denser.data.store import LabelStore
+    from denser.label import Progress, Settings, Totals
+    from denser.structure import Structure
+
+app = typer.Typer(no_args_is_help=True, help="Look into stores of labels, fill and empty them.")
+
+_SHOWN = 10
+"""Reasons of failure that `denser labels info` shows."""
+
+Store = Annotated[Path, typer.Argument(help="Store of labels (.db).")]
+
+
+class Box(StrEnum):
+    """Choices of --box."""
+
+    auto = "auto"
+    isolated = "isolated"
+    paper = "paper"
+
+
+class Start(StrEnum):
+    """Choices of --start."""
+
+    minao = "minao"
+
+
+def label(
+    structures: Annotated[
+        list[str],
+        typer.Argument(
+            help="Structure files (all frames), qm9:train[0:5000], qm9:validation, qm9:test or "
+            "qm9:FILE with one dsgdb9nsd number a line."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
+    charge: Annotated[int | None, typer.Option(help="Total charge; by default the file's.")] = None,
+    box: Annotated[
+        Box,
+        typer.Option(help="auto: the file's cell, else isolated. paper: 2 angstrom, periodic."),
+    ] = Box.auto,
+    padding: Annotated[float, typer.Option(help="Vacuum per side, angstrom.")] = 4.0,
+    spacing: Annotated[
+        float | None, typer.Option(help="Grid spacing, angstrom [0.0831]; part of the recipe.")
+    ] = None,
+    rattle: Annotated[
+        float | None,
+        typer.Option(help="Label a distorted copy of each too: width per coordinate, angstrom."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the distortions.")] = 0,
+    start: Annotated[Start, typer.Option(help="Density to start the SCF from.")] = Start.minao,
+    max_cycle: Annotated[int, typer.Option(help="SCF cycles of one attempt.")] = 50,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of one thread each [all processors].")
+    ] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="parsl:FILE.py, which defines a Parsl `config`.")
+    ] = None,
+    nice: Annotated[int, typer.Option(min=0, max=19, help="Niceness of the workers.")] = 0,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try recorded failures again.")
+    ] = False,
+) -> None:
+    """Converge reference densities into a store; run it again to go on after an interruption."""
+    try:
+        from denser.label import Settings, rattled, read_inputs
+        from denser.recipe import Recipe
+        from denser.units import BOHR
+
+        recipe = Recipe() if spacing is None else Recipe(spacing=spacing / BOHR)
+        settings = Settings(recipe, box.value, padding, max_cycle, start.value)
+        parsl = _parsl_file(executor)
+        found, bad = read_inputs(structures, charge, _tell)
+        if rattle is not None:
+            if not 0 < rattle < 1:
+                raise InputError(f"--rattle is a width in angstrom below 1, got {rattle:g}")
+            pairs = [(entry, rattled(*entry, rattle / BOHR, seed)) for entry in found]
+            found = [entry for pair in pairs for entry in pair]
+        totals = _run(found, out, settings, workers, parsl, nice, retry_failed)
+    except KeyboardInterrupt:
+        _tell("stopped before the first calculation")
+        raise typer.Exit(130) from None
+    typer.echo(_summary(totals, bad, out))
+    if totals.interrupted:
+        _tell("stopped; run the same command to go on")
+        raise typer.Exit(130)
+    raise typer.Exit(2 if totals.failed or totals.failed_before or bad else 0)
+
+
+def _tell(text: str) -> None:
+    typer.echo(f"denser: {text}", err=True)
+
+
+def _parsl_file(executor: str | None) -> Path | None:
+    if executor is None:
+        return None
+    kind, _, name = executor.partition(":")
+    if kind != "parsl" or not name:
+        raise InputError(f"--executor {executor}: expected parsl:FILE.py")
+    if not Path(name).is_file():
+        raise InputError(f"--executor {executor}: {name} is no file")
+    return Path(name)
+
+
+def _run(
+    found: list[tuple[str, Structure]],
+    out: Path,
+    settings: Settings,
+    workers: int | None,
+    parsl: Path | None,
+    nice: int,
+    retry_failed: bool,
+) -> Totals:
+    """Label with a progress bar on a terminal, and a line a minute elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    from denser.label import label as label_all
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+    last = time.monotonic()
+    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        line = bar.add_task("starting", total=len(found))
+
+        def show(p: Progress) -> None:
+            nonlocal last
+            text = f"{p.per_hour:.0f} an hour, {_duration(p.seconds_left)} left"
+            text += f", {p.failed} failed" if p.failed else ""
+            bar.update(line, completed=p.done, total=p.total, description=text)
+            if not console.is_terminal and time.monotonic() - last > 60:
+                last = time.monotonic()
+                typer.echo(f"{p.done} of {p.total}, {text}", err=True)
+
+        return label_all(
+            found, out, settings, workers, parsl, nice, retry_failed,
+            tell=lambda text: console.print(f"denser: {text}", markup=False), progress=show,
+        )  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _summary(totals: Totals, bad: int, out: Path) -> str:
+    text = f"{totals.labelled} labelled in {_duration(totals.seconds)}"
+    if totals.labelled and totals.seconds:
+        text += f" ({3600 * totals.labelled / totals.seconds:.0f} an hour)"
+    text += f", in {out}"
+    text += f"; {totals.present} were there" if totals.present else ""
+    text += f"; {totals.failed + bad} failed" if totals.failed + bad else ""
+    if totals.failed_before:
+        text += f"; {totals.failed_before} had failed before (--retry-failed tries them again)"
+    return text
+
+
+@app.command("info")
+def labels_info(store: Store) -> None:
+    """Summarise a store: molecules, boxes, recipe, failures."""
+    from denser.data.store import LabelStore
+    from denser.units import BOHR
+
+    with LabelStore(store) as labels:
+        found = labels.info()
+    recipe, n = found.recipe, found.n_labels
+    low, high, total = found.n_atoms
+    lines = [
+        f"{store}: {n} labels, {total} atoms"
+        + (f" ({low} to {high} each)" if n else "")
+        + f", {found.size / 1e6:.2f} MB",
+        f"recipe     {recipe.xc}, {recipe.basis}, {recipe.pseudo}, "
+        f"spacing {recipe.spacing * BOHR:.4f} angstrom",
+    ]
+    for title, counts in (
+        ("elements", found.elements),
+        ("boxes", found.boxes),
+        ("charges", {f"{q:+d}": k for q, k in found.charges.items() if q}),
+        ("attempts", found.attempts),
+    ):
+        if counts:
+            ranked = sorted(counts.items(), key=lambda item: -item[1])
+            lines.append(f"{title:10} " + ", ".join(f"{key} {count}" for key, count in ranked))
+    if n:
+        lines.append(f"size       {found.size / n / 1e3:.1f} kB a label")
+        lines.append(f"time       {found.seconds / n:.1f} s a label, {found.seconds / 3600:.2f} h")
+    ranked = sorted(found.failures.items(), key=lambda item: -len(item[1]))
+    for reason, names in ranked[:_SHOWN]:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        lines.append(f"failed     {len(names)}: {reason} ({shown})")
+    if len(ranked) > _SHOWN:
+        n_more = sum(len(names) for _, names in ranked[_SHOWN:])
+        lines.append(
+            f"failed     {n_more} more; ase db {store} converged=0 -c name,reason lists them"
+        )
+    typer.echo("\n".join(lines))
+
+
+@app.command("import")
+def labels_import(
+    folder: Annotated[Path, typer.Argument(help="Folder of .npz labels.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
+) -> None:
+    """Copy .npz labels of the default level of theory into a store."""
+    from denser.data.store import LabelStore
+    from denser.label import import_labels
+    from denser.recipe import Recipe
+
+    with LabelStore(out, Recipe()) as store:
+        copied, present, bad = import_labels(folder, store, _tell)
+    text = f"{copied} labels copied to {out}"
+    text += f"; {present} were there" if present else ""
+    text += f"; {bad} cannot be used" if bad else ""
+    typer.echo(text)
+    raise typer.Exit(2 if bad else 0)
+
+
+@app.command("export")
+def labels_export(
+    store: Store,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder.")],
+    format: Annotated[str, typer.Option(help="cube, CHGCAR, npz, ...")] = "cube",
+    select: Annotated[
+        list[str] | None,
+        typer.Option(help="Name, or range such as 0:10 of the sorted names; may be repeated."),
+    ] = None,
+) -> None:
+    """Write the densities of labels, in the frame of their structures."""
+    from denser.data.store import LabelStore
+    from denser.io import check_suffix, write
+    from denser.label import label_density
+
+    suffix = "." + format.lower().lstrip(".")
+    check_suffix(Path("x" + suffix))
+    with LabelStore(store) as labels:
+        names = _selected(labels, select)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{out}: cannot be created ({error.strerror})") from error
+        try:
+            for i, name in enumerate(names):
+                write(out / (name + suffix), label_density(labels.read(name)))
+                if sys.stderr.isatty():
+                    typer.echo(f"\r{i + 1} of {len(names)}", err=True, nl=i + 1 == len(names))
+        except KeyboardInterrupt:
+            _tell(f"stopped after {i} of {len(names)}")
+            raise typer.Exit(130) from None
+    typer.echo(f"{len(names)} {'density' if len(names) == 1 else 'densities'} written to {out}")
+
+
+def _selected(labels: LabelStore, select: list[str] | None) -> list[str]:
+    names = labels.names()
+    if not names:
+        raise InputError(f"{labels.path}: holds no labels")
+    if not select:
+        return names
+    chosen: list[str] = []
+    for text in select:
+        start, colon, stop = text.partition(":")
+        if not colon:
+            labels.row(text)  # tells what is wrong with the name
+            chosen.append(text)
+            continue
+        if not all(part == "" or part.isdigit() for part in (start, stop)):
+            raise InputError(f"--select {text}: expected a name or a range such as 0:10")
+        part = names[int(start or 0) : int(stop or len(names))]
+        if not part:
+            raise InputError(f"--select {text}: selects none of {len(names)} labels")
+        chosen += part
+    return list(dict.fromkeys(chosen))

@@ -1,0 +1,107 @@
+"""`denser scan`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from denser.errors import InputError
+from denser.units import BOHR
+
+
+def scan(
+    molecules: Annotated[list[str], typer.Argument(help="Two atoms each, such as H2 N2 CO.")],
+    distances: Annotated[
+        str | None,
+        typer.Option(help="first:last:step in angstrom [a range around the bond, then 0.01]."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the curves to this .csv file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curves: .png, .svg or .pdf")] = None,
+    charge: Annotated[int, typer.Option(help="Total charge.")] = 0,
+    model: Annotated[str, typer.Option(help="Shipped model or model file.")] = "default",
+    padding: Annotated[float, typer.Option(help="Vacuum per side, angstrom.")] = 4.0,
+    scf: Annotated[bool, typer.Option(help="Compute the self-consistent curve too.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+) -> None:
+    """Scan the bond of diatomic molecules: energies from the prediction and from the SCF."""
+    wanted = None if distances is None else _distances(distances)
+
+    from denser import scan as scans
+    from denser.plot import check_suffix
+    from denser.prediction import MIN_PADDING, Predictor
+
+    if plot is not None:
+        check_suffix(plot)
+        scans.require_matplotlib()
+    if not padding >= MIN_PADDING:
+        raise InputError(f"--padding {padding:g} cuts the density off; give at least {MIN_PADDING}")
+    predictor = Predictor(model, device, bf16=False)
+    done, failed = [], 0
+
+    def report(n: int, total: int) -> None:
+        if sys.stderr.isatty():
+            typer.echo(f"\r{name}: {n} of {total}", err=True, nl=n == total)
+
+    try:
+        for name in molecules:
+            try:
+                done.append(scans.scan(name, wanted, predictor, charge, padding, scf, report))
+            except InputError as error:
+                failed += 1
+                message = str(error)
+                prefix = "" if name in message else f"{name}: "
+                typer.echo(f"denser: {prefix}{message}", err=True)
+                continue
+            typer.echo(_summary(done[-1]))
+    except KeyboardInterrupt:
+        typer.echo(f"stopped after {len(done)} of {len(molecules)} molecules", err=True)
+        failed = -1
+    if csv is not None and done:
+        scans.write_csv(csv, done)
+        typer.echo(f"wrote {csv}")
+    if plot is not None and done:
+        scans.plot_scans(plot, done)
+        typer.echo(f"wrote {plot}")
+    raise typer.Exit(130 if failed < 0 else 2 if failed else 0)
+
+
+def _distances(text: str) -> list[float]:
+    """first:last:step in angstrom to bohr, the last included."""
+    try:
+        first, last, step = (float(part) for part in text.split(":"))
+    except ValueError as error:
+        raise InputError(
+            f"--distances {text!r} is not first:last:step in angstrom, such as 0.5:2.0:0.05"
+        ) from error
+    if not (0 < first <= last < 50 and step > 0 and (last - first) / step < 10_000):
+        raise InputError(f"--distances {text!r} must go upwards in positive steps, below 50")
+    count = int((last - first) / step + 1e-6) + 1
+    return [(first + i * step) / BOHR for i in range(count)]
+
+
+def _summary(curve) -> str:
+    """One line: points, both minima and how far the energies are apart."""
+    import numpy as np
+
+    from denser.scan import minimum
+    from denser.units import HARTREE
+
+    parts = [f"{curve.name}: {curve.distances.size} points"]
+    for label, energies in (("prediction", curve.one_step), ("SCF", curve.scf)):
+        if np.isfinite(energies).any():
+            r_min = minimum(curve.distances, energies)
+            parts.append(
+                f"{label} has no minimum in this range"
+                if r_min is None
+                else f"{label} lowest at {r_min * BOHR:.4f} angstrom"
+            )
+    gaps = np.abs(curve.one_step - curve.scf)
+    if np.isfinite(gaps).any():
+        missing = int(np.isnan(gaps).sum())
+        parts.append(f"energies apart by {1e3 * HARTREE * np.nanmean(gaps):.1f} meV in the mean")
+        if missing:
+            parts.append(f"{missing} SCF points did not converge")
+    return ", ".join(parts)

@@ -1,0 +1,98 @@
+"""Starting density matrices for self-consistent calculations, the user's own included."""
+
+from __future__ import annotations
+
+import numpy as np
+from pyscf import gto
+from pyscf.pbc import gto as pbcgto
+from pyscf.pbc.dft import rks
+from pyscf.pbc.dft.multigrid import MultiGridNumInt2
+from pyscf.pbc.scf.hf import RHF as PeriodicRHF
+from pyscf.pbc.scf.khf import KSCF
+from pyscf.scf.hf import RHF, SCF
+
+from denser.density import Density
+from denser.dft.cell import PRECISION
+from denser.dft.refine import refine
+from denser.errors import InputError
+from denser.recipe import Recipe
+from denser.structure import Structure
+
+
+def structure_of(mf: SCF, recipe: Recipe = Recipe()) -> Structure:
+    """Return the structure of a PySCF calculation that a valence density can start.
+
+    Parameters
+    ----------
+    mf : pyscf.scf.hf.RHF
+        RKS or RHF of a molecule, or of a cell at the Gamma point, in any basis, with the
+        recipe's pseudopotentials on all atoms.
+    recipe : Recipe
+
+    Raises
+    ------
+    InputError
+        Anything else.
+    """
+    if isinstance(mf, KSCF):
+        raise InputError(
+            "a guess for k points is not made; use a calculation at the Gamma point of a larger "
+            "cell (pyscf.pbc.dft.RKS)"
+        )
+    if not isinstance(mf, (RHF, PeriodicRHF)):
+        what = type(mf).__name__
+        raise InputError(
+            f"only closed shells in PySCF's RKS or RHF can be started, found {what}; start that "
+            "from the density matrix of an RKS calculation"
+        )
+    kpt = getattr(mf, "kpt", None)
+    if kpt is not None and np.abs(kpt).max() > 1e-9:
+        raise InputError("the calculation is at a k point; only the Gamma point has a guess")
+    mol = mf.mol
+    for i in range(mol.natm):
+        symbol, pure = mol.atom_symbol(i), mol.atom_pure_symbol(i)
+        found = mol._pseudo.get(symbol)
+        if found is None:
+            raise InputError(
+                f"atom {i + 1} ({pure}) has all its electrons or an effective core potential, and "
+                f"the model predicts valence densities; set mol.pseudo = {recipe.pseudo!r}"
+            )
+        if found != pbcgto.pseudo.load(recipe.pseudo, pure):
+            raise InputError(
+                f"the pseudopotential of atom {i + 1} ({pure}) is not {recipe.pseudo!r}, that of "
+                "the model; set mol.pseudo to it"
+            )
+    numbers = np.array([gto.charge(mol.atom_pure_symbol(i)) for i in range(mol.natm)])
+    cell = mol.lattice_vectors() if isinstance(mol, pbcgto.Cell) else None
+    return Structure(numbers, mol.atom_coords(), mol.charge, cell)
+
+
+def guess_for(mf: SCF, density: Density, recipe: Recipe = Recipe(), steps: int = 1) -> np.ndarray:
+    """Density matrix (nao, nao) in the basis of `mf`, from Kohn-Sham steps in that basis.
+
+    Parameters
+    ----------
+    mf : pyscf.scf.hf.RHF
+        Its structure is that of `density`, see `structure_of`.
+    density : Density
+        In the cell of `mf`, or in a box around its molecule.
+    recipe : Recipe
+        Its functional makes the potential.
+    steps : int
+        Of `denser.dft.refine.refine`.
+    """
+    mol, grid = mf.mol, density.grid
+    cell = pbcgto.Cell()
+    cell.atom = [(mol.atom_symbol(i), mol.atom_coord(i) - grid.origin) for i in range(mol.natm)]
+    cell.unit, cell.a, cell.mesh = "bohr", grid.cell, list(grid.shape)
+    cell.basis, cell.pseudo, cell.charge = mol._basis, mol._pseudo, mol.charge
+    cell.cart, cell.precision, cell.verbose = mol.cart, PRECISION, 0
+    cell.build()
+    own = rks.RKS(cell)
+    own.xc, own._numint, own.chkfile = recipe.xc, MultiGridNumInt2(cell), None
+    result = refine(density, recipe, steps, mf=own)
+    occupied = result.mo_coeff[:, result.mo_occ > 0]
+    # The molecule's overlap knows no periodic images: make its orbitals orthonormal again.
+    values, vectors = np.linalg.eigh(occupied.T @ np.asarray(mf.get_ovlp()) @ occupied)
+    occupied = occupied @ (vectors / np.sqrt(values)) @ vectors.T
+    return 2 * occupied @ occupied.T

@@ -1,0 +1,77 @@
+"""Orbitals as fields and as Molden files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pyscf.pbc import gto as pbcgto
+from pyscf.tools import molden
+
+from denser.density import Density
+from denser.io.files import replacing
+
+_BLOCK = 40_000
+
+
+def orbital(cell: pbcgto.Cell, mo: np.ndarray, density: Density) -> Density:
+    """Values of one orbital on the grid of a density.
+
+    psi(r) = sum_p c_p phi_p(r), phi_p summed over its periodic images.
+
+    Parameters
+    ----------
+    cell : pyscf.pbc.gto.Cell
+        From `build_cell` with the density's structure and grid.
+    mo : (nao,) float
+    density : Density
+        Gives grid and atoms.
+
+    Returns
+    -------
+    Density
+        In "bohr^-3/2": an orbital with the atoms that files show it with.
+    """
+    grid = density.grid
+    points = (grid.points() - grid.origin).reshape(-1, 3)
+    values = np.empty(len(points))
+    for i in range(0, len(points), _BLOCK):
+        block = slice(i, i + _BLOCK)
+        values[block] = np.asarray(cell.pbc_eval_gto("GTOval_sph", points[block])) @ mo
+    return Density(
+        grid,
+        values.reshape(grid.shape),
+        "bohr^-3/2",
+        structure=density.structure,
+        valence_charges=density.valence_charges,
+    )
+
+
+def write_molden(
+    path: Path,
+    cell: pbcgto.Cell,
+    origin: np.ndarray,
+    mo_coeff: np.ndarray,
+    mo_energy: np.ndarray,
+    mo_occ: np.ndarray,
+) -> None:
+    """Write orbitals and their basis as a Molden file of the molecule in its own frame.
+
+    Molden knows no periodic images: the orbitals are those of the cell, the file's overlap is
+    that of the molecule, and both agree as far as the box holds vacuum.
+
+    Parameters
+    ----------
+    path : Path
+    cell : pyscf.pbc.gto.Cell
+    origin : (3,) float
+        Of the cell's frame, bohr.
+    mo_coeff : (nao, n) float
+    mo_energy, mo_occ : (n,) float
+    """
+    molecule = cell.to_mol()
+    molecule.set_geom_(cell.atom_coords() + origin, unit="bohr")
+    with replacing(Path(path)) as temporary:
+        molden.from_mo(
+            molecule, str(temporary), mo_coeff, ene=mo_energy, occ=mo_occ, ignore_h=False
+        )

@@ -1,0 +1,198 @@
+"""A predicted density made better by Kohn-Sham steps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from pyscf import lib
+from pyscf.pbc.dft import rks
+
+from denser.density import Density
+from denser.dft.one_step import (
+    OneStep,
+    core_hamiltonian,
+    one_step,
+    overlap,
+    potential_matrix,
+    screened,
+    wave_numbers,
+)
+from denser.errors import InputError
+from denser.recipe import Recipe
+
+SCREENING = (0.4, 10.0)
+"""Parameters (p_0, k_0^2) of the screened step: the least mean error of the energy after a second
+step, 20 molecules. The density after the first would be 7 % better with p_0 = 0.5."""
+
+KS_WEIGHT = 0.31
+"""Share of E_KS in the energy of a second or later step. What is left of the density's error after
+a screened step are its slowest waves, which one number describes."""
+
+UNCERTAINTY = (0.12, 0.07)
+"""Of the first step, and of later ones: the share of E_KS - E_Harris that nine errors in ten stay
+below, 20 molecules."""
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """A density after Kohn-Sham steps, with the orbitals and the energy that belong to it.
+
+    Parameters
+    ----------
+    density : Density
+        On the grid of the calculation; exactly N_e electrons, none negative.
+    e_tot : float
+        Estimate of the self-consistent energy, hartree.
+    uncertainty : float
+        What the error of `e_tot` stays below in nine cases of ten, hartree.
+    mo_energy, mo_occ : (nao,) float
+        Of the potential after the last step, hartree; occupations 2 or 0.
+    mo_coeff, dm : (nao, nao) float
+        Orbitals in columns, in PySCF's order, and their density matrix.
+    steps : tuple of OneStep
+        The first began at the density given.
+    seconds : float
+        Wall time.
+    """
+
+    density: Density
+    e_tot: float
+    uncertainty: float
+    mo_energy: np.ndarray
+    mo_occ: np.ndarray
+    mo_coeff: np.ndarray
+    dm: np.ndarray
+    steps: tuple[OneStep, ...]
+    seconds: float
+
+    @property
+    def homo(self) -> float:
+        """Energy of the highest occupied orbital, hartree."""
+        return float(self.mo_energy[self.mo_occ > 0].max())
+
+    @property
+    def lumo(self) -> float:
+        """Energy of the lowest empty orbital, hartree."""
+        return float(self.mo_energy[self.mo_occ == 0].min())
+
+    @property
+    def gap(self) -> float:
+        """LUMO less HOMO, hartree."""
+        return self.lumo - self.homo
+
+
+def refine(
+    density: Density,
+    recipe: Recipe = Recipe(),
+    steps: int = 1,
+    *,
+    mf: rks.RKS | None = None,
+    earlier: tuple[OneStep, ...] = (),
+) -> Refined:
+    """Improve a density by screened Kohn-Sham steps.
+
+    rho <- rho + P (rho_out - rho), v <- v + P (v_out - v), P(G) = 1 - (1 - p_0) exp(-G^2/k0^2)
+
+    From the second step on, rho and rho_out - rho are first replaced by that affine combination
+    of all steps so far whose residual has the least Coulomb energy (Pulay 1980). Each step costs
+    about a cycle and a half of a self-consistent calculation. The orbitals are those of the
+    potential after the last step, which costs one more matrix and diagonalisation.
+
+    Parameters
+    ----------
+    density : Density
+        As in `one_step`.
+    recipe : Recipe
+    steps : int
+        At least one.
+    mf : pyscf.pbc.dft.rks.RKS, optional
+        As in `one_step`.
+    earlier : tuple of OneStep
+        Steps that led to this density, to go on from: `refined.density, steps=1,
+        earlier=refined.steps`.
+
+    Returns
+    -------
+    Refined
+
+    Raises
+    ------
+    InputError
+        As `one_step`, or fewer than one step.
+    """
+    start = time.perf_counter()
+    if steps < 1:
+        raise InputError(f"refining takes at least one step, found {steps}")
+    done = list(earlier)
+    mf = earlier[-1].mf if earlier and mf is None else mf
+    for _ in range(steps):
+        step = one_step(density, recipe, mf=mf)
+        mf, done = step.mf, [*done, step]
+        weights = _pulay_weights(done)
+        density = _next_density(done, weights)
+    e_tot = step.e_tot
+    if len(done) > 1:
+        e_tot = step.e_harris + KS_WEIGHT * (step.e_ks - step.e_harris)
+    share = UNCERTAINTY[0 if len(done) == 1 else 1]
+    potential = _combine([one.potential_in for one in done], weights) + screened(
+        _combine([one.potential - one.potential_in for one in done], weights),
+        density.grid,
+        *SCREENING,
+    )
+    fock = core_hamiltonian(mf) + potential_matrix(mf._numint, potential)
+    mo_energy, mo_coeff = mf.eig(fock, overlap(mf))
+    mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))
+    return Refined(
+        density=density,
+        e_tot=e_tot,
+        uncertainty=share * (step.e_ks - step.e_harris),
+        mo_energy=np.asarray(mo_energy),
+        mo_occ=mo_occ,
+        mo_coeff=np.asarray(mo_coeff),
+        dm=np.asarray(mf.make_rdm1(mo_coeff, mo_occ)),
+        steps=tuple(done),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _next_density(steps: list[OneStep], weights: np.ndarray) -> Density:
+    """Density after a screened step; the number of electrons stays exact, none is negative."""
+    density = steps[-1].density_in
+    values = _combine([step.density_in.values for step in steps], weights)
+    values = values + screened(_combine(_residuals(steps), weights), density.grid, *SCREENING)
+    np.maximum(values, 0.0, out=values)
+    values *= density.n_electrons / (values.sum() * density.grid.dv)
+    return density.with_values(values)
+
+
+def _residuals(steps: list[OneStep]) -> list[np.ndarray]:
+    return [step.density.values - step.density_in.values for step in steps]
+
+
+def _combine(fields: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    return sum(w * field.astype(float) for w, field in zip(weights, fields, strict=True))
+
+
+def _pulay_weights(steps: list[OneStep]) -> np.ndarray:
+    """Weights of sum one (n,) for which the combined residual's Coulomb energy is least."""
+    n = len(steps)
+    if n == 1:
+        return np.ones(1)
+    workers = lib.num_threads()
+    grid = steps[-1].density.grid
+    kx, ky, kz = wave_numbers(np.diag(grid.cell), grid.shape)
+    g2 = kx**2 + ky**2 + kz**2
+    g2[0, 0, 0] = np.inf
+    waves = [scipy.fft.rfftn(r, workers=workers) / np.sqrt(g2) for r in _residuals(steps)]
+    # The waves of +-k_z are one entry, except on the first plane (and a negligible last).
+    for wave in waves:
+        wave[:, :, 1:] *= np.sqrt(2.0)
+    overlaps = np.array([[np.vdot(a, b).real for b in waves] for a in waves])
+    # Bordered for the constraint, and scaled, for the residuals differ by orders of magnitude.
+    matrix = np.ones((n + 1, n + 1))
+    matrix[:n, :n] = overlaps / overlaps[-1, -1]
+    matrix[n, n] = 0.0
+    return np.linalg.lstsq(matrix, np.append(np.zeros(n), 1.0), rcond=1e-14)[0][:n]

@@ -1,0 +1,197 @@
+"""Which labels a run trains on and which it holds out, and a fingerprint of both."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from denser.data.labels import Label, read_labels, split
+from denser.data.render import n_orbitals
+from denser.errors import InputError
+from denser.recipe import Recipe
+from denser.sad import valence_charges
+from denser.training.config import DataConfig
+
+QM9_TEST = "qm9:test"
+"""As an exclusion: all molecules of the test part of the QM9 split."""
+
+_QM9_NAME = re.compile(r"(?:qm9|dsgdb9nsd)_(\d{6})(?:_.*)?")
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Labels of a run.
+
+    Parameters
+    ----------
+    train, validation, rehearsal : list of Label
+    """
+
+    train: list[Label]
+    validation: list[Label]
+    rehearsal: list[Label]
+
+    def record(self) -> dict:
+        """Names, and one hash of everything that was learnt from or judged by."""
+        return {
+            "n_train": len(self.train),
+            "n_validation": len(self.validation),
+            "train_names": [label.name for label in self.train],
+            "validation_names": [label.name for label in self.validation],
+            "rehearsal_names": [label.name for label in self.rehearsal],
+            "data_hash": content_hash([*self.train, *self.validation, *self.rehearsal]),
+        }
+
+
+def content_hash(labels: list[Label]) -> str:
+    """SHA-256 of names, atoms, boxes and orbitals, whatever the order of the labels."""
+    total = hashlib.sha256()
+    for label in sorted(labels, key=lambda label: label.name):
+        total.update(label.name.encode() + label.structure.numbers.astype("<i4").tobytes())
+        lengths = np.concatenate(
+            [(label.structure.positions - label.grid.origin).ravel(), label.grid.cell.ravel()]
+        )
+        total.update(np.round(lengths, 6).astype("<f4").tobytes())
+        total.update(label.mo_coeff.astype("<f4").tobytes())
+    return total.hexdigest()[:16]
+
+
+def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
+    """Read, check and split the labels of a configuration.
+
+    Raises
+    ------
+    InputError
+        Labels that cannot be read or used, two of one name, names in `validation` or `exclude`
+        that no label has, molecules of QM9's test part, or nothing left to train on.
+    """
+    labels = read_all(data.labels, recipe)
+    rehearsal = read_all(data.rehearsal, recipe)
+    excluded = _excluded(data.exclude, [*labels, *rehearsal])
+    labels = [label for label in labels if not excluded & {label.name, label.group}]
+    rehearsal = [label for label in rehearsal if not excluded & {label.name, label.group}]
+    refuse_test_molecules([*labels, *rehearsal])
+    for label in (*labels, *rehearsal):
+        _check(label)
+    if isinstance(data.validation, int):
+        train, validation = split(labels, data.validation, data.seed)
+    else:
+        names = names_in(data.validation, labels, "data.validation")
+        validation = [label for label in labels if label.name in names]
+        groups = {label.group for label in validation}
+        train = [label for label in labels if label.group not in groups]
+        if not train:
+            raise InputError(
+                f"data.validation takes all {len(labels)} labels and leaves none to train on; "
+                "name fewer"
+            )
+    # Sorted by name, the first few would all be of one kind.
+    order = np.random.default_rng(data.seed).permutation(len(validation))
+    groups = {label.group for label in (*train, *validation)}
+    return DataSet(
+        train,
+        [validation[i] for i in order],
+        [label for label in rehearsal if label.group not in groups],
+    )
+
+
+def _check(label: Label) -> None:
+    """Raise an InputError unless the orbitals are finite numbers over the basis of the atoms."""
+    advice = "make it again, or name it in data.exclude"
+    try:
+        valence_charges(label.structure)
+    except InputError as error:
+        raise InputError(f"label {label.name}: {error}") from error
+    if not np.isfinite(label.mo_coeff).all():
+        raise InputError(
+            f"the orbitals of label {label.name} hold values that are not finite numbers; {advice}"
+        )
+    n = n_orbitals(label.structure.numbers)
+    if len(label.mo_coeff) != n:
+        raise InputError(
+            f"the orbitals of label {label.name} stand over {len(label.mo_coeff)} basis functions, "
+            f"its atoms have {n}; {advice}"
+        )
+
+
+def refuse_test_molecules(labels: list[Label]) -> None:
+    """Raise an InputError if a label's name is that of a molecule of QM9's test part.
+
+    Such names are `qm9_NNNNNN` or `dsgdb9nsd_NNNNNN` with the molecule's number.
+    """
+    bad = [label.name for label in labels if _is_test_molecule(label.name)]
+    if bad:
+        others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise InputError(
+            f"label {bad[0]}{others}: in the test part of QM9's split, which nothing may be "
+            f'trained or selected on; leave such labels out with data.exclude = "{QM9_TEST}"'
+        )
+
+
+def _is_test_molecule(name: str) -> bool:
+    match = _QM9_NAME.fullmatch(name)
+    if match is None:
+        return False
+    from denser.data.qm9 import split_numbers
+
+    numbers = split_numbers("test")
+    i = int(np.searchsorted(numbers, int(match[1])))
+    return i < len(numbers) and int(numbers[i]) == int(match[1])
+
+
+def read_all(paths: tuple[str, ...], recipe: Recipe) -> list[Label]:
+    """All labels of several places; an InputError if two share a name."""
+    found: dict[str, tuple[str, Label]] = {}
+    for path in paths:
+        for label in read_labels(Path(path), recipe):
+            if label.name in found:
+                raise InputError(
+                    f"{path} and {found[label.name][0]} both hold a label named {label.name}; "
+                    "rename one, or leave one of the places out"
+                )
+            found[label.name] = (path, label)
+    return [label for _, label in found.values()]
+
+
+def _excluded(exclude: str | tuple[str, ...], labels: list[Label]) -> set[str]:
+    """Names of labels or molecules to leave out."""
+    if exclude == QM9_TEST:
+        return {label.name for label in labels if _is_test_molecule(label.name)}
+    names = set(_names(exclude, "data.exclude"))
+    if names and not any(names & {label.name, label.group} for label in labels):
+        raise InputError(
+            f"data.exclude names {len(names)} labels and none of them is there; is it the right "
+            f"list? Its first is {min(names)!r}"
+        )
+    return names
+
+
+def _names(given: str | tuple[str, ...], key: str) -> tuple[str, ...]:
+    """Names of a list, or of a file with one per line; what follows a # is left out."""
+    if not isinstance(given, str):
+        return given
+    try:
+        lines = Path(given).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{key}: {given} cannot be read as a list of names ({error}); name a file with one "
+            "per line, or write a list"
+        ) from error
+    return tuple(name for line in lines if (name := line.partition("#")[0].strip()))
+
+
+def names_in(given: str | tuple[str, ...], labels: list[Label], key: str) -> set[str]:
+    """Names of a list, or of a file with one per line; each must be that of a label."""
+    names = _names(given, key)
+    known = {label.name for label in labels}
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(f"{key}: no label is named {name!r}{hint}")
+    return set(names)

@@ -1,0 +1,119 @@
+"""What a run keeps in its folder beside the models: settings, record, state and metrics."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+from pathlib import Path
+
+import torch
+
+from denser.errors import InputError
+from denser.io.files import replacing
+from denser.training.config import Config, from_dict
+
+COLUMNS = (
+    "step", "seconds", "loss_percent", "gradient_norm", "lr_factor", "validation_percent",
+)  # fmt: skip
+
+
+def open_folder(out: Path) -> None:
+    """Make the folder of a run, or say why it cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be the folder of a run ({error.strerror}); name another with -o"
+        ) from error
+
+
+def check_same_run(out: Path, config: Config, data_hash: str) -> None:
+    """Raise an InputError if `out` belongs to a run with other settings or other labels.
+
+    Settings are compared with defaults filled in, so that keys that came later do not matter.
+    """
+    path = out / "config.json"
+    if path.exists():
+        try:
+            earlier = from_dict(Config, json.loads(path.read_text()), str(path))
+        except (InputError, ValueError, OSError):
+            earlier = None
+        if earlier != config:
+            raise InputError(
+                f"{out} holds a run with other settings (see {path}); name another folder, or "
+                "delete it to start anew"
+            )
+    path = out / "run.json"
+    if path.exists() and (out / "state.pt").exists():
+        try:
+            earlier_hash = json.loads(path.read_text()).get("data_hash", data_hash)
+        except (ValueError, OSError) as error:
+            raise InputError(f"{path}: cannot be read ({error}); delete it to go on") from error
+        if earlier_hash != data_hash:
+            raise InputError(
+                f"{out}: the labels are not those that this run began with (see {path}); bring "
+                "them back, or start anew in another folder"
+            )
+
+
+def write_json(path: Path, data: dict) -> None:
+    """Write plain data, through a temporary file beside it."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def read_state(path: Path, device: torch.device) -> dict:
+    """Read what `write_state` wrote; a damaged file is an InputError."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: the state of the run cannot be read ({str(error).splitlines()[0]}); "
+            "delete it to start anew"
+        ) from error
+
+
+def write_state(path: Path, state: dict) -> None:
+    """Write the state to resume from; if that fails, the earlier one stays."""
+    try:
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
+    except RuntimeError as error:  # torch's name for a full disk
+        raise InputError(
+            f"{path}: cannot be written ({str(error).splitlines()[0]}); is the disk full? The "
+            "state before it is kept; make room and run the same command again to go on"
+        ) from error
+
+
+class MetricsFile:
+    """`metrics.csv`, cut back to the resumed step when a run goes on."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        kept = []
+        if path.exists():
+            with path.open(newline="") as file:
+                kept = [row for row in csv.reader(file) if row and row[0].isdigit()]
+            kept = [row for row in kept if int(row[0]) <= step]
+        with replacing(path) as temporary, temporary.open("w", newline="") as file:
+            csv.writer(file).writerows([COLUMNS, *kept])
+
+    def write(self, state: dict, norm: float, scale: float) -> None:
+        """Append one row."""
+        row = [
+            state["step"],
+            f"{state['seconds']:.1f}",
+            f"{100 * state['loss']:.4f}",
+            f"{norm:.4g}",
+            f"{scale:.4g}",
+            f"{100 * state['validation']:.4f}",
+        ]
+        try:
+            with self.path.open("a", newline="") as file:
+                csv.writer(file).writerow(row)
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be written ({error.strerror}); make room and run the same "
+                "command again to go on"
+            ) from error

@@ -1,0 +1,168 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from denser import InputError, load_model
+from denser.data.labels import read_labels
+from denser.evaluate import measure
+from denser.finetune import Plan, finetune, sentences, table
+from denser.model.checkpoint import Model, build, save_model
+from denser.prediction import Predictor
+from denser.recipe import Recipe
+
+LABELS = Path(__file__).parent / "reference" / "labels"
+QUICK = ("sample.crop=32", "sample.margin=4", "bf16=false", "optimizer.lr=0.01")
+
+
+@pytest.fixture
+def start(tmp_path, small_model) -> Path:
+    """A model file whose record names what it was trained on."""
+    path = tmp_path / "start.safetensors"
+    info = {"train_names": ["benzene"], "validation_names": ["old_HCN"], "data_hash": "abc"}
+    save_model(path, Model("start", "unet", small_model.network, small_model.recipe, info))
+    return path
+
+
+@pytest.fixture
+def old(tmp_path) -> Path:
+    """Labels of the original kind: one for validation, one to learn from again."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    shutil.copy(LABELS / "HCN.npz", folder / "old_HCN.npz")
+    shutil.copy(LABELS / "C2H2.npz", folder / "old_C2H2.npz")
+    return folder
+
+
+def plan(start: Path, **changes) -> Plan:
+    values = {"model": str(start), "labels": (str(LABELS),), "steps": 20, "settings": QUICK}
+    return Plan(**values | changes)
+
+
+def test_fine_tuning_from_start_to_finish(tmp_path, start, old):
+    run = tmp_path / "run"
+    result = finetune(plan(start, remember=str(old), rehearse=str(old)), run)
+    assert (result.n_train, result.n_validation, len(result.test.names)) == (3, 1, 1)
+    assert float(result.test.after.mean()) < float(result.test.before.mean())
+    assert result.remembered.names == ("old_HCN",)
+    assert not result.kept_start and sentences(result) == []
+
+    tuned = load_model(run / "model.safetensors")
+    best = load_model(run / "best.safetensors").network.state_dict()
+    for key, value in tuned.network.state_dict().items():
+        torch.testing.assert_close(value, best[key])
+    info = tuned.info
+    assert info["parent"]["name"] == str(start) and info["parent"]["data_hash"] == "abc"
+    used = {*info["own_names"], *info["validation_names"], *result.test.names}
+    assert used == {label.name for label in read_labels(LABELS)}
+    assert info["rehearsal_names"] == ["old_C2H2"]  # what is measured is not rehearsed
+    assert set(info["train_names"]) == {"benzene", "old_C2H2", *info["own_names"]}
+    assert info["measured"]["test"]["names"] == list(result.test.names)
+    assert info["config"]["model"]["start"] == str(start)
+
+    # The errors are those that denser evaluate finds.
+    (label,) = [x for x in read_labels(LABELS) if x.name in result.test.names]
+    measured = measure(label, Predictor(tuned)).errors
+    assert measured["model"] == pytest.approx(float(result.test.after[0]), rel=1e-6)
+    assert measured["sad"] == pytest.approx(float(result.test.sad[0]), rel=1e-6)
+    cells = [list(column.cells) for column in table(result).columns]
+    assert cells[2] == ["SAD", "before", "after"] * 2
+    assert cells[3][2] == f"{100 * result.test.after.mean():.3f}"
+
+
+def test_network_of_atoms_is_tuned_on_points(tmp_path):
+    torch.manual_seed(0)
+    network = build("aspherical", {"channels": 8, "layers": 1})
+    path = tmp_path / "atoms.safetensors"
+    save_model(path, Model("atoms", "aspherical", network, Recipe()))
+    quick = ("sample.points=256", "optimizer.lr=0.01")
+    result = finetune(plan(path, settings=quick), tmp_path / "run")
+    assert float(result.test.after.mean()) < float(result.test.before.mean())
+    assert load_model(result.path).architecture == "aspherical"
+
+
+def test_it_goes_on_and_repeats_what_it_measured(tmp_path, start):
+    asked = iter([False] * 7 + [True])
+    with pytest.raises(KeyboardInterrupt):
+        finetune(plan(start, steps=10), tmp_path / "a", stop=lambda: next(asked))
+    resumed = finetune(plan(start, steps=10), tmp_path / "a")
+    straight = finetune(plan(start, steps=10), tmp_path / "b")
+    with pytest.raises(KeyboardInterrupt):  # while it measures
+        finetune(plan(start, steps=10), tmp_path / "a", stop=lambda: True)
+    again = finetune(plan(start, steps=10), tmp_path / "a")
+    np.testing.assert_allclose(resumed.test.after, straight.test.after, rtol=1e-4)
+    np.testing.assert_allclose(again.test.after, resumed.test.after, rtol=1e-6)
+
+
+def test_start_is_kept_where_nothing_is_better(tmp_path, start):
+    still = (*QUICK[:3], "optimizer.lr=0.0", "optimizer.lr_rest=0.0")
+    told = []
+    result = finetune(plan(start, settings=still), tmp_path / "run", tell=told.append)
+    assert result.kept_start and result.steps == 0
+    np.testing.assert_allclose(result.test.after, result.test.before, rtol=1e-6)
+    words = sentences(result)
+    assert "no weights on the way were better" in words[0]
+    assert "forgot was not measured" in words[1]
+    assert told == [
+        "3 labels to train on, 1 for validation, 1 for the test; at most 20 steps",
+        "measuring 1 label before and after",
+    ]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["schedule"]["patience"] > 0
+
+
+def test_parts_from_files_keep_copies_of_a_molecule_together(tmp_path, start):
+    labels = tmp_path / "labels"
+    shutil.copytree(LABELS, labels)
+    shutil.copy(labels / "HCN.npz", labels / "HCN_rattled.npz")
+    names = tmp_path / "test.txt"
+    names.write_text("HCN_rattled\n")
+    result = finetune(
+        plan(start, labels=(str(labels),), test=str(names), validation=0.0, steps=1),
+        tmp_path / "run",
+    )
+    assert result.test.names == ("HCN_rattled",)
+    info = load_model(result.path).info
+    assert set(info["own_names"]) == {"CH4", "C2H2", "H2CO", "H2O"}
+    assert "no validation part" in sentences(result)[0]
+    names.write_text("HCM\n")
+    with pytest.raises(InputError, match="the test part: no label is named 'HCM'; did you mean"):
+        finetune(plan(start, labels=(str(labels),), test=str(names)), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "absent"}, "no model named 'absent'"),
+        ({"labels": ("absent",)}, r"absent: no \.npz labels"),
+        ({"minutes": 1.0}, "steps or in minutes, not both"),
+        ({"test": 1.5}, "test share must be from 0 to below 1"),
+        ({"test": 0.99}, "leave some to train on|leave none to train on"),
+        ({"remember": str(LABELS)}, "holds only labels of this run"),
+        ({"settings": ("data.exclude=[]",)}, "data.exclude follows from --test"),
+        ({"settings": ("optimizer.learning=1",)}, "unknown key optimizer.learning"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, start, changes, words):
+    with pytest.raises(InputError, match=words):
+        finetune(plan(start, **changes), tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_command(tmp_path, start):
+    command = [sys.executable, "-m", "denser.cli", "finetune", str(start), str(LABELS), "-o", "run"]
+    settings = [part for setting in QUICK for part in ("--set", setting)]
+    done = subprocess.run(
+        [*command, "--steps", "4", *settings], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for words in ("3 labels to train on", "your test part", "before", "after", "wrote run/model"):
+        assert words in done.stdout
+    assert "finetune" in load_model(tmp_path / "run" / "model.safetensors").info["command"]
+    bad = subprocess.run([*command, "--test", "many"], cwd=tmp_path, capture_output=True, text=True)
+    assert bad.returncode == 2 and "--test must be a share" in bad.stderr
+    assert "Traceback" not in bad.stderr

@@ -1,0 +1,417 @@
+"""`denser label`: real calculations of very small molecules on coarse grids."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.io import write
+from typer.testing import CliRunner
+
+import denser
+from denser.cli import app
+from denser.data.labels import read_labels
+from denser.data.store import LabelStore
+from denser.errors import InputError
+from denser.label import Settings, calculate, label, label_density, rattled, read_inputs
+from denser.recipe import Recipe
+from denser.structure import Structure
+from denser.units import BOHR, DEBYE
+
+LABELS = Path(__file__).parent / "reference" / "labels"
+COARSE = ["--box", "paper", "--spacing", "0.2"]
+RECIPE = Recipe(spacing=0.2 / BOHR)
+SETTINGS = Settings(RECIPE, "paper")
+HELIUM = Structure(np.array([2]), np.zeros((1, 3)))
+
+
+def cli(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "-m", "denser.cli", "label", *map(str, arguments), *COARSE]
+
+
+def hydrogen(length: float) -> Structure:
+    return Structure.of(Atoms("H2", [[0, 0, 0], [0, 0, length]]))
+
+
+@pytest.fixture
+def frames(tmp_path) -> Path:
+    """Eight hydrogen molecules of different lengths in one file."""
+    path = tmp_path / "scan.xyz"
+    write(path, [hydrogen(0.6 + 0.02 * i).to_ase() for i in range(8)])
+    return path
+
+
+def wait_for(store: Path, n: int) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        try:
+            with LabelStore(store) as labels:
+                if len(labels) >= n:
+                    return
+        except InputError:  # not made yet
+            continue
+    raise AssertionError(f"no {n} labels after five minutes")
+
+
+# ---- one calculation --------------------------------------------------------------------------
+
+
+def test_a_label_is_the_density_that_pyscf_finds():
+    from denser.dft.cell import build_cell, density_from_dm
+    from denser.dft.scf import scf
+
+    structure = Structure.of(molecule("HF"))
+    found, facts = calculate(Settings(RECIPE, "isolated", padding=2.5).task("HF", structure))
+    result = scf(structure, found.grid, RECIPE)
+    cell = build_cell(structure, found.grid, RECIPE)
+    reference, ours = (
+        density_from_dm(cell, dm, found.grid, structure)
+        for dm in (result.dm, 2 * found.mo_coeff @ found.mo_coeff.T)
+    )
+    assert found.e_tot == pytest.approx(result.e_tot, abs=1e-9)
+    assert denser.err_rho(ours, reference) < 1e-7
+    assert facts.box == "padding 2.5" and facts.attempt == "direct"
+    np.testing.assert_allclose(facts.dipole, reference.dipole(), atol=1e-6)
+    assert facts.dipole[2] * DEBYE < -1  # from F to H, as measured: H lies at negative z
+    assert found.structure.positions.tolist() == structure.positions.tolist()
+    assert min(facts.versions) and facts.host["processors"] >= 1
+
+
+def test_boxes():
+    periodic = replace(HELIUM, cell=np.diag([8.0, 9, 10]))
+    assert [b for b, _ in Settings().task("x", periodic).grids()] == ["cell"]
+    task = Settings(box="isolated").task("x", periodic)
+    assert task.structure.cell is None
+    assert [b for b, _ in task.grids()] == ["padding 4", "padding 6"]
+    assert [b for b, _ in Settings(box="paper").task("x", HELIUM).grids()] == ["paper", "padding 4"]
+    found, facts = calculate(Settings(RECIPE).task("x", periodic))
+    assert facts.box == "cell" and facts.dipole is None
+    np.testing.assert_allclose(found.grid.cell, periodic.cell)
+
+
+def test_ions():
+    hydroxide = Structure.of(Atoms("OH", [[0, 0, 0], [0, 0, 0.97]]), charge=-1)
+    found, _ = calculate(SETTINGS.task("hydroxide", hydroxide))
+    assert found.n_electrons == 8 and found.structure.charge == -1
+    assert label_density(found).integrate() == pytest.approx(8, abs=0.01)
+
+
+def test_reasons_of_failure():
+    radical = Structure.of(Atoms("OH", [[0, 0, 0], [0, 0, 0.97]]))
+    assert "an odd number; only closed shells" in calculate(SETTINGS.task("x", radical))
+    iron = Structure.of(Atoms("Fe"))
+    assert "Fe" in calculate(SETTINGS.task("x", iron))
+    hurried = replace(SETTINGS, max_cycle=1)
+    reason = calculate(hurried.task("x", hydrogen(0.74)))
+    assert reason == "not converged in 1 cycles; smearing and a larger box did not help"
+
+
+def test_a_second_attempt_starts_from_smeared_occupations():
+    task = SETTINGS.task("x", Structure.of(molecule("H2O")))
+    direct, facts = calculate(task)
+    assert facts.attempt == "direct" and facts.cycles > 6
+    hurried = replace(SETTINGS, max_cycle=6)
+    again, facts = calculate(hurried.task("x", task.structure))
+    assert facts.attempt == "smearing" and facts.cycles <= 6
+    assert again.e_tot == pytest.approx(direct.e_tot, abs=1e-7)
+
+
+def test_settings_check_themselves():
+    for bad in ({"box": "cube"}, {"padding": 0.0}, {"padding": np.nan}, {"start": "sad"}):
+        with pytest.raises(InputError):
+            Settings(**bad)
+    with pytest.raises(InputError, match="at least one cycle"):
+        Settings(max_cycle=0)
+
+
+def test_distorted_copies():
+    name, first = rattled("x", hydrogen(0.74), 0.1, seed=1)
+    assert name == "x_rattled"
+    assert (first.positions == rattled("x", hydrogen(0.74), 0.1, 1)[1].positions).all()
+    for other in (rattled("y", hydrogen(0.74), 0.1, 1), rattled("x", hydrogen(0.74), 0.1, 2)):
+        assert (first.positions != other[1].positions).all()
+    water = Structure.of(molecule("H2O"))
+    shifts = [rattled(str(i), water, 0.1, 0)[1].positions - water.positions for i in range(200)]
+    assert np.std(shifts) == pytest.approx(0.1, rel=0.1)
+
+
+# ---- inputs -----------------------------------------------------------------------------------
+
+
+def test_names_and_unusable_inputs(tmp_path, frames):
+    write(tmp_path / "12.xyz", molecule("H2O"))
+    (tmp_path / "bad.xyz").write_text("no structure")
+    (tmp_path / "close.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.1\n")
+    told = []
+    names = ["12.xyz", "bad.xyz", "close.xyz", "scan.xyz", "none.xyz"]
+    found, bad = read_inputs([str(tmp_path / n) for n in names], None, told.append)
+    assert [n for n, _ in found[:3]] == ["molecule_12", "scan_00000", "scan_00001"]
+    assert len(found) == 9 and bad == 3
+    assert ["bad.xyz" in told[0], "closer than" in told[1], "no such file" in told[2]] == [True] * 3
+
+
+def test_qm9_selections(monkeypatch):
+    from denser.data import qm9
+
+    known = {1: ("qm9_000001", HELIUM), 2: ("qm9_000002", HELIUM)}
+    monkeypatch.setattr(qm9, "molecules", lambda ns: (known[n] for n in ns if n in known))
+    told = []
+    found, bad = read_inputs(["qm9:train[0:3]"], None, told.append)
+    assert [n for n, _ in found] == ["qm9_000001"] and bad == 0
+    assert told == ["qm9:train[0:3]: qm9pack lacks 2 of 3 molecules, which are left out"]
+    told.clear()
+    assert len(read_inputs(["qm9:test[0:1]"], None, told.append)[0]) == 1
+    assert len(told) == 1 and "for evaluation only" in told[0]
+
+
+def test_bad_command_lines(tmp_path, frames):
+    store = tmp_path / "labels.db"
+    for arguments, message in (
+        (["qm9:train[5:2]", "-o", store], "the range 5:2 is empty"),
+        ([frames, "-o", tmp_path / "labels.json"], r"is named *.db"),
+        ([frames, "-o", store, "--executor", "slurm"], "expected parsl:FILE.py"),
+        ([frames, "-o", store, "--executor", "parsl:no.py"], "no.py is no file"),
+        ([frames, "-o", store, "--rattle", "6"], "below 1, got 6"),
+        ([frames, "-o", store, "--padding", "0"], "must be a positive length"),
+    ):
+        done = cli("label", *arguments)
+        assert isinstance(done.exception, InputError), arguments
+        assert message in str(done.exception)
+        assert not store.exists()
+
+
+# ---- runs -------------------------------------------------------------------------------------
+
+
+def test_a_run_and_its_repetition(tmp_path):
+    write(tmp_path / "h2.xyz", molecule("H2"))
+    write(tmp_path / "he.xyz", Atoms("He"))
+    write(tmp_path / "no.xyz", molecule("NO"))
+    store = tmp_path / "labels.db"
+    files = [tmp_path / name for name in ("h2.xyz", "he.xyz", "no.xyz")]
+    arguments = ["label", *files, "-o", store, *COARSE, "--rattle", "0.05", "--workers", "2"]
+    done = cli(*arguments)
+    assert done.exit_code == 2
+    assert "4 labelled" in done.stdout and "2 failed" in done.stdout
+    assert "only closed shells" in done.stderr
+    with LabelStore(store) as labels:
+        assert labels.names() == ["h2", "h2_rattled", "he", "he_rattled"]
+        assert set(labels.failed()) == {"no", "no_rattled"}
+        before = labels.index()
+    groups = {x.group for x in read_labels(store, RECIPE)}
+    assert groups == {"h2", "he"}
+    done = cli(*arguments)
+    assert done.exit_code == 2
+    assert "0 labelled" in done.stdout and "4 were there" in done.stdout
+    assert "2 had failed before (--retry-failed tries them again)" in done.stdout
+    done = cli(*arguments, "--retry-failed")
+    assert done.exit_code == 2 and "2 failed" in done.stdout
+    write(tmp_path / "h2.xyz", hydrogen(0.8).to_ase())
+    done = cli("label", *files[:2], "-o", store, *COARSE)
+    assert done.exit_code == 2 and "1 were there; 1 failed" in done.stdout
+    assert "h2: the name stands for another structure" in done.stderr
+    with LabelStore(store) as labels:
+        assert labels.index() == before
+    done = cli("labels", "info", store)
+    assert "4 labels, 6 atoms (1 to 2 each)" in done.stdout
+    assert "spacing 0.2000 angstrom" in done.stdout and "failed     2: " in done.stdout
+    with pytest.raises(InputError, match="recipes differ: spacing"):
+        label([("he", HELIUM)], store, Settings())
+
+
+def test_killed_twice_and_resumed(tmp_path, frames):
+    """SIGKILL, at whatever moment: nothing is lost, nothing is there twice, nobody stays behind."""
+    store = tmp_path / "labels.db"
+    line = command(frames, "-o", store, "--workers", "1")
+    for n in (1, 4):
+        with subprocess.Popen(line, stderr=subprocess.DEVNULL, start_new_session=True) as run:
+            try:
+                wait_for(store, n)
+            finally:
+                run.kill()
+        with LabelStore(store) as labels:
+            kept = labels.index()
+        assert n <= len(kept) < 8
+        for _ in range(300):  # the workers notice and end themselves
+            if not members(run.pid):
+                break
+            time.sleep(0.1)
+        assert not members(run.pid)
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert f"{8 - len(kept)} labelled" in done.stdout and f"{len(kept)} were there" in done.stdout
+    with LabelStore(store) as labels:
+        assert labels.names() == [f"scan_{i:05d}" for i in range(8)]
+        assert {name: labels.index()[name] for name in kept} == kept
+        last = labels.read("scan_00007")
+    again, _ = calculate(SETTINGS.task("x", last.structure))
+    assert last.e_tot == pytest.approx(again.e_tot, abs=1e-9)
+
+
+def members(session: int) -> list[int]:
+    """Processes of a session that still run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, sid = path.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(sid) == session and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path, frames):
+    store = tmp_path / "labels.db"
+    with subprocess.Popen(
+        command(frames, "-o", store, "--workers", "1"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as run:  # fmt: skip
+        try:
+            wait_for(store, 1)
+            os.kill(run.pid, signal.SIGINT)
+            out, err = run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert run.returncode == 130, err
+    assert "stopped; run the same command to go on" in err and "Traceback" not in err
+    with LabelStore(store) as labels:
+        assert f"{len(labels)} labelled" in out and 1 <= len(labels) < 8
+    assert not members(run.pid)
+
+
+def test_dead_workers(tmp_path):
+    """A worker that dies once costs nothing; one that dies twice costs its structure alone."""
+    structures = [(f"h{i}", hydrogen(0.7 + 0.03 * i)) for i in range(3)]
+    seen, told = set(), []
+
+    def kill_two() -> None:
+        deadline = time.monotonic() + 300
+        while len(seen) < 2 and time.monotonic() < deadline:
+            for process in active_children():
+                if process.pid not in seen and len(seen) < 2:
+                    seen.add(process.pid)
+                    process.kill()
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill_two)
+    killer.start()
+    totals = label(structures, tmp_path / "labels.db", SETTINGS, workers=1, tell=told.append)
+    killer.join()
+    assert (totals.labelled, totals.failed) == (2, 1)
+    assert told == ["h0: its worker process died twice (was memory short?)"]
+    seen.clear()
+
+    def kill_one(progress) -> None:
+        if not seen:
+            seen.add(active_children()[0].pid)
+            active_children()[0].kill()
+
+    totals = label(
+        [*structures, ("he", HELIUM), ("h9", hydrogen(1.0))], tmp_path / "labels.db", SETTINGS,
+        workers=1, retry_failed=True, progress=kill_one,
+    )  # fmt: skip
+    assert (totals.labelled, totals.failed, totals.present) == (3, 0, 2)
+
+
+PARSL = """
+from parsl import Config
+from parsl.executors import HighThroughputExecutor
+from parsl.providers import LocalProvider
+config = Config(
+    executors=[HighThroughputExecutor(
+        label="local", max_workers_per_node=1, encrypted=False, address="127.0.0.1",
+        loopback_address="127.0.0.1",
+        provider=LocalProvider(init_blocks=1, max_blocks=1),
+    )],
+    run_dir={run_dir!r},
+)
+"""
+
+
+@pytest.mark.slow
+def test_parsl_with_its_local_provider(tmp_path):
+    pytest.importorskip("parsl")
+    config = tmp_path / "config.py"
+    config.write_text(PARSL.format(run_dir=str(tmp_path / "parsl")))
+    write(tmp_path / "h2.xyz", molecule("H2"))
+    write(tmp_path / "no.xyz", molecule("NO"))
+    store = tmp_path / "labels.db"
+    line = command(tmp_path / "h2.xyz", tmp_path / "no.xyz", "-o", store)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        [*line, "--executor", f"parsl:{config}"], capture_output=True, text=True, timeout=120,
+        env=dict(os.environ, PATH=path),
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "1 labelled" in done.stdout and "1 failed" in done.stdout
+    with LabelStore(store) as labels:
+        assert labels.names() == ["h2"] and "closed shells" in labels.failed()["no"]
+    config.write_text("nothing = 1\n")
+    write(tmp_path / "he.xyz", Atoms("He"))
+    done = subprocess.run(
+        [*command(tmp_path / "he.xyz", "-o", store), "--executor", f"parsl:{config}"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2 and "no usable Parsl `config`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# ---- labels import, export --------------------------------------------------------------------
+
+
+def test_import_and_export(tmp_path):
+    store, out = tmp_path / "labels.db", tmp_path / "out"
+    done = cli("labels", "import", LABELS, "-o", store)
+    assert done.exit_code == 0 and "5 labels copied" in done.stdout
+    for format, suffix in (("cube", "cube"), ("CHGCAR", "chgcar"), ("npz", "npz")):
+        done = cli("labels", "export", store, "-o", out, "--format", format, "--select", "H2O")
+        assert done.exit_code == 0, done.output
+        rho = denser.read(out / f"H2O.{suffix}")
+        assert rho.integrate() == pytest.approx(8, abs=1e-3)
+        with LabelStore(store) as labels:
+            reference = label_density(labels.read("H2O"))
+        assert denser.err_rho(rho, reference) < 1e-5
+    done = cli("labels", "export", store, "-o", out, "--format", "npz", "--select", "0:2",
+               "--select", "C2H2")  # fmt: skip
+    assert "2 densities written" in done.stdout and (out / "CH4.npz").exists()
+    for arguments, message in (
+        (["--select", "H2"], "holds no 'H2'"),
+        (["--select", "7:9"], "selects none of 5"),
+        (["--select", "a:b"], "expected a name or a range"),
+        (["--format", "xyz"], "unknown file format"),
+    ):
+        done = cli("labels", "export", store, "-o", out, *arguments)
+        assert message in str(done.exception)
+    done = cli("labels", "import", tmp_path, "-o", store)
+    assert "no .npz labels" in str(done.exception)
+
+
+@pytest.mark.slow
+def test_the_benchmark_compares_with_a_folder(tmp_path):
+    store = tmp_path / "labels.db"
+    assert cli("labels", "import", LABELS, "-o", store).exit_code == 0
+    script = Path(__file__).parents[1] / "benchmarks" / "labelling.py"
+
+    def against(folder):
+        line = [sys.executable, script, "--against", folder, "--store", store]
+        return subprocess.run([str(x) for x in line], capture_output=True, text=True)
+
+    done = against(LABELS)
+    assert done.returncode == 0, done.stderr
+    assert "worst of 5" in done.stdout and "+0.0000" in done.stdout
+    done = against(tmp_path)
+    assert done.returncode == 2 and "no label in common" in done.stderr

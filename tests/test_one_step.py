@@ -1,0 +1,189 @@
+"""One Kohn-Sham step: exact at self-consistency, quadratic around it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from denser.data.labels import read_label
+from denser.density import Density
+from denser.dft.cell import density_from_dm
+from denser.dft.one_step import (
+    SCREENING,
+    CoarseGridWarning,
+    core_hamiltonian,
+    hartree_xc,
+    multigrid_pair,
+    on_recipe_grid,
+    one_step,
+    potential_matrix,
+    screened,
+)
+from denser.dft.refine import refine
+from denser.dft.scf import mean_field
+from denser.errors import InputError
+from denser.fourier import resample
+from denser.grid import Grid
+from denser.metrics import err_rho
+from denser.recipe import Recipe
+from denser.sad import superposition
+from denser.structure import Structure
+
+LABELS = Path(__file__).parent / "reference" / "labels"
+
+
+@pytest.fixture(scope="module")
+def water():
+    """Label, mean field and self-consistent density."""
+    label = read_label(LABELS / "H2O.npz")
+    mf = mean_field(label.structure, label.grid)
+    core_hamiltonian(mf)
+    dm = 2 * label.mo_coeff @ label.mo_coeff.T
+    return label, mf, density_from_dm(mf.cell, dm, label.grid, label.structure), dm
+
+
+@pytest.fixture(scope="module")
+def errors(water):
+    """Steps from the self-consistent density with 4, 8 and 16 % of the way to the SAD."""
+    label, mf, rho, _ = water
+    sad = superposition(label.structure, label.grid)
+    shares = (0.04, 0.08, 0.16)
+    steps = [
+        one_step(rho.with_values((1 - x) * rho.values + x * sad.values), mf=mf) for x in shares
+    ]
+    return shares, steps
+
+
+def test_names_that_pyscf_keeps_private(water):
+    _, mf, _, _ = water
+    assert callable(multigrid_pair._get_j_pass2)
+    ni = type(mf._numint)(mf.cell)
+    assert ni.vpplocG_part1 is None and ni._xc_type("pbe") == "GGA"
+    ni.get_pp()
+    assert ni.vpplocG_part1.size == np.prod(mf.cell.mesh)
+
+
+def test_a_self_consistent_density_is_reproduced(water):
+    label, mf, rho, dm = water
+    fock = core_hamiltonian(mf) + mf.get_veff(dm=dm)
+    potential, _ = hartree_xc(mf._numint, mf.xc, rho.values)
+    ours = core_hamiltonian(mf) + potential_matrix(mf._numint, potential)
+    np.testing.assert_allclose(ours, fock, atol=1e-8)
+    step = one_step(rho, mf=mf)
+    for energy in (step.e_ks, step.e_harris, step.e_tot):
+        assert energy == pytest.approx(label.e_tot, abs=1e-8)
+    np.testing.assert_allclose(step.dm, dm, atol=1e-4)
+    n = label.mo_coeff.shape[1]
+    assert step.homo == pytest.approx(label.mo_energy[n - 1], abs=1e-5)
+    assert step.gap == pytest.approx(label.mo_energy[n] - label.mo_energy[n - 1], abs=1e-5)
+
+
+def test_both_energies_are_quadratic_and_the_estimate_is_better(water, errors):
+    label, _, rho, _ = water
+    shares, steps = errors
+    for name in ("e_ks", "e_harris"):
+        wrong = np.abs([getattr(step, name) - label.e_tot for step in steps])
+        slope = np.polyfit(np.log(shares), np.log(wrong), 1)[0]
+        assert slope == pytest.approx(2, abs=0.1)
+    for step in steps:
+        wrong = [abs(e - label.e_tot) for e in (step.e_tot, step.e_harris, step.e_ks)]
+        assert wrong[0] < 0.5 * min(wrong[1:])
+        assert step.e_ks > label.e_tot
+    # The second-order terms of the docstring, with the exact error of the input.
+    step, dv = steps[0], rho.grid.dv
+    residual = step.density.values - step.density_in.values
+    change = step.potential - step.potential_in
+    error = step.density_in.values - rho.values
+    harris, ks = (0.5 * np.vdot(f, change) * dv for f in (error, error + residual))
+    assert step.e_harris - label.e_tot == pytest.approx(harris, rel=0.03)
+    assert step.e_ks - label.e_tot == pytest.approx(ks, rel=0.03)
+
+
+def test_potential_is_the_derivative_of_the_energy(water):
+    _, mf, rho, _ = water
+    change = rho.values * np.cos(rho.grid.points() @ np.array([0.7, -0.4, 0.5]))
+    ni, small = mf._numint, 1e-3
+    energies = [hartree_xc(ni, "pbe", rho.values + s * change)[1] for s in (small, -small)]
+    slope = (energies[0] - energies[1]) / (2 * small)
+    potential, _ = hartree_xc(ni, "pbe", rho.values)
+    assert slope == pytest.approx(np.vdot(potential, change) * rho.grid.dv, rel=1e-5)
+    with pytest.raises(KeyError):
+        hartree_xc(ni, "no-such-functional", rho.values)
+
+
+def test_screening_multiplies_plane_waves():
+    grid = Grid(np.zeros(3), np.diag([8.0, 9.0, 10.0]), (16, 18, 20))
+    g = 2 * np.pi * np.array([2 / 8, 1 / 9, 3 / 10])
+    wave = np.cos(grid.points() @ g)
+    p_0, k2 = SCREENING
+    factor = 1 - (1 - p_0) * np.exp(-(g @ g) / k2)
+    np.testing.assert_allclose(screened(wave, grid, p_0, k2), factor * wave, atol=1e-12)
+    noise = np.random.default_rng(0).normal(size=grid.shape)
+    noise -= noise.mean()
+    assert screened(noise, grid, p_0, k2).sum() == pytest.approx(0, abs=1e-9)
+
+
+def test_refinement_approaches_self_consistency(water, errors):
+    label, _, rho, _ = water
+    start = errors[1][2].density_in
+    first = refine(start)
+    second = refine(first.density, earlier=first.steps)
+    distance = [err_rho(density, rho) for density in (start, first.density, second.density)]
+    # The error of a SAD is slower than a network's, for which a step gains a factor of 2.5.
+    assert distance[1] < 0.7 * distance[0] and distance[2] < 0.7 * distance[1]
+    for result in (first, second):
+        assert result.density.integrate() == pytest.approx(8, abs=1e-9)
+        assert result.density.values.min() >= 0
+        assert result.uncertainty > 0
+        assert np.trace(result.dm @ first.steps[0].mf.get_ovlp()) == pytest.approx(8)
+    wrong = [abs(e - label.e_tot) for e in (errors[1][2].e_ks, first.e_tot, second.e_tot)]
+    assert wrong[1] < 0.3 * wrong[0] and wrong[2] < 0.2 * wrong[0]
+    n = label.mo_coeff.shape[1]
+    plain, better = (abs(r.homo - label.mo_energy[n - 1]) for r in (first.steps[0], second))
+    assert better < 0.5 * plain
+    with pytest.raises(InputError, match="at least one step, found 0"):
+        refine(start, steps=0)
+
+
+def test_a_coarser_density_is_resampled_and_a_very_coarse_one_warned_of(water):
+    label, _, rho, _ = water
+
+    def sampled(spacing: float) -> Density:
+        shape = tuple(int(n) for n in np.round(np.diag(rho.grid.cell) / spacing))
+        grid = Grid(rho.grid.origin, rho.grid.cell, shape)
+        return Density(
+            grid, resample(rho.values, shape), structure=rho.structure,
+            valence_charges=rho.valence_charges,
+        )  # fmt: skip
+
+    step = one_step(sampled(0.24))
+    assert step.density.grid.shape == rho.grid.shape
+    assert step.e_tot == pytest.approx(label.e_tot, abs=1e-5)
+    with pytest.warns(CoarseGridWarning, match="give a finer one"):
+        on_recipe_grid(sampled(0.5), Recipe())
+    assert on_recipe_grid(rho, Recipe()) is rho
+
+
+def test_what_a_step_cannot_start_from(water):
+    _, mf, rho, _ = water
+    with pytest.raises(InputError, match=r"holds 7.6 electrons, H2O with charge \+0 has 8"):
+        one_step(rho.with_values(0.95 * rho.values))
+    spoilt = rho.values.copy()
+    spoilt[3, 4, 5] = np.nan
+    with pytest.raises(InputError, match=r"1 of \d+ values of the density are not finite"):
+        one_step(rho.with_values(spoilt))
+    wave = 1 + 3 * np.cos(rho.grid.points()[..., 0] * 2 * np.pi / rho.grid.cell[0, 0])
+    wave *= rho.values
+    wave *= 8 / (wave.sum() * rho.grid.dv)
+    with pytest.raises(InputError, match="negative in places"):
+        one_step(rho.with_values(wave))
+    skew = Grid(rho.grid.origin, rho.grid.cell + np.eye(3, k=1), rho.grid.shape)
+    parts = {"structure": rho.structure, "valence_charges": rho.valence_charges}
+    with pytest.raises(InputError, match="not orthorhombic"):
+        one_step(Density(skew, rho.values, **parts))
+    with pytest.raises(InputError, match="the calculation has a mesh"):
+        one_step(Density(rho.grid.coarsen(2), rho.values[::2, ::2, ::2], **parts), mf=mf)
+    radical = Structure(np.array([8, 1]), np.array([[0.0, 0, 0], [0, 0, 1.8]]))
+    grid = Grid.paper(radical, 0.4)
+    with pytest.raises(InputError, match="7 valence electrons, an odd number"):
+        one_step(superposition(radical, grid))
