@@ -38,6 +38,7 @@ def cp2k_density(structure: Structure, grid: Grid) -> Density:
     return Density(grid.coarsen(2), values, structure=structure, valence_charges=charges)
 
 
+@pytest.mark.slow
 def test_water_is_that_of_cp2k_where_all_gaussians_are_on_the_finest_grid():
     structure, grid = placed("H2O")
     mf = mean_field(structure, grid)
