@@ -124,14 +124,14 @@ def run(chosen: argparse.Namespace) -> None:
         note = f"{result.cycles} cycles" + ("" if result.converged else ", not converged")
         rows.append(("PySCF SCF, PBE/GTH-TZV2P", result.seconds, note))
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        predictor.network(image, chosen.box == "paper")
+    with FlopCounterMode(display=False) as counter:
+        predictor.raw(sad, chosen.box == "paper")
     shape = " x ".join(str(n) for n in grid.shape)
     facts = {
         "molecule": f"{structure.formula}, {len(structure)} atoms ({chosen.file.name})",
         "grid": f"{shape} = {grid.size / 1e6:.2f} million nodes ({chosen.box} box)",
         "model": predictor.model.name,
-        "cost": f"{counter.get_total_flops() / 1e12:.3f} TFLOP in convolutions",
+        "cost": f"{counter.get_total_flops() / 1e12:.3f} TFLOP in convolutions and matrix products",
         "processor": f"{processor()}, {os.cpu_count()} visible",
         "threads": chosen.threads,
         "load": f"{os.getloadavg()[0]:.1f} (mean of the last minute, this run included)",

@@ -279,6 +279,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, frames):
     with subprocess.Popen(
         command(frames, "-o", store, "--workers", "1"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs inherit "ignore"
     ) as run:  # fmt: skip
         try:
             wait_for(store, 1)

@@ -131,7 +131,7 @@ def refine(
     for _ in range(steps):
         step = one_step(density, recipe, mf=mf)
         mf, done = step.mf, [*done, step]
-        weights = _pulay_weights(done)
+        weights = pulay_weights(done)
         density = _next_density(done, weights)
     e_tot = step.e_tot
     if len(done) > 1:
@@ -161,11 +161,16 @@ def refine(
 def _next_density(steps: list[OneStep], weights: np.ndarray) -> Density:
     """Density after a screened step; the number of electrons stays exact, none is negative."""
     density = steps[-1].density_in
-    values = _combine([step.density_in.values for step in steps], weights)
-    values = values + screened(_combine(_residuals(steps), weights), density.grid, *SCREENING)
-    np.maximum(values, 0.0, out=values)
+    values = np.maximum(next_values(steps, weights), 0.0)
     values *= density.n_electrons / (values.sum() * density.grid.dv)
     return density.with_values(values)
+
+
+def next_values(steps: list[OneStep], weights: np.ndarray) -> np.ndarray:
+    """Input of the next step (nx, ny, nz), e/bohr^3: rho + P (rho_out - rho), both combined."""
+    values = _combine([step.density_in.values for step in steps], weights)
+    residual = _combine(_residuals(steps), weights)
+    return values + screened(residual, steps[-1].density_in.grid, *SCREENING)
 
 
 def _residuals(steps: list[OneStep]) -> list[np.ndarray]:
@@ -176,7 +181,7 @@ def _combine(fields: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
     return sum(w * field.astype(float) for w, field in zip(weights, fields, strict=True))
 
 
-def _pulay_weights(steps: list[OneStep]) -> np.ndarray:
+def pulay_weights(steps: list[OneStep]) -> np.ndarray:
     """Weights of sum one (n,) for which the combined residual's Coulomb energy is least."""
     n = len(steps)
     if n == 1:
