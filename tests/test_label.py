@@ -48,9 +48,9 @@ def hydrogen(length: float) -> Structure:
 
 @pytest.fixture
 def frames(tmp_path) -> Path:
-    """Eight hydrogen molecules of different lengths in one file."""
+    """Forty hydrogen molecules of different lengths in one file."""
     path = tmp_path / "scan.xyz"
-    write(path, [hydrogen(0.6 + 0.02 * i).to_ase() for i in range(8)])
+    write(path, [hydrogen(0.6 + 0.01 * i).to_ase() for i in range(40)])
     return path
 
 
@@ -160,7 +160,7 @@ def test_names_and_unusable_inputs(tmp_path, frames):
     names = ["12.xyz", "bad.xyz", "close.xyz", "scan.xyz", "none.xyz"]
     found, bad = read_inputs([str(tmp_path / n) for n in names], None, told.append)
     assert [n for n, _ in found[:3]] == ["molecule_12", "scan_00000", "scan_00001"]
-    assert len(found) == 9 and bad == 3
+    assert len(found) == 41 and bad == 3
     assert ["bad.xyz" in told[0], "closer than" in told[1], "no such file" in told[2]] == [True] * 3
 
 
@@ -245,18 +245,18 @@ def test_killed_twice_and_resumed(tmp_path, frames):
                 run.kill()
         with LabelStore(store) as labels:
             kept = labels.index()
-        assert n <= len(kept) < 8
+        assert n <= len(kept) < 40
         for _ in range(300):  # the workers notice and end themselves
             if not members(run.pid):
                 break
             time.sleep(0.1)
         assert not members(run.pid)
     done = subprocess.run(line, capture_output=True, text=True, check=True)
-    assert f"{8 - len(kept)} labelled" in done.stdout and f"{len(kept)} were there" in done.stdout
+    assert f"{40 - len(kept)} labelled" in done.stdout and f"{len(kept)} were there" in done.stdout
     with LabelStore(store) as labels:
-        assert labels.names() == [f"scan_{i:05d}" for i in range(8)]
+        assert labels.names() == [f"scan_{i:05d}" for i in range(40)]
         assert {name: labels.index()[name] for name in kept} == kept
-        last = labels.read("scan_00007")
+        last = labels.read("scan_00039")
     again, _ = calculate(SETTINGS.task("x", last.structure))
     assert last.e_tot == pytest.approx(again.e_tot, abs=1e-9)
 
@@ -290,7 +290,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, frames):
     assert run.returncode == 130, err
     assert "stopped; run the same command to go on" in err and "Traceback" not in err
     with LabelStore(store) as labels:
-        assert f"{len(labels)} labelled" in out and 1 <= len(labels) < 8
+        assert f"{len(labels)} labelled" in out and 1 <= len(labels) < 40
     assert not members(run.pid)
 
 
