@@ -246,11 +246,7 @@ def test_killed_twice_and_resumed(tmp_path, frames):
         with LabelStore(store) as labels:
             kept = labels.index()
         assert n <= len(kept) < 40
-        for _ in range(300):  # the workers notice and end themselves
-            if not members(run.pid):
-                break
-            time.sleep(0.1)
-        assert not members(run.pid)
+        assert ends(run.pid)  # the workers notice and end themselves
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     assert f"{40 - len(kept)} labelled" in done.stdout and f"{len(kept)} were there" in done.stdout
     with LabelStore(store) as labels:
@@ -274,6 +270,15 @@ def members(session: int) -> list[int]:
     return found
 
 
+def ends(session: int) -> bool:
+    """Whether no process of a session is left, half a minute from now at the latest."""
+    for _ in range(300):
+        if not members(session):
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def test_ctrl_c_keeps_what_is_done(tmp_path, frames):
     store = tmp_path / "labels.db"
     with subprocess.Popen(
@@ -291,7 +296,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, frames):
     assert "stopped; run the same command to go on" in err and "Traceback" not in err
     with LabelStore(store) as labels:
         assert f"{len(labels)} labelled" in out and 1 <= len(labels) < 40
-    assert not members(run.pid)
+    assert ends(run.pid)
 
 
 def test_dead_workers(tmp_path):
