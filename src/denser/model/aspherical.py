@@ -41,6 +41,9 @@ _EPSILON = 1e-3
 _RESIDUAL_SCALE = 0.5
 """On the initial weights of every update, for stable first steps."""
 
+_PAIRS = 16384
+"""Messages that are made at a time, for memory."""
+
 _SHORTEST = 0.8
 """Where the radial functions of the messages begin, bohr."""
 
@@ -200,6 +203,7 @@ class Aspherical(nn.Module):
             raise InputError(
                 f"this model knows no {chemical_symbols[missing[0]]}; it was made for "
                 + " ".join(chemical_symbols[z] for z in self.config.elements)
+                + "; the shipped model 'unet' takes any element that has a table"
             )
 
     def forward(self, graph: Graph) -> Tensor:
@@ -218,11 +222,14 @@ class Aspherical(nn.Module):
         layers = zip(self.scales, self.filters, self.mix, self.gates, self.unmix, strict=True)
         for scale, to_filter, mix, gate, unmix in layers:
             weights = to_filter(radial) * envelope
-            filters = weights.view(-1, config.channels, config.degree + 1) @ zonal
+            weights = weights.view(-1, config.channels, config.degree + 1)
             size = features.square().mean(dim=(1, 2), keepdim=True)
             x = scale * features * torch.rsqrt(size + _EPSILON)  # (atom, channel, point)
-            messages = x[graph.senders] * filters  # (pair, channel, point)
-            heard = torch.zeros_like(x).index_add(0, graph.receivers, messages)
+            heard = torch.zeros_like(x)
+            for i in range(0, len(r), _PAIRS):
+                part = slice(i, i + _PAIRS)
+                messages = x[graph.senders[part]] * (weights[part] @ zonal[part])
+                heard = heard.index_add(0, graph.receivers[part], messages)
             x = torch.cat([x, _MESSAGE_SCALE * heard], dim=1).transpose(1, 2)
             x = F.silu(mix(x)) * (1 + gate(rows)[:, None])  # (atom, point, channel)
             features = features + unmix(x).transpose(1, 2) @ self.limit
