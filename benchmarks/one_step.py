@@ -188,10 +188,32 @@ def restart_table(rows: list[dict]) -> Table:
 
 def choose(labels: list[Label], predictor: Predictor, skip: int) -> list[Label]:
     """The model's validation molecules in a fixed random order, less the first `skip`."""
-    names = sorted(predictor.model.info.get("validation_names", ()))
-    order = np.random.default_rng(0).permutation(len(names))
     known = {label.name: label for label in labels}
-    return [known[names[i]] for i in order[skip:] if names[i] in known]
+    names = sorted(set(predictor.model.info.get("validation_names", ())) & set(known))
+    order = np.random.default_rng(0).permutation(len(names))
+    return [known[names[i]] for i in order[skip:]]
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Energy errors against the density's, both on logarithmic axes, with fitted powers."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
+    x = np.array([row["rho_network"] for row in rows])
+    for key, title in (("e_ks", "$E_{KS}$"), ("e_harris", "$E_{Harris}$"), ("e_one", "$E$")):
+        y = np.abs([row[key] for row in rows])
+        slope, constant = np.polyfit(np.log(x), np.log(y), 1)
+        (marks,) = axes.loglog(x, y, "o", markersize=4, label=f"{title}, power {slope:.1f}")
+        ends = np.array([x.min(), x.max()])
+        axes.loglog(ends, np.exp(constant) * ends**slope, "-", color=marks.get_color(), lw=1)
+    axes.set_xlabel("Err$_\\rho$ of the prediction, percent")
+    axes.set_ylabel("energy error after one step, meV")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -212,6 +234,9 @@ def run(chosen: argparse.Namespace) -> None:
                 writer.writerows(rows)
     if rows:
         report(rows, console)
+        if chosen.plot:
+            plot(rows, chosen.plot)
+            console.print(f"wrote {chosen.plot}")
     restarts = [row for label in labels[: chosen.restarts] for row in restart(label, predictor)]
     if restarts:
         console.print(restart_table(restarts))
@@ -227,6 +252,7 @@ def main() -> int:
     parser.add_argument("--skip", type=int, default=20, help="molecules left out: tuned on")
     parser.add_argument("--max-atoms", type=int, default=1000, help="leave out larger molecules")
     parser.add_argument("--csv", type=Path, help="one row a molecule, written as it goes")
+    parser.add_argument("--plot", type=Path, help="energy against density errors, .png or .svg")
     try:
         run(parser.parse_args())
     except InputError as error:
