@@ -45,6 +45,19 @@ def figures(evaluation: Evaluation) -> dict[str, float]:
     return {key: round(float(value), 4) for key, value in out.items()}
 
 
+def without_paths(info: dict) -> dict:
+    """The record of a run, with file names in place of paths, and without its command."""
+    data = {
+        key: Path(value).name if isinstance(value, str) and "/" in value else value
+        for key, value in info.get("config", {}).get("data", {}).items()
+    }
+    for key in ("labels", "rehearsal"):
+        if isinstance(data.get(key), list | tuple):
+            data[key] = [Path(path).name for path in data[key]]
+    config = info.get("config", {}) | {"data": data}
+    return {k: v for k, v in info.items() if k != "command"} | {"config": config}
+
+
 def run(chosen: argparse.Namespace) -> int:
     """Measure and print; 2 if a label could not be measured."""
     model = load_model(chosen.model)
@@ -74,7 +87,7 @@ def run(chosen: argparse.Namespace) -> int:
         console.print(f"wrote {chosen.csv}")
     if chosen.ship:
         measured = figures(evaluation)
-        shipped = replace(model, info=model.info | {"measured": measured})
+        shipped = replace(model, info=without_paths(model.info) | {"measured": measured})
         save_model(chosen.ship, shipped, torch.float16)
         console.print(f"wrote {chosen.ship}: {measured}")
     return 2 if evaluation.failures else 0

@@ -185,7 +185,7 @@ def test_model_of_another_recipe_names_both(small_model):
             Predictor(Model("odd", "unet", small_model.network, recipe, {}), "cpu")
 
 
-def test_top_level_function(ethanol_atoms, ethanol_density):
+def test_top_level_function(predictor, ethanol_atoms, ethanol_density):
     rho = denser.predict(ethanol_atoms, model=predictor.model, device="cpu")
     np.testing.assert_array_equal(rho.values, ethanol_density.values)
 
