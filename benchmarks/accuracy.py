@@ -62,7 +62,8 @@ def run(chosen: argparse.Namespace) -> int:
     """Measure and print; 2 if a label could not be measured."""
     model = load_model(chosen.model)
     if chosen.ship:
-        model.network.half().float()
+        for parameter in model.network.parameters():  # as it will be read again
+            parameter.data = parameter.data.half().float()
     predictor = Predictor(model, device=chosen.device, bf16=False if chosen.fp32 else None)
     found, broken = read_each(chosen.labels, model.recipe)
     labels, selection = choose(found, model, "unseen" if chosen.all else "validation")
