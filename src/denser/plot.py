@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,11 +132,11 @@ def check_suffix(path: Path) -> None:
         )
 
 
-def require_packages() -> None:
-    """Raise an InputError unless the optional packages for pictures are installed."""
+def require_packages(*names: str) -> None:
+    """Raise an InputError unless the optional packages, by default all for pictures, are there."""
     try:
-        import matplotlib  # noqa: F401
-        import skimage  # noqa: F401
+        for name in names or ("matplotlib", "skimage"):
+            import_module(name)
     except ImportError as error:
         raise InputError(
             f"plots need {error.name}, which is not installed; pip install denser[plot]"

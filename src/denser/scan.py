@@ -21,7 +21,7 @@ from denser.dft.scf import mean_field, scf
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.io.files import replacing
-from denser.plot import DPI, WIDTH, check_suffix
+from denser.plot import DPI, WIDTH, check_suffix, require_packages
 from denser.prediction import Predictor
 from denser.sad import closed_shell_electrons, superposition
 from denser.structure import MIN_DISTANCE, Structure
@@ -202,7 +202,7 @@ def plot_scans(path: Path, scans: Sequence[Scan]) -> None:
     """Draw the curves, a panel per molecule, each against the lowest SCF energy (or its own)."""
     path = Path(path)
     check_suffix(path)
-    require_matplotlib()
+    require_packages("matplotlib")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(0.8 * WIDTH * len(scans), 0.7 * WIDTH), layout="constrained")
@@ -228,14 +228,6 @@ def plot_scans(path: Path, scans: Sequence[Scan]) -> None:
         axes.legend(frameon=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format=path.suffix[1:].lower())
-
-
-def require_matplotlib() -> None:
-    """Raise an InputError unless matplotlib is installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise InputError("plots need matplotlib; pip install denser[plot]") from error
 
 
 def _stretched(numbers: np.ndarray, distance: float, charge: int) -> Structure:

@@ -30,12 +30,12 @@ def scan(
     wanted = None if distances is None else _distances(distances)
 
     from denser import scan as scans
-    from denser.plot import check_suffix
+    from denser.plot import check_suffix, require_packages
     from denser.prediction import MIN_PADDING, Predictor
 
     if plot is not None:
         check_suffix(plot)
-        scans.require_matplotlib()
+        require_packages("matplotlib")
     if not padding >= MIN_PADDING:
         raise InputError(f"--padding {padding:g} cuts the density off; give at least {MIN_PADDING}")
     predictor = Predictor(model, device, bf16=False)

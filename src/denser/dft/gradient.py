@@ -19,20 +19,20 @@ from pyscf.pbc.gto.pseudo import pp_int
 from denser.density import Density
 from denser.dft.one_step import (
     SCREENING,
+    XC_CUTOFF,
     OneStep,
     core_hamiltonian,
+    derivative_wave_numbers,
     hartree_xc,
     potential_matrix,
     screened,
+    wave_numbers,
 )
 from denser.dft.scf import KSResult, mean_field
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.recipe import Recipe
 from denser.structure import Structure
-
-XC_CUTOFF = 1e-10
-"""No exchange or correlation below this density, e/bohr^3, as in `one_step`."""
 
 _GAMMA = np.zeros((1, 3))
 
@@ -197,15 +197,8 @@ def kernel_product(
     """
     rho, change = np.asarray(rho, dtype=float), np.asarray(change, dtype=float)
     workers = lib.num_threads()
-    lengths = np.diag(ni.cell.lattice_vectors())
-    g, g_odd = [], []
-    for i, (n, length) in enumerate(zip(rho.shape, lengths, strict=True)):
-        shape = [1, 1, 1]
-        shape[i] = -1
-        k = 2 * np.pi * (np.fft.rfftfreq if i == 2 else np.fft.fftfreq)(n, length / n)
-        g.append(k.reshape(shape))
-        # The derivative of a real field has no component at the Nyquist frequency.
-        g_odd.append(np.where(2 * np.arange(k.size) == n, 0.0, k).reshape(shape))
+    g = wave_numbers(np.diag(ni.cell.lattice_vectors()), rho.shape)
+    g_odd = derivative_wave_numbers(g, rho.shape)
 
     def back(field_g: np.ndarray) -> np.ndarray:
         return scipy.fft.irfftn(field_g, s=rho.shape, workers=workers)

@@ -34,7 +34,7 @@ COARSE_SPACING = 0.42
 """Spacing in bohr beyond which a density cannot be interpolated to 10 meV: H2CO, HCN, H2O and CH4
 were wrong by 2 meV at most up to 0.40 and by 7 meV at 0.46."""
 
-_XC_CUTOFF = 1e-10
+XC_CUTOFF = 1e-10
 """No exchange or correlation below this density, e/bohr^3: 1e-9 hartree in a molecule's box."""
 
 
@@ -328,11 +328,9 @@ def hartree_xc(ni: MultiGridNumInt2, xc: str, rho: np.ndarray) -> tuple[np.ndarr
     g2[0, 0, 0] = np.inf
     v = back(4 * np.pi * rho_g / g2)
     energy = 0.5 * float(np.vdot(rho, v)) * dv
-    # The derivative of a real field has no component at the Nyquist frequency.
-    g = [np.where(2 * np.arange(k.size).reshape(k.shape) == n, 0.0, k)
-         for k, n in zip(g, rho.shape, strict=True)]  # fmt: skip
+    g = derivative_wave_numbers(g, rho.shape)
     gga = ni._xc_type(xc) == "GGA"
-    here = rho > _XC_CUTOFF
+    here = rho > XC_CUTOFF
     fields = np.empty((4 if gga else 1, int(np.count_nonzero(here))))
     fields[0] = rho[here]
     for i in range(1, len(fields)):
@@ -368,4 +366,12 @@ def wave_numbers(lengths: np.ndarray, shape: tuple[int, int, int]) -> list[np.nd
         x * np.fft.fftfreq(shape[0])[:, None, None],
         y * np.fft.fftfreq(shape[1])[None, :, None],
         z * np.fft.rfftfreq(shape[2])[None, None, :],
+    ]
+
+
+def derivative_wave_numbers(g: list[np.ndarray], shape: tuple[int, int, int]) -> list[np.ndarray]:
+    """`wave_numbers` for derivatives: those of a real field have no Nyquist component."""
+    return [
+        np.where(2 * np.arange(k.size).reshape(k.shape) == n, 0.0, k)
+        for k, n in zip(g, shape, strict=True)
     ]
