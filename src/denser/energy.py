@@ -155,10 +155,7 @@ def scf_record(
     density = converged_density(start.density, recipe, result)
     if out is not None:
         write(out, density)
-    occupied = result.mo_occ > 0
-    record = _record(
-        density, result.e_tot, result.mo_energy[occupied].max(), result.mo_energy[~occupied].min()
-    )
+    record = _record(density, result.e_tot, result.homo, result.lumo)
     record |= {"converged": result.converged, "starts": rows}
     record["written"] = [] if out is None else [str(out)]
     return record

@@ -18,6 +18,7 @@ from denser.model import tiling
 from denser.model.aspherical import Aspherical, Graph
 from denser.model.expansion import project
 from denser.model.normalise import normalise
+from denser.patches import axis_window
 from denser.prediction import Predictor
 from denser.sad import atomic_density, gaussians, superposition
 from denser.structure import Structure
@@ -54,7 +55,7 @@ def prediction_pullback(
         parameter.requires_grad_(False)
     if isinstance(predictor.network, Aspherical):
         back = _before_scaling(predictor.raw(sad, periodic), predictor, sad, field)
-        return _atoms_pullback(predictor.network, sad, back, periodic)
+        return _atoms_pullback(predictor, sad, back, periodic)
     image = torch.as_tensor(sad.values, dtype=torch.float32, device=predictor.device)
     image.requires_grad_()
     raw = tiling.apply(predictor.network, image, periodic)
@@ -77,17 +78,19 @@ def _before_scaling(
 
 
 def _atoms_pullback(
-    network: Aspherical, sad: Density, field: torch.Tensor, periodic: bool
+    predictor: Predictor, sad: Density, field: torch.Tensor, periodic: bool
 ) -> np.ndarray:
     """sum_r f(r) d/dR_a of spherical atoms and their deformations (n_atoms, 3)."""
-    structure, grid = sad.structure, sad.grid
+    structure, grid, network = sad.structure, sad.grid, predictor.network
     positions = torch.as_tensor(structure.positions, device=field.device).requires_grad_()
     box = grid if periodic else None
     graph = Graph.of(structure, box, network.config.cutoff, field.device, positions)
     total = project(field.float(), grid, positions, network(graph), network.exponents)
     (deformations,) = torch.autograd.grad(total, positions)
     scale = sad.valence_charges.sum() / sad.n_electrons
-    atoms = superposition_pullback(field.double().cpu().numpy(), structure, grid)
+    atoms = superposition_pullback(
+        field.double().cpu().numpy(), structure, grid, predictor.model.recipe.sad
+    )
     return scale * atoms + deformations.double().cpu().numpy()
 
 
@@ -138,14 +141,12 @@ class _Atom:
         r = np.linspace(0.0, 15.0, 1501)
         reach = r[np.flatnonzero(atomic_density(z, r, recipe) > _REACH)[-1]]
         nodes, factors = [], []
-        for i, h in enumerate(grid.spacing):
-            centre = (position[i] - grid.origin[i]) / h
-            index = np.arange(np.floor(centre - reach / h), np.ceil(centre + reach / h) + 1)
-            d = (index - centre) * h  # (nodes,)
+        for i in range(3):
+            index, d = axis_window(grid, i, position[i], reach)
             g = np.exp(-np.outer(a, d * d))  # (k, nodes)
             dg = 2 * np.outer(a, d) * g
             factors.append(np.stack([g, d * d * g, dg, d * d * dg - 2 * d * g]))
-            nodes.append(index.astype(int) % grid.shape[i])
+            nodes.append(index % grid.shape[i])
         return cls(nodes, factors, s, p)
 
     def total(self) -> float:

@@ -13,7 +13,7 @@ from pyscf.pbc.dft import rks
 from pyscf.pbc.dft.multigrid import MultiGridNumInt2, multigrid_pair
 
 from denser.density import Density
-from denser.dft.scf import mean_field
+from denser.dft.scf import FrontierOrbitals, mean_field
 from denser.errors import InputError
 from denser.fourier import resample
 from denser.grid import Grid
@@ -43,7 +43,7 @@ class CoarseGridWarning(UserWarning):
 
 
 @dataclass(frozen=True, eq=False)
-class OneStep:
+class OneStep(FrontierOrbitals):
     """Orbitals in the potential of a given density, and what follows from them.
 
     Parameters
@@ -84,24 +84,9 @@ class OneStep:
     seconds: float
 
     @property
-    def homo(self) -> float:
-        """Energy of the highest occupied orbital, hartree."""
-        return float(self.mo_energy[self.mo_occ > 0].max())
-
-    @property
-    def lumo(self) -> float:
-        """Energy of the lowest empty orbital, hartree."""
-        return float(self.mo_energy[self.mo_occ == 0].min())
-
-    @property
     def e_mixed(self) -> float:
         """(2 E_Harris + E_KS)/3, hartree: a poorer estimate whose derivatives are simple."""
         return (2 * self.e_harris + self.e_ks) / 3
-
-    @property
-    def gap(self) -> float:
-        """LUMO less HOMO, hartree."""
-        return self.lumo - self.homo
 
 
 def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None = None) -> OneStep:

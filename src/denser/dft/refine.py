@@ -20,6 +20,7 @@ from denser.dft.one_step import (
     screened,
     wave_numbers,
 )
+from denser.dft.scf import FrontierOrbitals
 from denser.errors import InputError
 from denser.recipe import Recipe
 
@@ -37,7 +38,7 @@ below, 20 molecules."""
 
 
 @dataclass(frozen=True, eq=False)
-class Refined:
+class Refined(FrontierOrbitals):
     """A density after Kohn-Sham steps, with the orbitals and the energy that belong to it.
 
     Parameters
@@ -67,21 +68,6 @@ class Refined:
     dm: np.ndarray
     steps: tuple[OneStep, ...]
     seconds: float
-
-    @property
-    def homo(self) -> float:
-        """Energy of the highest occupied orbital, hartree."""
-        return float(self.mo_energy[self.mo_occ > 0].max())
-
-    @property
-    def lumo(self) -> float:
-        """Energy of the lowest empty orbital, hartree."""
-        return float(self.mo_energy[self.mo_occ == 0].min())
-
-    @property
-    def gap(self) -> float:
-        """LUMO less HOMO, hartree."""
-        return self.lumo - self.homo
 
 
 def refine(

@@ -21,8 +21,30 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
+class FrontierOrbitals:
+    """HOMO, LUMO and gap of whatever has `mo_energy` and `mo_occ`."""
+
+    mo_energy: np.ndarray
+    mo_occ: np.ndarray
+
+    @property
+    def homo(self) -> float:
+        """Energy of the highest occupied orbital, hartree."""
+        return float(self.mo_energy[self.mo_occ > 0].max())
+
+    @property
+    def lumo(self) -> float:
+        """Energy of the lowest empty orbital, hartree."""
+        return float(self.mo_energy[self.mo_occ == 0].min())
+
+    @property
+    def gap(self) -> float:
+        """LUMO less HOMO, hartree."""
+        return self.lumo - self.homo
+
+
 @dataclass(frozen=True, eq=False)
-class KSResult:
+class KSResult(FrontierOrbitals):
     """A Kohn-Sham calculation, in PySCF's names and order of basis functions.
 
     Parameters
