@@ -41,8 +41,8 @@ _EPSILON = 1e-3
 _RESIDUAL_SCALE = 0.5
 """On the initial weights of every update, for stable first steps."""
 
-_PAIRS = 16384
-"""Messages that are made at a time, for memory."""
+_PAIRS = {"cpu": 128, "cuda": 16384}
+"""Messages that are made at a time: they fit into a core's cache, or into a GPU's memory."""
 
 _SHORTEST = 0.8
 """Where the radial functions of the messages begin, bohr."""
@@ -219,6 +219,7 @@ class Aspherical(nn.Module):
         sharpness = ((config.radial - 1) / (config.cutoff - _SHORTEST)) ** 2
         radial = torch.exp(-sharpness * (r[:, None] - self.centres) ** 2) * envelope
         features = self.embedding(rows)[:, :, None].expand(-1, -1, len(self.points))
+        at_a_time = _PAIRS.get(r.device.type, 16384)
         layers = zip(self.scales, self.filters, self.mix, self.gates, self.unmix, strict=True)
         for scale, to_filter, mix, gate, unmix in layers:
             weights = to_filter(radial) * envelope
@@ -226,10 +227,10 @@ class Aspherical(nn.Module):
             size = features.square().mean(dim=(1, 2), keepdim=True)
             x = scale * features * torch.rsqrt(size + _EPSILON)  # (atom, channel, point)
             heard = torch.zeros_like(x)
-            for i in range(0, len(r), _PAIRS):
-                part = slice(i, i + _PAIRS)
+            for i in range(0, len(r), at_a_time):
+                part = slice(i, i + at_a_time)
                 messages = x[graph.senders[part]] * (weights[part] @ zonal[part])
-                heard = heard.index_add(0, graph.receivers[part], messages)
+                heard.index_add_(0, graph.receivers[part], messages)
             x = torch.cat([x, _MESSAGE_SCALE * heard], dim=1).transpose(1, 2)
             x = F.silu(mix(x)) * (1 + gate(rows)[:, None])  # (atom, point, channel)
             features = features + unmix(x).transpose(1, 2) @ self.limit

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from denser.grid import Grid
-from denser.model.harmonics import solid_harmonics, spherical_harmonics
+from denser.model.harmonics import harmonic_terms, solid_harmonics
 from denser.patches import axis_window, pieces
 
 CUTOFF = 1e-6
@@ -58,12 +58,11 @@ def evaluate(
     (n_points,) tensor, e/bohr^3
     """
     degree = round(coefficients.shape[-1] ** 0.5) - 1
-    r = displacements.norm(dim=-1).clamp_min(1e-6)  # (images, points)
-    harmonics = spherical_harmonics(displacements / r[..., None], degree)
-    radial = torch.exp(-exponents * (r * r)[..., None])  # (images, points, k)
-    terms = torch.bmm(radial, coefficients[parents])  # (images, points, lm)
-    powers = torch.stack([r**n for n in range(degree + 1) for _ in range(2 * n + 1)], dim=-1)
-    return (terms * harmonics * powers).sum(dim=(0, 2))
+    x, y, z = displacements.unbind(-1)  # (images, points)
+    harmonics = torch.stack(harmonic_terms(x, y, z, degree), dim=1)  # (images, lm, points)
+    radial = torch.exp(-exponents[:, None] * (x * x + y * y + z * z)[:, None])  # (images, k, points)
+    terms = torch.bmm(coefficients[parents].transpose(1, 2), radial)  # (images, lm, points)
+    return (terms * harmonics).sum(dim=(0, 1))
 
 
 def add_to_grid(

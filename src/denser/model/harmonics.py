@@ -17,7 +17,7 @@ def spherical_harmonics(u: Tensor, degree: int) -> Tensor:
     Parameters
     ----------
     u : (..., 3) tensor
-        Unit vectors; for others the result holds r^l Y_lm only on the sphere.
+        Unit vectors; of others the result is r^l Y_lm, a polynomial.
     degree : int
 
     Returns
@@ -25,19 +25,24 @@ def spherical_harmonics(u: Tensor, degree: int) -> Tensor:
     (..., (degree + 1)^2) tensor
         Orthonormal: integral Y_lm Y_l'm' over the sphere is 1 or 0.
     """
-    x, y, z = u.unbind(-1)
-    cosine, sine = [torch.ones_like(x)], [torch.zeros_like(x)]  # of m phi, times sin^m theta
+    return torch.stack(harmonic_terms(*u.unbind(-1), degree), dim=-1)
+
+
+def harmonic_terms(x: Tensor, y: Tensor, z: Tensor, degree: int) -> list[Tensor]:
+    """r^l Y_lm of points, one tensor of the shape of `x` for each l and m, in the same order."""
+    square = x * x + y * y + z * z
+    cosine, sine = [torch.ones_like(x)], [torch.zeros_like(x)]  # of m phi, times (r sin theta)^m
     for _ in range(degree):
         cosine.append(x * cosine[-1] - y * sine[-1])
         sine.append(x * sine[-1] + y * cosine[-2])
-    legendre: dict[tuple[int, int], Tensor] = {}  # P_l^m / sin^m theta
+    legendre: dict[tuple[int, int], Tensor] = {}  # r^(l-m) P_l^m / sin^m theta
     for m in range(degree + 1):
         legendre[m, m] = torch.full_like(x, float(math.prod(range(1, 2 * m, 2))))
         if m < degree:
             legendre[m + 1, m] = (2 * m + 1) * z * legendre[m, m]
         for n in range(m + 2, degree + 1):
-            up = (2 * n - 1) * z * legendre[n - 1, m] - (n + m - 1) * legendre[n - 2, m]
-            legendre[n, m] = up / (n - m)
+            lower = (n + m - 1) * square * legendre[n - 2, m]
+            legendre[n, m] = ((2 * n - 1) * z * legendre[n - 1, m] - lower) / (n - m)
     out = []
     for n in range(degree + 1):
         for m in range(-n, n + 1):
@@ -45,7 +50,7 @@ def spherical_harmonics(u: Tensor, degree: int) -> Tensor:
             norm = (2 * n + 1) / (4 * math.pi) * math.factorial(n - k) / math.factorial(n + k)
             angle = (cosine if m >= 0 else sine)[k]
             out.append(math.sqrt(norm * (2 if m else 1)) * legendre[n, k] * angle)
-    return torch.stack(out, dim=-1)
+    return out
 
 
 @cache
