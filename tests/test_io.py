@@ -68,8 +68,8 @@ def test_cube_round_trip(tmp_path, cell, shape):
     assert found.structure.cell is None
 
 
-def test_cube_of_other_values_keeps_their_unit(tmp_path):
-    density = make_density()
+def test_cubes_and_maps_of_other_values_keep_their_unit(tmp_path):
+    density = make_density(CUBOID)
     potential = Density(
         density.grid,
         density.values,
@@ -77,11 +77,13 @@ def test_cube_of_other_values_keeps_their_unit(tmp_path):
         structure=density.structure,
         valence_charges=density.valence_charges,
     )
-    write(tmp_path / "a.cube", potential)
-    assert read(tmp_path / "a.cube").unit == "hartree/e"
-    for name in ("CHGCAR", "a.ccp4"):
-        with pytest.raises(InputError, match="hartree/e"):
-            write(tmp_path / name, potential)
+    for name in ("a.cube", "a.ccp4"):
+        write(tmp_path / name, potential)
+        found = read(tmp_path / name)
+        assert found.unit == "hartree/e"
+        np.testing.assert_allclose(found.values, potential.values, rtol=1e-5)
+    with pytest.raises(InputError, match="hartree/e"):
+        write(tmp_path / "CHGCAR", potential)
 
 
 @pytest.mark.parametrize("periodic", [True, False])

@@ -1,14 +1,15 @@
 """CCP4 / MRC maps (.ccp4, .map, .mrc), through gemmi.
 
-On file the density is in e/angstrom^3, as crystallographic and microscopy programs expect it,
-in single precision (mode 2), space group P1, axes in the order x, y, z. The header knows the
-lengths and angles of the box but not how it lies in space: its first vector is along x, the
-second in the xy plane. The first node is at the MRC ORIGIN (words 50 to 52, angstrom). A map
-has no atoms.
+On file a density is in e/angstrom^3, as crystallographic and microscopy programs expect it, and
+any other field in its own unit, which the first label names. Single precision (mode 2), space
+group P1, axes in the order x, y, z. The header knows the lengths and angles of the box but not
+how it lies in space: its first vector is along x, the second in the xy plane. The first node is
+at the MRC ORIGIN (words 50 to 52, angstrom). A map has no atoms.
 """
 
 from __future__ import annotations
 
+import re
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,6 @@ from denser.grid import Grid
 from denser.io.files import (
     DENSITY_UNIT,
     naming,
-    of_density_unit,
     read_bytes,
     replacing,
     writable_values,
@@ -52,19 +52,20 @@ def load_gemmi(path: str | Path) -> ModuleType:
 
 
 def write(path: str | Path, obj: Field) -> None:
-    """Write a density as a map in e/angstrom^3; atoms are left out.
+    """Write a density as a map in e/angstrom^3, another field in its own unit, without atoms.
 
     Raises
     ------
     InputError
-        gemmi is missing, another unit than e/bohr^3, values that are not finite and real, a
-        box that does not lie as the format has it, or a target that cannot be written.
+        gemmi is missing, values that are not finite and real, a box that does not lie as the
+        format has it, or a target that cannot be written.
     """
     path = Path(path)
     gemmi = load_gemmi(path)
-    values = writable_values(path, of_density_unit(path, obj))
+    values = writable_values(path, obj)
+    is_density = obj.unit == DENSITY_UNIT
     with np.errstate(over="ignore"):
-        values = (values / BOHR**3).astype(np.float32)
+        values = (values / BOHR**3 if is_density else values).astype(np.float32)
     if not np.isfinite(values).all():
         raise InputError(f"{path}: some values are too large for a map (single precision)")
 
@@ -85,7 +86,8 @@ def write(path: str | Path, obj: Field) -> None:
     for i, x in enumerate(obj.grid.origin * BOHR):
         ccp4_map.set_header_float(_ORIGIN + i, float(x))
     ccp4_map.set_header_i32(_N_LABELS, 1)
-    ccp4_map.set_header_str(_LABEL, "denser: electron density in e/angstrom^3".ljust(80))
+    what = "electron density in e/angstrom^3" if is_density else f"values in {obj.unit}"
+    ccp4_map.set_header_str(_LABEL, f"denser: {what}".ljust(80)[:80])
     # Not gemmi's own writer, so that a full disk is noticed.
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(ccp4_map.ccp4_header)
@@ -93,7 +95,9 @@ def write(path: str | Path, obj: Field) -> None:
 
 
 def read(path: str | Path) -> Field:
-    """Read a map, taken to be in e/angstrom^3, as a Field in e/bohr^3 (float64).
+    """Read a map (float64), taken to be in e/angstrom^3 unless our own label names a unit.
+
+    A density comes back in e/bohr^3.
 
     The box is that of the nodes on file: symmetry is not applied, and a map of a part of the
     unit cell gives a box of that part. The first node is at ORIGIN or, if that is zero, where
@@ -117,7 +121,9 @@ def read(path: str | Path) -> Field:
         raise InputError(f"{path}: expected no skew transformation in the map; resample it")
 
     values = np.array(ccp4_map.grid, dtype=np.float64)
-    values *= BOHR**3
+    label = re.fullmatch(r"denser: values in (\S.*)", _label(path))
+    if label is None:
+        values *= BOHR**3
     if not np.isfinite(values).all():
         raise InputError(f"{path}: the map has values that are not finite; make it again")
     start, sampling = (
@@ -133,7 +139,19 @@ def read(path: str | Path) -> Field:
         origin = start @ steps
     with naming(path):
         cell = steps * np.asarray(values.shape)[:, None]
-        return Field(Grid(origin / BOHR, cell / BOHR, values.shape), values, DENSITY_UNIT)
+        return Field(
+            Grid(origin / BOHR, cell / BOHR, values.shape),
+            values,
+            label[1] if label else DENSITY_UNIT,
+        )
+
+
+def _label(path: Path) -> str:
+    """First label of the header, in whatever bytes a file has there."""
+    with open(path, "rb") as file:
+        header = file.read(_HEADER)
+    start = 4 * (_LABEL - 1)
+    return header[start : start + 80].decode("latin-1").strip(" \0")
 
 
 def _check_size(path: Path) -> None:
