@@ -134,13 +134,16 @@ class Predictor:
         if box == "auto":
             box = "isolated" if structure.cell is None else "cell"
         grid = make_grid(structure, box, padding, self.model.recipe.spacing, self.network)
+        direct = spacing is not None and isinstance(self.network, Aspherical)
+        if direct:  # atoms are functions of space, which any nodes sample
+            grid = _respaced(grid, spacing / BOHR)
         _check_memory(grid)
         start = time.perf_counter()
         sad = superposition(structure, grid, self.model.recipe.sad)
         middle = time.perf_counter()
         density = self.density(sad, periodic=box != "isolated")
         end = time.perf_counter()
-        if spacing is not None:
+        if spacing is not None and not direct:
             density = respace(density, spacing / BOHR)
         return Prediction(density, sad, box, middle - start, end - middle)
 
@@ -169,8 +172,9 @@ def predict(
     padding : float
         Vacuum on each side of an isolated molecule, angstrom.
     spacing : float, optional
-        Largest distance between nodes of the result, angstrom; the network always works on its
-        own grid, and the result is interpolated from it. By default the network's grid.
+        Largest distance between nodes of the result, angstrom; by default the model's. A network
+        of images always works on its own grid, and the result is interpolated from it; aspherical
+        atoms are evaluated at the nodes, the faster the fewer there are.
     device : str
         "auto", "cpu", "cuda", ...
 
@@ -205,18 +209,9 @@ def make_grid(
 
 def respace(density: Density, spacing: float) -> Density:
     """Interpolate to nodes at most `spacing` bohr apart; N_e stays exact, none is negative."""
-    if not (np.isfinite(spacing) and spacing > 0):
-        raise InputError(f"the spacing must be a positive length, found {spacing * BOHR:g}")
-    lengths = np.linalg.norm(density.grid.cell, axis=1)
-    shape = tuple(int(n) for n in np.ceil(lengths / spacing - 1e-6))
-    if min(shape) < 8:
-        raise InputError(
-            f"a spacing of {spacing * BOHR:g} angstrom leaves only {min(shape)} nodes along the "
-            "shortest side of the box; choose a finer one"
-        )
-    grid = Grid(density.grid.origin, density.grid.cell, shape)
+    grid = _respaced(density.grid, spacing)
     _check_memory(grid)
-    values = np.maximum(resample(density.values, shape), 0.0)
+    values = np.maximum(resample(density.values, grid.shape), 0.0)
     values *= density.n_electrons / (values.sum() * grid.dv)
     return Density(
         grid,
@@ -224,6 +219,20 @@ def respace(density: Density, spacing: float) -> Density:
         structure=density.structure,
         valence_charges=density.valence_charges,
     )
+
+
+def _respaced(grid: Grid, spacing: float) -> Grid:
+    """The same box with nodes at most `spacing` bohr apart."""
+    if not (np.isfinite(spacing) and spacing > 0):
+        raise InputError(f"the spacing must be a positive length, found {spacing * BOHR:g}")
+    lengths = np.linalg.norm(grid.cell, axis=1)
+    shape = tuple(int(n) for n in np.ceil(lengths / spacing - 1e-6))
+    if min(shape) < 8:
+        raise InputError(
+            f"a spacing of {spacing * BOHR:g} angstrom leaves only {min(shape)} nodes along the "
+            "shortest side of the box; choose a finer one"
+        )
+    return Grid(grid.origin, grid.cell, shape)
 
 
 @lru_cache(maxsize=4)

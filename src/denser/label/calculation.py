@@ -16,6 +16,7 @@ from denser.data.labels import Label
 from denser.data.store import Facts, content_hash
 from denser.errors import InputError
 from denser.grid import Grid
+from denser.lanes import THREADS
 from denser.recipe import Recipe
 from denser.sad import closed_shell_electrons
 from denser.structure import Structure
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 BOXES = ("auto", "isolated", "paper")
 STARTS = ("minao",)
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables that numerical libraries read when they are loaded."""
 SMEARING = 0.02
 """Width of the Fermi distribution (hartree) that helps where the plain SCF does not converge."""
 

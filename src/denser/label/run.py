@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, wait
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import active_children
 from pathlib import Path
 
 from denser.data.labels import Label
 from denser.data.store import Facts, LabelStore
-from denser.errors import InputError
-from denser.label.calculation import Settings, Task
-from denser.label.lanes import Lane, make_lanes, one_thread_each, processors
+from denser.label.calculation import Settings, Task, calculate
+from denser.lanes import make_lanes, processors
+from denser.lanes import run as run_lanes
 from denser.structure import Structure
 
 
@@ -91,7 +87,7 @@ def label(
         tasks = _plan(structures, store, settings, retry_failed, totals, tell)
         if not tasks:
             return totals
-        lanes = make_lanes(min(workers or processors(), len(tasks)), nice, parsl)
+        lanes = make_lanes(calculate, min(workers or processors(), len(tasks)), nice, parsl)
         begin = time.perf_counter()
 
         def record(task: Task, outcome: tuple[Label, Facts] | str) -> None:
@@ -108,7 +104,7 @@ def label(
             left = (len(tasks) - done) / rate
             progress(Progress(done, totals.failed, len(tasks), 3600 * rate, left))
 
-        totals.interrupted = not _run(tasks, lanes, record)
+        totals.interrupted = not run_lanes(tasks, lanes, record)
         totals.seconds = time.perf_counter() - begin
         return totals
 
@@ -143,51 +139,3 @@ def _plan(
             planned[name] = content
             tasks.append(task)
     return tasks
-
-
-def _run(
-    tasks: list[Task],
-    lanes: list[Lane],
-    record: Callable[[Task, tuple[Label, Facts] | str], None],
-) -> bool:
-    """Do all tasks, few of them in flight at a time; False if Ctrl-C came between."""
-    waiting, done, deaths = deque(tasks), deque(), Counter()
-    others = set(active_children())
-    finished = False
-
-    def collect() -> None:
-        for lane in lanes:
-            for task, outcome in lane.collect():
-                if outcome is not None:
-                    done.append((task, outcome))
-                elif deaths[task.name]:
-                    done.append((task, "its worker process died twice (was memory short?)"))
-                else:
-                    deaths[task.name] += 1
-                    waiting.appendleft(task)
-
-    try:
-        with one_thread_each():
-            while waiting or any(lane.running for lane in lanes):
-                for lane in lanes:
-                    lane.fill(waiting)
-                wait([f for lane in lanes for f in lane.running], return_when=FIRST_COMPLETED)
-                collect()
-                for lane in lanes:  # before the writing, so that no worker idles
-                    lane.fill(waiting)
-                while done:
-                    record(*done[0])
-                    done.popleft()
-        finished = True
-    except KeyboardInterrupt:
-        collect()
-        for task, outcome in done:
-            with suppress(InputError):  # the write that was interrupted may have been complete
-                record(task, outcome)
-    finally:
-        if not finished:
-            for process in set(active_children()) - others:
-                process.terminate()
-        for lane in lanes:
-            lane.stop()
-    return finished

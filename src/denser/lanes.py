@@ -1,4 +1,4 @@
-"""Workers: processes of this machine, or those of a cluster through Parsl."""
+"""Workers: processes of this machine, or those of a cluster through Parsl, and their tasks."""
 
 from __future__ import annotations
 
@@ -6,20 +6,34 @@ import os
 import runpy
 import signal
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
+from typing import Any, Protocol
 
-from denser.data.labels import Label
-from denser.data.store import Facts
 from denser.errors import InputError
-from denser.label.calculation import THREADS, Task, calculate
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables of the environment that say how many threads a library may use."""
 
 _PARSL_WINDOW = 1000
+
+
+class Named(Protocol):
+    """A task: anything with a name that no other has."""
+
+    name: str
 
 
 class Lane:
@@ -29,12 +43,14 @@ class Lane:
     is known which structure it had in hand.
     """
 
-    def __init__(self, make: Callable[[], Executor], window: int) -> None:
-        self.make, self.window = make, window
+    def __init__(
+        self, make: Callable[[], Executor], window: int, work: Callable[[Any], Any]
+    ) -> None:
+        self.make, self.window, self.work = make, window, work
         self.executor: Executor | None = None
-        self.running: dict[Future, Task] = {}
+        self.running: dict[Future, Named] = {}
 
-    def fill(self, waiting: deque[Task]) -> None:
+    def fill(self, waiting: deque) -> None:
         """Submit tasks until the window is full."""
         while waiting and len(self.running) < self.window:
             task = waiting.popleft()
@@ -45,12 +61,12 @@ class Lane:
                 future = self._submit(task)
             self.running[future] = task
 
-    def _submit(self, task: Task) -> Future:
+    def _submit(self, task: Named) -> Future:
         if self.executor is None:
             self.executor = self.make()
-        return self.executor.submit(calculate, task)
+        return self.executor.submit(self.work, task)
 
-    def collect(self) -> list[tuple[Task, tuple[Label, Facts] | str | None]]:
+    def collect(self) -> list[tuple[Named, Any]]:
         """Take what is done; None stands for a worker that died."""
         out = []
         for future in [f for f in self.running if f.done()]:
@@ -71,14 +87,64 @@ class Lane:
             self.executor = None
 
 
-def make_lanes(workers: int, nice: int, parsl: Path | None) -> list[Lane]:
-    """Lanes of local processes, or the one lane of a Parsl configuration."""
+def make_lanes(
+    work: Callable[[Any], Any], workers: int, nice: int = 0, parsl: Path | None = None
+) -> list[Lane]:
+    """Lanes of local processes that call `work`, or the one lane of a Parsl configuration."""
     if parsl is not None:
-        return [Lane(partial(_parsl_executor, parsl), _PARSL_WINDOW)]
+        return [Lane(partial(_parsl_executor, parsl), _PARSL_WINDOW, work)]
     make = partial(
         ProcessPoolExecutor, 1, get_context("spawn"), initializer=_start_worker, initargs=(nice,)
     )
-    return [Lane(make, 1) for _ in range(workers)]
+    return [Lane(make, 1, work) for _ in range(workers)]
+
+
+def run(tasks: list, lanes: list[Lane], record: Callable[[Any, Any], None]) -> bool:
+    """Do all tasks, few of them in flight at a time; False if Ctrl-C came between.
+
+    `record` is called with each task and what came of it, or with a sentence if its worker
+    failed; a task whose worker dies is tried once more.
+    """
+    waiting, done, deaths = deque(tasks), deque(), Counter()
+    others = set(active_children())
+    finished = False
+
+    def collect() -> None:
+        for lane in lanes:
+            for task, outcome in lane.collect():
+                if outcome is not None:
+                    done.append((task, outcome))
+                elif deaths[task.name]:
+                    done.append((task, "its worker process died twice (was memory short?)"))
+                else:
+                    deaths[task.name] += 1
+                    waiting.appendleft(task)
+
+    try:
+        with one_thread_each():
+            while waiting or any(lane.running for lane in lanes):
+                for lane in lanes:
+                    lane.fill(waiting)
+                wait([f for lane in lanes for f in lane.running], return_when=FIRST_COMPLETED)
+                collect()
+                for lane in lanes:  # before the writing, so that no worker idles
+                    lane.fill(waiting)
+                while done:
+                    record(*done[0])
+                    done.popleft()
+        finished = True
+    except KeyboardInterrupt:
+        collect()
+        for task, outcome in done:
+            with suppress(InputError):  # the write that was interrupted may have been complete
+                record(task, outcome)
+    finally:
+        if not finished:
+            for process in set(active_children()) - others:
+                process.terminate()
+        for lane in lanes:
+            lane.stop()
+    return finished
 
 
 def processors() -> int:
