@@ -495,3 +495,13 @@ def test_muon_orthogonalises_and_descends():
         ((weight - target) ** 2).sum().backward()
         optimizer.step()
     assert float((weight - target).detach().abs().mean()) < 0.1
+
+
+def test_label_with_an_element_that_the_network_lacks_is_named(tmp_path):
+    config = small_config(
+        model={"architecture": "aspherical", "options": {"elements": [1], "channels": 8}},
+        data={"sad": "gth-szv-1e"},
+    )
+    with pytest.raises(InputError, match=r"label \w+ holds .*add it to model\.options\.elements"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "state.pt").exists()

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase import Atoms
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from denser.errors import InputError
 from denser.io import check_suffix, write
-from denser.io.structures import from_smiles, read_structures
+from denser.io.structures import Job, jobs
 from denser.units import BOHR, DEBYE
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from denser.prediction import Prediction, Predictor
 
-
 _WORK = {"sad": "SAD", "network": "network", "refine": "refinement", "write": "writing"}
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One structure to predict, or the reason why it cannot be."""
-
-    name: str
-    stem: str
-    atoms: Atoms | None
-    error: str = ""
 
 
 class Batch:
@@ -229,34 +217,3 @@ def summary(record: dict) -> str:
         f"{' + '.join(f'{s:.2f}' for s in seconds.values())} s "
         f"({', '.join(_WORK[key] for key in seconds)}) -> {record['output']}"
     )
-
-
-def jobs(files: list[Path], smiles: list[str]) -> Iterator[Job]:
-    """All structures, each with a file stem that no other one has."""
-    taken: dict[str, int] = {}
-
-    def unique(stem: str) -> str:
-        stem = re.sub(r"[^\w.+-]", "_", stem) or "structure"
-        taken[stem] = taken.get(stem, 0) + 1
-        return stem if taken[stem] == 1 else f"{stem}_{taken[stem]}"
-
-    for path in files:
-        frames: list[Atoms] = []
-        error = ""
-        try:
-            for atoms in read_structures(path):
-                frames.append(atoms)  # noqa: PERF402 - keeps the frames before a damaged one
-        except InputError as problem:
-            error = str(problem)
-        stem = unique(path.stem if path.suffix else path.name)
-        for i, atoms in enumerate(frames):
-            many = len(frames) > 1
-            name = f"{path}[{i}]" if many else str(path)
-            yield Job(name, f"{stem}_{i:05d}" if many else stem, atoms)
-        if error:
-            yield Job(str(path), stem, None, error)
-    for text in smiles:
-        try:
-            yield Job(text, unique(text), from_smiles(text))
-        except InputError as problem:
-            yield Job(text, unique(text), None, str(problem))

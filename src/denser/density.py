@@ -41,7 +41,7 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Density(Field):
-    """Electron density, e/bohr^3, of the valence electrons of `structure`.
+    """Electron density, e/bohr^3, of the valence or of all electrons of `structure`.
 
     Parameters
     ----------
@@ -50,10 +50,13 @@ class Density(Field):
     valence_charges : (n_atoms,) float
         Charge of each nucleus less its pseudopotential core: what a moment or a potential of
         a valence density needs.
+    all_electron : bool
+        True if the core electrons are in it; `valence_charges` then are the atomic numbers.
     """
 
     structure: Structure | None = None
     valence_charges: np.ndarray | None = None
+    all_electron: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,10 +68,15 @@ class Density(Field):
             raise InputError(
                 f"{len(self.structure)} atoms need as many valence charges, found {charges.shape}"
             )
+        if self.all_electron and not np.array_equal(charges, self.structure.numbers):
+            raise InputError(
+                "an all-electron density needs the atomic numbers as valence_charges; "
+                "pass structure.numbers, or all_electron=False"
+            )
 
     @property
     def n_electrons(self) -> float:
-        """Number of valence electrons that the structure has, sum(valence_charges) - charge."""
+        """Number of electrons that the density should hold, sum(valence_charges) - charge."""
         return float(self.valence_charges.sum() - self.structure.charge)
 
     def with_values(self, values: np.ndarray) -> Density:

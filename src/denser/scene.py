@@ -31,7 +31,7 @@ _HALFWAY = _LIGHT + np.float32([0, 0, 1])  # between light and viewer, who looks
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Triangles of one colour.
+    """Triangles.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ class Mesh:
         Counter-clockwise seen from outside; triangles seen from inside are not drawn.
     normals : (n, 3) float
         Outward unit vectors.
-    colour : (3,) float
-        Red, green, blue from 0 to 1.
+    colour : (3,) or (n, 3) float
+        Red, green, blue from 0 to 1, of all or of each vertex.
     opacity : float
         Of a face that looks at the viewer; transparent surfaces grow denser towards their rim.
     """
@@ -201,9 +201,11 @@ def render(
     glass = []
     for mesh, p in sorted(zip(meshes, projected, strict=True), key=lambda m: -m[0].opacity):
         p = np.column_stack([(p[:, 0] - low[0]) * scale, (high[1] - p[:, 1]) * scale, p[:, 2]])
-        for pixel, z, normal in _fragments(mesh, p, mesh.normals @ view.T, (height, fine)):
+        colours = np.broadcast_to(mesh.colour, mesh.vertices.shape)
+        turned = np.concatenate([mesh.normals @ view.T, colours], axis=1)
+        for pixel, z, look in _fragments(mesh, p, turned, (height, fine)):
             seen = np.flatnonzero(z > depth[pixel])
-            pixel, z, rgba = pixel[seen], z[seen], _shade(normal[seen], mesh)
+            pixel, z, rgba = pixel[seen], z[seen], _shade(look[seen], mesh.opacity)
             if mesh.opacity < 1:
                 glass.append((pixel, z, (255 * rgba + 0.5).astype(np.uint8)))
                 continue
@@ -218,9 +220,12 @@ def render(
 
 
 def _fragments(
-    mesh: Mesh, p: np.ndarray, normals: np.ndarray, shape: tuple[int, int]
+    mesh: Mesh, p: np.ndarray, look: np.ndarray, shape: tuple[int, int]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield (pixel, depth, normal) of the pixel centres inside the triangles, in batches."""
+    """Yield (pixel, depth, look) of the pixel centres inside the triangles, in batches.
+
+    `look` is whatever is interpolated between vertices: normals and colours.
+    """
     height, width = shape
     a, b, c = (p[mesh.faces[:, i]] for i in range(3))
     area = _cross(c - a, b - a)  # positive if the face looks at the viewer: y runs downwards
@@ -239,7 +244,7 @@ def _fragments(
     of_c = np.column_stack(
         [-_cross(b - a, corner), b[:, 1] - a[:, 1], a[:, 0] - b[:, 0]] / area
     ).astype(np.float32)
-    attributes = np.concatenate([p[:, 2:], normals], axis=1).astype(np.float32)
+    attributes = np.concatenate([p[:, 2:], look], axis=1).astype(np.float32)
     at_a = attributes[faces[:, 0]]
     to_b, to_c = attributes[faces[:, 1]] - at_a, attributes[faces[:, 2]] - at_a
     counts = extent[:, 0] * extent[:, 1]
@@ -262,18 +267,19 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
 
 
-def _shade(normal: np.ndarray, mesh: Mesh) -> np.ndarray:
-    """Phong shading: red, green, blue and opacity (n, 4)."""
+def _shade(look: np.ndarray, opacity: float) -> np.ndarray:
+    """Phong shading of normals and colours (n, 6): red, green, blue and opacity (n, 4)."""
+    normal, colour = look[:, :3], look[:, 3:]
     normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     lit = np.clip(normal @ (_LIGHT / np.linalg.norm(_LIGHT)), 0, 1)
     gloss = 0.5 * np.clip(normal @ (_HALFWAY / np.linalg.norm(_HALFWAY)), 0, 1) ** 40
-    ambient = 0.52 if mesh.opacity == 1 else 0.75  # dark glass would look dirty
+    ambient = 0.52 if opacity == 1 else 0.75  # dark glass would look dirty
     rgba = np.ones((len(normal), 4), dtype=np.float32)
-    rgba[:, :3] = np.float32(mesh.colour) * (ambient + (1 - ambient) * lit)[:, None]
+    rgba[:, :3] = colour * (ambient + (1 - ambient) * lit)[:, None]
     rgba[:, :3] += (1 - rgba[:, :3]) * gloss[:, None]
-    if mesh.opacity < 1:
+    if opacity < 1:
         rim = (1 - np.clip(normal[:, 2], 0, 1)) ** 2
-        alpha = mesh.opacity + (0.85 - mesh.opacity) * rim
+        alpha = opacity + (0.85 - opacity) * rim
         rgba[:, 3] = alpha + (1 - alpha) * gloss
     return rgba
 

@@ -9,3 +9,6 @@ HARTREE = 27.211386245988
 
 DEBYE = 2.541746473
 """One atomic unit of dipole moment, e*bohr, in debye (CODATA 2018)."""
+
+KCAL_PER_MOL = 627.509474
+"""One hartree in kcal/mol (CODATA 2018, thermochemical calorie)."""

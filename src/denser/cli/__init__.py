@@ -9,6 +9,7 @@ import typer
 
 from denser import __version__
 from denser.cli import models
+from denser.cli.analyze import analyze
 from denser.cli.energy import energy, scf
 from denser.cli.evaluate import compare, evaluate
 from denser.cli.label import app as labels
@@ -42,7 +43,19 @@ def _root(
     pass
 
 
-for command in (predict, energy, scf, plot, compare, evaluate, label, train, finetune, scan):
+for command in (
+    predict,
+    analyze,
+    energy,
+    scf,
+    plot,
+    compare,
+    evaluate,
+    label,
+    train,
+    finetune,
+    scan,
+):
     app.command()(command)
 app.add_typer(models.app, name="models")
 app.add_typer(labels, name="labels")

@@ -12,7 +12,7 @@ from denser.cli.predict import Box
 from denser.errors import InputError
 
 if TYPE_CHECKING:
-    from denser.batch import Job
+    from denser.io.structures import Job
     from denser.energy import Start, Starts
 
 Files = Annotated[
@@ -119,7 +119,7 @@ def scf(
 
 def _jobs(files: list[Path] | None, smiles: list[str] | None) -> Iterator[Job]:
     """Structures as `denser predict` reads them; a density file is a job without atoms."""
-    from denser.batch import Job, jobs
+    from denser.io.structures import Job, jobs
     from denser.energy import is_density_file
 
     if not files and not smiles:

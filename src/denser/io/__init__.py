@@ -7,6 +7,8 @@ name                   format                         holds
 `CHGCAR*`, `.chgcar`   VASP CHGCAR                    atoms, 11 digits
 `.ccp4 .map .mrc`      CCP4 / MRC map (needs gemmi)   no atoms, single precision
 `.npz`                 NumPy, of this package         everything, lossless
+`.dx`                  OpenDX, as APBS has it         no atoms, 7 digits
+`.vti`                 VTK image, written only        atoms as field data, single precision
 =====================  =============================  ==========================
 
 Every file is in the user's own frame, and is complete or not there: it is written beside its
@@ -36,6 +38,8 @@ _FORMATS = {
     ".map": "ccp4",
     ".mrc": "ccp4",
     ".npz": "npz",
+    ".dx": "opendx",
+    ".vti": "vtk",
 }
 
 SUFFIXES = tuple(_FORMATS)

@@ -1,8 +1,8 @@
 """NumPy archives (.npz) of this package: lossless, compressed, readable with `numpy.load`.
 
 Keys: `format`, `unit`, `values`, `origin` and `cell` (of the grid, bohr); with atoms also
-`numbers`, `positions` (bohr), `charge`, `valence_charges`, and `structure_cell` (bohr) if the
-structure is periodic.
+`numbers`, `positions` (bohr), `charge`, `valence_charges`, `all_electron` (false where a file has
+no such key), and `structure_cell` (bohr) if the structure is periodic.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ def write(path: str | Path, obj: Field) -> None:
             "positions": structure.positions,
             "charge": structure.charge,
             "valence_charges": obj.valence_charges,
+            "all_electron": obj.all_electron,
         }
         if structure.cell is not None:
             arrays["structure_cell"] = structure.cell
@@ -98,8 +99,14 @@ def read(path: str | Path) -> Field | Density:
                 int(arrays["charge"]),
                 arrays.get("structure_cell"),
             )
-            charges = arrays["valence_charges"]
-            return Density(grid, values, unit, structure=structure, valence_charges=charges)
+            return Density(
+                grid,
+                values,
+                unit,
+                structure=structure,
+                valence_charges=arrays["valence_charges"],
+                all_electron=bool(arrays.get("all_electron", False)),
+            )
     except KeyError as error:
         raise InputError(
             f"{path}: the archive has no {error}; it is damaged, make or copy it again"

@@ -60,7 +60,9 @@ def evaluate(
     degree = round(coefficients.shape[-1] ** 0.5) - 1
     x, y, z = displacements.unbind(-1)  # (images, points)
     harmonics = torch.stack(harmonic_terms(x, y, z, degree), dim=1)  # (images, lm, points)
-    radial = torch.exp(-exponents[:, None] * (x * x + y * y + z * z)[:, None])  # (images, k, points)
+    radial = torch.exp(
+        -exponents[:, None] * (x * x + y * y + z * z)[:, None]
+    )  # (images, k, points)
     terms = torch.bmm(coefficients[parents].transpose(1, 2), radial)  # (images, lm, points)
     return (terms * harmonics).sum(dim=(0, 1))
 

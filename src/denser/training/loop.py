@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from torch import nn
 
 from denser.data.labels import Label
@@ -104,6 +105,7 @@ def _train(
     torch.manual_seed(config.seed)
     network = _start_network(config, recipe).to(device, memory_format=torch.channels_last_3d)
     data = read_dataset(config.data, recipe)
+    _require_elements(network, [*data.train, *data.validation, *data.rehearsal])
     record = data.record()
     open_folder(out)
     check_same_run(out, config, record["data_hash"])
@@ -252,6 +254,19 @@ def _samples(
         return Points(labels, data.sad, device, network.config.cutoff)
     needs = network.multiple_of if config.model.architecture == "resnet" else 1
     return Images(labels, data.sad, data.cache_gb, device, needs)
+
+
+def _require_elements(network: nn.Module, labels: list[Label]) -> None:
+    """Raise an InputError that names a label with an element unknown to the network."""
+    if isinstance(network, Aspherical):
+        for label in labels:
+            missing = set(label.structure.numbers.tolist()) - set(network.config.elements)
+            if missing:
+                raise InputError(
+                    f"label {label.name} holds {chemical_symbols[min(missing)]}, for which the "
+                    "network has no row; add it to model.options.elements (a new network), or "
+                    "leave the label out by data.exclude"
+                )
 
 
 def _step(

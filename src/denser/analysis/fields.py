@@ -1,0 +1,379 @@
+"""Fields that are read off a density: derivatives, deformation, differences, electrons in a region.
+
+Derivatives are those of the trigonometric interpolant through the nodes, exact for a density
+that the grid resolves; or, where asked for, differences of sixth order, which do not carry to
+the tails what a coarse grid misses near a nucleus. A density is differentiated as it is given: of a valence density they are
+those of the valence density, which differ from the all-electron ones within about 0.6 angstrom
+of a nucleus. Of an all-electron density (`denser.analysis.core.complete`) the cores, which no
+grid resolves, are taken off before and added again by their analytic derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.linalg import circulant
+
+from denser import metrics
+from denser.analysis.core import ball, core_values, free_atom
+from denser.density import Density, Field
+from denser.errors import InputError
+from denser.grid import Grid
+from denser.patches import pieces
+from denser.sad import RECIPES, superposition
+from denser.units import BOHR
+
+S_CONSTANT = 2 * (3 * np.pi**2) ** (1 / 3)
+"""2 (3 pi^2)^(1/3) of the reduced density gradient."""
+
+S_MAX = 100.0
+"""What the reduced density gradient is set to where it is larger or the density vanishes."""
+
+VACUUM = 1e-9
+"""Below this, e/bohr^3, there is no density to divide by."""
+
+PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+"""Order of the six components of a Hessian."""
+
+_STENCILS = {1: (0, 3 / 4, -3 / 20, 1 / 60), 2: (-49 / 18, 3 / 2, -3 / 20, 1 / 90)}
+"""Weights of the nodes 0, 1, 2 and 3 steps away in a derivative of order 1 and 2."""
+
+
+# Derivatives
+
+
+@lru_cache(maxsize=32)
+def differentiation_matrix(n: int, order: int, local: bool = False) -> np.ndarray:
+    """First or second derivative at `n` nodes of a function of period 1 (n, n).
+
+    The derivative of the trigonometric interpolant through the nodes, whose component at the
+    Nyquist frequency of an even n has no slope there; if `local`, central differences of sixth
+    order, which see three nodes on each side.
+    """
+    column = np.zeros(n)
+    if local:
+        for step, weight in enumerate(_STENCILS[order]):
+            for sign in (-1, 1) if step else (1,):
+                column[(-sign * step) % n] += weight * sign**order * float(n) ** order
+        return circulant(column)
+    k = np.arange(1, (n - 1) // 2 + 1)
+    phase = 2 * np.pi * np.outer(np.arange(n), k) / n
+    if order == 1:
+        column -= 4 * np.pi / n * np.sin(phase) @ k
+    else:
+        column -= 8 * np.pi**2 / n * np.cos(phase) @ k**2
+        if n % 2 == 0:
+            column -= np.pi**2 * n * (-1.0) ** np.arange(n)
+    return circulant(column)
+
+
+def partial(values: np.ndarray, axis: int, order: int = 1, local: bool = False) -> np.ndarray:
+    """Derivative by the fractional coordinate of one axis, (nx, ny, nz)."""
+    matrix = differentiation_matrix(values.shape[axis], order, local)
+    if axis == 0:
+        return (matrix @ values.reshape(len(values), -1)).reshape(values.shape)
+    return np.matmul(matrix, values) if axis == 1 else values @ matrix.T
+
+
+def gradient(density: Field, local: bool = False) -> Iterator[np.ndarray]:
+    """x, y and z component of grad rho, (nx, ny, nz) each, e/bohr^4, one after the other."""
+    values, inverse = _smooth(density), np.linalg.inv(density.grid.cell)
+    for j in range(3):
+        component = np.zeros(values.shape)
+        for i in np.flatnonzero(inverse[j]):
+            component += inverse[j, i] * partial(values, i, 1, local)
+        for where, d, r, slopes in _cores(density):
+            component[where] += slopes[0] * d[j] / r
+        yield component
+
+
+def hessian(density: Field, local: bool = False) -> Iterator[np.ndarray]:
+    """Components of the Hessian in the order of `PAIRS`, (nx, ny, nz) each, e/bohr^5."""
+    values, inverse = _smooth(density), np.linalg.inv(density.grid.cell)
+
+    def second(i: int, m: int) -> np.ndarray:
+        if i == m:
+            return partial(values, i, 2, local)
+        return partial(partial(values, i, 1, local), m, 1, local)
+
+    for j, k in PAIRS:
+        component = np.zeros(values.shape)
+        for i in np.flatnonzero(inverse[j]):
+            for m in np.flatnonzero(inverse[k]):
+                component += inverse[j, i] * inverse[k, m] * second(i, m)
+        for where, d, r, (slope, curvature) in _cores(density):
+            along = d[j] * d[k] / r**2
+            component[where] += curvature * along + slope / r * ((j == k) - along)
+        yield component
+
+
+def _smooth(density: Field) -> np.ndarray:
+    """What the grid resolves: the values, of an all-electron density without the cores."""
+    values = np.asarray(density.values, dtype=float)
+    if isinstance(density, Density) and density.all_electron:
+        return values - core_values(density.structure, density.grid)
+    return values
+
+
+def _cores(density: Field) -> Iterator[tuple]:
+    """Patches of the cores of an all-electron density; none of any other field.
+
+    Yields the slices of the grid, the vectors (3, ...) and distances (...) from the nucleus, and
+    the first and second radial derivative (2, ...), zero beyond the core.
+    """
+    if not (isinstance(density, Density) and density.all_electron):
+        return
+    grid, structure = density.grid, density.structure
+    for z, position in zip(structure.numbers, structure.positions, strict=True):
+        atom = free_atom(int(z))
+        nodes, squared = ball(grid, position, atom.core_radius, structure.cell is not None)
+        r = np.sqrt(np.maximum(squared, 1e-12))  # the cusp has no derivative
+        mesh = np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1) / grid.shape
+        d = np.moveaxis(mesh @ grid.cell + grid.origin - position, -1, 0)
+        slopes = np.zeros((2, *r.shape))
+        inside = squared <= atom.core_radius**2
+        slopes[:, inside] = atom.core_derivatives(r[inside])[1:]
+        for on_grid, in_patch in pieces(nodes, grid.shape):
+            part = (slice(None), *in_patch)
+            yield on_grid, d[part], r[in_patch], slopes[part]
+
+
+def gradient_norm(density: Field) -> Field:
+    """Return |grad rho| in e/bohr^4."""
+    return Field(density.grid, np.sqrt(_squared_gradient(density)), "e/bohr^4")
+
+
+def _squared_gradient(density: Field, local: bool = False) -> np.ndarray:
+    total = np.zeros(density.grid.shape)
+    for component in gradient(density, local):
+        total += np.square(component, out=component)
+    return total
+
+
+def laplacian(density: Field) -> Field:
+    """Return the Laplacian of rho in e/bohr^5: negative where electrons gather."""
+    values, inverse = _smooth(density), np.linalg.inv(density.grid.cell)
+    metric = inverse.T @ inverse
+    total = np.zeros(values.shape)
+    for i, m in PAIRS:
+        if i == m:
+            total += metric[i, i] * partial(values, i, 2)
+        elif metric[i, m]:
+            total += 2 * metric[i, m] * partial(partial(values, i), m)
+    for where, _, r, (first, second) in _cores(density):
+        total[where] += second + 2 * first / r
+    return Field(density.grid, total, "e/bohr^5")
+
+
+def reduced_density_gradient(density: Field) -> Field:
+    """Reduced density gradient s = |grad rho| / (2 (3 pi^2)^(1/3) rho^(4/3)), no unit.
+
+    Johnson et al., J. Am. Chem. Soc. 132, 6498 (2010), equation 1. Set to `S_MAX` where it is
+    larger or where there is no density. The gradient is of local differences (see above), because
+    s is read in the tails.
+    """
+    rho = np.maximum(np.asarray(density.values, dtype=float), VACUUM)
+    s = np.sqrt(_squared_gradient(density, local=True)) / (S_CONSTANT * rho ** (4 / 3))
+    s[np.asarray(density.values) <= VACUUM] = S_MAX
+    return Field(density.grid, np.minimum(s, S_MAX), "1")
+
+
+def hessian_eigenvalue_2(density: Field) -> Field:
+    """Density with the sign of the Hessian's middle eigenvalue, e/bohr^3.
+
+    Negative where the density gathers in two directions or more, as along a bond; positive
+    where it is depleted in two or more, as inside a ring. Derivatives are local differences.
+    """
+    second = np.stack([h.ravel() for h in hessian(density, local=True)])
+    negative = middle_eigenvalue_is_negative(second)
+    rho = np.asarray(density.values, dtype=float)
+    return Field(density.grid, np.where(negative.reshape(rho.shape), -rho, rho), "e/bohr^3")
+
+
+def middle_eigenvalue_is_negative(h: np.ndarray) -> np.ndarray:
+    """Whether two or three eigenvalues of symmetric matrices are negative (n,) bool.
+
+    Signs of the characteristic polynomial's coefficients count the negative eigenvalues (rule of
+    Descartes), which costs a tenth of the eigenvalues themselves.
+
+    Parameters
+    ----------
+    h : (6, n) float
+        Components in the order of `PAIRS`.
+    """
+    xx, xy, xz, yy, yz, zz = h
+    trace = xx + yy + zz
+    minors = xx * yy - xy**2 + xx * zz - xz**2 + yy * zz - yz**2
+    determinant = xx * (yy * zz - yz**2) - xy * (xy * zz - yz * xz) + xz * (xy * yz - yy * xz)
+    none = (trace >= 0) & (minors >= 0)
+    three = (trace < 0) & (minors > 0)
+    return np.where(determinant >= 0, ~none, three)
+
+
+# Differences
+
+
+def deformation_density(density: Density, recipe: str = RECIPES[0]) -> Field:
+    """Density minus its superposed neutral atoms, e/bohr^3; integrates to zero.
+
+    Of an all-electron density the cores are taken off first: frozen, they are the same in the
+    molecule and in the atoms.
+
+    Parameters
+    ----------
+    density : Density
+        On an orthorhombic grid.
+    recipe : str
+        How the atoms are made, a key of `denser.sad.RECIPES`. Their sum is scaled to the
+        density's number of electrons.
+    """
+    atoms = superposition(density.structure, density.grid, recipe)
+    return Field(density.grid, _smooth(density) - atoms.values)
+
+
+def difference(a: Field, b: Field) -> Field:
+    """Return a - b on their common grid, in their common unit.
+
+    Raises
+    ------
+    InputError
+        The grids or the units differ, or one density holds the cores and the other does not.
+    """
+    if a.unit != b.unit:
+        raise InputError(f"a field in {a.unit} and one in {b.unit} have no difference")
+    kinds = [f.all_electron for f in (a, b) if isinstance(f, Density)]
+    if len(set(kinds)) == 2:
+        raise InputError(
+            "one of the two densities holds all electrons, the other the valence electrons only; "
+            "complete the latter first (denser.analysis.core.complete)"
+        )
+    return Field(a.grid, metrics.difference(a, b), a.unit)
+
+
+# Electrons in a region
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """All points within `radius` of `centre` (3,), bohr."""
+
+    centre: np.ndarray
+    radius: float
+
+
+@dataclass(frozen=True)
+class Box:
+    """All points between the corners `low` and `high` (3,), bohr."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What of a density lies in a region.
+
+    Parameters
+    ----------
+    electrons : float
+        Integral of the density over the region, e.
+    volume : float
+        Of the region within the grid, bohr^3.
+    share : float
+        Electrons in the region over all electrons on the grid, a fraction.
+    """
+
+    electrons: float
+    volume: float
+    share: float
+
+    def to_dict(self) -> dict:
+        """Return plain data with volumes in angstrom^3."""
+        return {
+            "electrons": self.electrons,
+            "volume_angstrom3": self.volume * BOHR**3,
+            "share_percent": 100 * self.share,
+        }
+
+    def lines(self) -> list[str]:
+        """Return one readable line."""
+        return [
+            f"{self.electrons:.4f} e in {self.volume * BOHR**3:.3f} angstrom^3 "
+            f"({100 * self.share:.2f} % of all)"
+        ]
+
+
+def overlap(density: Field, region: Field | Sphere | Box) -> Overlap:
+    """Electrons inside a region: integral w(r) rho(r) dr.
+
+    Of an all-electron density the grid integrates what it resolves, and the core of a nucleus
+    counts with the weight that the region has at the nucleus.
+
+    Parameters
+    ----------
+    density : Field
+    region : Field, Sphere or Box
+        A mask on the density's grid with weights between 0 and 1, or a shape. A node at the
+        edge of a sphere counts by its distance from the edge, one at the edge of a box by the
+        share of its own cell. Around a periodic structure the nearest images are meant.
+
+    Raises
+    ------
+    InputError
+        A mask on another grid or outside [0, 1], a sphere without radius, or a box on a grid
+        that is not orthorhombic.
+    """
+    values, grid = _smooth(density), density.grid
+    structure = density.structure if isinstance(density, Density) else None
+    periodic = structure is None or structure.cell is not None
+    if isinstance(region, Field):
+        metrics.require_same_grid(region, density)
+        weight = np.asarray(region.values, dtype=float)
+        if not (weight.min() >= 0 and weight.max() <= 1):
+            raise InputError("a mask must hold weights between 0 and 1")
+    elif isinstance(region, Sphere):
+        weight = _in_sphere(grid, region, periodic)
+    else:
+        weight = _in_box(grid, region, periodic)
+    electrons = float(np.vdot(weight, values)) * grid.dv
+    total = float(values.sum()) * grid.dv
+    if structure is not None and density.all_electron:
+        cores = np.array([z - free_atom(int(z)).valence for z in structure.numbers])
+        node = np.rint((structure.positions - grid.origin) @ np.linalg.inv(grid.cell) * grid.shape)
+        at_nucleus = weight[tuple((node.astype(int) % grid.shape).T)]
+        electrons += float(at_nucleus @ cores)
+        total += float(cores.sum())
+    return Overlap(electrons, float(weight.sum()) * grid.dv, electrons / total if total else 0.0)
+
+
+def _in_sphere(grid: Grid, sphere: Sphere, periodic: bool) -> np.ndarray:
+    """Weight of each node, falling from 1 to 0 over one spacing about the surface."""
+    if not sphere.radius > 0:
+        raise InputError(f"a sphere needs a positive radius, found {sphere.radius}")
+    h = grid.dv ** (1 / 3)
+    nodes, squared = ball(grid, np.asarray(sphere.centre, dtype=float), sphere.radius + h, periodic)
+    patch = np.clip((sphere.radius - np.sqrt(squared)) / h + 0.5, 0.0, 1.0)
+    weight = np.zeros(grid.shape)
+    for on_grid, in_patch in pieces(nodes, grid.shape):
+        np.maximum(weight[on_grid], patch[in_patch], out=weight[on_grid])
+    return weight
+
+
+def _in_box(grid: Grid, box: Box, periodic: bool) -> np.ndarray:
+    """Share of each node's own cell that lies in the box."""
+    low, high = (np.asarray(corner, dtype=float) for corner in (box.low, box.high))
+    if not (high > low).all():
+        raise InputError("a box needs a low corner below its high corner along x, y and z")
+    shares = []
+    for i in range(3):
+        x, length = grid.axis(i), grid.cell[i, i]
+        h = length / grid.shape[i]
+        images = np.arange(-1, 2) * length if periodic else np.zeros(1)
+        x = x[:, None] + images + (np.round((low[i] - x.mean()) / length) * length) * periodic
+        inside = np.minimum(x + h / 2, high[i]) - np.maximum(x - h / 2, low[i])
+        shares.append(np.minimum(np.maximum(inside, 0).sum(axis=1) / h, 1.0))
+    a, b, c = shares
+    return a[:, None, None] * b[None, :, None] * c[None, None, :]

@@ -1,0 +1,366 @@
+"""Non-covalent interactions: where the density is low and its reduced gradient small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from denser.analysis.core import ball, core_values
+from denser.analysis.fields import (
+    S_CONSTANT,
+    S_MAX,
+    VACUUM,
+    gradient,
+    hessian,
+    middle_eigenvalue_is_negative,
+)
+from denser.analysis.regions import connected_regions
+from denser.density import Density, Field
+from denser.errors import InputError
+from denser.metrics import PYYKKO
+from denser.patches import pieces
+from denser.structure import Structure
+from denser.units import BOHR
+
+S_CUTOFF, RHO_CUTOFF = 0.5, 0.05
+"""Isovalue of s, and density (e/bohr^3) from which on a contact is a bond."""
+
+RHO_MIN = 5e-4
+"""Below this density, e/bohr^3, s is small in the middle of any empty space of a crystal."""
+
+WEAK = 0.01
+"""Up to this sign(lambda_2) rho, e/bohr^3, a contact is a van der Waals contact."""
+
+NUCLEUS = 0.6
+"""In units of the covalent radius: so near to a nucleus the dip of a valence density is no
+interaction."""
+
+EXPONENTS = (1.0, 4 / 3, 1.5, 2.0)
+"""Powers n of the integrals of rho^n."""
+
+BONDED = 1.25
+"""In units of the sum of covalent radii: atoms nearer than this are bonded."""
+
+ACCEPTORS = (7, 8, 9, 16, 17)
+"""Nitrogen, oxygen, fluorine, sulphur and chlorine."""
+
+
+@dataclass(frozen=True, eq=False)
+class Interaction:
+    """A connected region of small reduced gradient.
+
+    Parameters
+    ----------
+    kind : str
+        "hydrogen bond", "strong attraction", "van der Waals" or "steric".
+    atoms : (int, int)
+        The pair that it lies between, counted from 0.
+    distance : float
+        Between these two, bohr.
+    position : (3,) float
+        Node of the smallest s, bohr.
+    strength : float
+        sign(lambda_2) rho there, e/bohr^3: that of the critical point of the density.
+    mean : float
+        Mean of sign(lambda_2) rho over the region, e/bohr^3.
+    volume : float
+        bohr^3.
+    integrals : tuple of float
+        Integrals of rho^n over the region for the exponents n of `EXPONENTS`, atomic units.
+    """
+
+    kind: str
+    atoms: tuple[int, int]
+    distance: float
+    position: np.ndarray
+    strength: float
+    mean: float
+    volume: float
+    integrals: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class NCI:
+    """Non-covalent interactions of a structure, the strongest attraction first.
+
+    Parameters
+    ----------
+    interactions : tuple of Interaction
+    signed_density, s : (n,) float
+        sign(lambda_2) rho in e/bohr^3 and the reduced gradient at some of the nodes: the scatter
+        plot of Johnson et al.
+    labels : Field
+        Number of the interaction that a node belongs to, from 1; 0 elsewhere.
+    symbols : tuple of str
+        Of the atoms.
+    s_cutoff, rho_cutoff : float
+        As given.
+    """
+
+    interactions: tuple[Interaction, ...]
+    signed_density: np.ndarray
+    s: np.ndarray
+    labels: Field
+    symbols: tuple[str, ...]
+    s_cutoff: float
+    rho_cutoff: float
+
+    def to_dict(self) -> dict:
+        """Return plain data; lengths in angstrom, densities in e/bohr^3."""
+        return {
+            "s_cutoff": self.s_cutoff,
+            "rho_cutoff_e_per_bohr3": self.rho_cutoff,
+            "interactions": [
+                {
+                    "kind": x.kind,
+                    "atoms": [i + 1 for i in x.atoms],
+                    "symbols": [self.symbols[i] for i in x.atoms],
+                    "distance_angstrom": x.distance * BOHR,
+                    "position_angstrom": (x.position * BOHR).tolist(),
+                    "sign_lambda2_rho_e_per_bohr3": x.strength,
+                    "mean_sign_lambda2_rho_e_per_bohr3": x.mean,
+                    "volume_angstrom3": x.volume * BOHR**3,
+                    "integrals_of_rho_power_au": {
+                        f"{n:.4g}": value for n, value in zip(EXPONENTS, x.integrals, strict=True)
+                    },
+                }
+                for x in self.interactions
+            ],
+        }
+
+    def lines(self) -> list[str]:
+        """Return readable lines, one per interaction."""
+        out = [
+            f"non-covalent interactions (s < {self.s_cutoff:g}, rho < {self.rho_cutoff:g} "
+            f"e/bohr^3): {len(self.interactions)}"
+        ]
+        for x in self.interactions:
+            i, j = x.atoms
+            out.append(
+                f"  {x.kind:17s} {self.symbols[i]}{i + 1}...{self.symbols[j]}{j + 1} "
+                f"{x.distance * BOHR:.2f} angstrom  sign(lambda2)rho {x.strength:+.4f} e/bohr^3  "
+                f"{x.volume * BOHR**3:.3f} angstrom^3  {x.integrals[0]:.5f} e"
+            )
+        return out
+
+
+def nci(
+    density: Density,
+    s_cutoff: float = S_CUTOFF,
+    rho_cutoff: float = RHO_CUTOFF,
+    min_volume: float = 0.1,
+    max_points: int = 20_000,
+) -> NCI:
+    """Regions of non-covalent interaction, and what each holds.
+
+    Johnson, Keinan, Mori-Sanchez, Contreras-Garcia, Cohen and Yang, J. Am. Chem. Soc. 132, 6498
+    (2010): where rho < `rho_cutoff` and s < `s_cutoff`, with s of `reduced_density_gradient`,
+    the sign of the Hessian's middle eigenvalue tells attraction (negative) from repulsion. A
+    region is a connected set of such nodes. One that holds attraction and repulsion beyond
+    `WEAK` is cut where lambda_2 changes sign. At the node of its smallest s a region is
+
+    - attraction if sign(lambda_2) rho < -0.01 e/bohr^3; a hydrogen bond if the pair is H and N,
+      O, F, S or Cl;
+    - van der Waals between -0.01 and 0.01;
+    - steric above.
+
+    The valence density serves, since interactions lie outside the cores: nodes within 0.6
+    covalent radii of a nucleus, where it dips, are left out, and cores are taken off an
+    all-electron density. An isolated molecule's regions at the face of the box are contacts
+    with its own image, and left out.
+
+    Parameters
+    ----------
+    density : Density
+        A spacing of 0.3 bohr is enough for a table.
+    s_cutoff : float
+    rho_cutoff : float
+        e/bohr^3.
+    min_volume : float
+        Smaller regions are left out, bohr^3.
+    max_points : int
+        Most nodes of the scatter plot.
+
+    Raises
+    ------
+    InputError
+        A cut-off that is not positive.
+    """
+    if not (s_cutoff > 0 and rho_cutoff > RHO_MIN):
+        raise InputError(
+            f"s_cutoff must be positive and rho_cutoff above {RHO_MIN:g} e/bohr^3, found "
+            f"{s_cutoff} and {rho_cutoff}"
+        )
+    structure, grid = density.structure, density.grid
+    if density.all_electron:
+        values = density.values - core_values(structure, grid)
+        density = replace(density, values=values, all_electron=False)
+    rho = np.asarray(density.values, dtype=float)
+    squared = sum(np.square(component) for component in gradient(density, local=True))
+    s = np.sqrt(squared) / (S_CONSTANT * np.maximum(rho, VACUUM) ** (4 / 3))
+    low = (rho > RHO_MIN) & (rho < rho_cutoff)
+    for where in _near_nuclei(density):
+        low[where[0]] &= ~where[1]
+    region = low & (s < s_cutoff)
+    plot = _thinned(low & (s < 2.0), max_points)
+    nodes = np.union1d(np.flatnonzero(region), plot)
+    second = np.stack([h.ravel()[nodes] for h in hessian(density, local=True)])
+    signed = rho.ravel()[nodes] * np.where(middle_eigenvalue_is_negative(second), -1.0, 1.0)
+    labels = _regions(region, nodes, signed, structure.cell is not None)
+    found = _interactions(density, labels, nodes, signed, s.ravel()[nodes], min_volume)
+    renumber = np.zeros(labels.max(initial=0) + 1, dtype=np.int32)
+    renumber[[number for number, _ in found]] = np.arange(1, len(found) + 1)
+    shown = np.searchsorted(nodes, plot)
+    return NCI(
+        tuple(interaction for _, interaction in found),
+        signed[shown],
+        np.minimum(s.ravel()[plot], S_MAX),
+        Field(grid, renumber[labels], "interaction"),
+        tuple(structure.symbols),
+        float(s_cutoff),
+        float(rho_cutoff),
+    )
+
+
+def _near_nuclei(density: Density) -> list[tuple]:
+    """Slices of the grid, and which of their nodes are too near to a nucleus."""
+    structure, grid = density.structure, density.grid
+    out = []
+    for z, position in zip(structure.numbers, structure.positions, strict=True):
+        radius = NUCLEUS * covalent_radius(int(z))
+        nodes, squared = ball(grid, position, radius, structure.cell is not None)
+        for on_grid, in_patch in pieces(nodes, grid.shape):
+            out.append((on_grid, squared[in_patch] <= radius**2))
+    return out
+
+
+def covalent_radius(z: int) -> float:
+    """Pyykko's single-bond radius, bohr."""
+    if z not in PYYKKO:
+        raise InputError(f"no covalent radius is known for {chemical_symbols[z]}; H to Cl are")
+    return PYYKKO[z] / 100 / BOHR
+
+
+def _thinned(mask: np.ndarray, most: int) -> np.ndarray:
+    """Every k-th node of a mask, at most `most` of them."""
+    nodes = np.flatnonzero(mask)
+    return nodes[:: max(1, -(-nodes.size // most))]
+
+
+def _regions(
+    region: np.ndarray, nodes: np.ndarray, signed: np.ndarray, periodic: bool
+) -> np.ndarray:
+    """Number connected regions, cut between strong attraction and strong repulsion."""
+    labels, n = connected_regions(region, periodic)
+    label = labels.ravel()[nodes]
+    lowest, highest = np.zeros(n + 1), np.zeros(n + 1)
+    np.minimum.at(lowest, label, signed)
+    np.maximum.at(highest, label, signed)
+    mixed = (lowest < -WEAK) & (highest > WEAK)
+    mixed[0] = False
+    if not mixed.any():
+        return labels
+    cut = mixed[label]
+    labels[mixed[labels]] = 0
+    for side in (signed < 0, signed >= 0):
+        part = np.zeros(region.size, dtype=bool)
+        part[nodes[cut & side]] = True
+        more, m = connected_regions(part.reshape(region.shape), periodic)
+        labels[more > 0] = more[more > 0] + n
+        n += m
+    return labels
+
+
+def _interactions(
+    density: Density,
+    labels: np.ndarray,
+    nodes: np.ndarray,
+    signed: np.ndarray,
+    s: np.ndarray,
+    min_volume: float,
+) -> list[tuple[int, Interaction]]:
+    """Describe every region that counts, with its number, the strongest attraction first."""
+    grid, structure = density.grid, density.structure
+    periodic = structure.cell is not None
+    dropped = set() if periodic else _at_faces(labels)
+    label = labels.ravel()[nodes]
+    order = np.argsort(label, kind="stable")
+    starts = np.searchsorted(label[order], np.arange(1, label.max(initial=0) + 2))
+    table = _ContactTable(structure)
+    out = []
+    for number, (start, end) in enumerate(zip(starts[:-1], starts[1:], strict=True), start=1):
+        members = order[start:end]
+        if members.size * grid.dv < min_volume or number in dropped:
+            continue
+        best = members[np.argmin(s[members])]
+        index = np.array(np.unravel_index(nodes[best], grid.shape))
+        position = grid.origin + (index / grid.shape) @ grid.cell
+        i, j, distance = table.pair(position)
+        rho = np.abs(signed[members])
+        interaction = Interaction(
+            _kind(signed[best], structure.numbers[[i, j]]),
+            (i, j),
+            distance,
+            position,
+            float(signed[best]),
+            float(signed[members].mean()),
+            float(members.size * grid.dv),
+            tuple(float((rho**n).sum() * grid.dv) for n in EXPONENTS),
+        )
+        out.append((number, interaction))
+    return sorted(out, key=lambda item: item[1].strength)
+
+
+def _at_faces(labels: np.ndarray) -> set[int]:
+    """Numbers of the regions that touch a face of the box."""
+    planes = [np.take(labels, i, axis=axis) for axis in range(3) for i in (0, -1)]
+    return set(np.unique(np.concatenate([plane.ravel() for plane in planes])).tolist())
+
+
+def _kind(strength: float, numbers: np.ndarray) -> str:
+    if strength > WEAK:
+        return "steric"
+    if strength >= -WEAK:
+        return "van der Waals"
+    hydrogen = (numbers == 1) & np.isin(numbers[::-1], ACCEPTORS)
+    return "hydrogen bond" if hydrogen.any() else "strong attraction"
+
+
+class _ContactTable:
+    """Which two atoms a point lies between."""
+
+    def __init__(self, structure: Structure, reach: float = 12.0) -> None:
+        self.structure, self.reach = structure, reach
+        self.radii = np.array([covalent_radius(int(z)) for z in structure.numbers])
+
+    def pair(self, point: np.ndarray) -> tuple[int, int, float]:
+        """Two atoms, not bonded to each other, with the point between them, and their distance.
+
+        The pair with the least sum of distances among those that see the point under more than
+        120 degrees; if there is none, the two nearest atoms.
+        """
+        vectors = self.structure.positions - point
+        owner = np.arange(len(vectors))
+        if self.structure.cell is not None:
+            from denser.analysis.regions import images
+
+            cell = self.structure.cell
+            vectors -= np.round(vectors @ np.linalg.inv(cell)) @ cell
+            vectors = images(vectors, cell)
+            owner = np.tile(owner, 27)
+        d = np.linalg.norm(vectors, axis=1)
+        near = np.argsort(d, kind="stable")[:24]
+        vectors, d, owner = vectors[near], np.maximum(d[near], 1e-6), owner[near]
+        apart = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
+        bonded = apart < BONDED * (self.radii[owner][:, None] + self.radii[owner][None])
+        cosine = (vectors @ vectors.T) / np.outer(d, d)
+        total = d[:, None] + d[None]
+        total[bonded | (cosine > -0.5)] = np.inf
+        if np.isfinite(total).any():
+            a, b = np.unravel_index(np.argmin(total), total.shape)
+        else:
+            a, b = 0, min(1, len(d) - 1)
+        a, b = sorted((int(a), int(b)), key=lambda k: owner[k])
+        return int(owner[a]), int(owner[b]), float(apart[a, b])

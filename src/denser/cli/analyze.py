@@ -1,0 +1,207 @@
+"""`denser analyze`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from denser.cli.energy import BoxName, Charge, Device, ModelName, Padding, Smiles
+from denser.cli.predict import Box
+from denser.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from denser.report import Report, Totals
+
+Flag = bool
+
+DEFAULT = ("moments", "hirshfeld", "esp")
+"""What is computed when nothing is named."""
+
+MOST_PRINTED = 5
+"""Inputs whose properties are printed; of more there is the report."""
+
+
+def analyze(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Structures (predicted first), or densities: cube, CHGCAR, npz."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the report.")] = None,
+    smiles: Smiles = None,
+    moments: Annotated[Flag, typer.Option("--moments", help="Dipole to octupole, <r^2>.")] = False,
+    charges: Annotated[
+        list[str] | None,
+        typer.Option(help="hirshfeld cm5 mbis bader chelpg mk resp; several, or with commas."),
+    ] = None,
+    esp: Annotated[
+        Flag, typer.Option("--esp", help="Potential: on the 0.001 surface, and as a field.")
+    ] = False,
+    qtaim: Annotated[Flag, typer.Option("--qtaim", help="Critical points, bond paths.")] = False,
+    nci: Annotated[Flag, typer.Option("--nci", help="Non-covalent interactions.")] = False,
+    voids: Annotated[Flag, typer.Option("--voids", help="Cavities and channels.")] = False,
+    accumulation: Annotated[
+        Flag, typer.Option("--accumulation", help="Where charge gathers, against SAD.")
+    ] = False,
+    orbital_free: Annotated[
+        Flag, typer.Option("--orbital-free", help="Energies of the density without orbitals.")
+    ] = False,
+    reactivity: Annotated[
+        Flag, typer.Option("--reactivity", help="HOMO, LUMO, Fukui functions (one-step).")
+    ] = False,
+    relaxed_fukui: Annotated[
+        Flag, typer.Option("--relaxed-fukui", help="Fukui functions from N+1 and N-1 (SCF).")
+    ] = False,
+    polarizability: Annotated[
+        Flag, typer.Option("--polarizability", help="By finite field (one-step).")
+    ] = False,
+    all_: Annotated[
+        Flag, typer.Option("--all", help="Every property that needs no orbitals.")
+    ] = False,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="Write a field: esp, laplacian, rdg, elf, deformation, ..."),
+    ] = None,
+    xray: Annotated[
+        float | None, typer.Option(help="Structure factors to this resolution, angstrom.")
+    ] = None,
+    cryo: Annotated[
+        float | None, typer.Option(help="Map of the potential at this resolution, angstrom.")
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="Of fields: cube, ccp4, map, mrc, npz, dx, vti.")
+    ] = "cube",
+    no_pictures: Annotated[
+        Flag, typer.Option("--no-pictures", help="Draw no NCI, potential and critical points.")
+    ] = False,
+    all_electron: Annotated[
+        Flag, typer.Option("--all-electron", help="Files hold all electrons.")
+    ] = False,
+    valence: Annotated[Flag, typer.Option("--valence", help="Files hold the valence.")] = False,
+    charge: Charge = None,
+    model: ModelName = "default",
+    box: BoxName = Box.auto,
+    padding: Padding = 4.0,
+    spacing: Annotated[
+        float | None, typer.Option(help="Spacing of predicted grids, angstrom [0.0831].")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Kohn-Sham steps that make orbitals.")] = 1,
+    isovalue: Annotated[
+        float, typer.Option(help="Of the surface for the potential, e/bohr^3.")
+    ] = 0.001,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of one thread each.")] = 1,
+    device: Device = "auto",
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per input.")] = False,
+) -> None:
+    """Properties of predicted densities, or of anyone's: charges, potentials, topology, ..."""
+    from denser.properties import CHARGES, NEED_ORBITALS, PROPERTIES
+    from denser.report import Report, Settings
+
+    if all_electron and valence:
+        raise InputError("--all-electron and --valence exclude each other; give one of them")
+    named = [word for text in charges or () for word in text.split(",")]
+    paths = []
+    for path in files or ():  # `--charges hirshfeld bader`: the parser takes bader for a file
+        (named if charges and str(path) in CHARGES and not path.exists() else paths).append(path)
+    for name in map(str, named):
+        if name not in (*CHARGES, "all"):
+            raise InputError(f"unknown charges {name!r}; known: {', '.join(CHARGES)}, all")
+    flags = {
+        "moments": moments,
+        **{name: name in map(str, named) or "all" in named for name in CHARGES},
+        "esp": esp,
+        "qtaim": qtaim,
+        "nci": nci,
+        "voids": voids,
+        "accumulation": accumulation,
+        "orbital-free": orbital_free,
+        "reactivity": reactivity,
+        "relaxed-fukui": relaxed_fukui,
+        "polarizability": polarizability,
+    }
+    wanted = {name for name, flag in flags.items() if flag}
+    if all_:
+        wanted |= set(PROPERTIES) - set(NEED_ORBITALS)
+    fields = list(dict.fromkeys(name for text in field or () for name in text.split(",")))
+    if out is not None:
+        fields += [f for f, flag in (("esp", esp), ("rdg", nci), ("sign-lambda2-rho", nci)) if flag]
+    if not wanted and not fields and xray is None and cryo is None:
+        wanted = set(DEFAULT)
+    settings = Settings(
+        properties=tuple(name for name in PROPERTIES if name in wanted),
+        fields=tuple(dict.fromkeys(fields)),
+        format=format.lstrip("."),
+        pictures=out is not None and not no_pictures,
+        kind="all-electron" if all_electron else "valence" if valence else "auto",
+        charge=charge,
+        model=model,
+        device=device,
+        box=box.value,
+        padding=padding,
+        spacing=spacing,
+        steps=steps,
+        isovalue=isovalue,
+        xray=xray,
+        cryo=cryo,
+    )
+    report = Report(paths, smiles or [], settings, out)
+    totals = _run(report, workers, json)
+    raise typer.Exit(130 if totals.interrupted else 2 if totals.failed else 0)
+
+
+def _run(report: Report, workers: int, as_json: bool) -> Totals:
+    """Analyse with a bar of progress; prints the properties of few inputs, totals of many."""
+    import json
+
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from denser.summary import text
+
+    told = Console(stderr=True, soft_wrap=True, highlight=False)
+    lines = Console(soft_wrap=True, highlight=False)
+    n = len(report.inputs)
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=told, disable=n < 2 or not told.is_terminal, transient=True
+    ) as bar:
+        task = bar.add_task("analysing", total=n, completed=len(report.present))
+
+        def tell(record: dict) -> None:
+            if as_json:
+                sys.stdout.write(json.dumps(record) + "\n")
+                sys.stdout.flush()
+            if "error" in record:
+                told.print(f"denser: {record['input']}: {record['error']}", markup=False)
+            else:
+                for name, error in record["errors"].items():
+                    told.print(f"denser: {record['input']}: {name}: {error}", markup=False)
+                if not as_json and n <= MOST_PRINTED:
+                    lines.print("\n".join(text(record | {"errors": {}})), markup=False)
+            bar.advance(task)
+
+        totals = report.run(workers, tell)
+    _tell_totals(report, totals, told if as_json else lines, told)
+    return totals
+
+
+def _tell_totals(report: Report, totals: Totals, lines: Console, told: Console) -> None:
+    n = len(report.inputs)
+    if totals.interrupted:
+        again = "; the same command goes on" if report.folder is not None else ""
+        told.print(f"stopped after {totals.done + totals.failed} of {n}{again}", markup=False)
+    elif n > 1:
+        done = totals.done + totals.failed
+        rate = f" ({done / totals.seconds:.2f} a second)" if done else ""
+        words = f"{totals.done} of {n} analysed in {totals.seconds:.1f} s{rate}"
+        words += f", {totals.present} done before" if totals.present else ""
+        words += f", {totals.failed} failed" if totals.failed else ""
+        lines.print(words, markup=False)
+    if report.folder is not None:
+        lines.print(
+            f"report: {report.folder / 'report.txt'}, report.json, frames.csv", markup=False
+        )

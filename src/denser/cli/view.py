@@ -1,0 +1,46 @@
+"""`denser view`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from denser.errors import InputError
+
+
+def view(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Structures or densities; none opens an empty sketchpad."),
+    ] = None,
+    smiles: Annotated[list[str] | None, typer.Option(help="SMILES beside files.")] = None,
+    model: Annotated[str, typer.Option(help="Shipped model or model file.")] = "default",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes any free one.")] = 0,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder that the page may save into; by default none.")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Look at densities, and sketch molecules, in the browser."""
+    missing = [name for name in ("starlette", "uvicorn", "skimage") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"the viewer needs {missing[0]}; pip install 'denser[view]'")
+    from denser.io.structures import from_smiles
+    from denser.prediction import Predictor
+    from denser.structure import Structure
+    from denser.viewer.server import serve
+    from denser.viewer.session import Item, read_items
+
+    items = [item for path in files or [] for item in read_items(path)]
+    items += [Item(text, Structure.of(from_smiles(text))) for text in smiles or []]
+
+    def tell(address: str) -> None:
+        typer.echo(f"denser view: {address}\nCtrl-C ends it")
+
+    serve(items, Predictor(model, device), host, port, folder, browser, tell)
+    typer.echo("ended")

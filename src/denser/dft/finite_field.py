@@ -1,0 +1,296 @@
+"""Dipole polarizability of an isolated molecule: finite fields, and the coupled-perturbed limit.
+
+The field enters as E.r with the dipole integrals of the Gaussians, which have no sawtooth. The
+box repeats the molecule, and the induced dipoles of its images act on it with the field T mu; this
+is taken out at the end (`image_field`), so that box and molecule need not be far apart:
+
+    mu = alpha (E + T mu)  =>  alpha = (1 + alpha_box T)^-1 alpha_box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from pyscf import lib
+from pyscf.pbc.dft import rks
+
+from denser.density import Density
+from denser.dft.one_step import (
+    OneStep,
+    core_hamiltonian,
+    derivative_wave_numbers,
+    potential_matrix,
+    wave_numbers,
+)
+from denser.dft.scf import mean_field
+from denser.errors import InputError
+from denser.grid import Grid
+from denser.recipe import Recipe
+from denser.structure import Structure
+from denser.units import BOHR
+
+FIELD = 2e-3
+"""Strength of the finite field, hartree/(e bohr): its third-order error is below 0.1 % and the
+dipole changes by a thousand times the convergence of an SCF."""
+
+RESIDUAL = 2e-2
+"""Of the coupled-perturbed equations, relative to the bare response; the polarizability's error
+is of second order in it."""
+
+RESPONDING = 1e-6
+"""Density, e/bohr^3, below which exchange and correlation do not respond: 0.003 % of the
+polarizability of water."""
+
+MARGIN = 5.0
+"""Least distance of an atom from the face of the box, bohr."""
+
+
+@dataclass(frozen=True, eq=False)
+class Polarizability:
+    """Static dipole polarizability of an isolated molecule.
+
+    Parameters
+    ----------
+    tensor : (3, 3) float
+        bohr^3.
+    uncoupled : (3, 3) float or None
+        Of independent electrons, without their response to one another; bohr^3.
+    method : str
+        "finite field" or "coupled-perturbed".
+    """
+
+    tensor: np.ndarray
+    uncoupled: np.ndarray | None
+    method: str
+
+    @property
+    def mean(self) -> float:
+        """A third of the trace, bohr^3."""
+        return float(np.trace(self.tensor)) / 3
+
+    @property
+    def anisotropy(self) -> float:
+        """sqrt([3 tr(a^2) - (tr a)^2] / 2), bohr^3; a_par - a_perp of a linear molecule."""
+        a = self.tensor
+        return float(np.sqrt(max(0.0, (3 * np.trace(a @ a) - np.trace(a) ** 2) / 2)))
+
+    def to_dict(self) -> dict:
+        """Return plain data in bohr^3 and angstrom^3."""
+        return {
+            "method": self.method,
+            "tensor_bohr3": self.tensor.tolist(),
+            "mean_bohr3": self.mean,
+            "anisotropy_bohr3": self.anisotropy,
+            "tensor_angstrom3": (self.tensor * BOHR**3).tolist(),
+            "mean_angstrom3": self.mean * BOHR**3,
+            "anisotropy_angstrom3": self.anisotropy * BOHR**3,
+        }
+
+    def lines(self) -> list[str]:
+        """Return readable lines."""
+        out = [
+            f"polarizability ({self.method}): mean {self.mean:.3f} bohr^3 = "
+            f"{self.mean * BOHR**3:.3f} angstrom^3, anisotropy {self.anisotropy:.3f} bohr^3"
+        ]
+        for name, row in zip("xyz", self.tensor, strict=True):
+            out.append(f"  {name} " + " ".join(f"{value:10.3f}" for value in row) + " bohr^3")
+        return out
+
+
+def finite_field(
+    structure: Structure, grid: Grid, recipe: Recipe = Recipe(), field: float = FIELD
+) -> Polarizability:
+    """Polarizability by six self-consistent calculations in fields of both signs.
+
+    alpha_ij = [mu_i(+E_j) - mu_i(-E_j)] / (2 E_j), symmetrised.
+
+    Parameters
+    ----------
+    structure : Structure
+        Isolated, closed shell.
+    grid : Grid
+        Its box leaves `MARGIN` around every atom.
+    recipe : Recipe
+    field : float
+        hartree/(e bohr).
+
+    Raises
+    ------
+    InputError
+        A periodic structure, a box that is too small, or a calculation that does not converge.
+    """
+    require_isolated(structure, grid)
+    mf = mean_field(structure, grid, recipe)
+    mf.conv_tol, mf.max_cycle = 1e-10, 60
+    hcore = core_hamiltonian(mf)
+    mf.get_hcore = lambda *_: hcore
+    mf.kernel()
+    _require_converged(mf, structure)
+    start, dipoles = mf.make_rdm1(), dipole_integrals(mf)
+    moments = np.zeros((2, 3, 3))
+    for k, sign in enumerate((1, -1)):
+        for j in range(3):
+            # An electron has the energy +E.r in the field E.
+            mf.get_hcore = lambda *_, h=hcore + sign * field * dipoles[j]: h
+            mf.kernel(start)
+            _require_converged(mf, structure)
+            moments[k, j] = -np.einsum("xpq,qp->x", dipoles, mf.make_rdm1())
+    tensor = (moments[0] - moments[1]) / (2 * field)
+    return Polarizability(without_images(tensor, grid), None, "finite field")
+
+
+def coupled_perturbed(step: OneStep, max_cycle: int = 12) -> Polarizability:
+    """Polarizability of the orbitals of one Kohn-Sham step, with their self-consistent response.
+
+    The first-order density of the field E_j solves d = chi_0 (r_j + K d), with chi_0 the
+    response of independent electrons in the step's orbitals and energies,
+
+    D_j = 2 sum_ia (|a><a| r_j + K d |i><i| + c.c.) / (e_i - e_a),  alpha_ij = -tr(r_i D_j),
+
+    and K the kernel of Hartree, exchange and correlation. At a self-consistent density it is the
+    limit of `finite_field`; from a predicted one it has an error of first order in the
+    density's.
+
+    Parameters
+    ----------
+    step : OneStep
+        Of an isolated molecule whose box leaves `MARGIN` around every atom.
+    max_cycle : int
+
+    Raises
+    ------
+    InputError
+        A periodic structure, a box that is too small, or no convergence in `max_cycle` cycles.
+    """
+    density, mf = step.density, step.mf
+    require_isolated(density.structure, density.grid)
+    ni, kernel = mf._numint, _kernel(mf, density)
+    occupied = np.asarray(step.mo_occ) > 0
+    c_i, c_a = step.mo_coeff[:, occupied], step.mo_coeff[:, ~occupied]
+    gaps = step.mo_energy[occupied][None, :] - step.mo_energy[~occupied][:, None]
+    pseudo = potential_matrix(ni, np.zeros(density.grid.shape))  # a part of every such matrix
+
+    def between(operator: np.ndarray) -> np.ndarray:
+        return (c_a.T @ operator @ c_i).ravel()
+
+    def screening(x: np.ndarray) -> np.ndarray:
+        """<a|K d|i> of the density d of amplitudes x."""
+        half = c_a @ x.reshape(gaps.shape) @ c_i.T
+        d = ni.get_rho(mf.cell, half + half.T, None).reshape(density.grid.shape)
+        return between(potential_matrix(ni, kernel(d)) - pseudo)
+
+    def unscreened(vectors: np.ndarray) -> np.ndarray:
+        return np.array([-2 * screening(x) / gaps.ravel() for x in np.atleast_2d(vectors)])
+
+    fields = np.array([between(r) for r in dipole_integrals(mf)])
+    bare = 2 * fields / gaps.ravel()
+    x = lib.krylov(unscreened, bare, tol=RESIDUAL, max_cycle=max_cycle)
+    residual = bare - x - unscreened(x)
+    if np.linalg.norm(residual) > 10 * RESIDUAL * np.linalg.norm(bare):
+        raise InputError(
+            f"the response of {density.structure.formula} has not converged in {max_cycle} "
+            f"cycles; its gap is {step.gap:.3f} hartree"
+        )
+    uncoupled = -2 * fields @ bare.T
+    # The equations are symmetric, so this has an error of second order in the residual.
+    tensor = -2 * (fields @ x.T + (x * gaps.ravel() / 2) @ residual.T)
+    return Polarizability(without_images(tensor, density.grid), uncoupled, "coupled-perturbed")
+
+
+def _kernel(mf: rks.RKS, density: Density) -> Callable[[np.ndarray], np.ndarray]:
+    """Hartree and exchange-correlation kernel at a density, as a function of its change.
+
+    `denser.dft.gradient.kernel_product` with the second derivatives of the functional made once,
+    and only where the density is above `RESPONDING`: they diverge in the tails, where a change of
+    the density is noise.
+    """
+    rho, workers = np.asarray(density.values, dtype=float), lib.num_threads()
+    g = wave_numbers(np.diag(density.grid.cell), rho.shape)
+    g_odd = derivative_wave_numbers(g, rho.shape)
+    g2 = g[0] ** 2 + g[1] ** 2 + g[2] ** 2
+    g2[0, 0, 0] = np.inf
+    kind = mf._numint._xc_type(mf.xc)
+    here = rho > RESPONDING
+
+    def back(field_g: np.ndarray) -> np.ndarray:
+        return scipy.fft.irfftn(field_g, s=rho.shape, workers=workers)
+
+    def with_gradient(values: np.ndarray, values_g: np.ndarray) -> np.ndarray:
+        slopes = [back(1j * k * values_g)[here] for k in g_odd] if kind == "GGA" else []
+        return np.stack([values[here], *slopes])
+
+    fields = with_gradient(rho, scipy.fft.rfftn(rho, workers=workers))
+    f_xc = mf._numint.eval_xc_eff(mf.xc, fields, deriv=2, xctype=kind)[2]
+    f_xc = np.asarray(f_xc).reshape(len(fields), len(fields), -1)
+
+    def product(change: np.ndarray) -> np.ndarray:
+        change_g = scipy.fft.rfftn(change, workers=workers)
+        w = np.einsum("xyg,yg->xg", f_xc, with_gradient(change, change_g))
+        v_g = 4 * np.pi * change_g / g2
+        field = np.zeros_like(rho)
+        for k, part in zip(g_odd, w[1:], strict=False):
+            field[here] = part
+            v_g -= 1j * k * scipy.fft.rfftn(field, workers=workers)
+        v = back(v_g)
+        v[here] += w[0]
+        return v
+
+    return product
+
+
+def require_isolated(structure: Structure, grid: Grid) -> None:
+    """Raise an InputError unless a molecule stands free in its box."""
+    if structure.cell is not None:
+        raise InputError(
+            "a polarizability by dipoles is that of an isolated molecule, and the structure is "
+            "periodic; use a structure without a cell"
+        )
+    fractions = (structure.positions - grid.origin) @ np.linalg.inv(grid.cell)
+    heights = 1 / np.linalg.norm(np.linalg.inv(grid.cell), axis=0)
+    margin = float((np.minimum(fractions, 1 - fractions) * heights).min())
+    if margin < MARGIN:
+        raise InputError(
+            f"an atom stands {margin * BOHR:.2f} angstrom from the face of the box, and a "
+            f"polarizability needs {MARGIN * BOHR:.2f}; take a larger box (Grid.around)"
+        )
+
+
+def dipole_integrals(mf: rks.RKS) -> np.ndarray:
+    """<p| r - R |q> of the molecule's own Gaussians (3, nao, nao), bohr; R is its middle."""
+    molecule = mf.cell.to_mol()
+    with molecule.with_common_origin(molecule.atom_coords().mean(axis=0)):
+        return molecule.intor("int1e_r")
+
+
+def image_field(grid: Grid) -> np.ndarray:
+    """Field T (3, 3), 1/bohr^3, at a unit dipole from its periodic images.
+
+    T_ij = 4 eta^3/(3 sqrt pi) delta_ij - (4 pi/V) sum_{G != 0} G_i G_j/G^2 exp(-G^2/(4 eta^2)),
+    Ewald's sum with eta so large that the images' short-ranged parts vanish, and conducting
+    surroundings as in the calculation. In a cube it is Lorentz' 4 pi/(3 V).
+    """
+    reciprocal = 2 * np.pi * np.linalg.inv(grid.cell).T
+    eta = 6.0 / np.linalg.norm(grid.cell, axis=1).min()
+    most = np.ceil(12 * eta * np.linalg.norm(grid.cell, axis=1) / (2 * np.pi)).astype(int)
+    n = np.stack(np.meshgrid(*[np.arange(-m, m + 1) for m in most], indexing="ij"), axis=-1)
+    g = n.reshape(-1, 3) @ reciprocal
+    g2 = np.square(g).sum(axis=1)
+    g, g2 = g[g2 > 0], g2[g2 > 0]
+    waves = (g * (np.exp(-g2 / (4 * eta**2)) / g2)[:, None]).T @ g
+    return 4 * eta**3 / (3 * np.sqrt(np.pi)) * np.eye(3) - 4 * np.pi / grid.volume * waves
+
+
+def without_images(tensor: np.ndarray, grid: Grid) -> np.ndarray:
+    """Polarizability of the molecule alone from that in a periodic box, symmetric (3, 3)."""
+    alpha = np.linalg.solve(np.eye(3) + tensor @ image_field(grid), tensor)
+    return (alpha + alpha.T) / 2
+
+
+def _require_converged(mf: rks.RKS, structure: Structure) -> None:
+    if not mf.converged:
+        raise InputError(
+            f"the SCF of {structure.formula} in a field has not converged; take a weaker field"
+        )

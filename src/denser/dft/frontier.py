@@ -1,0 +1,102 @@
+"""Frontier orbitals of a Kohn-Sham step: vacuum level, degenerate sets, an electron more or less."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import scipy.fft
+from pyscf import lib
+
+from denser.data.render import density_on_grid
+from denser.density import Density
+from denser.dft.one_step import OneStep, core_hamiltonian
+from denser.errors import InputError
+
+DEGENERATE = 2e-3
+"""Orbitals whose energies differ by less, hartree (0.05 eV), count as one degenerate level."""
+
+
+def vacuum_level(step: OneStep) -> float | None:
+    """Potential energy of an electron far from the molecule, hartree; None in a crystal.
+
+    Mean over the faces of the box of the Hartree, local pseudo- and exchange-correlation
+    potential. A periodic calculation has no zero of energy of its own.
+    """
+    if step.density.structure.cell is not None:
+        return None
+    grid = step.density.grid
+    core_hamiltonian(step.mf)  # makes the long-ranged pseudopotential
+    core_g = np.asarray(step.mf._numint.vpplocG_part1).reshape(grid.shape)
+    core = scipy.fft.ifftn(core_g, workers=lib.num_threads()).real / grid.dv
+    total = core + step.potential
+    faces = [np.take(total, 0, axis=axis).ravel() for axis in range(3)]
+    return float(np.concatenate(faces).mean())
+
+
+def frontier_sets(step: OneStep) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the orbitals degenerate with the HOMO and with the LUMO."""
+    e, occupied = np.asarray(step.mo_energy), np.asarray(step.mo_occ) > 0
+    homo = np.flatnonzero(occupied & (e > step.homo - DEGENERATE))
+    lumo = np.flatnonzero(~occupied & (e < step.lumo + DEGENERATE))
+    return homo, lumo
+
+
+def mean_orbital_density(step: OneStep, orbitals: np.ndarray) -> np.ndarray:
+    """(1/n) sum_i |psi_i|^2 over n orbitals (nx, ny, nz), 1/bohr^3; integrates to one."""
+    density = step.density
+    structure = density.structure
+    values = density_on_grid(
+        structure.numbers, structure.positions, step.mo_coeff[:, orbitals], density.grid
+    ).numpy()
+    return values.astype(float) / (2 * len(orbitals))
+
+
+def density_with(step: OneStep, electrons: int, conv_tol: float = 1e-7) -> Density:
+    """Self-consistent density of the same atoms with `electrons` more (or fewer) electrons.
+
+    Closed-shell Kohn-Sham with fractional occupations: what is left over is shared by the
+    orbitals of the frontier level, half of it of either spin. Spin polarisation is neglected,
+    and the box holds a uniform charge that balances the added one.
+
+    Parameters
+    ----------
+    step : OneStep
+        Its orbitals are the start.
+    electrons : int
+    conv_tol : float
+        hartree.
+
+    Raises
+    ------
+    InputError
+        No convergence.
+    """
+    mf = copy.copy(step.mf)
+    hcore = core_hamiltonian(mf)
+    mf.get_hcore = lambda *_: hcore
+    n_electrons = round(float(np.sum(step.mo_occ))) + electrons
+    mf.get_occ = lambda mo_energy=None, mo_coeff=None: _occupations(mo_energy, n_electrons)
+    mf.conv_tol, mf.max_cycle = conv_tol, 60
+    occ = _occupations(np.asarray(step.mo_energy), n_electrons)
+    mf.kernel((step.mo_coeff * occ) @ step.mo_coeff.T)
+    if not mf.converged:
+        raise InputError(
+            f"the SCF of {step.density.structure.formula} with {electrons:+d} electrons has not "
+            "converged; use the frontier orbitals instead"
+        )
+    rho = mf._numint.get_rho(mf.cell, mf.make_rdm1(), None)
+    return step.density.with_values(rho.reshape(step.density.grid.shape))
+
+
+def _occupations(mo_energy: np.ndarray, n_electrons: int) -> np.ndarray:
+    """Fill from below; a level that is not full is shared by its degenerate orbitals."""
+    e = np.asarray(mo_energy)
+    occ = np.zeros(e.size)
+    order = np.argsort(e, kind="stable")
+    last = e[order[(n_electrons + 1) // 2 - 1]]
+    level = np.abs(e - last) < DEGENERATE
+    below = (e < last) & ~level
+    occ[below] = 2.0
+    occ[level] = (n_electrons - occ.sum()) / np.count_nonzero(level)
+    return occ

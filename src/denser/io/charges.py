@@ -1,0 +1,203 @@
+"""Atomic charges for other programs: Tripos mol2, SDF and OpenMM's force field XML.
+
+============  ==================================================================================
+suffix        holds
+============  ==================================================================================
+`.mol2`       atoms (typed by element), bonds, charges with 6 digits
+`.sdf`        atoms, bonds, formal charges, and the charges as RDKit's and OpenFF's property
+              atom.dprop.PartialCharge
+`.xml`        a residue template and its charges for `openmm.app.ForceField`; no Lennard-Jones
+============  ==================================================================================
+
+Bonds are judged by distance. Their orders are RDKit's where it is installed and finds some that
+fit the charge of the molecule; else all are single.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from ase.data import atomic_masses, covalent_radii
+
+from denser.errors import InputError
+from denser.io.files import replacing
+from denser.structure import Structure
+from denser.units import BOHR
+
+BONDED = 1.25
+"""Atoms nearer than this times the sum of their covalent radii (Cordero) are bonded."""
+
+_DIGITS = 6
+
+
+def write_charges(path: str | Path, structure: Structure, charges: np.ndarray) -> None:
+    """Write a molecule with its atomic charges; the format is that of the suffix.
+
+    The charges are rounded to six digits such that their sum stays that of the input rounded
+    to six digits: the rest goes to the largest.
+
+    Parameters
+    ----------
+    path : Path
+        `.mol2`, `.sdf` or `.xml`.
+    structure : Structure
+    charges : (n_atoms,) float
+        e.
+
+    Raises
+    ------
+    InputError
+        Another suffix, charges that do not fit the atoms, or a file that cannot be written.
+    """
+    path = Path(path)
+    writers: dict[str, Callable[[Structure, np.ndarray, str], str]] = {
+        ".mol2": _mol2,
+        ".sdf": _sdf,
+        ".xml": _openmm,
+    }
+    write = writers.get(path.suffix.lower())
+    if write is None:
+        raise InputError(
+            f"{path}: charges are written to {', '.join(writers)}; choose one of these suffixes"
+        )
+    charges = np.asarray(charges, dtype=float)
+    if charges.shape != (len(structure),) or not np.isfinite(charges).all():
+        raise InputError(
+            f"{path}: {len(structure)} atoms need as many finite charges, found an array of "
+            f"shape {charges.shape}"
+        )
+    text = write(structure, _rounded(charges), path.stem)
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def bonds(structure: Structure) -> np.ndarray:
+    """Pairs of bonded atoms (n_bonds, 2) int, i < j in rising order, judged by distance."""
+    radii = covalent_radii[structure.numbers] * BONDED / BOHR
+    pairs = structure.tree().query_pairs(2 * radii.max(), output_type="ndarray")
+    steps = structure.positions[pairs[:, 0]] - structure.positions[pairs[:, 1]]
+    if structure.is_orthorhombic:
+        lengths = np.diag(structure.cell)
+        steps -= np.round(steps / lengths) * lengths
+    pairs = pairs[np.linalg.norm(steps, axis=1) < radii[pairs].sum(axis=1)]
+    return pairs[np.lexsort(pairs.T[::-1])]
+
+
+def _rounded(charges: np.ndarray) -> np.ndarray:
+    out = np.round(charges, _DIGITS)
+    out[np.argmax(np.abs(out))] += round(float(charges.sum()), _DIGITS) - out.sum()
+    return np.round(out, _DIGITS) + 0.0  # no negative zero
+
+
+def _bond_orders(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bonds (n, 2), their orders (n,), and formal charges (n_atoms,)."""
+    pairs = bonds(structure)
+    single = np.ones(len(pairs), dtype=int), np.zeros(len(structure), dtype=int)
+    try:
+        from rdkit import Chem, RDLogger
+        from rdkit.Chem import rdDetermineBonds
+    except ImportError:
+        return pairs, *single
+    molecule = Chem.RWMol()
+    for z in structure.numbers:
+        molecule.AddAtom(Chem.Atom(int(z)))
+    for i, j in pairs:
+        molecule.AddBond(int(i), int(j), Chem.BondType.SINGLE)
+    RDLogger.DisableLog("rdApp.*")
+    try:
+        rdDetermineBonds.DetermineBondOrders(molecule, charge=structure.charge)
+        Chem.Kekulize(molecule, clearAromaticFlags=True)
+    except ValueError:  # no orders fit
+        return pairs, *single
+    finally:
+        RDLogger.EnableLog("rdApp.*")
+    orders = [molecule.GetBondBetweenAtoms(int(i), int(j)).GetBondTypeAsDouble() for i, j in pairs]
+    formal = [atom.GetFormalCharge() for atom in molecule.GetAtoms()]
+    return pairs, np.array(orders, dtype=int), np.array(formal, dtype=int)
+
+
+def _names(structure: Structure) -> list[str]:
+    """C1, H1, H2, ...: unique within the molecule."""
+    count: Counter[str] = Counter()
+    names = []
+    for symbol in structure.symbols:
+        count[symbol] += 1
+        names.append(f"{symbol}{count[symbol]}")
+    return names
+
+
+def _mol2(structure: Structure, charges: np.ndarray, name: str) -> str:
+    pairs, orders, _ = _bond_orders(structure)
+    rows = [
+        "@<TRIPOS>MOLECULE",
+        name,
+        f"{len(structure)} {len(pairs)} 1 0 0",
+        "SMALL",
+        "USER_CHARGES",
+        "",
+        "@<TRIPOS>ATOM",
+    ]
+    atoms = zip(
+        _names(structure), structure.symbols, structure.positions * BOHR, charges, strict=True
+    )
+    for i, (label, symbol, (x, y, z), q) in enumerate(atoms, start=1):
+        rows.append(f"{i:7d} {label:6s} {x:11.5f} {y:11.5f} {z:11.5f} {symbol:5s} 1 MOL {q:12.6f}")
+    rows.append("@<TRIPOS>BOND")
+    for k, ((i, j), order) in enumerate(zip(pairs, orders, strict=True), start=1):
+        rows.append(f"{k:7d} {i + 1:6d} {j + 1:6d} {order}")
+    return "\n".join([*rows, "@<TRIPOS>SUBSTRUCTURE", "      1 MOL 1", ""])
+
+
+def _sdf(structure: Structure, charges: np.ndarray, name: str) -> str:
+    pairs, orders, formal = _bond_orders(structure)
+    if max(len(structure), len(pairs)) > 999:
+        raise InputError(
+            f"{name}.sdf: this format holds 999 atoms and bonds, found {len(structure)} and "
+            f"{len(pairs)}; write .mol2"
+        )
+    rows = [
+        name,
+        "  denser            3D",
+        "",
+        f"{len(structure):3d}{len(pairs):3d}  0  0  0  0  0  0  0  0999 V2000",
+    ]
+    for symbol, (x, y, z) in zip(structure.symbols, structure.positions * BOHR, strict=True):
+        rows.append(f"{x:10.4f}{y:10.4f}{z:10.4f} {symbol:3s} 0  0  0  0  0  0  0  0  0  0  0  0")
+    rows += [
+        f"{i + 1:3d}{j + 1:3d}{order:3d}  0" for (i, j), order in zip(pairs, orders, strict=True)
+    ]
+    rows += [f"M  CHG  1{i + 1:4d}{formal[i]:4d}" for i in np.flatnonzero(formal)]
+    values = " ".join(f"{q:.6f}" for q in charges)
+    return "\n".join([*rows, "M  END", "> <atom.dprop.PartialCharge>", values, "", "$$$$", ""])
+
+
+def _openmm(structure: Structure, charges: np.ndarray, name: str) -> str:
+    root = ElementTree.Element("ForceField")
+    root.append(
+        ElementTree.Comment(" charges only: Lennard-Jones and bonded terms are to be added ")
+    )
+    types = ElementTree.SubElement(root, "AtomTypes")
+    residues = ElementTree.SubElement(root, "Residues")
+    residue = ElementTree.SubElement(residues, "Residue", name=name)
+    nonbonded = ElementTree.SubElement(
+        root, "NonbondedForce", coulomb14scale="0.833333", lj14scale="0.5"
+    )
+    ElementTree.SubElement(nonbonded, "UseAttributeFromResidue", name="charge")
+    labels = _names(structure)
+    atoms = zip(labels, structure.symbols, structure.numbers, charges, strict=True)
+    for label, symbol, z, q in atoms:
+        kind = f"{name}-{label}"
+        ElementTree.SubElement(
+            types, "Type",
+            {"name": kind, "class": kind, "element": symbol, "mass": f"{atomic_masses[z]:.4f}"},
+        )  # fmt: skip
+        ElementTree.SubElement(residue, "Atom", name=label, type=kind, charge=f"{q:.6f}")
+        ElementTree.SubElement(nonbonded, "Atom", type=kind, sigma="1.0", epsilon="0.0")
+    for i, j in bonds(structure):
+        ElementTree.SubElement(residue, "Bond", atomName1=labels[i], atomName2=labels[j])
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"

@@ -1,0 +1,106 @@
+"""VTK image data (.vti) for ParaView and PyVista; written, not read.
+
+An XML header and the values as raw little-endian binary in single precision, x running fastest.
+Lengths are in angstrom. The array carries its unit in its name, such as `density
+(e/angstrom^3)`: densities are converted, so that an integral over the volume is a number of
+electrons; everything else stays as it is. Image data has no place for atoms to be drawn; they
+travel as the field data `atomic_numbers` and `atomic_positions_angstrom`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+from denser.density import Density, Field
+from denser.errors import InputError
+from denser.grid import Grid
+from denser.io.files import DENSITY_UNIT, replacing, writable_values
+from denser.units import BOHR
+
+_TYPES = {"<f4": "Float32", "<i4": "Int32", "<f8": "Float64"}
+
+
+def write(path: str | Path, obj: Field) -> None:
+    """Write a Field, or a Density with its atoms.
+
+    Raises
+    ------
+    InputError
+        A box that is not rectangular, values that are not finite and real or too large for
+        single precision, or a target that cannot be written.
+    """
+    path = Path(path)
+    values = writable_values(path, obj)
+    name, factor = f"field ({obj.unit})", 1.0
+    if obj.unit == DENSITY_UNIT:
+        name, factor = "density (e/angstrom^3)", BOHR**-3
+    with np.errstate(over="ignore"):
+        values = np.ravel(values * factor, order="F").astype("<f4")
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: some values are too large for single precision")
+
+    lengths = np.linalg.norm(obj.grid.cell, axis=1)
+    direction = obj.grid.cell / lengths[:, None]
+    if not np.allclose(direction @ direction.T, np.eye(3), rtol=0, atol=1e-6):
+        raise InputError(
+            f"{path}: VTK image data needs a rectangular box, and this one is skewed; "
+            "write .cube or .npz"
+        )
+    arrays = {name: values}
+    if isinstance(obj, Density):
+        arrays["atomic_numbers"] = obj.structure.numbers.astype("<i4")
+        arrays["atomic_positions_angstrom"] = (obj.structure.positions * BOHR).astype("<f8")
+    header = _header(obj.grid, lengths, direction, arrays)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(header.encode())
+        for data in arrays.values():
+            file.write(np.array(data.nbytes, dtype="<u8"))
+            file.write(np.ascontiguousarray(data))
+        file.write(b"\n  </AppendedData>\n</VTKFile>\n")
+
+
+def read(path: str | Path) -> Field:
+    """Raise an InputError: images are made for ParaView, not for reading back."""
+    raise InputError(
+        f"{path}: VTK images are written for ParaView and not read; keep the .npz or .cube"
+    )
+
+
+def _header(
+    grid: Grid, lengths: np.ndarray, direction: np.ndarray, arrays: dict[str, np.ndarray]
+) -> str:
+    """XML up to the binary data; `arrays` holds the values first, then field data."""
+    offset, elements = 0, []
+    for name, data in arrays.items():
+        components = data.shape[1] if data.ndim == 2 else 1
+        elements.append(
+            f'<DataArray type="{_TYPES[data.dtype.str]}" Name={quoteattr(name)} '
+            f'NumberOfComponents="{components}" NumberOfTuples="{len(data)}" '
+            f'format="appended" offset="{offset}"/>'
+        )
+        offset += 8 + data.nbytes
+    values, *atoms = elements
+    extent = " ".join(f"0 {n - 1}" for n in grid.shape)
+    image = {
+        "WholeExtent": extent,
+        "Origin": _row(grid.origin * BOHR),
+        "Spacing": _row(lengths * BOHR / np.asarray(grid.shape)),
+        "Direction": _row(direction.T.ravel()),  # its columns are the directions of the axes
+    }
+    return f"""<?xml version="1.0"?>
+<VTKFile type="ImageData" version="1.0" byte_order="LittleEndian" header_type="UInt64">
+  <ImageData {" ".join(f'{key}="{value}"' for key, value in image.items())}>
+    <FieldData>{"".join(atoms)}</FieldData>
+    <Piece Extent="{extent}">
+      <PointData Scalars={quoteattr(next(iter(arrays)))}>{values}</PointData>
+    </Piece>
+  </ImageData>
+  <AppendedData encoding="raw">
+_"""
+
+
+def _row(values: np.ndarray) -> str:
+    return " ".join(f"{value:.12g}" for value in values)

@@ -1,0 +1,174 @@
+"""From what the page wants to see to what it draws: one message of surfaces and scales."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from denser.density import Field
+from denser.errors import InputError
+from denser.units import HARTREE
+from denser.viewer import fields, surfaces
+from denser.viewer.session import Session
+from denser.viewer.state import describe
+from denser.viewer.surfaces import NEGATIVE, PLAIN, POSITIVE, Surface, coloured, isosurface
+
+KCAL = 627.509474
+"""One hartree in kcal/mol."""
+
+NCI_COLOURS = np.array(
+    [[8, 48, 140], [98, 146, 226], [196, 214, 180], [244, 145, 104], [165, 12, 20]]
+)
+"""As the diverging map, but what is neither attraction nor repulsion stays visible on white."""
+
+NCI_RANGE = 0.04
+"""Of sign(lambda_2) rho, e/bohr^3."""
+
+DRAFT_NODES = 64
+
+
+def message(session: Session, show: dict, with_state: bool = True) -> bytes:
+    """Pack what the page shows; a layer that cannot be drawn is a sentence in "problems".
+
+    Parameters
+    ----------
+    show : dict
+        "surface": {"field", "level", "colour": "plain" or "potential", "limit"}, "slice":
+        {"field", "plane", "offset", "atoms", "level"} and "points": bool; each may be missing.
+    with_state : bool
+        Whether `describe` goes with it.
+    """
+    start = time.perf_counter()
+    drawing = Drawing(session)
+    if session.density is not None:
+        drawing.layer("surface", show.get("surface"), drawing.surface)
+        drawing.layer("slice", show.get("slice"), drawing.slice)
+        drawing.layer("points", show.get("points"), drawing.points)
+    session.seconds["surfaces"] = time.perf_counter() - start
+    header = {
+        "layers": drawing.layers,
+        "scales": drawing.scales,
+        "problems": drawing.problems,
+        "extras": drawing.extras,
+        "state": describe(session) if with_state else None,
+        "seconds": {k: round(v, 3) for k, v in session.seconds.items()},
+    }
+    return surfaces.pack(header, drawing.buffers)
+
+
+class Drawing:
+    """Layers of one message, as they are made."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.layers: list[dict] = []
+        self.buffers: list[np.ndarray] = []
+        self.scales: dict[str, dict] = {}
+        self.problems: dict[str, str] = {}
+        self.extras: dict[str, object] = {}
+
+    def layer(self, name: str, options: object, make: object) -> None:
+        """Make a layer if it is wanted; one that fails leaves the others alone."""
+        if not options:
+            return
+        try:
+            make(options)
+        except InputError as error:
+            self.problems[name] = str(error)
+        except (KeyError, TypeError, ValueError) as error:
+            self.problems[name] = f"this request cannot be understood ({error})"
+
+    def add(self, role: str, surface: Surface) -> None:
+        """Append the arrays of a surface, and where they are."""
+        layer = {"role": role, "colour": surface.colour, "vertices": len(self.buffers)}
+        self.buffers += [surface.vertices, surface.normals, surface.faces]
+        if surface.colours is not None:
+            layer["colours"] = len(self.buffers)
+            self.buffers.append(surface.colours)
+        self.layers.append(layer)
+
+    def surface(self, options: dict) -> None:
+        """Isosurfaces of a field, of one colour, two, or coloured by another field."""
+        name, level = str(options["field"]), float(options["level"])
+        if not (np.isfinite(level) and level > 0):
+            raise InputError("the isovalue must be a positive number")
+        if name == "nci":
+            return self.interactions(level)
+        field = self.session.field(name)
+        signed = any(o.signed for o in self.session.offers() if o.name == name)
+        nodes = DRAFT_NODES if self.session.draft else surfaces.MAX_NODES
+        found = [isosurface(field, level, POSITIVE if signed else PLAIN, nodes)]
+        if signed:
+            found.append(isosurface(field, -level, NEGATIVE, nodes))
+        shown = [s for s in found if s is not None]
+        if not shown:
+            raise InputError(
+                f"nothing reaches {level:g} {field.unit}; the values lie between "
+                f"{field.values.min():.3g} and {field.values.max():.3g}"
+            )
+        if options.get("colour") == "potential":
+            shown = [self.by_potential(s, options.get("limit")) for s in shown]
+        for s in shown:
+            self.add("surface", s)
+        return None
+
+    def by_potential(self, surface: Surface, limit: float | None) -> Surface:
+        """Colour a surface by the electrostatic potential, red where it is negative."""
+        values = surfaces.at_points(self.session.field("potential"), surface.vertices)
+        if not limit:
+            limit = float(f"{np.quantile(np.abs(values), 0.98):.1g}") or 0.01
+        self.scales["surface"] = {
+            "label": "Electrostatic potential",
+            "low": -limit,
+            "high": limit,
+            "unit": "hartree/e",
+            "other": f"\u00b1{limit * KCAL:.0f} kcal/mol, \u00b1{limit * HARTREE:.1f} V",
+            "colours": surfaces.DIVERGING[::-1].tolist(),
+            "lowest": float(values.min()),
+            "highest": float(values.max()),
+        }
+        colours = coloured(values, surfaces.DIVERGING[::-1], -limit, limit)
+        return Surface(surface.vertices, surface.normals, surface.faces, surface.colour, colours)
+
+    def interactions(self, level: float) -> None:
+        """Surfaces of small reduced gradient, coloured by sign(lambda_2) rho."""
+        s = self.session.field("nci")
+        turned = Field(s.grid, fields.NOTHING - s.values, s.unit)
+        surface = isosurface(turned, fields.NOTHING - level, PLAIN)
+        if surface is None:
+            raise InputError("no non-covalent interaction was found in this molecule")
+        signed = surfaces.at_points(self.session.field("signed_density"), surface.vertices)
+        colours = coloured(signed, NCI_COLOURS, -NCI_RANGE, NCI_RANGE)
+        self.add(
+            "surface",
+            Surface(surface.vertices, surface.normals, surface.faces, surface.colour, colours),
+        )
+        self.scales["surface"] = {
+            "label": "sign(\u03bb\u2082) \u03c1",
+            "low": -NCI_RANGE,
+            "high": NCI_RANGE,
+            "unit": "e/bohr^3",
+            "other": "blue attraction, red steric",
+            "colours": NCI_COLOURS.tolist(),
+        }
+
+    def slice(self, options: dict) -> None:
+        """A plane with contour lines."""
+        field = self.session.field(str(options["field"]))
+        surface, contours, scale = surfaces.plane_slice(
+            field,
+            self.session.structure,
+            str(options.get("plane", "molecule")),
+            float(options.get("offset", 0.0)),
+            [int(a) for a in options.get("atoms", [])],
+            float(options["level"]),
+        )
+        self.add("slice", surface)
+        self.extras["contours"] = len(self.buffers)
+        self.buffers.append(contours)
+        self.scales["slice"] = scale | {"label": "Slice", "unit": field.unit}
+
+    def points(self, _options: object) -> None:
+        """Critical points and bond paths."""
+        raise InputError("critical points are not available in this version")

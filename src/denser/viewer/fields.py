@@ -1,0 +1,116 @@
+"""The functions of space that the page offers: what they are called, and how they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from denser.density import Density, Field
+from denser.grid import Grid
+
+WORKING_SPACING = 0.33
+"""Derived fields are made on every second, third, ... node up to about this spacing, bohr."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A field as the page lists it.
+
+    Parameters
+    ----------
+    name, label, unit : str
+    level : float
+        Isovalue to begin with.
+    low, high : float
+        Ends of the slider.
+    signed : bool
+        Whether surfaces are drawn at plus and minus the isovalue.
+    origin : str
+        "density": follows the shown density; "one step": of the Kohn-Sham step.
+    """
+
+    name: str
+    label: str
+    unit: str
+    level: float
+    low: float
+    high: float
+    signed: bool
+    origin: str = "density"
+
+
+OFFERS = (
+    Offer("density", "Density", "e/bohr^3", 0.1, 0.0005, 0.5, False),
+    Offer("minus_sad", "Density - free atoms", "e/bohr^3", 0.003, 0.0005, 0.1, True),
+    Offer("potential", "Electrostatic potential", "hartree/e", 0.03, 0.005, 0.5, True),
+    Offer("nci", "Non-covalent interactions", "1", 0.5, 0.2, 0.9, False),
+    Offer("laplacian", "Laplacian", "e/bohr^5", 0.2, 0.02, 2.0, True),
+)
+
+NOTHING = 2.0
+"""Reduced density gradient where no interaction is."""
+
+DIFFERENCE = Offer("", "", "e/bohr^3", 0.003, 0.0001, 0.1, True)
+ORBITAL = Offer("", "", "bohr^-3/2", 0.05, 0.005, 0.2, True, "one step")
+
+
+def reduced(density: Density, spacing: float = WORKING_SPACING) -> Density:
+    """Every k-th node of a density, k the largest divisor that keeps within `spacing` bohr."""
+    grid = density.grid
+    for k in range(int(spacing / grid.spacing.min() + 1e-6), 1, -1):
+        if not any(n % k for n in grid.shape) and k * grid.spacing.max() < spacing * 1.2:
+            values = np.ascontiguousarray(density.values[::k, ::k, ::k])
+            return replace(density, grid=grid.coarsen(k), values=values)
+    return density
+
+
+def potential(density: Density) -> Field:
+    """Electrostatic potential, hartree/e."""
+    from denser.analysis.electrostatics import electrostatic_potential
+
+    return electrostatic_potential(density)
+
+
+def laplacian(density: Density) -> Field:
+    """Laplacian, e/bohr^5."""
+    from denser.analysis.fields import laplacian
+
+    return laplacian(density)
+
+
+def nci(density: Density) -> Field:
+    """Reduced density gradient s where the analysis finds an interaction, and 2 elsewhere."""
+    from denser.analysis.fields import reduced_density_gradient
+    from denser.analysis.nci import RHO_CUTOFF, nci
+
+    near = binary_dilation(nci(density).labels.values > 0, iterations=2)
+    near &= np.asarray(density.values) < 1.2 * RHO_CUTOFF
+    s = reduced_density_gradient(density)
+    return Field(s.grid, np.where(near, np.minimum(s.values, NOTHING), NOTHING), "1")
+
+
+def signed_density(density: Density) -> Field:
+    """Density with the sign of the Hessian's middle eigenvalue, e/bohr^3."""
+    from denser.analysis.fields import hessian_eigenvalue_2
+
+    return hessian_eigenvalue_2(density)
+
+
+def with_atoms(field: Field, density: Density) -> Density:
+    """Field with the atoms of a density, so that a cube can hold it."""
+    return Density(
+        field.grid,
+        field.values,
+        field.unit,
+        structure=density.structure,
+        valence_charges=density.valence_charges,
+    )
+
+
+def coarse_grid(grid: Grid, most: int) -> Grid:
+    """The same box with at most about `most` nodes in all."""
+    factor = max(1.0, (grid.size / most) ** (1 / 3))
+    shape = tuple(max(8, 8 * int(np.ceil(n / factor / 8))) for n in grid.shape)
+    return Grid(grid.origin, grid.cell, shape) if factor > 1 else grid

@@ -1,0 +1,544 @@
+// The page: controls, keyboard, and what follows from them.
+
+import { BadInput, Newest, Server, saveBlob } from "./api.js";
+import { Scene } from "./scene.js";
+import { angleText, fillTable, isovalue, levelAt, sliderAt, sourceText } from "./text.js";
+import { Sketch } from "./sketch.js";
+
+const $ = (id) => document.getElementById(id);
+const server = new Server();
+const scene = new Scene($("canvas"));
+const ELEMENTS = ["H", "C", "N", "O", "F", "P", "S", "Cl"];
+
+export const app = {
+  scene, server,
+  state: null,          // what the server last told
+  field: "density",     // "density", "esp", "none" or the name of a field
+  levels: {},           // isovalue of each field
+  selection: [],
+  element: "C",
+  sketching: false,
+  roundTrip: 0,
+  frames: 0,            // messages drawn so far
+};
+window.denser = app;    // for the console, and for tests
+
+// Messages beside the action
+
+export function tell(where, text = "") {
+  document.querySelector(`.message[data-for="${where}"]`).textContent = text;
+}
+
+// What the page asks for
+
+const COLOURED = { name: "esp", label: "Density with potential", unit: "e/bohr^3", level: 0.004, low: 0.0005, high: 0.1, signed: false };
+
+function offers() {
+  const fields = app.state ? app.state.fields : [];
+  return [...fields.slice(0, 1), COLOURED, ...fields.slice(1)];
+}
+
+function offer(name = app.field) {
+  return offers().find((o) => o.name === name);
+}
+
+function level(name = app.field) {
+  return app.levels[name] ?? offer(name)?.level ?? 0.1;
+}
+
+export function show() {
+  const wanted = {};
+  if (app.field !== "none") {
+    wanted.surface = { field: app.field, level: level() };
+    if (app.field === "esp") Object.assign(wanted.surface, { field: "density", colour: "potential" });
+  }
+  if ($("slice").checked) {
+    const field = $("slice-field").value || "density";
+    const same = field === app.field ? level() : offer(field)?.level ?? 0.1;
+    wanted.slice = {
+      field, plane: $("plane").value, offset: $("offset").value / 10, atoms: app.selection.slice(0, 3),
+      level: field === "density" ? 0.1 : same,
+    };
+  }
+  wanted.points = $("points").checked;
+  return wanted;
+}
+
+async function timed(work) {
+  const start = performance.now();
+  try {
+    busy(true);
+    return await work();
+  } finally {
+    app.roundTrip = performance.now() - start;
+    busy(false);
+  }
+}
+
+let working = 0;
+let slowTimer = 0;
+function busy(on) {
+  working += on ? 1 : -1;
+  clearTimeout(slowTimer);
+  if (on) slowTimer = setTimeout(status, 250);
+  else status();
+}
+
+// Draw a message of the server.
+function receive(message, recentre = false) {
+  if (!message) return;
+  if (message.state) app.state = message.state;
+  app.seconds = message.seconds;
+  if (message.state) {
+    const atoms = app.state.structure;
+    app.selection = app.selection.filter((i) => atoms && i < atoms.symbols.length);
+    scene.setAtoms(atoms, $("style").value);
+    if (recentre) scene.resetView();
+  }
+  scene.setLayers(message, $("opacity").value / 100, $("mesh").checked);
+  scales(message);
+  for (const layer of ["surface", "slice", "points"]) tell(layer, message.problems[layer]);
+  if (message.extras.points) $("points-text").textContent = message.extras.points.text;
+  else $("points-text").textContent = "";
+  if (message.state) panels();
+  marks();
+  scene.render();
+  app.frames += 1;
+}
+
+// Drawing again: the newest wish wins, and what was wished with it is not lost.
+const drawing = new Newest(async (task) => {
+  try {
+    const message = await timed(() => server.draw(task.body));
+    receive(message, task.recentre);
+    tell(task.where);
+  } catch (error) {
+    if (!(error instanceof BadInput)) throw error;
+    tell(task.where, error.message);
+    task.failed?.();
+  }
+  status();
+});
+
+export function redraw(where = "surface") {
+  return drawing.push({ where, body: { show: show(), light: true } });
+}
+
+export function edit(change, where = "sketch", options = {}) {
+  const body = { edit: { hydrogens: $("hydrogens").checked, ...change }, show: show(), draft: !!options.draft };
+  return drawing.push({ where, body, ...options });
+}
+
+// Panels
+
+function panels() {
+  const { state } = app;
+  const atoms = state.structure;
+  $("empty").hidden = !!atoms;
+  $("formula").innerHTML = atoms ? atoms.formula.replace(/(\d+)/g, "<sub>$1</sub>") : "No molecule";
+  document.title = atoms ? `${atoms.formula} - denser` : "denser";
+  $("charge-row").hidden = !atoms;
+  $("charge").textContent = atoms && atoms.charge > 0 ? `+${atoms.charge}` : atoms?.charge ?? 0;
+  tell("molecule", state.problem);
+  fillTable($("values"), state.numbers.map((r) => [r.label, r.value, r.unit, r.source]));
+  $("source-text").innerHTML = sourceText(state);
+  $("undo").disabled = !state.can_undo;
+  $("redo").disabled = !state.can_redo;
+  $("one-step").disabled = !state.grid || state.draft || app.stepping;
+  $("one-step").textContent = app.stepping ? "Calculating ..." : "Calculate energy and orbitals";
+  player();
+  fieldList();
+  charges();
+  downloads();
+}
+
+function player() {
+  const { items, item } = app.state;
+  $("player").hidden = items.length < 2;
+  const names = items.map((i) => i.name).join("\n");
+  if ($("item").dataset.names !== names) {
+    $("item").dataset.names = names;
+    $("item").replaceChildren(...items.map((i, k) => new Option(i.name, k)));
+  }
+  $("item").value = item;
+}
+
+function fieldList() {
+  const all = offers();
+  const orbitals = all.filter((o) => o.name.startsWith("orbital:"));
+  if (app.field !== "none" && !offer()) app.field = "density";
+  const entries = all.filter((o) => !o.name.startsWith("orbital:"));
+  if (orbitals.length) entries.push({ name: app.orbital || "orbital:homo", label: "Orbitals (one step)" });
+  entries.push({ name: "none", label: "No surface" });
+  const buttons = entries.map((o, k) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.setAttribute("role", "radio");
+    button.dataset.field = o.name;
+    button.title = o.label;
+    button.setAttribute("aria-checked", o.name === app.field);
+    button.innerHTML = k < 9 ? `<kbd>${k + 1}</kbd>` : "";
+    button.append(o.label);
+    button.onclick = () => choose(o.name);
+    return button;
+  });
+  $("fields").replaceChildren(...buttons);
+  $("orbital-row").hidden = !app.field.startsWith("orbital:");
+  $("orbital").replaceChildren(...orbitals.map((o) => new Option(o.label, o.name)));
+  $("orbital").value = app.field;
+  const slices = all.filter((o) => o !== COLOURED && o.name !== "nci");
+  const kept = $("slice-field").value;
+  $("slice-field").replaceChildren(...slices.map((o) => new Option(o.label, o.name)));
+  $("slice-field").value = slices.some((o) => o.name === kept) ? kept : "density";
+  levelSlider();
+}
+
+function levelSlider() {
+  const o = offer();
+  $("level").disabled = !o;
+  if (!o) return void ($("level-text").textContent = "");
+  $("level").value = sliderAt(level(), o);
+  $("level-text").textContent = isovalue(level(), o);
+}
+
+export function choose(name) {
+  app.field = name;
+  if (name.startsWith("orbital:")) app.orbital = name;
+  fieldList();
+  downloads();
+  return redraw("surface");
+}
+
+function charges() {
+  const { charges: table, structure } = app.state;
+  tell("charges", table.problem);
+  const schemes = ["hirshfeld", "cm5"].filter((s) => table[s]);
+  const rows = [];
+  if (structure && schemes.length) {
+    rows.push(`<tr><th>Atom</th>${schemes.map((s) => `<th class="n">${s === "cm5" ? "CM5" : "Hirshfeld"}</th>`).join("")}</tr>`);
+    structure.symbols.forEach((symbol, i) => {
+      const values = schemes.map((s) => `<td class="n">${table[s][i].toFixed(3)}</td>`).join("");
+      rows.push(`<tr data-atom="${i}"><td>${symbol}${i + 1}</td>${values}</tr>`);
+    });
+  }
+  $("charges").innerHTML = rows.join("");
+}
+
+function downloads() {
+  const o = offer();
+  $("download-field").textContent = o ? (app.field === "esp" ? "Electrostatic potential" : o.label) : "Density";
+  const name = { esp: "potential", none: "density" }[app.field] || app.field;
+  $("download-formats").replaceChildren(
+    ...server.formats.map((suffix) => {
+      const button = document.createElement("button");
+      button.textContent = suffix;
+      button.dataset.file = `field/${name}${suffix}`;
+      return button;
+    }),
+  );
+}
+
+function status() {
+  const { state } = app;
+  if (!state || !state.structure) return void ($("status").textContent = "");
+  const parts = [];
+  if (state.grid) {
+    const source = state.draft ? "<b>draft</b>" : `<b>${state.source}</b>`;
+    parts.push(source, `${Math.round(app.roundTrip)} ms`);
+    parts.push(`grid ${state.grid.shape.join(" x ")}, ${state.grid.spacing_angstrom.toFixed(3)} \u00c5`);
+  }
+  $("status").innerHTML = (working ? '<span class="busy"></span>' : "") + parts.join(" &middot; ");
+  const seconds = app.seconds || {};
+  const names = { density: "density", charges: "charges", surfaces: "surfaces and slices", "one step": "one-step calculation" };
+  const rows = Object.entries(names).filter(([k]) => seconds[k] !== undefined)
+    .map(([k, label]) => [label, seconds[k] < 1 ? Math.round(1000 * seconds[k]) : seconds[k].toFixed(2), seconds[k] < 1 ? "ms" : "s"]);
+  rows.push(["last answer, all in all", Math.round(app.roundTrip), "ms"]);
+  fillTable($("times"), rows);
+}
+
+function scales(message) {
+  const bar = (scale) => {
+    const stops = scale.colours.map((c) => `rgb(${c.join(",")})`).join(",");
+    const number = (x) => String(+x.toPrecision(3));
+    const middle = scale.low < 0 ? "<span>0</span>" : "";
+    return `<div>${scale.label} <span class="unit">${scale.unit}</span></div>`
+      + `<div class="colours" style="background:linear-gradient(90deg,${stops})"></div>`
+      + `<div class="ends"><span>${number(scale.low)}</span>${middle}<span>${number(scale.high)}</span></div>`
+      + (scale.other || scale.steps ? `<div class="ends">${scale.other || `${scale.steps} scale`}</div>` : "");
+  };
+  const o = offer();
+  let html = message.scales.surface ? bar(message.scales.surface) : "";
+  if (!html && o?.signed && message.layers.some((l) => l.role === "surface")) {
+    html = `<div>${o.label}</div><div class="key"><i style="background:rgb(217,41,36)"></i>+${isovalue(level(), o)}</div>`
+      + `<div class="key"><i style="background:rgb(33,84,217)"></i>\u2212${isovalue(level(), o)}</div>`;
+  }
+  $("scale").innerHTML = html;
+  $("scale").hidden = !html;
+  $("slice-scale").hidden = !message.scales.slice;
+  if (message.scales.slice) $("slice-scale").innerHTML = bar(message.scales.slice);
+}
+
+// Selection, labels, measurement
+
+export function marks() {
+  const { state, selection } = app;
+  const atoms = state?.structure;
+  const kind = $("labels").value;
+  let texts = [];
+  if (atoms && kind === "symbols") texts = atoms.symbols;
+  else if (atoms && kind === "indices") texts = atoms.symbols.map((s, i) => `${s}${i + 1}`);
+  else if (atoms && kind) texts = (state.charges[kind] || []).map((q) => (q > 0 ? "+" : "") + q.toFixed(2));
+  const lines = selection.length > 4 ? [] : selection.slice(1).map((to, k) => ({ from: selection[k], to }));
+  scene.setLabels(texts, selection, lines);
+  scene.setDipole(state?.dipole, $("dipole").checked);
+  const text = atoms ? angleText(atoms, selection) : "";
+  $("measure").textContent = text;
+  $("measure").hidden = !text;
+  document.querySelectorAll("#charges tr[data-atom]").forEach((row) => {
+    row.classList.toggle("selected", selection.includes(+row.dataset.atom));
+  });
+  sketch?.update();
+}
+
+export function select(atom, extend = true) {
+  if (atom < 0) app.selection = [];
+  else if (app.selection.includes(atom)) app.selection = app.selection.filter((i) => i !== atom);
+  else app.selection = extend ? [...app.selection.slice(-3), atom] : [atom];
+  marks();
+  scene.render();
+  if ($("slice").checked && $("plane").value === "atoms") redraw("slice");
+}
+
+const sketch = new Sketch(app, { edit, marks, select, tell });
+
+// Controls
+
+$("level").oninput = () => {
+  app.levels[app.field] = levelAt(+$("level").value, offer());
+  $("level-text").textContent = isovalue(level(), offer());
+  redraw("surface");
+};
+$("opacity").oninput = restyle;
+$("mesh").onchange = restyle;
+function restyle() {
+  $("opacity-text").textContent = `${$("opacity").value} %`;
+  scene.restyle($("opacity").value / 100, $("mesh").checked);
+  scene.render();
+}
+$("orbital").onchange = () => choose($("orbital").value);
+$("slice").onchange = () => {
+  $("slice-options").hidden = !$("slice").checked;
+  redraw("slice");
+};
+for (const id of ["plane", "slice-field"]) $(id).onchange = () => redraw("slice");
+$("offset").oninput = () => {
+  $("offset-text").textContent = `${($("offset").value / 10).toFixed(1)} \u00c5`;
+  redraw("slice");
+};
+$("style").onchange = () => { scene.setStyle($("style").value); marks(); scene.render(); };
+$("labels").onchange = $("dipole").onchange = () => { marks(); scene.render(); };
+$("points").onchange = () => redraw("points");
+$("smiles-form").onsubmit = (event) => {
+  event.preventDefault();
+  app.selection = [];
+  edit({ op: "smiles", smiles: $("smiles").value }, "open", { recentre: true });
+};
+document.querySelectorAll("[data-example]").forEach((button) => {
+  button.onclick = () => {
+    $("smiles").value = button.dataset.example;
+    $("smiles-form").requestSubmit();
+  };
+});
+$("undo").onclick = () => edit({ op: "undo" });
+$("redo").onclick = () => edit({ op: "redo" });
+$("charge-down").onclick = () => edit({ op: "charge", value: app.state.structure.charge - 1 }, "molecule");
+$("charge-up").onclick = () => edit({ op: "charge", value: app.state.structure.charge + 1 }, "molecule");
+$("reset").onclick = () => { scene.resetView(); scene.render(); };
+$("charges").onclick = (event) => {
+  const row = event.target.closest("tr[data-atom]");
+  if (row) select(+row.dataset.atom);
+};
+
+$("one-step").onclick = async () => {
+  app.stepping = true;
+  tell("one-step");
+  panels();
+  try {
+    const message = await server.oneStep(show());
+    app.stepping = false;
+    receive(message);
+  } catch (error) {
+    if (!(error instanceof BadInput)) throw error;
+    tell("one-step", error.message);
+  } finally {
+    app.stepping = false;
+    panels();
+    status();
+  }
+};
+
+// Files
+
+async function openFile(file) {
+  if (!file) return;
+  tell("open");
+  try {
+    app.selection = [];
+    receive(await timed(() => server.open(file, show())), true);
+  } catch (error) {
+    if (!(error instanceof BadInput)) throw error;
+    tell("open", error.message);
+  }
+}
+$("open").onclick = () => $("file").click();
+$("file").onchange = async () => {
+  await openFile($("file").files[0]);
+  $("file").value = "";
+};
+let inside = 0;
+const stop = (event) => event.preventDefault();
+window.addEventListener("dragenter", (event) => { stop(event); $("drop").hidden = ++inside < 1; });
+window.addEventListener("dragleave", () => { if (--inside < 1) $("drop").hidden = true; });
+window.addEventListener("dragover", stop);
+window.addEventListener("drop", (event) => {
+  stop(event);
+  inside = 0;
+  $("drop").hidden = true;
+  openFile(event.dataTransfer.files[0]);
+});
+
+$("download").onclick = async (event) => {
+  const what = event.target.dataset?.file;
+  if (!what) return;
+  tell("download");
+  try {
+    if (server.folder) tell("download", `Saved as ${(await server.save(what)).saved}`);
+    else await server.download(what);
+  } catch (error) {
+    if (!(error instanceof BadInput)) throw error;
+    tell("download", error.message);
+  }
+};
+$("png").onclick = async () => {
+  const picture = await fetch(scene.png()).catch(() => null);
+  const bytes = picture ? await picture.blob() : dataBlob(scene.png());
+  saveBlob(bytes, `${app.state?.structure?.formula || "view"}.png`);
+};
+function dataBlob(uri) {
+  const text = atob(uri.split(",")[1]);
+  return new Blob([Uint8Array.from(text, (c) => c.charCodeAt(0))], { type: "image/png" });
+}
+document.addEventListener("click", (event) => {
+  if (!$("download").contains(event.target)) $("download").open = false;
+});
+
+// Frames
+
+async function go(step, draft = false) {
+  const n = app.state.items.length;
+  const item = (app.state.item + step + n) % n;
+  await edit({ op: "open", item }, "open", { draft, recentre: false });
+}
+let playing = false;
+async function play() {
+  playing = !playing;
+  $("play").textContent = playing ? "Stop" : "Play";
+  while (playing) {
+    const pause = new Promise((resolve) => setTimeout(resolve, 120));
+    await go(1, true);
+    await pause;
+  }
+  await go(0);
+}
+$("previous").onclick = () => go(-1);
+$("next").onclick = () => go(1);
+$("play").onclick = () => { if (playing) { playing = false; $("play").textContent = "Play"; } else play(); };
+$("item").onchange = () => edit({ op: "open", item: +$("item").value }, "open", { recentre: true });
+
+// Theme, help, keyboard
+
+function theme(name) {
+  document.documentElement.dataset.theme = name;
+  localStorage.setItem("denser-theme", name);
+  scene.theme(name);
+  if (app.state) { marks(); scene.setPoints(scene.message?.extras.points); scene.render(); }
+}
+$("theme").onclick = () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+$("help-button").onclick = () => $("help").showModal();
+
+const toggle = (id) => () => { $(id).checked = !$(id).checked; $(id).onchange(); };
+const KEYS = {
+  "?": ["this help", () => $("help").showModal()],
+  e: ["sketch, or only look", () => sketch.toggle()],
+  o: ["open a file", () => $("open").click()],
+  r: ["centre the view", () => $("reset").click()],
+  l: ["next kind of labels", () => {
+    $("labels").selectedIndex = ($("labels").selectedIndex + 1) % $("labels").length;
+    $("labels").onchange();
+  }],
+  s: ["slice", toggle("slice")],
+  d: ["dipole arrow", toggle("dipole")],
+  p: ["critical points and bond paths", toggle("points")],
+  m: ["wire mesh", toggle("mesh")],
+  "+": ["isovalue up", () => nudge(25)],
+  "-": ["isovalue down", () => nudge(-25)],
+  c: ["sketch: change the selected atoms", () => sketch.change()],
+  a: ["sketch: add an atom to the selected one", () => sketch.add()],
+  Delete: ["sketch: remove the selected atoms", () => sketch.remove()],
+  "[": ["sketch: turn the selected bond", () => sketch.turn(-5)],
+  "]": ["sketch: turn it the other way", () => sketch.turn(5)],
+  t: ["light or dark", () => $("theme").click()],
+  ArrowLeft: ["previous frame", () => app.state.items.length > 1 && go(-1)],
+  ArrowRight: ["next frame", () => app.state.items.length > 1 && go(1)],
+  " ": ["play the frames", () => app.state.items.length > 1 && $("play").click()],
+  Escape: ["select nothing", () => { select(-1); $("download").open = false; }],
+};
+const NAMES = { " ": "Space", ArrowLeft: "\u2190", ArrowRight: "\u2192", Delete: "Del", Escape: "Esc" };
+$("keys").innerHTML = "<tr><th colspan=2>Keys</th></tr><tr><td>1 - 9</td><td>choose the surface</td></tr>"
+  + "<tr><td>Ctrl+Z</td><td>undo; with Shift: redo</td></tr>"
+  + Object.entries(KEYS).map(([key, [text]]) => `<tr><td>${NAMES[key] || key.toUpperCase()}</td><td>${text}</td></tr>`).join("");
+
+function nudge(by) {
+  if ($("level").disabled) return;
+  $("level").value = +$("level").value + by;
+  $("level").oninput();
+}
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.matches?.("input[type=text], select, dialog *");
+  if (typing || !app.state) return;
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+    event.preventDefault();
+    return void $(event.shiftKey ? "redo" : "undo").click();
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches?.("input[type=range]") && event.key.startsWith("Arrow")) return;
+  if (event.target.matches?.("button, input[type=checkbox], summary") && event.key === " ") return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key === "Backspace" ? "Delete" : event.key;
+  if (/^[1-9]$/.test(key)) return void $("fields").children[key - 1]?.click();
+  if (KEYS[key]) {
+    event.preventDefault();
+    KEYS[key][1]();
+  }
+});
+
+// Begin
+
+$("elements").replaceChildren(...ELEMENTS.map((symbol) => {
+  const button = document.createElement("button");
+  button.textContent = symbol;
+  button.setAttribute("role", "radio");
+  button.onclick = () => sketch.pick(symbol);
+  return button;
+}));
+$("opacity-text").textContent = `${$("opacity").value} %`;
+const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+theme(localStorage.getItem("denser-theme") || (dark ? "dark" : "light"));
+try {
+  await server.begin();
+  await drawing.push({ where: "open", body: { show: show() }, recentre: true });
+  if (!app.state.structure) sketch.toggle(true);
+} catch (error) {
+  tell("open", error.message);
+}
+app.ready = true;

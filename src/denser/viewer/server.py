@@ -1,0 +1,457 @@
+"""The local server: who may talk to it, what it answers, and in which thread it computes.
+
+It listens on 127.0.0.1 unless told otherwise, answers only requests that carry the random token
+of the address, that name a host it knows, and that come from its own page. It writes nothing
+but into the folder it was given; without one, downloads go through the browser.
+
+Predictions and drawings run one after the other in one thread, and of the drafts of a drag only
+the newest is computed. Kohn-Sham calculations have a thread of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import json
+import logging
+import re
+import secrets
+import socket
+import tempfile
+import webbrowser
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from denser.errors import InputError
+from denser.io import SUFFIXES, check_suffix, write
+from denser.prediction import Predictor
+from denser.viewer import draw, state
+from denser.viewer.fields import with_atoms
+from denser.viewer.orbitals import kohn_sham
+from denser.viewer.session import Item, Session, read_items
+from denser.viewer.surfaces import require_skimage
+
+MAX_UPLOAD = 256 * 2**20
+MAX_REQUEST = 2**20
+MAX_SESSIONS = 12
+
+_ASSETS = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class Viewer:
+    """Everything that the routes share.
+
+    Parameters
+    ----------
+    items : list of Item
+        What every new tab opens.
+    predictor : Predictor
+    token : str
+    port : int
+    host : str
+        That the server is bound to.
+    folder : Path, optional
+        Where files may be saved.
+    """
+
+    def __init__(
+        self,
+        items: list[Item],
+        predictor: Predictor,
+        token: str,
+        port: int,
+        host: str = "127.0.0.1",
+        folder: Path | None = None,
+    ) -> None:
+        self.items, self.predictor, self.token = items, predictor, token
+        self.host, self.port, self.folder = host, port, folder
+        self.cookie = f"denser_{port}"
+        self.sessions: OrderedDict[str, Session] = OrderedDict()
+        self.newest: dict[str, int] = {}
+        self.quick = ThreadPoolExecutor(1, "denser-quick")
+        self.slow = ThreadPoolExecutor(1, "denser-slow")
+
+    async def run(self, work: Callable, *args: Any) -> Any:
+        """Result of `work(*args)` in the thread that owns the sessions."""
+        return await asyncio.get_running_loop().run_in_executor(self.quick, work, *args)
+
+    def close(self) -> None:
+        """Drop what waits."""
+        self.quick.shutdown(wait=False, cancel_futures=True)
+        self.slow.shutdown(wait=False, cancel_futures=True)
+
+    def session(self, request: Request) -> tuple[str, Session]:
+        """Name and session that the request's path names."""
+        name = request.path_params["session"]
+        if name not in self.sessions:
+            raise InputError("this tab was idle while many others were opened; reload the page")
+        self.sessions.move_to_end(name)
+        return name, self.sessions[name]
+
+    # Routes
+
+    async def page(self, _request: Request) -> Response:
+        """Return the page itself."""
+        text = (files("denser") / "viewer" / "page" / "index.html").read_text("utf-8")
+        response = HTMLResponse(text)
+        response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", path="/")
+        return response
+
+    async def asset(self, request: Request) -> Response:
+        """Return a file of the page."""
+        name = request.path_params["name"]
+        source = files("denser") / "viewer" / "page" / name
+        kind = _ASSETS.get(Path(name).suffix)
+        if kind is None or "/" in name or not source.is_file():
+            return _refuse("no such file", 404)
+        return Response(source.read_bytes(), media_type=kind)
+
+    async def begin(self, _request: Request) -> Response:
+        """Make the session of a new tab."""
+        name = secrets.token_urlsafe(12)
+        self.sessions[name] = await self.run(Session, self.predictor, self.items)
+        while len(self.sessions) > MAX_SESSIONS:
+            old, _ = self.sessions.popitem(last=False)
+            self.newest.pop(old, None)
+        formats = [s for s in SUFFIXES if _writable(s)]
+        folder = None if self.folder is None else str(self.folder)
+        return JSONResponse({"session": name, "formats": formats, "folder": folder})
+
+    async def draw(self, request: Request) -> Response:
+        """Edit, if the request has an edit, and draw."""
+        name, session = self.session(request)
+        body = await _json(request)
+        edit, draft = body.get("edit"), bool(body.get("draft"))
+        number = self.newest[name] = self.newest.get(name, 0) + 1
+
+        def work() -> bytes | None:
+            if draft and number != self.newest.get(name):
+                return None  # a newer place of the atom is known already
+            if edit:
+                session.edit(edit, draft)
+            return draw.message(session, body.get("show") or {}, with_state=not body.get("light"))
+
+        return _binary(await self.run(work))
+
+    async def open(self, request: Request) -> Response:
+        """Read an uploaded file and show what is in it."""
+        _, session = self.session(request)
+        name = Path(request.query_params.get("name", "")).name or "upload.xyz"
+        show = json.loads(request.query_params.get("show", "{}"))
+        data = await _body(request, MAX_UPLOAD)
+
+        def work() -> bytes:
+            with tempfile.TemporaryDirectory(prefix="denser-") as folder:
+                path = Path(folder) / re.sub(r"[^\w.+-]", "_", name)[-80:]
+                path.write_bytes(data)
+                try:
+                    items = read_items(path, name)
+                except InputError as error:
+                    raise InputError(str(error).replace(str(path), name)) from error
+            session.append(items)
+            return draw.message(session, show)
+
+        return _binary(await self.run(work))
+
+    async def one_step(self, request: Request) -> Response:
+        """Energy and orbitals of what is shown."""
+        _, session = self.session(request)
+        body = await _json(request)
+        density, revision = session.density, session.revision
+        if density is None or session.draft:
+            raise InputError(session.problem or "there is no density yet to begin at")
+        recipe = self.predictor.model.recipe
+        loop = asyncio.get_running_loop()
+        result = await loop.run_in_executor(self.slow, kohn_sham, density, recipe)
+
+        def work() -> bytes:
+            session.use_kohn_sham(result, revision)
+            session.seconds["one step"] = result.seconds
+            return draw.message(session, body.get("show") or {})
+
+        return _binary(await self.run(work))
+
+    async def download(self, request: Request) -> Response:
+        """Return a field, the atoms or the numbers as a file."""
+        _, session = self.session(request)
+        name, data = await self.run(_export, session, request.path_params["what"])
+        disposition = f'attachment; filename="{name}"'
+        return Response(
+            data,
+            media_type="application/octet-stream",
+            headers={"content-disposition": disposition},
+        )
+
+    async def save(self, request: Request) -> Response:
+        """Write one of the downloads into the folder that the server was given."""
+        _, session = self.session(request)
+        if self.folder is None:
+            raise InputError("saving needs a folder: start with denser view --folder FOLDER")
+        name, data = await self.run(_export, session, request.path_params["what"])
+        target = (self.folder / name).resolve()
+        if target.parent != self.folder.resolve():
+            raise InputError(f"{name} would lie outside {self.folder}")
+        await asyncio.to_thread(target.write_bytes, data)
+        return JSONResponse({"saved": str(target)})
+
+    def app(self) -> Starlette:
+        """ASGI application."""
+        routes = [
+            Route("/", self.page),
+            Route("/page/{name}", self.asset),
+            Route("/api/sessions", self.begin, methods=["POST"]),
+            Route("/api/{session}/draw", self.draw, methods=["POST"]),
+            Route("/api/{session}/open", self.open, methods=["POST"]),
+            Route("/api/{session}/one-step", self.one_step, methods=["POST"]),
+            Route("/api/{session}/file/{what:path}", self.download),
+            Route("/api/{session}/save/{what:path}", self.save, methods=["POST"]),
+        ]
+        return Starlette(
+            routes=routes,
+            middleware=[Middleware(Guard, viewer=self)],
+            exception_handlers={InputError: _bad_input, Exception: _bug},
+        )
+
+
+class Guard:
+    """Lets a request in if it carries the token, names our host and comes from our page."""
+
+    def __init__(self, app: ASGIApp, viewer: Viewer) -> None:
+        self.app, self.viewer = app, viewer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        reason = self.objection(Request(scope))
+        if reason:
+            return await _refuse(reason, 403)(scope, receive, send)
+
+        async def guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    (b"content-security-policy", _POLICY.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"referrer-policy", b"no-referrer"),
+                    (b"cache-control", b"no-store"),
+                ]
+            await send(message)
+
+        return await self.app(scope, receive, guarded)
+
+    def objection(self, request: Request) -> str:
+        """Why a request is refused; empty if it is not."""
+        viewer, host = self.viewer, request.headers.get("host", "")
+        if not known_host(host, viewer.host, viewer.port):
+            return "this address is not one that the viewer answers to"
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return "this request comes from another page"
+        if request.method not in ("GET", "HEAD") and origin is None:
+            return "this request does not come from the viewer's page"
+        given = request.cookies.get(viewer.cookie, "")
+        if request.url.path == "/" and "token" in request.query_params:
+            given = request.query_params["token"]
+        if not hmac.compare_digest(given.encode(), viewer.token.encode()):
+            return "the token is missing or wrong; use the address that denser view printed"
+        return ""
+
+
+def known_host(header: str, bound: str, port: int) -> bool:
+    """Whether a Host header names this server; a name that points here by DNS does not."""
+    parts = urlsplit(f"//{header}")
+    try:
+        if (parts.port or 80) != port:
+            return False
+    except ValueError:
+        return False
+    name = (parts.hostname or "").lower()
+    if name in {"localhost", "127.0.0.1", "::1", bound.lower()}:
+        return True
+    if bound not in ("0.0.0.0", "::"):
+        return False
+    try:
+        ipaddress.ip_address(name)
+        return True
+    except ValueError:
+        return name == socket.gethostname().lower()
+
+
+def _writable(suffix: str) -> bool:
+    try:
+        check_suffix(f"x{suffix}")
+    except InputError:
+        return False
+    return suffix not in (".cub", ".mrc")
+
+
+def _export(session: Session, what: str) -> tuple[str, bytes]:
+    """File name and contents of "numbers.json", "numbers.csv", "atoms.xyz" or "field/NAME.SUFFIX"."""
+    if session.structure is None:
+        raise InputError("there is nothing to download yet; type a SMILES or open a file")
+    stem = session.structure.formula
+    if what == "numbers.json":
+        return f"{stem}.json", json.dumps(state.to_dict(session), indent=1).encode()
+    if what == "numbers.csv":
+        return f"{stem}.csv", state.to_csv(session).encode()
+    if what == "atoms.xyz":
+        atoms = session.structure.to_ase()
+        lines = [str(len(atoms)), f"charge={session.structure.charge}"]
+        lines += [
+            f"{s:2s} {x:14.8f} {y:14.8f} {z:14.8f}"
+            for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)
+        ]
+        return f"{stem}.xyz", ("\n".join(lines) + "\n").encode()
+    name, dot, suffix = what.removeprefix("field/").rpartition(".")
+    if not what.startswith("field/") or not dot:
+        raise InputError(f"there is no file {what!r} to download")
+    if f".{suffix}" not in SUFFIXES:
+        raise InputError(f"unknown file format .{suffix}; known: {', '.join(SUFFIXES)}")
+    field = session.field(name, full=True)
+    field = field if name == "density" else with_atoms(field, session.density)
+    clean = re.sub(r"[^\w+-]", "_", name)
+    with tempfile.TemporaryDirectory(prefix="denser-") as folder:
+        path = Path(folder) / f"{stem}_{clean}.{suffix}"
+        try:
+            write(path, field)
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), path.name)) from error
+        return path.name, path.read_bytes()
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    parts, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise InputError(f"the file is larger than {limit // 2**20} MB; cut it down first")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+async def _json(request: Request) -> dict:
+    try:
+        body = json.loads(await _body(request, MAX_REQUEST))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError("the request is not JSON") from error
+    if not isinstance(body, dict):
+        raise InputError("the request is not a JSON object")
+    return body
+
+
+def _binary(data: bytes | None) -> Response:
+    if data is None:
+        return Response(status_code=204)
+    return Response(data, media_type="application/octet-stream")
+
+
+def _refuse(reason: str, status: int) -> Response:
+    return JSONResponse({"error": reason}, status)
+
+
+async def _bad_input(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 400)
+
+
+async def _bug(_request: Request, error: Exception) -> Response:
+    logging.getLogger("denser.viewer").error("a bug; please report it", exc_info=error)
+    return JSONResponse({"error": f"the server made a mistake ({error}); it goes on"}, 500)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Open the socket to listen on.
+
+    Raises
+    ------
+    InputError
+        The port is taken, or the address is not this computer's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        if port and error.errno in (13, 98, 48):
+            raise InputError(
+                f"port {port} on {host} is taken; choose another with --port, or --port 0 for any"
+            ) from error
+        raise InputError(f"cannot listen on {host}:{port} ({error.strerror})") from error
+    except OverflowError as error:
+        listener.close()
+        raise InputError(f"port {port} is not between 0 and 65535") from error
+    return listener
+
+
+def serve(
+    items: list[Item],
+    predictor: Predictor,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    folder: Path | None = None,
+    browser: bool = True,
+    tell: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serve the viewer until Ctrl-C.
+
+    Parameters
+    ----------
+    items : list of Item
+    predictor : Predictor
+    host, port : str, int
+        Port 0 takes any that is free.
+    folder : Path, optional
+        Where files may be saved.
+    browser : bool
+        Whether to open the page.
+    tell : callable
+        Is given the address.
+    """
+    require_skimage()
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"{folder}: is no folder; make it first")
+    listener = bind(host, port)
+    port = listener.getsockname()[1]
+    viewer = Viewer(items, predictor, secrets.token_urlsafe(24), port, host, folder)
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
+    address = f"http://{shown}:{port}/?token={viewer.token}"
+    config = uvicorn.Config(
+        viewer.app(), log_level="error", access_log=False, timeout_graceful_shutdown=1
+    )
+    tell(address)
+    if browser:
+        webbrowser.open(address)
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass  # uvicorn passes Ctrl-C on once it has closed
+    finally:
+        viewer.close()
+        listener.close()

@@ -1,0 +1,342 @@
+"""What one tab of the browser looks at: a molecule, its density, what is derived from it."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from denser.density import Density, Field
+from denser.errors import InputError
+from denser.grid import Grid
+from denser.prediction import Predictor
+from denser.sad import closed_shell_electrons, superposition
+from denser.structure import Structure
+from denser.units import BOHR
+from denser.viewer import fields, sketch
+
+if TYPE_CHECKING:
+    from denser.viewer.orbitals import KohnSham
+
+MAX_ATOMS = 600
+MAX_NODES = 12_000_000
+"""More atoms are refused; a box with more nodes than this is filled more coarsely."""
+
+DRAFT_SPACING, DRAFT_PADDING = 0.25, 3.5
+"""Grid while an atom is dragged, angstrom."""
+
+CACHED_FIELDS = 6
+UNDO_STEPS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """Something opened: atoms, and their density if the file holds one."""
+
+    name: str
+    structure: Structure
+    density: Density | None = None
+
+
+def read_items(path: Path, name: str | None = None) -> list[Item]:
+    """Structures of a file, or the density in it.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, holds a field without atoms, or too many atoms.
+    """
+    from denser.energy import is_density_file
+    from denser.io import read
+    from denser.io.structures import read_structures
+
+    path, name = Path(path), name or Path(path).name
+    if is_density_file(path):
+        density = read(path)
+        if not isinstance(density, Density):
+            raise InputError(f"{name}: holds no atoms; give a .cube, CHGCAR or .npz")
+        if not density.grid.is_orthorhombic:
+            raise InputError(f"{name}: the viewer shows orthorhombic grids along x, y and z only")
+        return [Item(name, density.structure, density)]
+    frames = []
+    for atoms in read_structures(path):
+        frames.append(Structure.of(atoms))
+        if len(frames) > 1000:
+            raise InputError(f"{name}: holds more than 1000 frames; cut it into parts")
+    for structure in frames:
+        check_size(structure)
+    many = len(frames) > 1
+    return [Item(f"{name} {i}" if many else name, s) for i, s in enumerate(frames, start=1)]
+
+
+def check_size(structure: Structure) -> None:
+    """Raise an InputError if the viewer would not be usable with so many atoms."""
+    if len(structure) > MAX_ATOMS:
+        raise InputError(
+            f"{structure.formula} has {len(structure)} atoms; the viewer takes up to {MAX_ATOMS}, "
+            "use denser predict for larger ones"
+        )
+
+
+class Session:
+    """State of one tab.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        Shared by all sessions; calls come from one thread.
+    items : list of Item
+    """
+
+    def __init__(self, predictor: Predictor, items: list[Item]) -> None:
+        self.predictor = predictor
+        self.items = list(items)
+        self.item = 0
+        self.structure: Structure | None = None
+        self.committed: Structure | None = None
+        self.density: Density | None = None
+        self.source = ""
+        self.problem = ""
+        self.draft = False
+        self.seconds: dict[str, float] = {}
+        self.undo: list[tuple[Structure, Density | None]] = []
+        self.redo: list[tuple[Structure, Density | None]] = []
+        self.kohn_sham: KohnSham | None = None
+        self.revision = 0
+        self.cache: OrderedDict[str, Field] = OrderedDict()
+        self.charges: dict | None = None
+        self.from_file: Density | None = None
+        if self.items:
+            self.open(0)
+
+    # What is looked at
+
+    def open(self, item: int) -> None:
+        """Show one of the items as it was opened."""
+        if not 0 <= item < len(self.items):
+            raise InputError(f"there is no item {item + 1}; {len(self.items)} are open")
+        self.item = item
+        self.undo.clear()
+        self.redo.clear()
+        self._set(self.items[item].structure, self.items[item].density)
+
+    def append(self, items: list[Item]) -> None:
+        """Add items and show the first of them."""
+        self.items += items
+        self.open(len(self.items) - len(items))
+
+    def from_smiles(self, smiles: str) -> None:
+        """Begin with a molecule written as SMILES."""
+        from denser.io.structures import from_smiles
+
+        if not smiles.strip():
+            raise InputError("type a SMILES first, such as CCO for ethanol")
+        if len(smiles) > 500:
+            raise InputError("that SMILES is longer than 500 characters; open a structure file")
+        structure = Structure.of(from_smiles(smiles.strip()))
+        check_size(structure)
+        self.append([Item(smiles.strip(), structure)])
+
+    # Edits
+
+    def edit(self, edit: dict, draft: bool = False) -> None:
+        """Apply an edit to the last settled molecule; a draft is one that is still going on.
+
+        Parameters
+        ----------
+        edit : dict
+            "op" is one of open, smiles, undo, redo, move (atoms, positions in angstrom), turn
+            (atoms, degrees), element (atom, symbol), add (atom, symbol), remove (atoms), charge
+            (value); "hydrogens" tells whether their number is kept right.
+        """
+        op = edit.get("op")
+        if op == "open":
+            return self.open(int(edit["item"]))
+        if op == "smiles":
+            return self.from_smiles(str(edit["smiles"]))
+        if self.committed is None:
+            raise InputError("there is no molecule yet; type a SMILES or open a file")
+        if op in ("undo", "redo"):
+            return self._travel(op)
+        changed = _edited(self.committed, edit)
+        check_size(changed)
+        if not draft:
+            self.undo.append((self.committed, self.from_file))
+            del self.undo[:-UNDO_STEPS]
+            self.redo.clear()
+        self._set(changed, None, draft)
+        return None
+
+    def _travel(self, op: str) -> None:
+        here, there = (self.undo, self.redo) if op == "undo" else (self.redo, self.undo)
+        if not here:
+            raise InputError(f"nothing to {op}")
+        there.append((self.committed, self.from_file))
+        self._set(*here.pop())
+
+    def _set(self, structure: Structure, density: Density | None, draft: bool = False) -> None:
+        """Show a structure with the density of a file, or with its prediction."""
+        self.revision += 1
+        self.structure, self.draft = structure, draft
+        self.cache.clear()
+        self.charges = self.kohn_sham = None
+        self.problem = ""
+        self.seconds = {}
+        if not draft:
+            self.committed, self.from_file = structure, density
+        if density is not None:
+            self.density, self.source = density, "file"
+            return
+        self.density, self.source = None, "prediction"
+        try:
+            start = time.perf_counter()
+            self.density = self._draft() if draft else self._predict()
+            self.seconds["density"] = time.perf_counter() - start
+        except InputError as error:
+            self.problem = str(error)
+
+    def _predict(self) -> Density:
+        structure, model = self.structure, self.predictor.model
+        if model.architecture == "aspherical":
+            grid = self._grid(4.0 / BOHR, model.recipe.spacing)
+            coarse = fields.coarse_grid(grid, MAX_NODES)
+            if coarse is not grid:
+                return self._on(coarse)
+        return self.predictor.predict(structure).density
+
+    def _draft(self) -> Density:
+        grid = self._grid(DRAFT_PADDING / BOHR, DRAFT_SPACING / BOHR)
+        if self.predictor.model.architecture != "aspherical":
+            self.source = "free atoms"  # networks of images know one grid only
+            closed_shell_electrons(self.structure)
+            return superposition(self.structure, grid, self.predictor.model.recipe.sad)
+        return self._on(grid)
+
+    def _grid(self, padding: float, spacing: float) -> Grid:
+        if self.structure.cell is not None:
+            return Grid.periodic(self.structure, spacing)
+        return Grid.around(self.structure, padding, spacing)
+
+    def _on(self, grid: Grid) -> Density:
+        closed_shell_electrons(self.structure)
+        sad = superposition(self.structure, grid, self.predictor.model.recipe.sad)
+        return self.predictor.density(sad, self.structure.cell is not None)
+
+    def use_kohn_sham(self, result: KohnSham, revision: int) -> None:
+        """Take the result of a one-step calculation, unless the molecule has changed since."""
+        if revision == self.revision:
+            self.kohn_sham = result
+
+    # Fields
+
+    def offers(self) -> list[fields.Offer]:
+        """Fields that can be shown now."""
+        offers = list(fields.OFFERS)
+        for k, item in enumerate(self.items):
+            if item.density is not None and not (self.source == "file" and k == self.item):
+                label = f"Density - {item.name}"
+                offers.append(replace(fields.DIFFERENCE, name=f"minus:{k}", label=label))
+        if self.source == "file":
+            label = "Density - prediction"
+            offers.append(replace(fields.DIFFERENCE, name="minus_prediction", label=label))
+        if self.kohn_sham is not None:
+            label = "One step - shown density"
+            offers.append(replace(fields.DIFFERENCE, name="one_step_change", label=label))
+            offers += [
+                replace(fields.ORBITAL, name=f"orbital:{name}", label=name.upper())
+                for name in self.kohn_sham.names()
+            ]
+        return offers
+
+    def field(self, name: str, full: bool = False) -> Field:
+        """A field by its name; `full` asks for every node of the density's grid."""
+        if self.density is None:
+            raise InputError(self.problem or "there is no density yet")
+        if name == "density":
+            return self.density
+        key = f"{name} full" if full else name
+        if key not in self.cache:
+            start = time.perf_counter()
+            self.cache[key] = self._make(name, full)
+            self.seconds[name] = time.perf_counter() - start
+            while len(self.cache) > CACHED_FIELDS:
+                self.cache.popitem(last=False)
+        self.cache.move_to_end(key)
+        return self.cache[key]
+
+    def _make(self, name: str, full: bool) -> Field:
+        density = self.density
+        known = {
+            "potential": fields.potential,
+            "laplacian": fields.laplacian,
+            "nci": fields.nci,
+            "signed_density": fields.signed_density,
+        }
+        if name in known:
+            return known[name](density if full else fields.reduced(density))
+        if name == "minus_sad":
+            recipe = self.predictor.model.recipe.sad
+            return self._minus(superposition(density.structure, density.grid, recipe))
+        if name == "minus_prediction":
+            return self._minus(self._on(density.grid))
+        if name.startswith("minus:"):
+            return self._minus_item(name.removeprefix("minus:"))
+        if self.kohn_sham is None:
+            raise InputError("that field comes with the one-step calculation; run it first")
+        if name == "one_step_change":
+            return Field(density.grid, self.kohn_sham.density.values - density.values)
+        return self.kohn_sham.orbital(name.removeprefix("orbital:"))
+
+    def _minus(self, other: Density) -> Field:
+        return Field(self.density.grid, self.density.values - other.values)
+
+    def _minus_item(self, text: str) -> Field:
+        k = int(text) if text.isdigit() else -1
+        if not (0 <= k < len(self.items) and self.items[k].density is not None):
+            raise InputError("that density is not open any more")
+        other = self.items[k].density
+        a, b = self.density.structure, other.structure
+        same = len(a) == len(b) and np.array_equal(a.numbers, b.numbers)
+        if not (same and np.allclose(a.positions, b.positions, atol=1e-3)):
+            raise InputError(
+                f"{self.items[k].name} holds other atoms, or atoms in other places; a difference "
+                "needs the same molecule"
+            )
+        if self.source == "prediction" and not self.density.grid.same_as(other.grid):
+            if self.predictor.model.architecture == "aspherical":  # any nodes will do
+                mine = self._on(other.grid)
+                return Field(other.grid, mine.values - other.values)
+        if not self.density.grid.same_as(other.grid):
+            raise InputError(f"the grid of {self.items[k].name} differs from the one shown")
+        return self._minus(other)
+
+
+def _edited(structure: Structure, edit: dict) -> Structure:
+    """Apply one of the edits that change atoms; see `Session.edit`."""
+    op, hydrogens = edit.get("op"), bool(edit.get("hydrogens", True))
+    try:
+        if op == "move":
+            positions = np.asarray(edit["positions"], dtype=float) / BOHR
+            return sketch.move(structure, [int(a) for a in edit["atoms"]], positions)
+        if op == "turn":
+            a, b = (int(a) for a in edit["atoms"])
+            return sketch.turn(structure, a, b, np.radians(float(edit["degrees"])))
+        if op == "element":
+            return sketch.change_element(structure, int(edit["atom"]), edit["symbol"], hydrogens)
+        if op == "add":
+            return sketch.add(structure, int(edit["atom"]), edit["symbol"], hydrogens)
+        if op == "remove":
+            return sketch.remove(structure, [int(a) for a in edit["atoms"]], hydrogens)
+        if op == "charge":
+            return replace(structure, charge=int(edit["value"]))
+    except (KeyError, TypeError, OverflowError) as error:
+        raise InputError(f"the request {op!r} is not complete ({error})") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the request {op!r} cannot be understood ({error})") from error
+    raise InputError(f"unknown request {op!r}")

@@ -1,0 +1,184 @@
+"""What the page is told about a session, as plain data: atoms, fields, numbers, times."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from dataclasses import asdict
+
+import numpy as np
+from ase.data import covalent_radii
+from ase.data.colors import jmol_colors
+from scipy.spatial.transform import Rotation
+
+from denser import __version__
+from denser.errors import InputError
+from denser.scene import view_along_thinnest
+from denser.units import BOHR, DEBYE
+from denser.viewer import sketch
+from denser.viewer.fields import reduced
+from denser.viewer.session import Session
+
+
+def describe(session: Session) -> dict:
+    """Everything but the surfaces."""
+    return {
+        "version": __version__,
+        "model": model_card(session),
+        "items": [{"name": i.name, "has_density": i.density is not None} for i in session.items],
+        "item": session.item,
+        "structure": atoms(session),
+        "revision": session.revision,
+        "draft": session.draft,
+        "problem": session.problem,
+        "source": session.source,
+        "can_undo": bool(session.undo),
+        "can_redo": bool(session.redo),
+        "has_kohn_sham": session.kohn_sham is not None,
+        "fields": [asdict(offer) for offer in session.offers()],
+        "numbers": numbers(session),
+        "charges": charges(session),
+        "dipole": dipole(session),
+        "grid": grid(session),
+        "seconds": {k: round(v, 3) for k, v in session.seconds.items()},
+    }
+
+
+def model_card(session: Session) -> dict:
+    """Name of the model and the mean error that it was measured to have."""
+    model = session.predictor.model
+    measured = model.info.get("measured", {})
+    return {"name": model.name, "error_percent": measured.get("validation_mean_percent")}
+
+
+def atoms(session: Session) -> dict | None:
+    """Atoms in angstrom with their colours and bonds."""
+    structure = session.structure
+    if structure is None:
+        return None
+    numbers = structure.numbers
+    rotation = view_along_thinnest(structure.positions) if len(structure) > 1 else np.eye(3)
+    return {
+        "formula": structure.formula,
+        "charge": structure.charge,
+        "symbols": structure.symbols,
+        "positions": np.round(structure.positions * BOHR, 5).tolist(),
+        "radii": covalent_radii[numbers].tolist(),
+        "colours": [_hex(rgb) for rgb in jmol_colors[numbers]],
+        "bonds": sketch.bonds(structure).tolist(),
+        "cell": None if structure.cell is None else (structure.cell * BOHR).tolist(),
+        "view": Rotation.from_matrix(rotation).as_quat().tolist(),
+    }
+
+
+def _hex(rgb: np.ndarray) -> str:
+    return "#" + "".join(f"{round(255 * c):02x}" for c in rgb)
+
+
+def dipole(session: Session) -> dict | None:
+    """Dipole moment in debye and where its arrow stands."""
+    if session.density is None:
+        return None
+    vector = session.density.dipole() * DEBYE
+    return {
+        "vector": vector.tolist(),
+        "norm": float(np.linalg.norm(vector)),
+        "centre": (session.structure.positions.mean(axis=0) * BOHR).tolist(),
+    }
+
+
+def grid(session: Session) -> dict | None:
+    """Size and spacing of the density's grid."""
+    if session.density is None:
+        return None
+    grid = session.density.grid
+    return {"shape": list(grid.shape), "spacing_angstrom": float(grid.spacing.mean() * BOHR)}
+
+
+def numbers(session: Session) -> list[dict]:
+    """Rows of the panel, each with where it comes from."""
+    density, rows = session.density, []
+
+    def row(key: str, label: str, value: str, unit: str) -> None:
+        rows.append(
+            {"key": key, "label": label, "value": value, "unit": unit, "source": session.source}
+        )
+
+    if density is not None:
+        kind = "all" if density.all_electron else "valence"
+        row("electrons_e", f"Electrons ({kind})", f"{density.integrate():.4f}", "e")
+        vector = dipole(session)
+        row("dipole_debye", "Dipole", f"{vector['norm']:.3f}", "D")
+        error = model_card(session)["error_percent"]
+        if session.source == "prediction" and error is not None:
+            row("density_error_percent", "Usual error of the density", f"{error:.1f}", "%")
+    if session.kohn_sham is not None:
+        rows += session.kohn_sham.numbers()
+    return rows
+
+
+def charges(session: Session) -> dict:
+    """Hirshfeld and CM5 charges, e, or the reason why there are none; made once a molecule."""
+    if session.density is None:
+        return {}
+    if session.charges is None:
+        start = time.perf_counter()
+        session.charges = _charges(session)
+        session.seconds["charges"] = time.perf_counter() - start
+    return session.charges
+
+
+def _charges(session: Session) -> dict:
+    from denser.analysis.stockholder import cm5, hirshfeld
+
+    try:
+        found = hirshfeld(reduced(session.density))
+        q = {"hirshfeld": found.charges, "cm5": cm5(found).charges}
+    except InputError as error:
+        return {"problem": str(error)}
+    return {scheme: np.round(values, 4).tolist() for scheme, values in q.items()}
+
+
+def to_dict(session: Session) -> dict:
+    """Numbers of the panel for a JSON file."""
+    if session.structure is None:
+        raise InputError("there is no molecule yet; type a SMILES or open a file")
+    table = charges(session)
+    vector = dipole(session)
+    return {
+        "program": f"denser {__version__}",
+        "model": model_card(session)["name"],
+        "formula": session.structure.formula,
+        "charge": session.structure.charge,
+        "symbols": session.structure.symbols,
+        "positions_angstrom": (session.structure.positions * BOHR).tolist(),
+        "dipole_vector_debye": vector["vector"] if vector else None,
+        "numbers": [
+            {k: float(r[k]) if k == "value" else r[k] for k in ("key", "value", "unit", "source")}
+            for r in numbers(session)
+        ],
+        "charges_e": {k: v for k, v in table.items() if k != "problem"},
+        "seconds": session.seconds,
+    }
+
+
+def to_csv(session: Session) -> str:
+    """The same as a table: one property a line, then one atom a line."""
+    record = to_dict(session)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["property", "value", "unit", "source"])
+    writer.writerow(["formula", record["formula"], "", ""])
+    for r in record["numbers"]:
+        writer.writerow([r["key"], r["value"], r["unit"], r["source"]])
+    writer.writerow([])
+    schemes = list(record["charges_e"])
+    header = ["atom", "symbol", "x_angstrom", "y_angstrom", "z_angstrom"]
+    writer.writerow([*header, *(f"{s}_charge_e" for s in schemes)])
+    for i, (symbol, xyz) in enumerate(
+        zip(record["symbols"], record["positions_angstrom"], strict=True)
+    ):
+        shown = [f"{x:.5f}" for x in xyz]
+        writer.writerow([i + 1, symbol, *shown, *(record["charges_e"][s][i] for s in schemes)])
+    return text.getvalue()

@@ -1,0 +1,237 @@
+"""What the page draws: isosurfaces and slices as triangles, packed for the browser.
+
+The page's lengths are angstrom. A surface is cut from every second, third, ... node where the
+screen could not show more.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from denser.density import Field
+from denser.errors import InputError
+from denser.structure import Structure
+from denser.units import BOHR
+
+MAX_NODES = 112
+"""Along one axis, in what a surface is cut from."""
+
+SLICE_NODES = 160
+"""Along each side of a slice."""
+
+POSITIVE, NEGATIVE, PLAIN = (0.85, 0.16, 0.14), (0.13, 0.33, 0.85), (0.22, 0.53, 0.84)
+"""Red, blue, and the blue of a density; their lightness differs too."""
+
+DIVERGING = np.array(
+    [[8, 48, 140], [98, 146, 226], [246, 246, 246], [244, 145, 104], [165, 12, 20]]
+)
+"""From negative to positive; dark at both ends, and told apart by any eye."""
+
+SEQUENTIAL = np.array(
+    [[253, 253, 250], [250, 221, 140], [233, 140, 84], [160, 58, 100], [52, 20, 84]]
+)
+"""From nothing to much, lightness falling all the way."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Triangles in angstrom.
+
+    Parameters
+    ----------
+    vertices, normals : (n, 3) float32
+    faces : (m, 3) uint32
+    colour : (3,) float
+        Of the whole surface, 0 to 1, unless `colours` are given.
+    colours : (n, 3) float32 or None
+        Of every vertex.
+    """
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    faces: np.ndarray
+    colour: tuple[float, float, float]
+    colours: np.ndarray | None = None
+
+
+def require_skimage() -> None:
+    """Raise an InputError unless scikit-image is there."""
+    try:
+        import skimage.measure  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "the viewer needs scikit-image, which is not installed; pip install 'denser[view]'"
+        ) from error
+
+
+def isosurface(
+    field: Field, level: float, colour: tuple[float, float, float], max_nodes: int = MAX_NODES
+) -> Surface | None:
+    """Where the field is `level`; None where it never is.
+
+    A positive level encloses what is above it, a negative one what is below.
+    """
+    from skimage.measure import marching_cubes
+
+    sign = 1.0 if level > 0 else -1.0
+    inside = field.values >= level if level > 0 else field.values <= level
+    if not inside.any():
+        return None
+    occupied = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {i}))) for i in range(3)]
+    coarse = max(-(-int(np.ptp(index)) // max_nodes) for index in occupied) or 1
+    for stride in (coarse, 1):  # every node, if the surface slips between the coarse ones
+        first = np.array([max(int(index[0]) - 2 * stride, 0) for index in occupied])
+        last = [int(index[-1]) + 2 * stride for index in occupied]
+        part = tuple(slice(i, j + 1, stride) for i, j in zip(first, last, strict=True))
+        values = sign * np.asarray(field.values[part], dtype=np.float32)
+        if values.max() > abs(level):
+            break
+    else:
+        return None
+    values = np.pad(values, 1, constant_values=min(0.0, float(values.min())))
+    vertices, faces, slopes, _ = marching_cubes(
+        values, abs(level), gradient_direction="ascent", allow_degenerate=False
+    )
+    step = stride * field.grid.cell / np.array(field.grid.shape)[:, None]
+    vertices = (field.grid.origin + (first / stride + vertices - 1) @ step) * BOHR
+    normals = slopes @ np.linalg.inv(step).T  # from d/d(index) to d/dr
+    # Whatever the handedness of the mesher, faces and normals shall look outward.
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    if np.einsum("ij,ij->", np.cross(b - a, c - a), normals[faces].sum(axis=1)) < 0:
+        faces = faces[:, ::-1]
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    return Surface(
+        vertices.astype(np.float32), normals.astype(np.float32), faces.astype(np.uint32), colour
+    )
+
+
+def at_points(field: Field, points: np.ndarray) -> np.ndarray:
+    """Values of a field at points (..., 3) in angstrom by trilinear interpolation.
+
+    Outside the box it is continued periodically.
+    """
+    grid = field.grid
+    index = (points / BOHR - grid.origin) @ np.linalg.inv(grid.cell) * grid.shape
+    index = np.moveaxis(np.asarray(index), -1, 0)
+    return map_coordinates(field.values, index, order=1, mode="grid-wrap", output=np.float32)
+
+
+def coloured(values: np.ndarray, anchors: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Colours (n, 3) float32, 0 to 1, of values on a scale from `low` to `high`."""
+    position = np.clip((values.ravel() - low) / (high - low), 0, 1) * (len(anchors) - 1)
+    steps = np.arange(len(anchors))
+    rgb = [np.interp(position, steps, anchors[:, k]) for k in range(3)]
+    return (np.stack(rgb, axis=1) / 255).astype(np.float32)
+
+
+def slice_frame(
+    structure: Structure, plane: str, atoms: list[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Centre (3,) in angstrom and the unit vectors of a plane: (right, up) (2, 3), normal (3,).
+
+    Parameters
+    ----------
+    plane : str
+        "x", "y", "z" (normals), "molecule" (the plane nearest to all atoms) or "atoms" (through
+        three atoms).
+    atoms : list of int
+        The three atoms.
+    """
+    positions = structure.positions * BOHR
+    centre = positions.mean(axis=0)
+    if plane in ("x", "y", "z"):
+        k = "xyz".index(plane)
+        axes = np.eye(3)
+        return centre, axes[[(k + 1) % 3, (k + 2) % 3]], axes[k]
+    if plane == "molecule":
+        axes = np.linalg.eigh(np.cov((positions - centre).T, bias=True) if len(positions) > 1
+                              else np.eye(3))[1].T[::-1]  # fmt: skip
+        return centre, axes[:2], np.cross(axes[0], axes[1])
+    if plane == "atoms":
+        if len(set(atoms)) != 3 or not all(0 <= a < len(structure) for a in atoms):
+            raise InputError("a slice through atoms needs three of them; select three atoms first")
+        a, b, c = positions[atoms]
+        normal = np.cross(b - a, c - a)
+        if np.linalg.norm(normal) < 1e-3:
+            raise InputError("the three atoms lie on a line and fix no plane; select others")
+        right = (b - a) / np.linalg.norm(b - a)
+        normal /= np.linalg.norm(normal)
+        return (a + b + c) / 3, np.stack([right, np.cross(normal, right)]), normal
+    raise InputError(f"unknown plane {plane!r}; use x, y, z, molecule or atoms")
+
+
+def plane_slice(
+    field: Field, structure: Structure, plane: str, offset: float, atoms: list[int], level: float
+) -> tuple[Surface, np.ndarray, dict]:
+    """Coloured plane through a field with contour lines at level * 2^k.
+
+    Parameters
+    ----------
+    offset : float
+        Of the plane along its normal, angstrom.
+    level : float
+        Positive; k runs from -6 to 6.
+
+    Returns
+    -------
+    Surface
+    (n, 2, 3) float32
+        Line segments of the contours, angstrom.
+    dict
+        "low", "high" and "colours" of the scale.
+    """
+    from skimage.measure import find_contours
+
+    centre, axes, normal = slice_frame(structure, plane, atoms)
+    centre = centre + offset * normal
+    reach = np.abs((structure.positions * BOHR - centre) @ axes.T).max() + 2.2
+    t = np.linspace(-reach, reach, SLICE_NODES)
+    points = centre + t[:, None, None] * axes[0] + t[None, :, None] * axes[1]
+    values = at_points(field, points)
+    signed = bool(field.values.min() < -1e-3 * field.values.max())
+    high = 16 * level if signed else 4 * level
+    low, anchors = (-high, DIVERGING) if signed else (0.0, SEQUENTIAL)
+    shown = np.cbrt(values / high) if signed else np.sqrt(np.maximum(values, 0) / high)
+    n = SLICE_NODES
+    corner = (np.arange(n - 1)[:, None] * n + np.arange(n - 1)).ravel()
+    faces = np.concatenate(
+        [np.stack([corner, corner + n, corner + n + 1], 1), np.stack([corner, corner + n + 1, corner + 1], 1)]
+    )  # fmt: skip
+    surface = Surface(
+        points.reshape(-1, 3).astype(np.float32),
+        np.broadcast_to(normal, (n * n, 3)).astype(np.float32),
+        faces.astype(np.uint32),
+        PLAIN,
+        coloured(shown, anchors, -1.0 if signed else 0.0, 1.0),
+    )
+    lines = []
+    levels = level * 2.0 ** np.arange(-6, 7)
+    for value in [*(-levels if signed else ()), *levels]:
+        if values.min() < value < values.max():
+            for path in find_contours(values, value):
+                xyz = centre + (path / (n - 1) * 2 - 1) * reach @ axes + 0.01 * normal
+                lines.append(np.stack([xyz[:-1], xyz[1:]], axis=1))
+    contours = np.concatenate(lines) if lines else np.zeros((0, 2, 3))
+    power = "cube root" if signed else "square root"
+    scale = {"low": low, "high": high, "colours": anchors.tolist(), "steps": power}
+    return surface, contours.astype(np.float32), scale
+
+
+def pack(header: dict, buffers: list[np.ndarray]) -> bytes:
+    """One message: length of the header (uint32), the header as JSON, then the arrays.
+
+    The header gains "buffers", a list of {"type", "offset", "length"}; everything begins at a
+    multiple of four bytes and is little-endian.
+    """
+    table, offset = [], 0
+    raw = [np.ascontiguousarray(b) for b in buffers]
+    for b in raw:
+        table.append({"type": b.dtype.name, "offset": offset, "length": b.size})
+        offset += b.nbytes
+    text = json.dumps(header | {"buffers": table}, allow_nan=False).encode()
+    text += b" " * (-len(text) % 4)
+    return b"".join([np.uint32(len(text)).tobytes(), text, *(b.tobytes() for b in raw)])

@@ -1,0 +1,147 @@
+"""Coarse grids keep charge and dipole; averages over planes and windows."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from denser.analysis.coarse import coarsen, macroscopic_average, planar_average
+from denser.density import Density, Field
+from denser.errors import InputError
+from denser.grid import Grid
+from denser.sad import superposition
+from denser.structure import Structure
+from denser.units import BOHR
+
+SKEWED = np.array([[6.0, 0.3, -0.2], [0.5, 5.0, 0.4], [1.0, -0.6, 7.0]])
+
+
+def wave(n, mode, phase=0.3):
+    return np.cos(2 * np.pi * mode * np.arange(n) / n + phase)
+
+
+@given(factor=st.integers(1, 4), seed=st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_charge_is_kept_for_any_field(factor, seed):
+    values = np.random.default_rng(seed).random((12, 24, 12))
+    field = Field(Grid(np.zeros(3), SKEWED, values.shape), values)
+    coarse = coarsen(field, factor)
+    assert coarse.grid.same_as(field.grid.coarsen(factor))
+    assert coarse.integrate() == pytest.approx(field.integrate(), rel=1e-12)
+    assert coarse.values.min() >= 0
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_dipole_is_kept_and_the_spread_grows_as_said(factor, ethanol):
+    fine = superposition(ethanol, Grid.around(ethanol, 9.0, spacing=0.3, multiple_of=12))
+    coarse = coarsen(fine, factor)
+    assert isinstance(coarse, Density)
+    np.testing.assert_allclose(coarse.dipole(), fine.dipole(), atol=1e-6)
+
+    def spread(density):
+        r2 = density.grid.points() ** 2
+        return np.einsum("ijk,ijkx->x", density.values, r2) * density.grid.dv
+
+    growth = fine.integrate() * 0.3**2 * (factor**2 - 1) / 6
+    np.testing.assert_allclose(spread(coarse) - spread(fine), growth, rtol=1e-3)
+
+
+def test_one_node_is_shared_by_its_neighbours():
+    values = np.zeros((4, 4, 4))
+    values[1, 0, 2] = 8.0
+    coarse = coarsen(Field(Grid(np.zeros(3), np.eye(3), (4, 4, 4)), values), 2)
+    expected = np.zeros((2, 2, 2))
+    expected[0, 0, 1] = expected[1, 0, 1] = 0.5
+    np.testing.assert_allclose(coarse.values, expected)
+
+
+@pytest.mark.parametrize("factor", [0, 2.5, 5])
+def test_factors_that_do_not_fit(sad_density, factor):
+    with pytest.raises(InputError, match=r"factor|divisible"):
+        coarsen(sad_density, factor)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_planar_average_of_a_wave(axis):
+    shape = (12, 10, 16)
+    n = shape[axis]
+    values = np.random.default_rng(1).normal(size=shape)
+    values -= values.mean(axis=tuple(i for i in range(3) if i != axis), keepdims=True)
+    values += np.moveaxis(wave(n, 2)[:, None, None], 0, axis)
+    grid = Grid([1.0, 2.0, 3.0], SKEWED, shape)
+    found = planar_average(Field(grid, values, "hartree/e"), "xyz"[axis])
+    np.testing.assert_allclose(found.values, wave(n, 2), atol=1e-12)
+    # Heights over the plane of the other two vectors, from all nodes of each plane.
+    normal = np.linalg.inv(grid.cell)[:, axis]
+    normal /= np.linalg.norm(normal)
+    heights = np.moveaxis(grid.points() @ normal, axis, 0).reshape(n, -1)
+    np.testing.assert_allclose(heights, np.tile(found.coordinate[:, None], heights.shape[1]))
+
+
+def test_the_integral_along_the_axis_counts_electrons(sad_density):
+    found = planar_average(sad_density, 2)
+    area = sad_density.grid.cell[0, 0] * sad_density.grid.cell[1, 1]
+    height = sad_density.grid.spacing[2]
+    assert found.values.sum() * area * height == pytest.approx(sad_density.n_electrons)
+
+
+def test_what_repeats_vanishes():
+    """Six periods of a lattice on a slow wave: the window of one period leaves the slow wave."""
+    n, height = 96, 24.0
+    slow = 0.7 * wave(n, 1)
+    values = (0.2 + slow + wave(n, 6) + 0.5 * wave(n, 12))[None, None, :] * np.ones((2, 2, 1))
+    field = Field(Grid(np.zeros(3), np.diag([3.0, 3.0, height]), (2, 2, n)), values)
+    found = macroscopic_average(field, "z", 4.0)
+    damping = np.sin(np.pi / 6) / (np.pi / 6)  # of the slow wave by the window
+    np.testing.assert_allclose(found.values, 0.2 + damping * slow, atol=1e-12)
+    twice = macroscopic_average(field, "z", (4.0, 4.0))
+    np.testing.assert_allclose(twice.values, 0.2 + damping**2 * slow, atol=1e-12)
+
+
+def test_a_window_is_an_average():
+    """Against a running mean of the planes on a finely sampled smooth field."""
+    n, height, period = 600, 20.0, 3.0
+    z = np.arange(n) * height / n
+    profile = np.exp(np.sin(2 * np.pi * z / height))
+    field = Field(Grid(np.zeros(3), np.diag([2.0, 2.0, height]), (1, 1, n)), profile[None, None, :])
+    found = macroscopic_average(field, 2, period)
+    half = round(period / 2 / (height / n))
+    kernel = np.ones(2 * half + 1)
+    kernel[[0, -1]] = 0.5  # trapezoids
+    kernel /= kernel.sum()
+    expected = sum(w * np.roll(profile, k - half) for k, w in enumerate(kernel))
+    np.testing.assert_allclose(found.values, expected, atol=1e-4)
+
+
+def test_output(sad_density):
+    found = macroscopic_average(sad_density, "y", 2.0)
+    data = json.loads(json.dumps(found.to_dict()))
+    assert data["axis"] == "y"
+    np.testing.assert_allclose(data["coordinate_angstrom"], sad_density.grid.axis(1) * BOHR)
+    assert data["periods_angstrom"] == [2.0 * BOHR]
+    assert "window" in found.lines()[0]
+    assert "planar" in planar_average(sad_density, 0).lines()[0]
+
+
+def test_bad_input(sad_density):
+    with pytest.raises(InputError, match="axis"):
+        planar_average(sad_density, "w")
+    for period in (0.0, -1.0, 1e3):
+        with pytest.raises(InputError, match="period"):
+            macroscopic_average(sad_density, 0, period)
+
+
+def test_left_handed_boxes():
+    values = wave(8, 1)[:, None, None] * np.ones((8, 2, 2))
+    cell = np.diag([4.0, 5.0, 6.0])[[0, 2, 1]]
+    found = planar_average(Field(Grid(np.zeros(3), cell, values.shape), values), 0)
+    np.testing.assert_allclose(found.coordinate, np.arange(8) * 0.5)
+
+
+def test_structures_stay(sad_density):
+    structure = Structure([1], np.zeros((1, 3)))
+    density = replace(sad_density, structure=structure, valence_charges=[1.0])
+    assert coarsen(density, 2).structure is structure

@@ -1,0 +1,213 @@
+"""MBIS: densities with a known answer, Psi4's and HORTON's published values, invariants."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyscf import dft, gto, scf
+
+from denser.analysis.core import complete, free_atom
+from denser.analysis.mbis import Quadrature, free_shells, interpolate, mbis, partition
+from denser.data.labels import read_label
+from denser.density import Density
+from denser.errors import InputError
+from denser.evaluate import reference_density
+from denser.grid import Grid
+from denser.sad import superposition
+from denser.structure import Structure
+from denser.units import DEBYE
+
+REFERENCE = Path(__file__).parent / "reference"
+WATER = Structure([8, 1, 1], [[0.1, 0.2, 0.3], [1.6, 1.2, 0.3], [-1.4, 1.3, 0.4]])
+LEVELS = json.loads((REFERENCE / "stockholder.json").read_text())["molecules"]
+
+
+def label_density(name):
+    return reference_density(read_label(REFERENCE / "labels" / f"{name}.npz"))
+
+
+@pytest.fixture(scope="module")
+def formaldehyde():
+    return label_density("H2CO")
+
+
+def test_quadrature_of_gaussians():
+    """In all space, and in a cell with the images of its Gaussians."""
+    a = 0.8
+    for cell in (None, np.diag([8.0, 9.0, 7.0])):
+        structure = replace(WATER, cell=cell)
+        quadrature = Quadrature.around(structure)
+        total = 0.0
+        for shift in np.ndindex(5, 5, 5) if cell is not None else [(2, 2, 2)]:
+            image = WATER.positions[1] + (0 if cell is None else (np.array(shift) - 2) @ cell)
+            r2 = ((quadrature.points - image) ** 2).sum(axis=1)
+            total += quadrature.weights @ np.exp(-a * r2)
+        assert total == pytest.approx((np.pi / a) ** 1.5, rel=3e-5)
+
+
+def test_shells_are_found_again():
+    """A density that is a sum of shells is its own MBIS, from another start."""
+    n = [np.array([1.7, 7.2]), np.array([0.6]), np.array([0.5])]
+    s = [np.array([0.06, 0.42]), np.array([0.37]), np.array([0.41])]
+    quadrature = Quadrature.around(WATER)
+    rho = np.zeros(len(quadrature.points))
+    for atom, _, index, r in quadrature.pairs:
+        for population, width in zip(n[atom], s[atom], strict=True):
+            rho[index] += population / (8 * np.pi * width**3) * np.exp(-r / width)
+    found = partition(WATER, quadrature, rho, 10.0)
+    np.testing.assert_allclose(np.concatenate(found.populations), np.concatenate(n), atol=2e-5)
+    np.testing.assert_allclose(np.concatenate(found.widths), np.concatenate(s), rtol=1e-5)
+    np.testing.assert_allclose(found.charges, [8 - 8.9, 0.4, 0.5], atol=2e-5)
+    np.testing.assert_allclose(found.dipoles, 0, atol=2e-5)
+    np.testing.assert_allclose(found.volumes[1:], [60 * 0.6 * 0.37**3, 60 * 0.5 * 0.41**3], 1e-4)
+    assert abs(found.divergence) < 1e-6
+
+
+def test_water_in_psi4_and_horton():
+    """HF/cc-pVDZ, the case of Psi4's test mbis-1, which quotes HORTON's volumes too.
+
+    Psi4 fits the density in its SCF and stops MBIS earlier: 1e-4 is its distance from HORTON.
+    """
+    angle = np.radians(104.5)
+    mol = gto.M(
+        atom=[["O", (0, 0, 0)], ["H", (1, 0, 0)], ["H", (np.cos(angle), np.sin(angle), 0)]],
+        basis="cc-pvdz",
+        verbose=0,
+    )
+    mf = scf.RHF(mol).run(conv_tol=1e-10)
+    structure = Structure(mol.atom_charges(), mol.atom_coords())
+    quadrature = Quadrature.around(structure)
+    ao = dft.numint.eval_ao(mol, quadrature.points)
+    rho = np.einsum("pi,pi->p", ao @ mf.make_rdm1(), ao)
+    found = partition(structure, quadrature, rho, 10.0)
+    np.testing.assert_allclose(found.charges, [-0.84572442, 0.42286136, 0.42286136], atol=1e-4)
+    np.testing.assert_allclose(found.volumes[0], 26.33864405917908, rtol=5e-5)
+    np.testing.assert_allclose(found.volumes[1:], [1.50962576, 1.50944314], rtol=5e-4)
+    norms = np.linalg.norm(found.dipoles, axis=1)
+    np.testing.assert_allclose(norms, [0.169806726, 0.03159040, 0.03159040], atol=1e-4)
+
+
+def test_from_the_grid_as_from_the_orbitals():
+    """Interpolation costs little: a valence density on nodes 0.157 bohr apart, and exactly."""
+    mol = gto.M(
+        atom=list(zip(["O", "H", "H"], WATER.positions.tolist(), strict=True)),
+        unit="bohr",
+        basis="gth-tzv2p",
+        pseudo="gth-pbe",
+        verbose=0,
+    )
+    mf = dft.RKS(mol, xc="pbe").run(conv_tol=1e-8)
+    dm = mf.make_rdm1()
+
+    def valence(points):
+        out = [
+            np.einsum("pi,pi->p", (ao := dft.numint.eval_ao(mol, block)) @ dm, ao)
+            for block in np.array_split(points, 1 + len(points) // 50000)
+        ]
+        return np.concatenate(out)
+
+    grid = Grid.around(WATER, padding=6.5)
+    values = valence(grid.points().reshape(-1, 3)).reshape(grid.shape)
+    density = Density(grid, values, structure=WATER, valence_charges=[6.0, 1.0, 1.0])
+    quadrature = Quadrature.around(WATER)
+    rho = valence(quadrature.points)
+    for atom, centre, *_ in quadrature.pairs:
+        r = np.linalg.norm(quadrature.points - centre, axis=1)
+        rho += free_atom(int(WATER.numbers[atom])).core(r)
+    found, expected = mbis(density), partition(WATER, quadrature, rho, 10.0)
+    np.testing.assert_allclose(found.charges, expected.charges, atol=2e-4)
+    np.testing.assert_allclose(found.dipoles, expected.dipoles, atol=5e-4)
+    np.testing.assert_allclose(found.volumes, expected.volumes, rtol=3e-3)
+    assert abs(found.residual) < 1e-4
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_against_all_electrons_in_pyscf(name):
+    """The label's box (2 angstrom of padding), GTH-TZV2P and the pseudopotential differ."""
+    found, expected = mbis(label_density(name)), LEVELS[name]["mbis"]
+    np.testing.assert_allclose(found.charges, expected["charges"], atol=0.02)
+    cores = [n[0] for n, z in zip(found.populations, found.structure.numbers, strict=True) if z > 2]
+    theirs = [n[0] for n in expected["populations"] if len(n) == 2]
+    np.testing.assert_allclose(cores, theirs, atol=0.01)
+
+
+@pytest.mark.parametrize("z", [1, 6, 17])
+def test_free_shells_hold_the_atom(z):
+    n, s = free_shells(z)
+    assert len(n) == 1 + (z > 2) + (z > 10)
+    assert n.sum() == pytest.approx(z, abs=1e-4)
+    assert (np.diff(s) > 0).all()
+
+
+def test_electrons_and_dipole_add_up():
+    density = superposition(WATER, Grid.around(WATER, padding=9.0, spacing=0.2))
+    found = mbis(density)
+    assert found.charges.sum() == pytest.approx(found.residual, abs=1e-9)
+    assert abs(found.residual) < 1e-4
+    moment = found.charges @ WATER.positions + found.dipoles.sum(axis=0)
+    np.testing.assert_allclose(moment, density.dipole(), atol=1e-3)
+
+
+def test_completing_the_core_changes_nothing(formaldehyde):
+    valence, completed = mbis(formaldehyde), mbis(complete(formaldehyde))
+    np.testing.assert_allclose(completed.charges, valence.charges, atol=1e-4)
+
+
+def test_a_rotated_box_gives_rotated_atoms():
+    density = superposition(WATER, Grid.around(WATER, padding=6.0, spacing=0.2))
+    rotation, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))
+    grid = Grid(
+        density.grid.origin @ rotation.T, density.grid.cell @ rotation.T, density.grid.shape
+    )
+    turned = replace(
+        density, grid=grid, structure=replace(WATER, positions=WATER.positions @ rotation.T)
+    )
+    one, other = mbis(density), mbis(turned)
+    np.testing.assert_allclose(other.charges, one.charges, atol=1e-4)  # Lebedev points stay
+    np.testing.assert_allclose(other.dipoles, one.dipoles @ rotation.T, atol=2e-4)
+
+
+def test_a_crystal_is_the_same_in_a_double_cell():
+    cell = np.diag([6.0, 7.0, 6.5])
+    one = replace(WATER, cell=cell)
+    two = Structure(
+        np.tile(WATER.numbers, 2),
+        np.concatenate([WATER.positions, WATER.positions + cell[0]]),
+        cell=np.diag([12.0, 7.0, 6.5]),
+    )
+    small = superposition(one, Grid(np.zeros(3), cell, (30, 35, 32)))
+    large = superposition(two, Grid(np.zeros(3), two.cell, (60, 35, 32)))
+    found, twice = mbis(small), mbis(large)
+    np.testing.assert_allclose(twice.charges, np.tile(found.charges, 2), atol=1e-5)
+    assert abs(found.residual) < 3e-4
+
+
+def test_interpolation_is_periodic_or_ends_at_the_box():
+    grid = Grid([-1.0, 0.5, 0.0], np.diag([5.0, 6.0, 7.0]), (40, 48, 56))
+    x = 2 * np.pi * (grid.points() - grid.origin) / np.diag(grid.cell)
+    values = np.cos(x[..., 0]) * np.sin(x[..., 1] + x[..., 2])
+    points = np.random.default_rng(3).uniform(-9, 9, (200, 3))
+    u = 2 * np.pi * (points - grid.origin) / np.diag(grid.cell)
+    wave = np.cos(u[:, 0]) * np.sin(u[:, 1] + u[:, 2])
+    inside = ((u >= 0) & (u < 2 * np.pi)).all(axis=1)
+    for cell, expected in ((grid.cell, wave), (None, np.where(inside, wave, 0.0))):
+        structure = Structure([1], np.ones((1, 3)), cell=cell)
+        density = Density(grid, values, structure=structure, valence_charges=[1.0])
+        np.testing.assert_allclose(interpolate(values, density, points), expected, atol=1e-6)
+
+
+def test_output(formaldehyde):
+    found = mbis(formaldehyde)
+    data = json.loads(json.dumps(found.to_dict()))
+    np.testing.assert_allclose(data["dipoles_debye"], found.dipoles * DEBYE)
+    assert [len(n) for n in data["shell_populations_e"]] == [
+        1 if z == 1 else 2 for z in formaldehyde.structure.numbers
+    ]
+    assert len(found.lines()) == len(found.charges) + 2
+
+
+def test_bad_input(formaldehyde):
+    with pytest.raises(InputError, match="valence electrons"):
+        mbis(replace(formaldehyde, valence_charges=formaldehyde.valence_charges + 1))
