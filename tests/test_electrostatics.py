@@ -227,7 +227,7 @@ def test_what_cannot_be_used(ethanol):
 def ball(radius=4.0, spacing=0.3):
     """A density that falls off exponentially around a helium nucleus: 0.001 at `radius`."""
     structure = Structure([2], [[0.1, -0.05, 0.02]])
-    grid = Grid.around(structure, padding=8.0, spacing=spacing)
+    grid = Grid.around(structure, padding=5.5, spacing=spacing)
     r = np.linalg.norm(grid.points() - structure.positions, axis=-1)
     values = 0.001 * np.exp(-2 * (r - radius))
     return Density(grid, values, structure=structure, valence_charges=[2.0], all_electron=True)

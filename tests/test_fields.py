@@ -77,9 +77,7 @@ def test_local_differences_are_of_sixth_order():
         field, slope, curvature = waves(Grid(SKEW.origin, SKEW.cell, (n, n, n)))
         found = np.stack(list(gradient(field, local=True)), axis=-1)
         second = list(hessian(field, local=True))
-        errors.append(
-            [np.abs(found - slope).max(), np.abs(second[1] - curvature[..., 0, 1]).max()]
-        )
+        errors.append([np.abs(found - slope).max(), np.abs(second[1] - curvature[..., 0, 1]).max()])
     ratio = np.array(errors[0]) / errors[1]
     np.testing.assert_allclose(np.log2(ratio), 6, atol=0.2)
 

@@ -21,7 +21,6 @@ from denser.units import DEBYE
 
 REFERENCE = Path(__file__).parent / "reference"
 WATER = Structure([8, 1, 1], [[0.1, 0.2, 0.3], [1.6, 1.2, 0.3], [-1.4, 1.3, 0.4]])
-LEVELS = json.loads((REFERENCE / "stockholder.json").read_text())["molecules"]
 
 
 def label_density(name):
@@ -108,7 +107,7 @@ def test_from_the_grid_as_from_the_orbitals():
         ]
         return np.concatenate(out)
 
-    grid = Grid.around(WATER, padding=6.5)
+    grid = Grid.around(WATER, padding=7.0)
     values = valence(grid.points().reshape(-1, 3)).reshape(grid.shape)
     density = Density(grid, values, structure=WATER, valence_charges=[6.0, 1.0, 1.0])
     quadrature = Quadrature.around(WATER)
@@ -117,20 +116,10 @@ def test_from_the_grid_as_from_the_orbitals():
         r = np.linalg.norm(quadrature.points - centre, axis=1)
         rho += free_atom(int(WATER.numbers[atom])).core(r)
     found, expected = mbis(density), partition(WATER, quadrature, rho, 10.0)
-    np.testing.assert_allclose(found.charges, expected.charges, atol=2e-4)
-    np.testing.assert_allclose(found.dipoles, expected.dipoles, atol=5e-4)
-    np.testing.assert_allclose(found.volumes, expected.volumes, rtol=3e-3)
-    assert abs(found.residual) < 1e-4
-
-
-@pytest.mark.parametrize("name", LEVELS)
-def test_against_all_electrons_in_pyscf(name):
-    """The label's box (2 angstrom of padding), GTH-TZV2P and the pseudopotential differ."""
-    found, expected = mbis(label_density(name)), LEVELS[name]["mbis"]
-    np.testing.assert_allclose(found.charges, expected["charges"], atol=0.02)
-    cores = [n[0] for n, z in zip(found.populations, found.structure.numbers, strict=True) if z > 2]
-    theirs = [n[0] for n in expected["populations"] if len(n) == 2]
-    np.testing.assert_allclose(cores, theirs, atol=0.01)
+    np.testing.assert_allclose(found.charges, expected.charges, atol=1e-4)
+    np.testing.assert_allclose(found.dipoles, expected.dipoles, atol=2e-4)
+    np.testing.assert_allclose(found.volumes, expected.volumes, rtol=2e-3)
+    assert abs(found.residual) < 5e-5
 
 
 @pytest.mark.parametrize("z", [1, 6, 17])
@@ -152,7 +141,8 @@ def test_electrons_and_dipole_add_up():
 
 def test_completing_the_core_changes_nothing(formaldehyde):
     valence, completed = mbis(formaldehyde), mbis(complete(formaldehyde))
-    np.testing.assert_allclose(completed.charges, valence.charges, atol=1e-4)
+    # On a grid a core ends at 1e-6 e/bohr^3, which leaves 4e-4 e out in all.
+    np.testing.assert_allclose(completed.charges, valence.charges, atol=4e-4)
 
 
 def test_a_rotated_box_gives_rotated_atoms():
@@ -184,18 +174,28 @@ def test_a_crystal_is_the_same_in_a_double_cell():
     assert abs(found.residual) < 3e-4
 
 
-def test_interpolation_is_periodic_or_ends_at_the_box():
+def test_interpolation_is_periodic():
     grid = Grid([-1.0, 0.5, 0.0], np.diag([5.0, 6.0, 7.0]), (40, 48, 56))
     x = 2 * np.pi * (grid.points() - grid.origin) / np.diag(grid.cell)
     values = np.cos(x[..., 0]) * np.sin(x[..., 1] + x[..., 2])
     points = np.random.default_rng(3).uniform(-9, 9, (200, 3))
     u = 2 * np.pi * (points - grid.origin) / np.diag(grid.cell)
-    wave = np.cos(u[:, 0]) * np.sin(u[:, 1] + u[:, 2])
-    inside = ((u >= 0) & (u < 2 * np.pi)).all(axis=1)
-    for cell, expected in ((grid.cell, wave), (None, np.where(inside, wave, 0.0))):
-        structure = Structure([1], np.ones((1, 3)), cell=cell)
-        density = Density(grid, values, structure=structure, valence_charges=[1.0])
-        np.testing.assert_allclose(interpolate(values, density, points), expected, atol=1e-6)
+    expected = np.cos(u[:, 0]) * np.sin(u[:, 1] + u[:, 2])
+    np.testing.assert_allclose(interpolate(values, grid, points), expected, atol=1e-6)
+
+
+def test_beyond_the_box_the_shells_stand_for_the_density():
+    """A box that cuts the tails off gives the shells of the whole density all the same."""
+    n, s = [8.7, 0.7, 0.6], [0.45, 0.5, 0.55]
+    quadrature = Quadrature.around(WATER)
+    rho = np.zeros(len(quadrature.points))
+    for atom, _, index, r in quadrature.pairs:
+        rho[index] += n[atom] / (8 * np.pi * s[atom] ** 3) * np.exp(-r / s[atom])
+    box = Grid.around(WATER, padding=2.0, spacing=0.5, multiple_of=1)
+    cut = quadrature.within(box)
+    assert cut.weights @ rho < 9.9
+    charges = [partition(WATER, part, rho, 10.0).charges for part in (cut, quadrature)]
+    np.testing.assert_allclose(*charges, atol=1e-3)
 
 
 def test_output(formaldehyde):

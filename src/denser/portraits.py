@@ -94,7 +94,7 @@ def plot_esp(surface: EspSurface, path: str | Path, limit: float | None = None) 
     mesh = scene.Mesh(
         vertices, faces, _normals(vertices, faces), colours(norm(potential))[:, :3], 0.72
     )
-    figure, axes, strip = _canvas([mesh, *scene.molecule(surface.structure)], surface.structure)
+    figure, strip = _canvas([mesh, *scene.molecule(surface.structure)], surface.structure)
     height = figure.get_size_inches()[1]
     bar = figure.add_axes((0.30, 0.55 * strip / height, 0.40, 0.16 * strip / height))
     figure.colorbar(ScalarMappable(norm, colours), cax=bar, orientation="horizontal")
@@ -144,7 +144,7 @@ def plot_critical_points(points: CriticalPoints, structure: Structure, path: str
         scene.sphere(points.positions[k] * BOHR, 0.09, to_rgb(POINT_COLOURS[points.kinds[k]]), 200)
         for k in shown
     ]
-    figure, _, strip = _canvas(meshes, structure)
+    figure, strip = _canvas(meshes, structure)
     height = figure.get_size_inches()[1]
     x = 0.03
     for kind, colour in POINT_COLOURS.items():
@@ -157,8 +157,8 @@ def plot_critical_points(points: CriticalPoints, structure: Structure, path: str
     _save(figure, path)
 
 
-def _canvas(meshes: list[scene.Mesh], structure: Structure) -> tuple:
-    """A figure with the rendered meshes, its axes, and the height of the strip below, inches."""
+def _canvas(meshes: list[scene.Mesh], structure: Structure) -> tuple[Figure, float]:
+    """A figure with the rendered meshes, and the height of the strip below them, inches."""
     from matplotlib.figure import Figure
 
     view = scene.view_along_thinnest(structure.positions)
@@ -168,7 +168,7 @@ def _canvas(meshes: list[scene.Mesh], structure: Structure) -> tuple:
     axes = figure.add_axes((0, strip / (height + strip), 1, height / (height + strip)))
     axes.imshow(picture, interpolation="none", aspect="auto")
     axes.set_axis_off()
-    return figure, axes, strip
+    return figure, strip
 
 
 def _outward(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -46,6 +46,7 @@ NEED_ORBITALS = ("reactivity", "relaxed-fukui", "polarizability")
 """Properties that take Kohn-Sham steps."""
 
 FIELDS = {
+    "density": "the density itself, e/bohr^3",
     "esp": "electrostatic potential, hartree/e",
     "all-electron": "density with the cores added, e/bohr^3",
     "deformation": "density less superposed atoms, e/bohr^3",
@@ -244,6 +245,9 @@ class Analysis:
         from denser.analysis.fields import deformation_density
 
         return deformation_density(self.density)
+
+    def _field_density(self) -> Field:
+        return self.density
 
     def _field_esp(self) -> Field:
         from denser.analysis.electrostatics import electrostatic_potential

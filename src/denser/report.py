@@ -6,91 +6,29 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from denser import __version__, summary
+from denser import summary
 from denser.density import Density
 from denser.errors import InputError
-from denser.io import SUFFIXES, read, write
+from denser.io import SUFFIXES, read
 from denser.io.files import DENSITY_UNIT, naming, replacing
 from denser.io.structures import jobs
 from denser.lanes import make_lanes, run
 from denser.prediction import Predictor
-from denser.properties import FIELDS, PROPERTIES, Analysis, unknown
+from denser.products import Settings, fitted, products
+from denser.properties import Analysis
 from denser.recipe import Recipe
 from denser.units import BOHR
 
 FRAMES = "frames.jsonl"
 """What is done so far: the settings, then a record a line."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to compute, and from what density.
-
-    Parameters
-    ----------
-    properties, fields : tuple of str
-        Of `denser.properties.PROPERTIES` and `FIELDS`.
-    format : str
-        Suffix of the files of fields.
-    pictures : bool
-    kind : str
-        Of densities in files: "auto", "valence" or "all-electron".
-    charge : int or None
-    model, device : str
-    box : str
-    padding : float
-        Angstrom.
-    spacing : float or None
-        Of predicted grids, angstrom.
-    steps : int
-        Kohn-Sham steps that make orbitals.
-    isovalue : float
-        Of the surface for the potential, e/bohr^3.
-    xray, cryo : float or None
-        Resolution of structure factors, and of a map of the potential, angstrom.
-    """
-
-    properties: tuple[str, ...]
-    fields: tuple[str, ...] = ()
-    format: str = "cube"
-    pictures: bool = False
-    kind: str = "auto"
-    charge: int | None = None
-    model: str = "default"
-    device: str = "auto"
-    box: str = "auto"
-    padding: float = 4.0
-    spacing: float | None = None
-    steps: int = 1
-    isovalue: float = 0.001
-    xray: float | None = None
-    cryo: float | None = None
-
-    @property
-    def writes_files(self) -> bool:
-        """Whether there is anything that only a folder can take."""
-        return bool(self.fields or self.pictures or self.xray or self.cryo)
-
-    def __post_init__(self) -> None:
-        for what, names, known in (
-            ("property", self.properties, PROPERTIES),
-            ("field", self.fields, FIELDS),
-        ):
-            for name in names:
-                if name not in known:
-                    raise unknown(what, name, known)
-        if self.format.lower() not in ("cube", "ccp4", "map", "mrc", "npz", "dx", "vti"):
-            raise InputError(
-                f"fields cannot be written as .{self.format}; choose cube, ccp4, map, mrc, npz, "
-                "dx or vti"
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,28 +77,17 @@ def _analyse(task: Task) -> dict:
     lines: dict[str, list[str]] = {}
     errors: dict[str, str] = {}
     written: list[str] = []
-
-    def attempt(name: str, work: Callable[[], None]) -> None:
+    work = [(name, partial(analysis.property, name)) for name in settings.properties]
+    for name, make in [*work, *products(analysis, settings, task.folder, task.stem, written)]:
         start = time.perf_counter()
         try:
-            work()
+            result = make()
         except InputError as error:
             errors[name] = str(error)
+        else:
+            if result is not None:
+                properties[name], lines[name] = result.to_dict(), result.lines()
         seconds[name] = round(time.perf_counter() - start, 4)
-
-    def compute(name: str) -> None:
-        result = analysis.property(name)
-        properties[name], lines[name] = result.to_dict(), result.lines()
-
-    def field(name: str) -> None:
-        path = task.folder / f"{task.stem}_{name}.{settings.format}"
-        write(path, analysis.field(name))
-        written.append(str(path))
-
-    for name in settings.properties:
-        attempt(name, lambda name=name: compute(name))
-    for name in settings.fields:
-        attempt(f"{name} field", lambda name=name: field(name))
     structure = density.structure
     return {
         "formula": structure.formula,
@@ -193,10 +120,14 @@ def _density(task: Task) -> tuple[Density, Recipe, list[str]]:
         density, note = read_density(source, settings.kind, settings.charge)
         return density, Recipe(), [note]
     predictor = _predictor(settings.model, settings.device)
+    notes = [f"predicted by {predictor.model.name}"]
+    if settings.fit:
+        source, fit = fitted(source, settings, task.folder, task.stem)
+        notes += [*fit.lines(), f"moved structure: {task.stem}_fitted.xyz"]
     prediction = predictor.predict(
         source, settings.charge, settings.box, settings.padding, settings.spacing
     )
-    return prediction.density, predictor.model.recipe, [f"predicted by {predictor.model.name}"]
+    return prediction.density, predictor.model.recipe, notes
 
 
 def read_density(path: Path, kind: str = "auto", charge: int | None = None) -> tuple[Density, str]:
@@ -337,7 +268,10 @@ class Report:
     def _open(self) -> set[str]:
         """Make the folder, or find what an earlier run with the same settings left there."""
         path = self.folder / FRAMES
-        head = {"denser": __version__, "settings": json.loads(json.dumps(asdict(self.settings)))}
+        head = {
+            "denser": version("denser"),
+            "settings": json.loads(json.dumps(asdict(self.settings))),
+        }
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file, but a report is a folder; name another")
         if not path.exists():

@@ -2,43 +2,28 @@
 
 V(r) = sum_a Z_a / |r - R_a| - integral rho(r') / |r - r'| dr'
 
-Point charges do not fit on a grid. Each is split, as in Ewald's sum, into a Gaussian charge that
-the grid resolves and what it lacks, Z erfc(r / sqrt(2) sigma) / r, which is analytic and short:
-
-V(r) = L(r) + sum_a S_a(|r - R_a|),  L = potential of (Gaussian ions - smooth density).
-
 Of a valence density Z is the charge of the pseudopotential's ion: right outside the cores, where
-a GTH ion is a point charge. Of an all-electron density the cores of free atoms (all electrons
-less pseudo-atom) are taken out of the grid, so that no cusp is left there, and their potential
-is added to S, which then is that of the bare nucleus in its core.
+a GTH ion is a point charge. Of an all-electron density it is the nucleus. `denser.analysis.ewald`
+says how the sum is split: V = L on the grid + S of each atom.
 """
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
-from scipy import fft
-from scipy.interpolate import BSpline, NdBSpline, make_interp_spline
+from scipy.interpolate import NdBSpline
 from scipy.ndimage import correlate1d, spline_filter, spline_filter1d
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
-from scipy.special import erfc
 
-from denser.analysis.core import ball, core_values, free_atom
+from denser.analysis.core import ball
+from denser.analysis.ewald import MARGIN, EwaldSplit
 from denser.density import Density, Field
 from denser.errors import InputError
-from denser.fourier import poisson, poisson_isolated, wave_vectors
 from denser.grid import Grid
 from denser.patches import pieces
 
-KINDS = ("isolated", "periodic")
-
 ORDER = 5
 """Degree of the splines through the smooth part of the potential."""
-
-MARGIN = 6
-"""Empty nodes around an isolated box: splines are wrong where they end."""
 
 COARSE = 0.95
 """Distance (bohr) of the charges that stand for a density seen from outside its box."""
@@ -75,17 +60,12 @@ def electrostatic_potential(density: Density, kind: str | None = None) -> Field:
         Another `kind`, an isolated box that is not orthorhombic, or an all-electron density
         with an element beyond Ar.
     """
-    kind = _boundary(density, kind)
-    grid = density.grid
-    sigma = _width(grid)
-    charge_density = _charge_density(density, sigma)
-    if kind == "isolated":
-        values = poisson_isolated(charge_density, grid)
-    else:
-        values = poisson(charge_density, grid) - _mean(density, sigma)
+    split, grid = EwaldSplit(density, kind), density.grid
+    long, wider = split.long_range()
+    values = np.ascontiguousarray(long[_inner(grid, wider)])
     radius = _node_radius(grid)
-    for ion, centre in zip(_ions(density, sigma), density.structure.positions, strict=True):
-        nodes, squared = ball(grid, centre, ion.radius, kind == "periodic")
+    for ion, centre in zip(split.ions, density.structure.positions, strict=True):
+        nodes, squared = ball(grid, centre, ion.radius, split.kind == "periodic")
         r = np.sqrt(squared)
         patch = np.where(r <= ion.radius, ion.charge_at(r) * _inverse(r, radius), 0.0)
         for on_grid, in_patch in pieces(nodes, grid.shape):
@@ -104,19 +84,15 @@ def electric_field(density: Density, kind: str | None = None) -> tuple[Field, Fi
     three Field
         hartree/(e bohr).
     """
-    kind = _boundary(density, kind)
-    grid = density.grid
-    sigma = _width(grid)
-    long, wider = _long_range(_charge_density(density, sigma), density, sigma, kind)
-    inner = tuple(
-        slice((m - n) // 2, (m + n) // 2) for n, m in zip(grid.shape, wider.shape, strict=True)
-    )
+    split, grid = EwaldSplit(density, kind), density.grid
+    long, wider = split.long_range()
     jacobian = np.linalg.inv(wider.cell) * np.array(wider.shape)
-    slopes = [_node_slope(long, axis, kind)[inner] for axis in range(3)]
+    inner = _inner(grid, wider)
+    slopes = [_node_slope(long, axis, split.kind)[inner] for axis in range(3)]
     values = [-sum(jacobian[j, i] * slopes[i] for i in range(3)) for j in range(3)]
     radius = _node_radius(grid)
-    for ion, centre in zip(_ions(density, sigma), density.structure.positions, strict=True):
-        nodes, squared = ball(grid, centre, ion.radius, kind == "periodic")
+    for ion, centre in zip(split.ions, density.structure.positions, strict=True):
+        nodes, squared = ball(grid, centre, ion.radius, split.kind == "periodic")
         r = np.sqrt(squared)
         # -dS/dr / r, with 1/r and its slope those of the ball within its radius
         slope = ion.slope_at(r) * _inverse(r, radius) / np.maximum(r, 1e-12)
@@ -164,14 +140,12 @@ class Potential:
     """
 
     def __init__(self, density: Density, kind: str | None = None) -> None:
-        self.kind = _boundary(density, kind)
-        self.structure, self.grid = density.structure, density.grid
-        sigma = _width(self.grid)
-        charge_density = _charge_density(density, sigma)
-        values, self.grid = _long_range(charge_density, density, sigma, self.kind)
+        split = EwaldSplit(density, kind)
+        self.kind, self.structure = split.kind, density.structure
+        values, self.grid = split.long_range()
         if self.kind == "isolated":
-            self._lattice, self._charges = _coarse_charges(charge_density, density.grid)
-        self._ions = _ions(density, sigma)
+            self._lattice, self._charges = _coarse_charges(split.charge_density, density.grid)
+        self._ions = split.ions
         self._reach = max(ion.radius for ion in self._ions)
         coefficients = spline_filter(values, order=ORDER, mode=_SPLINE_ENDS[self.kind])
         padded = np.pad(coefficients, (2, 3), mode=_PADDING[self.kind])
@@ -273,109 +247,19 @@ class Potential:
                     np.add.at(out, point, strength[:, None] * away)
 
 
-# What is on the grid and what is not
-
-
-class _Ion:
-    """S(r) = q(r)/r, q(r) = Z erfc(r / sqrt(2) sigma) + core(r); zero beyond `radius`."""
-
-    def __init__(self, charge: float, sigma: float, z: int | None) -> None:
-        self.charge, self.sigma = charge, sigma
-        self.radius = 6.0 * sigma  # erfc: 2e-9
-        self.core = None if z is None else _core_charge(z)
-        if z is not None:
-            self.radius = max(self.radius, free_atom(z).core_radius)
-
-    def charge_at(self, r: np.ndarray) -> np.ndarray:
-        q = self.charge * erfc(r / (np.sqrt(2) * self.sigma))
-        return q if self.core is None else q + self.core(np.minimum(r, self.core.t[-1]))
-
-    def slope_at(self, r: np.ndarray) -> np.ndarray:
-        """dq/dr."""
-        narrow = np.sqrt(2 / np.pi) / self.sigma
-        q = -self.charge * narrow * np.exp(-(r**2) / (2 * self.sigma**2))
-        return q if self.core is None else q + self.core(np.minimum(r, self.core.t[-1]), 1)
-
-
-@cache
-def _core_charge(z: int) -> BSpline:
-    """Charge q(r) of nucleus and core electrons, beyond their sum, as its potential q(r)/r shows.
-
-    With the core's density n, q(r) = integral_r^inf 4 pi s n(s) (s - r) ds: the number of core
-    electrons at the nucleus, zero outside the core, and q'' = 4 pi r n.
-    """
-    atom = free_atom(z)
-    r = 25.0 * np.expm1(np.linspace(0.0, 8.0, 1601)) / np.expm1(8.0)
-    slope = make_interp_spline(r, 4 * np.pi * r * atom.core(r), k=5).antiderivative()
-    slope.c = slope.c - slope(r[-1])
-    charge = slope.antiderivative()
-    charge.c = charge.c - charge(r[-1])
-    return charge
-
-
-def _boundary(density: Density, kind: str | None) -> str:
-    if kind is None:
-        return "isolated" if density.structure.cell is None else "periodic"
-    if kind not in KINDS:
-        raise InputError(f"unknown kind of boundary {kind!r}; known: {', '.join(KINDS)}")
-    return kind
-
-
-def _width(grid: Grid) -> float:
-    """Standard deviation of the Gaussian ions: their waves are 4e-11 at the grid's limit."""
-    return 2.2 * float(grid.spacing.max())
-
-
-def _ions(density: Density, sigma: float) -> list[_Ion]:
-    if not density.all_electron:
-        return [_Ion(charge, sigma, None) for charge in density.valence_charges]
-    numbers = density.structure.numbers
-    return [_Ion(free_atom(int(z)).valence, sigma, int(z)) for z in numbers]
-
-
-def _charge_density(density: Density, sigma: float) -> np.ndarray:
-    """Gaussian ions less the smooth density, whose potential is L, e/bohr^3."""
-    grid, structure = density.grid, density.structure
-    smooth = np.asarray(density.values, dtype=float)
-    charges = density.valence_charges
-    if density.all_electron:
-        smooth = smooth - core_values(structure, grid)
-        charges = np.array([free_atom(int(z)).valence for z in structure.numbers], dtype=float)
-    # sum_a Z_a exp(-i G R_a), a product of three waves in fractions of any cell
-    fractions = (structure.positions - grid.origin) @ np.linalg.inv(grid.cell)
-    nx, ny, nz = grid.shape
-    orders = (np.fft.fftfreq(nx, 1 / nx), np.fft.fftfreq(ny, 1 / ny), np.fft.rfftfreq(nz, 1 / nz))
-    waves = [np.exp(-2j * np.pi * np.outer(f, m)) for f, m in zip(fractions.T, orders, strict=True)]
-    across = np.einsum("ay,az->ayz", waves[1], waves[2]).reshape(len(charges), -1)
-    ions = ((charges[:, None] * waves[0]).T @ across).reshape(nx, ny, -1)
-    for g in wave_vectors(grid):
-        ions *= np.exp(-((g * sigma) ** 2) / 2)
-    return fft.irfftn(ions, s=grid.shape, overwrite_x=True) / grid.dv - smooth
-
-
-def _mean(density: Density, sigma: float) -> float:
-    """Mean of the erfc parts of S over a period, which the zero mean of the sum takes off."""
-    charge = sum(ion.charge for ion in _ions(density, sigma))
-    return 2 * np.pi * sigma**2 * charge / density.grid.volume
-
-
-def _long_range(
-    charge_density: np.ndarray, density: Density, sigma: float, kind: str
-) -> tuple[np.ndarray, Grid]:
-    """L on the nodes; around an isolated molecule on those of a box with a margin."""
-    grid = density.grid
-    if kind == "periodic":
-        return poisson(charge_density, grid) - _mean(density, sigma), grid
-    wider = _widen(grid, MARGIN)
-    return poisson_isolated(np.pad(charge_density, MARGIN), wider), wider
-
-
 def _node_slope(values: np.ndarray, axis: int, kind: str) -> np.ndarray:
     """Derivative at the nodes of the quintic spline through them, per spacing of the nodes."""
     mode = _SPLINE_ENDS[kind]
     coefficients = spline_filter1d(values, order=ORDER, axis=axis, mode=mode)
     stencil = np.array([-1.0, -10.0, 0.0, 10.0, 1.0]) / 24
     return correlate1d(coefficients, stencil, axis=axis, mode=mode)
+
+
+def _inner(grid: Grid, wider: Grid) -> tuple[slice, ...]:
+    """Nodes of a grid within one that has a margin."""
+    return tuple(
+        slice((m - n) // 2, (m + n) // 2) for n, m in zip(grid.shape, wider.shape, strict=True)
+    )
 
 
 def _node_radius(grid: Grid) -> float:
@@ -404,14 +288,6 @@ def _images(
     fraction = (images - grid.origin) @ inverse
     kept = ((fraction > -margin) & (fraction < 1 + margin)).all(axis=1)
     return images[kept], owner[kept]
-
-
-def _widen(grid: Grid, margin: int) -> Grid:
-    """Return the grid with `margin` more nodes on each side."""
-    shape = np.array(grid.shape)
-    steps = grid.cell / shape[:, None]
-    wider = shape + 2 * margin
-    return Grid(grid.origin - margin * steps.sum(axis=0), steps * wider[:, None], tuple(wider))
 
 
 def _coarse_charges(charge_density: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

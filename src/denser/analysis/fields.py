@@ -355,7 +355,8 @@ def _in_sphere(grid: Grid, sphere: Sphere, periodic: bool) -> np.ndarray:
         raise InputError(f"a sphere needs a positive radius, found {sphere.radius}")
     h = grid.dv ** (1 / 3)
     nodes, squared = ball(grid, np.asarray(sphere.centre, dtype=float), sphere.radius + h, periodic)
-    patch = np.clip((sphere.radius - np.sqrt(squared)) / h + 0.5, 0.0, 1.0)
+    radius = sphere.radius - h**2 / (12 * sphere.radius)  # keeps the volume of the ramp right
+    patch = np.clip((radius - np.sqrt(squared)) / h + 0.5, 0.0, 1.0)
     weight = np.zeros(grid.shape)
     for on_grid, in_patch in pieces(nodes, grid.shape):
         np.maximum(weight[on_grid], patch[in_patch], out=weight[on_grid])

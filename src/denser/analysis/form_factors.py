@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from denser.analysis.core import ball, core_values, free_atom
+from denser.analysis.core import ball, free_atom, without_core
 from denser.analysis.fourier_sum import fourier_sum
 from denser.density import Density
 from denser.errors import InputError
@@ -139,10 +139,17 @@ def _deformation(
     The deformation is valence + cores - all-electron atoms, whose cusps cancel entry by entry
     of the tables.
     """
+    density = without_core(density)
     structure, grid = density.structure, density.grid
+    for i, z in enumerate(structure.numbers):
+        charge, expected = density.valence_charges[i], free_atom(int(z)).valence
+        if abs(charge - expected) > 1e-6:
+            raise InputError(
+                f"atom {i + 1} ({structure.symbols[i]}) has {charge:g} valence electrons, but the "
+                f"core that can be added is that of a pseudopotential with {expected}; use an "
+                "all-electron density for form factors"
+            )
     deformation = np.array(density.values, dtype=float)
-    if density.all_electron:
-        deformation -= core_values(structure, grid)
     promolecule = np.zeros(grid.shape)
     for z, position in zip(structure.numbers, structure.positions, strict=True):
         for sphere, total in zip(spheres[int(z)], (promolecule, deformation), strict=True):

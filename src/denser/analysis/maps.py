@@ -106,15 +106,25 @@ def _map(
     kind: str,
 ) -> Field:
     factors = structure_factors(density, d_min, b_factors, cell, space_group, kind)
-    spacing = d_min / 3 if spacing is None else spacing
+    origin = density.grid.origin if cell is None else np.zeros(3)
+    return fourier_map(factors, _map_grid(factors, origin, spacing, 2 if cell is None else 12))
+
+
+def map_of(density: Density, factors: StructureFactors) -> Field:
+    """Map of structure factors that were made without a cell, over the box of the density."""
+    return fourier_map(factors, _map_grid(factors, density.grid.origin, None, 2))
+
+
+def _map_grid(
+    factors: StructureFactors, origin: np.ndarray, spacing: float | None, step: int
+) -> Grid:
+    """Nodes at most `spacing` angstrom apart; multiples of 12 suit every space group."""
+    spacing = factors.d_min / 3 if spacing is None else spacing
     if not (np.isfinite(spacing) and spacing > 0):
         raise InputError(f"the map's spacing must be a positive length, found {spacing}")
     lengths = np.linalg.norm(factors.cell, axis=1) * BOHR
-    # Multiples of 12 hold the translations of every space group.
-    step = 2 if cell is None else 12
     shape = tuple(step * next_fast_len(int(np.ceil(x / spacing / step))) for x in lengths)
-    origin = density.grid.origin if cell is None else np.zeros(3)
-    return fourier_map(factors, Grid(origin, factors.cell, shape))
+    return Grid(origin, factors.cell, shape)
 
 
 # Agreement

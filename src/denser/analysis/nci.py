@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -16,9 +17,10 @@ from denser.analysis.fields import (
     hessian,
     middle_eigenvalue_is_negative,
 )
-from denser.analysis.regions import connected_regions
+from denser.analysis.regions import connected_regions, images
 from denser.density import Density, Field
 from denser.errors import InputError
+from denser.grid import Grid
 from denser.metrics import PYYKKO
 from denser.patches import pieces
 from denser.structure import Structure
@@ -29,6 +31,9 @@ S_CUTOFF, RHO_CUTOFF = 0.5, 0.05
 
 RHO_MIN = 5e-4
 """Below this density, e/bohr^3, s is small in the middle of any empty space of a crystal."""
+
+CANDIDATES = 3.0
+"""A cell whose node has an s of this many times the cut-off holds nothing below it."""
 
 WEAK = 0.01
 """Up to this sign(lambda_2) rho, e/bohr^3, a contact is a van der Waals contact."""
@@ -150,7 +155,7 @@ def nci(
     density: Density,
     s_cutoff: float = S_CUTOFF,
     rho_cutoff: float = RHO_CUTOFF,
-    min_volume: float = 0.1,
+    min_volume: float = 0.03,
     max_points: int = 20_000,
 ) -> NCI:
     """Regions of non-covalent interaction, and what each holds.
@@ -158,8 +163,8 @@ def nci(
     Johnson, Keinan, Mori-Sanchez, Contreras-Garcia, Cohen and Yang, J. Am. Chem. Soc. 132, 6498
     (2010): where rho < `rho_cutoff` and s < `s_cutoff`, with s of `reduced_density_gradient`,
     the sign of the Hessian's middle eigenvalue tells attraction (negative) from repulsion. A
-    region is a connected set of such nodes. One that holds attraction and repulsion beyond
-    `WEAK` is cut where lambda_2 changes sign. At the node of its smallest s a region is
+    region is a connected set of cells that hold such points. One that holds attraction and
+    repulsion beyond `WEAK` is cut where lambda_2 changes sign. At its node of least s a region is
 
     - attraction if sign(lambda_2) rho < -0.01 e/bohr^3; a hydrogen bond if the pair is H and N,
       O, F, S or Cl;
@@ -194,34 +199,86 @@ def nci(
             f"{s_cutoff} and {rho_cutoff}"
         )
     structure, grid = density.structure, density.grid
+    periodic = structure.cell is not None
     if density.all_electron:
         values = density.values - core_values(structure, grid)
         density = replace(density, values=values, all_electron=False)
     rho = np.asarray(density.values, dtype=float)
-    squared = sum(np.square(component) for component in gradient(density, local=True))
-    s = np.sqrt(squared) / (S_CONSTANT * np.maximum(rho, VACUUM) ** (4 / 3))
+    slopes = list(gradient(density, local=True))
+    s = np.sqrt(sum(np.square(slope) for slope in slopes))
+    s /= S_CONSTANT * np.maximum(rho, VACUUM) ** (4 / 3)
     low = (rho > RHO_MIN) & (rho < rho_cutoff)
-    for where in _near_nuclei(density):
-        low[where[0]] &= ~where[1]
-    region = low & (s < s_cutoff)
+    for where, near in _near_nuclei(density):
+        low[where] &= ~near
+    close = low & (s < CANDIDATES * s_cutoff)
     plot = _thinned(low & (s < 2.0), max_points)
-    nodes = np.union1d(np.flatnonzero(region), plot)
+    nodes = np.union1d(np.flatnonzero(close), plot)
+    first = np.stack([slope.ravel()[nodes] for slope in slopes])
+    del slopes
     second = np.stack([h.ravel()[nodes] for h in hessian(density, local=True)])
-    signed = rho.ravel()[nodes] * np.where(middle_eigenvalue_is_negative(second), -1.0, 1.0)
-    labels = _regions(region, nodes, signed, structure.cell is not None)
-    found = _interactions(density, labels, nodes, signed, s.ravel()[nodes], min_volume)
+    at = _Nodes(
+        nodes,
+        rho.ravel()[nodes] * np.where(middle_eigenvalue_is_negative(second), -1.0, 1.0),
+        s.ravel()[nodes],
+        _shares(rho.ravel()[nodes], first, second, grid, s_cutoff, rho_cutoff),
+    )
+    region = np.zeros(grid.size, dtype=bool)
+    region[nodes] = (at.shares[0] > 0) & close.ravel()[nodes]
+    region = region.reshape(grid.shape)
+    labels = _regions(region, at, periodic)
+    found = _interactions(density, labels, at, min_volume)
     renumber = np.zeros(labels.max(initial=0) + 1, dtype=np.int32)
     renumber[[number for number, _ in found]] = np.arange(1, len(found) + 1)
     shown = np.searchsorted(nodes, plot)
     return NCI(
         tuple(interaction for _, interaction in found),
-        signed[shown],
-        np.minimum(s.ravel()[plot], S_MAX),
+        at.signed[shown],
+        np.minimum(at.s[shown], S_MAX),
         Field(grid, renumber[labels], "interaction"),
         tuple(structure.symbols),
         float(s_cutoff),
         float(rho_cutoff),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Nodes:
+    """Nodes of the regions and of the plot (flat index), and what is known there."""
+
+    index: np.ndarray  # (n,)
+    signed: np.ndarray  # (n,) sign(lambda_2) rho
+    s: np.ndarray  # (n,)
+    shares: np.ndarray  # (1 + len(EXPONENTS), n) mean of 1 and of rho^n over what is inside
+
+
+def _shares(
+    rho: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    grid: Grid,
+    s_cutoff: float,
+    rho_cutoff: float,
+) -> np.ndarray:
+    """Share of each node's cell that lies inside the cut-offs, and its mean of rho^n.
+
+    At 27 points of the cell by Taylor's series about the node: a sheet thinner than the spacing
+    is not lost, and a volume hardly depends on where the nodes fall.
+    """
+    xx, xy, xz, yy, yz, zz = second
+    steps = grid.cell / np.array(grid.shape)[:, None]
+    out = np.zeros((1 + len(EXPONENTS), rho.size))
+    for i in product((-1, 0, 1), repeat=3):
+        x, y, z = np.array(i) / 3 @ steps
+        change = np.stack([xx * x + xy * y + xz * z, xy * x + yy * y + yz * z,
+                           xz * x + yz * y + zz * z])  # fmt: skip
+        there = rho + np.array([x, y, z]) @ (first + change / 2)
+        positive = np.maximum(there, VACUUM)
+        s = np.linalg.norm(first + change, axis=0) / (S_CONSTANT * positive ** (4 / 3))
+        inside = (s < s_cutoff) & (there > RHO_MIN) & (there < rho_cutoff)
+        out[0] += inside
+        for k, n in enumerate(EXPONENTS, start=1):
+            out[k] += inside * positive**n
+    return out / 27
 
 
 def _near_nuclei(density: Density) -> list[tuple]:
@@ -249,24 +306,22 @@ def _thinned(mask: np.ndarray, most: int) -> np.ndarray:
     return nodes[:: max(1, -(-nodes.size // most))]
 
 
-def _regions(
-    region: np.ndarray, nodes: np.ndarray, signed: np.ndarray, periodic: bool
-) -> np.ndarray:
+def _regions(region: np.ndarray, at: _Nodes, periodic: bool) -> np.ndarray:
     """Number connected regions, cut between strong attraction and strong repulsion."""
     labels, n = connected_regions(region, periodic)
-    label = labels.ravel()[nodes]
+    label = labels.ravel()[at.index]
     lowest, highest = np.zeros(n + 1), np.zeros(n + 1)
-    np.minimum.at(lowest, label, signed)
-    np.maximum.at(highest, label, signed)
+    np.minimum.at(lowest, label, at.signed)
+    np.maximum.at(highest, label, at.signed)
     mixed = (lowest < -WEAK) & (highest > WEAK)
     mixed[0] = False
     if not mixed.any():
         return labels
     cut = mixed[label]
     labels[mixed[labels]] = 0
-    for side in (signed < 0, signed >= 0):
+    for side in (at.signed < 0, at.signed >= 0):
         part = np.zeros(region.size, dtype=bool)
-        part[nodes[cut & side]] = True
+        part[at.index[cut & side]] = True
         more, m = connected_regions(part.reshape(region.shape), periodic)
         labels[more > 0] = more[more > 0] + n
         n += m
@@ -274,40 +329,38 @@ def _regions(
 
 
 def _interactions(
-    density: Density,
-    labels: np.ndarray,
-    nodes: np.ndarray,
-    signed: np.ndarray,
-    s: np.ndarray,
-    min_volume: float,
+    density: Density, labels: np.ndarray, at: _Nodes, min_volume: float
 ) -> list[tuple[int, Interaction]]:
     """Describe every region that counts, with its number, the strongest attraction first."""
     grid, structure = density.grid, density.structure
     periodic = structure.cell is not None
+    n = labels.max(initial=0)
     dropped = set() if periodic else _at_faces(labels)
-    label = labels.ravel()[nodes]
-    order = np.argsort(label, kind="stable")
-    starts = np.searchsorted(label[order], np.arange(1, label.max(initial=0) + 2))
-    table = _ContactTable(structure)
+    owner = labels.ravel()[at.index]
+    sums = [np.bincount(owner, share, minlength=n + 1) * grid.dv for share in at.shares]
+    signed = np.bincount(owner, at.signed * at.shares[0], minlength=n + 1) * grid.dv
+    order = np.lexsort((at.s, owner))
+    best = order[np.searchsorted(owner[order], np.arange(n + 1))]
+    contacts = _Contacts(structure)
     out = []
-    for number, (start, end) in enumerate(zip(starts[:-1], starts[1:], strict=True), start=1):
-        members = order[start:end]
-        if members.size * grid.dv < min_volume or number in dropped:
+    for number in range(1, n + 1):
+        volume, *integrals = (float(total[number]) for total in sums)
+        if volume < min_volume or number in dropped:
             continue
-        best = members[np.argmin(s[members])]
-        index = np.array(np.unravel_index(nodes[best], grid.shape))
+        node = best[number]
+        index = np.array(np.unravel_index(at.index[node], grid.shape))
         position = grid.origin + (index / grid.shape) @ grid.cell
-        i, j, distance = table.pair(position)
-        rho = np.abs(signed[members])
+        i, j, distance = contacts.pair(position)
+        strength = float(at.signed[node])
         interaction = Interaction(
-            _kind(signed[best], structure.numbers[[i, j]]),
+            _kind(strength, structure.numbers[[i, j]]),
             (i, j),
             distance,
             position,
-            float(signed[best]),
-            float(signed[members].mean()),
-            float(members.size * grid.dv),
-            tuple(float((rho**n).sum() * grid.dv) for n in EXPONENTS),
+            strength,
+            float(signed[number]) / volume,
+            volume,
+            tuple(integrals),
         )
         out.append((number, interaction))
     return sorted(out, key=lambda item: item[1].strength)
@@ -328,11 +381,11 @@ def _kind(strength: float, numbers: np.ndarray) -> str:
     return "hydrogen bond" if hydrogen.any() else "strong attraction"
 
 
-class _ContactTable:
-    """Which two atoms a point lies between."""
+class _Contacts:
+    """Finds the two atoms that a point lies between."""
 
-    def __init__(self, structure: Structure, reach: float = 12.0) -> None:
-        self.structure, self.reach = structure, reach
+    def __init__(self, structure: Structure) -> None:
+        self.structure = structure
         self.radii = np.array([covalent_radius(int(z)) for z in structure.numbers])
 
     def pair(self, point: np.ndarray) -> tuple[int, int, float]:
@@ -344,12 +397,9 @@ class _ContactTable:
         vectors = self.structure.positions - point
         owner = np.arange(len(vectors))
         if self.structure.cell is not None:
-            from denser.analysis.regions import images
-
             cell = self.structure.cell
             vectors -= np.round(vectors @ np.linalg.inv(cell)) @ cell
-            vectors = images(vectors, cell)
-            owner = np.tile(owner, 27)
+            vectors, owner = images(vectors, cell), np.tile(owner, 27)
         d = np.linalg.norm(vectors, axis=1)
         near = np.argsort(d, kind="stable")[:24]
         vectors, d, owner = vectors[near], np.maximum(d[near], 1e-6), owner[near]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import factorial
+from textwrap import wrap
 
 import numpy as np
 from scipy.ndimage import correlate1d
@@ -36,9 +37,10 @@ _HALF = [
 _STENCIL = np.array([-c for c in reversed(_HALF)] + [0.0] + _HALF)
 
 STATEMENT = (
-    "Hartree and exchange-correlation are exact functionals of this density; the kinetic ones are "
-    "approximations, wrong by percent (see T_vW as the lower bound): for trends and for building "
-    "functionals, not for reaction or bond energies, which denser energy gives"
+    "Hartree and xc are the functionals' values for this density. The kinetic ones approximate: "
+    "of the orbitals' kinetic energy of 30 QM9 molecules LKT missed -2.0 % (standard deviation "
+    "1.9), TF+vW/5 -18 %, TF -25 %; vW is a lower bound. Good for trends and for testing "
+    "functionals, not for reaction or bond energies (use denser energy)."
 )
 
 
@@ -93,7 +95,7 @@ class OrbitalFreeEnergies:
             rows.append(("external, local GTH part", self.external_local))
         lines = [f"{name:<32}{value:16.6f} Ha" for name, value in rows]
         lines.append("valence electrons only; the nonlocal pseudopotential needs orbitals")
-        return [*lines, STATEMENT]
+        return [*lines, *wrap(STATEMENT, 100)]
 
 
 def orbital_free_energies(

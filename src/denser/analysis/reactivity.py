@@ -60,17 +60,17 @@ class Reactivity:
 
     @property
     def hardness(self) -> float:
-        """eta = e_LUMO - e_HOMO, hartree (some authors take half of it)."""
+        """Eta = e_LUMO - e_HOMO, hartree (some authors take half of it)."""
         return self.lumo - self.homo
 
     @property
     def chemical_potential(self) -> float | None:
-        """mu = (e_HOMO + e_LUMO)/2, hartree: minus Mulliken's electronegativity."""
+        """Mu = (e_HOMO + e_LUMO)/2, hartree: minus Mulliken's electronegativity."""
         return None if self.vacuum is None else (self.homo + self.lumo) / 2
 
     @property
     def electrophilicity(self) -> float | None:
-        """omega = mu^2 / (2 eta), hartree (Parr, von Szentpaly, Liu 1999)."""
+        """Omega = mu^2 / (2 eta), hartree (Parr, von Szentpaly, Liu 1999)."""
         mu = self.chemical_potential
         return None if mu is None else mu**2 / (2 * self.hardness)
 

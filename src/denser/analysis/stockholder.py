@@ -53,7 +53,7 @@ _T = {
 CUTOFF = 1e-7
 """A free atom ends where its all-electron density falls below this, e/bohr^3."""
 
-_STEP = 5e-4
+_STEP = 1e-4
 """Distance between the radii of a free atom's table, bohr."""
 
 _REACH = 12.0

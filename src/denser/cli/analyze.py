@@ -67,11 +67,35 @@ def analyze(
         typer.Option(help="Write a field: esp, laplacian, rdg, elf, deformation, ..."),
     ] = None,
     xray: Annotated[
-        float | None, typer.Option(help="Structure factors to this resolution, angstrom.")
+        float | None,
+        typer.Option(help="X-ray structure factors, map and .tsc to this resolution, angstrom."),
     ] = None,
     cryo: Annotated[
-        float | None, typer.Option(help="Map of the potential at this resolution, angstrom.")
+        float | None,
+        typer.Option(help="Cryo-EM map of the potential at this resolution, angstrom."),
     ] = None,
+    b_factor: Annotated[float, typer.Option(help="Of all atoms in these, angstrom^2.")] = 0.0,
+    against: Annotated[
+        Path | None, typer.Option(help="Compare the map of --xray or --cryo with this one.")
+    ] = None,
+    fit: Annotated[
+        Flag, typer.Option("--fit", help="Move the structure into that map first.")
+    ] = False,
+    minus: Annotated[
+        Path | None, typer.Option(help="Subtract this density: where do they differ?")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Count the electrons where this field is not zero.")
+    ] = None,
+    average: Annotated[
+        str | None, typer.Option(help="Planar averages along x, y or z, as .csv.")
+    ] = None,
+    charges_format: Annotated[
+        str | None, typer.Option(help="Write charges: mol2, sdf, xml (OpenMM).")
+    ] = None,
+    coarsen: Annotated[
+        int, typer.Option(help="Write fields on every N-th node, their charge kept.")
+    ] = 1,
     format: Annotated[
         str, typer.Option(help="Of fields: cube, ccp4, map, mrc, npz, dx, vti.")
     ] = "cube",
@@ -98,8 +122,9 @@ def analyze(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per input.")] = False,
 ) -> None:
     """Properties of predicted densities, or of anyone's: charges, potentials, topology, ..."""
+    from denser.products import Settings
     from denser.properties import CHARGES, NEED_ORBITALS, PROPERTIES
-    from denser.report import Report, Settings
+    from denser.report import Report
 
     if all_electron and valence:
         raise InputError("--all-electron and --valence exclude each other; give one of them")
@@ -129,7 +154,7 @@ def analyze(
     fields = list(dict.fromkeys(name for text in field or () for name in text.split(",")))
     if out is not None:
         fields += [f for f, flag in (("esp", esp), ("rdg", nci), ("sign-lambda2-rho", nci)) if flag]
-    if not wanted and not fields and xray is None and cryo is None:
+    if not (wanted or fields or xray or cryo or average or mask or minus):
         wanted = set(DEFAULT)
     settings = Settings(
         properties=tuple(name for name in PROPERTIES if name in wanted),
@@ -147,6 +172,14 @@ def analyze(
         isovalue=isovalue,
         xray=xray,
         cryo=cryo,
+        b_factor=b_factor,
+        charges_format=charges_format,
+        average=average,
+        coarsen=coarsen,
+        mask=None if mask is None else str(mask),
+        minus=None if minus is None else str(minus),
+        against=None if against is None else str(against),
+        fit=fit,
     )
     report = Report(paths, smiles or [], settings, out)
     totals = _run(report, workers, json)

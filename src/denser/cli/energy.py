@@ -12,8 +12,8 @@ from denser.cli.predict import Box
 from denser.errors import InputError
 
 if TYPE_CHECKING:
-    from denser.io.structures import Job
     from denser.energy import Start, Starts
+    from denser.io.structures import Job
 
 Files = Annotated[
     list[Path] | None,
@@ -119,8 +119,8 @@ def scf(
 
 def _jobs(files: list[Path] | None, smiles: list[str] | None) -> Iterator[Job]:
     """Structures as `denser predict` reads them; a density file is a job without atoms."""
-    from denser.io.structures import Job, jobs
     from denser.energy import is_density_file
+    from denser.io.structures import Job, jobs
 
     if not files and not smiles:
         raise InputError("nothing to do; name structure or density files, or give --smiles")

@@ -104,9 +104,14 @@ def _bond_orders(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarr
         return pairs, *single
     molecule = Chem.RWMol()
     for z in structure.numbers:
-        molecule.AddAtom(Chem.Atom(int(z)))
+        atom = Chem.Atom(int(z))
+        atom.SetNoImplicit(True)
+        molecule.AddAtom(atom)
     for i, j in pairs:
         molecule.AddBond(int(i), int(j), Chem.BondType.SINGLE)
+    conformer = Chem.Conformer(len(structure))
+    conformer.SetPositions(structure.positions * BOHR)
+    molecule.AddConformer(conformer)
     RDLogger.DisableLog("rdApp.*")
     try:
         rdDetermineBonds.DetermineBondOrders(molecule, charge=structure.charge)

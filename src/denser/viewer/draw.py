@@ -8,7 +8,7 @@ import numpy as np
 
 from denser.density import Field
 from denser.errors import InputError
-from denser.units import HARTREE
+from denser.units import BOHR, HARTREE
 from denser.viewer import fields, surfaces
 from denser.viewer.session import Session
 from denser.viewer.state import describe
@@ -26,6 +26,9 @@ NCI_RANGE = 0.04
 """Of sign(lambda_2) rho, e/bohr^3."""
 
 DRAFT_NODES = 64
+
+POINT_COLOURS = {"attractor": "#a05cc8", "bond": "#e08a00", "ring": "#2c9a8b", "cage": "#1d4fc4"}
+"""Of the kinds of critical points that are no nuclei."""
 
 
 def message(session: Session, show: dict, with_state: bool = True) -> bytes:
@@ -117,7 +120,7 @@ class Drawing:
         """Colour a surface by the electrostatic potential, red where it is negative."""
         values = surfaces.at_points(self.session.field("potential"), surface.vertices)
         if not limit:
-            limit = float(f"{np.quantile(np.abs(values), 0.98):.1g}") or 0.01
+            limit = float(f"{np.quantile(np.abs(values), 0.9):.1g}") or 0.01
         self.scales["surface"] = {
             "label": "Electrostatic potential",
             "low": -limit,
@@ -170,5 +173,20 @@ class Drawing:
         self.scales["slice"] = scale | {"label": "Slice", "unit": field.unit}
 
     def points(self, _options: object) -> None:
-        """Critical points and bond paths."""
-        raise InputError("critical points are not available in this version")
+        """Critical points and bond paths, in angstrom; they are made in a thread of their own."""
+        found = self.session.points
+        if found is None:
+            self.extras["points_wanted"] = not self.session.draft
+            return
+        kinds, colours = list(POINT_COLOURS), POINT_COLOURS
+        counts = ", ".join(f"{found.count(k)} {k}" for k in kinds if found.count(k))
+        complete = "complete" if found.is_complete else "not complete"
+        self.extras["points"] = {
+            "points": [
+                {"position": np.round(r * BOHR, 4).tolist(), "colour": colours[kind], "kind": kind}
+                for r, kind in zip(found.positions, found.kinds, strict=True)
+                if kind in colours
+            ],
+            "paths": [np.round(b.path * BOHR, 4).tolist() for b in found.bonds],
+            "text": f"{counts}; {complete} by Poincar\u00e9 and Hopf",
+        }

@@ -98,6 +98,15 @@ def signed_density(density: Density) -> Field:
     return hessian_eigenvalue_2(density)
 
 
+MAKERS = {
+    "potential": potential,
+    "laplacian": laplacian,
+    "nci": nci,
+    "signed_density": signed_density,
+}
+"""Fields that are made of a density and nothing else."""
+
+
 def with_atoms(field: Field, density: Density) -> Density:
     """Field with the atoms of a density, so that a cube can hold it."""
     return Density(

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from denser.density import Density, Field
 from denser.errors import InputError
+from denser.grid import Grid
 from denser.recipe import Recipe
 from denser.units import DEBYE, HARTREE
-from denser.viewer.fields import reduced
+
+if TYPE_CHECKING:
+    from denser.dft.refine import Refined
 
 STEPS = 2
 MAX_ATOMS = 60
 """Larger molecules would keep the page waiting for minutes: `denser energy` is for them."""
 
 FRONTIER = ("homo-2", "homo-1", "homo", "lumo", "lumo+1", "lumo+2")
+
+
+SPACING = 0.42
+"""Of the grid that orbitals are shown on, bohr."""
+
+_BLOCK = 40_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,49 +40,30 @@ class KohnSham:
         After the steps.
     e_tot, uncertainty : float
         Hartree; nine errors in ten stay below the latter.
-    mo_energy, mo_occ, mo_coeff : (nao,), (nao,), (nao, nao) float
-    cell : pyscf.pbc.gto.Cell
+    homo, lumo : float
+        Hartree.
+    orbitals : dict
+        Frontier orbitals by name ("homo-1", "lumo"), Fields in bohr^-3/2.
     seconds : float
     """
 
     density: Density
     e_tot: float
     uncertainty: float
-    mo_energy: np.ndarray
-    mo_occ: np.ndarray
-    mo_coeff: np.ndarray
-    cell: Any
+    homo: float
+    lumo: float
+    orbitals: dict[str, Field]
     seconds: float
 
-    @property
-    def n_occupied(self) -> int:
-        """Number of doubly occupied orbitals."""
-        return int(np.count_nonzero(self.mo_occ))
-
-    def names(self) -> list[str]:
-        """Frontier orbitals that exist."""
-        return [name for name in FRONTIER if 0 <= self.index(name) < len(self.mo_occ)]
-
-    def index(self, name: str) -> int:
-        """Position of "homo-1", "lumo+2", ... among the orbitals."""
-        match = re.fullmatch(r"(homo(?:-\d+)?|lumo(?:\+\d+)?)", name)
-        if match is None:
-            raise InputError(f"unknown orbital {name!r}; use homo, lumo, homo-1, lumo+1, ...")
-        first = self.n_occupied - 1 if name.startswith("homo") else self.n_occupied
-        return first + int(name[4:] or 0)
-
     def orbital(self, name: str) -> Field:
-        """Values of an orbital, bohr^-3/2, on every second or third node."""
-        from denser.dft.orbitals import orbital
-
-        if name not in self.names():
-            raise InputError(f"there is no orbital {name}")
-        mo = self.mo_coeff[:, self.index(name)]
-        return orbital(self.cell, mo, reduced(self.density, 0.36))
+        """One of the frontier orbitals."""
+        if name not in self.orbitals:
+            raise InputError(f"there is no orbital {name}; there are {', '.join(self.orbitals)}")
+        return self.orbitals[name]
 
     def numbers(self) -> list[dict]:
         """Rows for the page."""
-        homo, lumo = self.mo_energy[self.n_occupied - 1 : self.n_occupied + 1] * HARTREE
+        homo, lumo = self.homo * HARTREE, self.lumo * HARTREE
         dipole = float(np.linalg.norm(self.density.dipole())) * DEBYE
         rows = [
             ("energy_hartree", "Energy", f"{self.e_tot:.6f}", "hartree"),
@@ -114,7 +103,28 @@ def kohn_sham(density: Density, recipe: Recipe) -> KohnSham:
 
     start = time.perf_counter()
     result = refine(density, recipe, STEPS)
+    orbitals = _frontier(result)
     return KohnSham(
-        result.density, float(result.e_tot), float(result.uncertainty), result.mo_energy,
-        result.mo_occ, result.mo_coeff, result.steps[-1].mf.cell, time.perf_counter() - start,
+        result.density, float(result.e_tot), float(result.uncertainty), result.homo, result.lumo,
+        orbitals, time.perf_counter() - start,
     )  # fmt: skip
+
+
+def _frontier(result: Refined) -> dict[str, Field]:
+    """Frontier orbitals psi(r) = sum_p c_p phi_p(r), their basis functions evaluated once."""
+    homo = int(np.count_nonzero(result.mo_occ)) - 1
+    index = {name: homo + k for k, name in enumerate(FRONTIER, start=-2)}
+    index = {name: k for name, k in index.items() if 0 <= k < len(result.mo_occ)}
+    box = result.density.grid
+    shape = tuple(np.ceil(np.linalg.norm(box.cell, axis=1) / SPACING).astype(int))
+    grid = Grid(box.origin, box.cell, shape)
+    cell, mo = result.steps[-1].mf.cell, result.mo_coeff[:, list(index.values())]
+    points = (grid.points() - grid.origin).reshape(-1, 3)
+    values = np.empty((len(index), grid.size), dtype=np.float32)
+    for i in range(0, grid.size, _BLOCK):
+        part = slice(i, i + _BLOCK)
+        values[:, part] = (np.asarray(cell.pbc_eval_gto("GTOval_sph", points[part])) @ mo).T
+    return {
+        name: Field(grid, v.reshape(shape), "bohr^-3/2")
+        for name, v in zip(index, values, strict=True)
+    }

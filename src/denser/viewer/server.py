@@ -19,6 +19,7 @@ import re
 import secrets
 import socket
 import tempfile
+import time
 import webbrowser
 from collections import OrderedDict
 from collections.abc import Callable
@@ -36,11 +37,12 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from denser.density import Field
 from denser.errors import InputError
 from denser.io import SUFFIXES, check_suffix, write
 from denser.prediction import Predictor
 from denser.viewer import draw, state
-from denser.viewer.fields import with_atoms
+from denser.viewer.fields import MAKERS, reduced, with_atoms
 from denser.viewer.orbitals import kohn_sham
 from denser.viewer.session import Item, Session, read_items
 from denser.viewer.surfaces import require_skimage
@@ -148,14 +150,33 @@ class Viewer:
         edit, draft = body.get("edit"), bool(body.get("draft"))
         number = self.newest[name] = self.newest.get(name, 0) + 1
 
-        def work() -> bytes | None:
+        show = body.get("show") or {}
+
+        def begin() -> bool:
             if draft and number != self.newest.get(name):
-                return None  # a newer place of the atom is known already
+                return False  # a newer place of the atom is known already
             if edit:
                 session.edit(edit, draft)
-            return draw.message(session, body.get("show") or {}, with_state=not body.get("light"))
+            return True
 
-        return _binary(await self.run(work))
+        if not await self.run(begin):
+            return Response(status_code=204)
+        await self.prepare(session, show)
+        with_state = not body.get("light")
+        return _binary(await self.run(draw.message, session, show, with_state))
+
+    async def prepare(self, session: Session, show: dict) -> None:
+        """Make derived fields in the slow thread, so that nobody else waits for them."""
+        density, revision = session.density, session.revision
+        for name in session.wanted(show):
+
+            def work(name: str = name) -> tuple[Field, float]:
+                start = time.perf_counter()
+                return MAKERS[name](reduced(density)), time.perf_counter() - start
+
+            loop = asyncio.get_running_loop()
+            made = await loop.run_in_executor(self.slow, work)
+            await self.run(session.keep, name, *made, revision)
 
     async def open(self, request: Request) -> Response:
         """Read an uploaded file and show what is in it."""
@@ -195,6 +216,26 @@ class Viewer:
 
         return _binary(await self.run(work))
 
+    async def points(self, request: Request) -> Response:
+        """Critical points of what is shown."""
+        from denser.analysis.critical_points import critical_points
+
+        _, session = self.session(request)
+        body = await _json(request)
+        density, revision = session.density, session.revision
+        if density is None or session.draft:
+            raise InputError(session.problem or "there is no density yet")
+        start = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        result = await loop.run_in_executor(self.slow, critical_points, density)
+
+        def work() -> bytes:
+            session.use_points(result, revision)
+            session.seconds["critical points"] = time.perf_counter() - start
+            return draw.message(session, body.get("show") or {}, with_state=False)
+
+        return _binary(await self.run(work))
+
     async def download(self, request: Request) -> Response:
         """Return a field, the atoms or the numbers as a file."""
         _, session = self.session(request)
@@ -227,6 +268,7 @@ class Viewer:
             Route("/api/{session}/draw", self.draw, methods=["POST"]),
             Route("/api/{session}/open", self.open, methods=["POST"]),
             Route("/api/{session}/one-step", self.one_step, methods=["POST"]),
+            Route("/api/{session}/points", self.points, methods=["POST"]),
             Route("/api/{session}/file/{what:path}", self.download),
             Route("/api/{session}/save/{what:path}", self.save, methods=["POST"]),
         ]
@@ -365,9 +407,7 @@ async def _json(request: Request) -> dict:
     return body
 
 
-def _binary(data: bytes | None) -> Response:
-    if data is None:
-        return Response(status_code=204)
+def _binary(data: bytes) -> Response:
     return Response(data, media_type="application/octet-stream")
 
 

@@ -20,6 +20,7 @@ from denser.units import BOHR
 from denser.viewer import fields, sketch
 
 if TYPE_CHECKING:
+    from denser.analysis.critical_points import CriticalPoints
     from denser.viewer.orbitals import KohnSham
 
 MAX_ATOMS = 600
@@ -109,20 +110,22 @@ class Session:
         self.revision = 0
         self.cache: OrderedDict[str, Field] = OrderedDict()
         self.charges: dict | None = None
+        self.points: CriticalPoints | None = None
         self.from_file: Density | None = None
         if self.items:
             self.open(0)
 
     # What is looked at
 
-    def open(self, item: int) -> None:
-        """Show one of the items as it was opened."""
+    def open(self, item: int, draft: bool = False) -> None:
+        """Show one of the items as it was opened; a draft while frames are played."""
         if not 0 <= item < len(self.items):
             raise InputError(f"there is no item {item + 1}; {len(self.items)} are open")
         self.item = item
         self.undo.clear()
         self.redo.clear()
-        self._set(self.items[item].structure, self.items[item].density)
+        self.committed, self.from_file = self.items[item].structure, self.items[item].density
+        self._set(self.committed, self.from_file, draft)
 
     def append(self, items: list[Item]) -> None:
         """Add items and show the first of them."""
@@ -155,15 +158,20 @@ class Session:
         """
         op = edit.get("op")
         if op == "open":
-            return self.open(int(edit["item"]))
+            return self.open(int(edit.get("item", -1)), draft)
         if op == "smiles":
-            return self.from_smiles(str(edit["smiles"]))
+            return self.from_smiles(str(edit.get("smiles", "")))
         if self.committed is None:
             raise InputError("there is no molecule yet; type a SMILES or open a file")
         if op in ("undo", "redo"):
             return self._travel(op)
-        changed = _edited(self.committed, edit)
-        check_size(changed)
+        try:
+            changed = _edited(self.committed, edit)
+            check_size(changed)
+        except InputError:
+            if self.draft and not draft:  # the drag ends where it began
+                self._set(self.committed, self.from_file)
+            raise
         if not draft:
             self.undo.append((self.committed, self.from_file))
             del self.undo[:-UNDO_STEPS]
@@ -183,7 +191,7 @@ class Session:
         self.revision += 1
         self.structure, self.draft = structure, draft
         self.cache.clear()
-        self.charges = self.kohn_sham = None
+        self.charges = self.points = self.kohn_sham = None
         self.problem = ""
         self.seconds = {}
         if not draft:
@@ -231,6 +239,11 @@ class Session:
         if revision == self.revision:
             self.kohn_sham = result
 
+    def use_points(self, result: CriticalPoints, revision: int) -> None:
+        """Take critical points, unless the molecule has changed since."""
+        if revision == self.revision:
+            self.points = result
+
     # Fields
 
     def offers(self) -> list[fields.Offer]:
@@ -248,7 +261,7 @@ class Session:
             offers.append(replace(fields.DIFFERENCE, name="one_step_change", label=label))
             offers += [
                 replace(fields.ORBITAL, name=f"orbital:{name}", label=name.upper())
-                for name in self.kohn_sham.names()
+                for name in self.kohn_sham.orbitals
             ]
         return offers
 
@@ -261,23 +274,34 @@ class Session:
         key = f"{name} full" if full else name
         if key not in self.cache:
             start = time.perf_counter()
-            self.cache[key] = self._make(name, full)
-            self.seconds[name] = time.perf_counter() - start
-            while len(self.cache) > CACHED_FIELDS:
-                self.cache.popitem(last=False)
+            made = self._make(name, full)
+            self.keep(key, made, time.perf_counter() - start, self.revision)
         self.cache.move_to_end(key)
         return self.cache[key]
 
+    def wanted(self, show: dict) -> list[str]:
+        """Derived fields that a drawing needs and that take a while, unless they are there."""
+        surface, plane = show.get("surface") or {}, show.get("slice") or {}
+        names = {surface.get("field"), plane.get("field")}
+        if surface.get("colour") == "potential":
+            names.add("potential")
+        if surface.get("field") == "nci":
+            names.add("signed_density")
+        if self.density is None or self.draft:
+            return []
+        return [name for name in fields.MAKERS if name in names and name not in self.cache]
+
+    def keep(self, name: str, field: Field, seconds: float, revision: int) -> None:
+        """Take a field that was made elsewhere, unless the molecule has changed since."""
+        if revision == self.revision:
+            self.cache[name], self.seconds[name] = field, seconds
+            while len(self.cache) > CACHED_FIELDS:
+                self.cache.popitem(last=False)
+
     def _make(self, name: str, full: bool) -> Field:
         density = self.density
-        known = {
-            "potential": fields.potential,
-            "laplacian": fields.laplacian,
-            "nci": fields.nci,
-            "signed_density": fields.signed_density,
-        }
-        if name in known:
-            return known[name](density if full else fields.reduced(density))
+        if name in fields.MAKERS:
+            return fields.MAKERS[name](density if full else fields.reduced(density))
         if name == "minus_sad":
             recipe = self.predictor.model.recipe.sad
             return self._minus(superposition(density.structure, density.grid, recipe))

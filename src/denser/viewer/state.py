@@ -112,7 +112,7 @@ def numbers(session: Session) -> list[dict]:
         row("dipole_debye", "Dipole", f"{vector['norm']:.3f}", "D")
         error = model_card(session)["error_percent"]
         if session.source == "prediction" and error is not None:
-            row("density_error_percent", "Usual error of the density", f"{error:.1f}", "%")
+            row("density_error_percent", "Expected error", f"{error:.1f}", "%")
     if session.kohn_sham is not None:
         rows += session.kohn_sham.numbers()
     return rows

@@ -20,6 +20,9 @@ from denser.units import BOHR
 MAX_NODES = 112
 """Along one axis, in what a surface is cut from."""
 
+MAX_VERTICES = 60_000
+"""The browser's indices into one mesh are 16 bits long."""
+
 SLICE_NODES = 160
 """Along each side of a slice."""
 
@@ -104,6 +107,8 @@ def isosurface(
     if np.einsum("ij,ij->", np.cross(b - a, c - a), normals[faces].sum(axis=1)) < 0:
         faces = faces[:, ::-1]
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    if len(vertices) > MAX_VERTICES and max_nodes > 16:
+        return isosurface(field, level, colour, int(0.75 * max_nodes))
     return Surface(
         vertices.astype(np.float32), normals.astype(np.float32), faces.astype(np.uint32), colour
     )

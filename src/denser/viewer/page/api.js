@@ -51,6 +51,10 @@ export class Server {
     return post(`/api/${this.session}/one-step`, { show });
   }
 
+  points(show) {
+    return post(`/api/${this.session}/points`, { show });
+  }
+
   async open(file, show) {
     const query = new URLSearchParams({ name: file.name, show: JSON.stringify(show) });
     const response = await request(`/api/${this.session}/open?${query}`, { method: "POST", body: file });

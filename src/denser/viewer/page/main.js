@@ -14,7 +14,8 @@ export const app = {
   scene, server,
   state: null,          // what the server last told
   field: "density",     // "density", "esp", "none" or the name of a field
-  levels: {},           // isovalue of each field
+  levels: {},           // isovalue of each field, and opacity
+  opacities: {},
   selection: [],
   element: "C",
   sketching: false,
@@ -44,6 +45,12 @@ function offer(name = app.field) {
 
 function level(name = app.field) {
   return app.levels[name] ?? offer(name)?.level ?? 0.1;
+}
+
+// What is read by its colours, or small, is less transparent.
+function opacity() {
+  const solid = ["esp", "nci"].includes(app.field) || app.field.startsWith("orbital:");
+  return app.opacities[app.field] ?? (solid ? 0.86 : 0.62);
 }
 
 export function show() {
@@ -95,15 +102,32 @@ function receive(message, recentre = false) {
     scene.setAtoms(atoms, $("style").value);
     if (recentre) scene.resetView();
   }
-  scene.setLayers(message, $("opacity").value / 100, $("mesh").checked);
+  scene.setLayers(message, opacity(), $("mesh").checked);
   scales(message);
   for (const layer of ["surface", "slice", "points"]) tell(layer, message.problems[layer]);
-  if (message.extras.points) $("points-text").textContent = message.extras.points.text;
-  else $("points-text").textContent = "";
+  $("points-text").textContent = message.extras.points?.text || "";
+  if (message.extras.points_wanted) findPoints();
   if (message.state) panels();
   marks();
   scene.render();
   app.frames += 1;
+}
+
+// Critical points take seconds: the page goes on meanwhile.
+async function findPoints() {
+  if (app.seeking) return;
+  app.seeking = true;
+  $("points-text").textContent = "Searching ...";
+  try {
+    const message = await server.points(show());
+    app.seeking = false;
+    if (message.extras.points || message.extras.points_wanted) receive(message);
+  } catch (error) {
+    if (!(error instanceof BadInput)) throw error;
+    $("points-text").textContent = "";
+    tell("points", error.message);
+  }
+  app.seeking = false;
 }
 
 // Drawing again: the newest wish wins, and what was wished with it is not lost.
@@ -115,10 +139,17 @@ const drawing = new Newest(async (task) => {
   } catch (error) {
     if (!(error instanceof BadInput)) throw error;
     tell(task.where, error.message);
-    task.failed?.();
+    if (task.body.edit && !task.body.draft) await settle();
   }
   status();
 });
+
+// After a refused edit: what the server still holds.
+async function settle() {
+  try {
+    receive(await server.draw({ show: show() }));
+  } catch { /* told already */ }
+}
 
 export function redraw(where = "surface") {
   return drawing.push({ where, body: { show: show(), light: true } });
@@ -195,6 +226,8 @@ function fieldList() {
 
 function levelSlider() {
   const o = offer();
+  $("opacity").value = 100 * opacity();
+  $("opacity-text").textContent = `${Math.round(100 * opacity())} %`;
   $("level").disabled = !o;
   if (!o) return void ($("level-text").textContent = "");
   $("level").value = sliderAt(level(), o);
@@ -249,7 +282,7 @@ function status() {
   }
   $("status").innerHTML = (working ? '<span class="busy"></span>' : "") + parts.join(" &middot; ");
   const seconds = app.seconds || {};
-  const names = { density: "density", charges: "charges", surfaces: "surfaces and slices", "one step": "one-step calculation" };
+  const names = { density: "density", charges: "charges", surfaces: "surfaces and slices", "critical points": "critical points", "one step": "one-step calculation" };
   const rows = Object.entries(names).filter(([k]) => seconds[k] !== undefined)
     .map(([k, label]) => [label, seconds[k] < 1 ? Math.round(1000 * seconds[k]) : seconds[k].toFixed(2), seconds[k] < 1 ? "ms" : "s"]);
   rows.push(["last answer, all in all", Math.round(app.roundTrip), "ms"]);
@@ -318,11 +351,14 @@ $("level").oninput = () => {
   $("level-text").textContent = isovalue(level(), offer());
   redraw("surface");
 };
-$("opacity").oninput = restyle;
+$("opacity").oninput = () => {
+  app.opacities[app.field] = $("opacity").value / 100;
+  restyle();
+};
 $("mesh").onchange = restyle;
 function restyle() {
-  $("opacity-text").textContent = `${$("opacity").value} %`;
-  scene.restyle($("opacity").value / 100, $("mesh").checked);
+  levelSlider();
+  scene.restyle(opacity(), $("mesh").checked);
   scene.render();
 }
 $("orbital").onchange = () => choose($("orbital").value);
@@ -531,7 +567,6 @@ $("elements").replaceChildren(...ELEMENTS.map((symbol) => {
   button.onclick = () => sketch.pick(symbol);
   return button;
 }));
-$("opacity-text").textContent = `${$("opacity").value} %`;
 const dark = matchMedia("(prefers-color-scheme: dark)").matches;
 theme(localStorage.getItem("denser-theme") || (dark ? "dark" : "light"));
 try {

@@ -49,6 +49,7 @@ export class Scene {
     this.style = style;
     if (this.model) this.viewer.removeModel(this.model);
     this.model = null;
+    this.clear("cell");
     if (!atoms) return;
     this.model = this.viewer.addModel();
     const bonds = atoms.symbols.map(() => []);
@@ -67,10 +68,9 @@ export class Scene {
   }
 
   addCell(cell) {
-    this.clear("cell");
     const [a, b, c] = cell;
     const sum = (...v) => xyz([0, 1, 2].map((k) => v.reduce((s, u) => s + u[k], 0)));
-    const shape = this.shape("cell", { color: "#8a93a3" });
+    const shape = this.shape("cell", { color: "#8a93a3", wireframe: true });
     for (const [u, v, w] of [[a, b, c], [b, c, a], [c, a, b]]) {
       for (const at of [[], [v], [w], [v, w]]) {
         shape.addLine({ start: sum([0, 0, 0], ...at), end: sum(u, ...at) });
@@ -143,12 +143,12 @@ export class Scene {
           spec.color[i] = new $3Dmol.Color(rgb[3 * i], rgb[3 * i + 1], rgb[3 * i + 2]);
         }
       }
-      const options = { opacity: surface ? opacity : 0.93, wireframe: surface && mesh, color: colour };
+      const options = { opacity: surface ? opacity : 0.93, wireframe: surface && mesh, color: spec.color };
       this.shape("layers", options).addCustom(spec);
     }
     if (extras.contours !== undefined) {
       const lines = arrays[extras.contours];
-      const shape = this.shape("layers", { color: "#20242c" });
+      const shape = this.shape("layers", { color: "#20242c", wireframe: true });
       for (let i = 0; i < lines.length; i += 6) {
         shape.addLine({ start: xyz(lines.slice(i, i + 3)), end: xyz(lines.slice(i + 3, i + 6)) });
       }

@@ -92,23 +92,14 @@ export class Sketch {
     const { start, drag } = this;
     this.start = this.drag = null;
     if (drag?.moved) {
-      const back = () => this.edit({ op: "move", atoms: drag.moving, positions: drag.from }, "status");
-      this.edit({ op: "move", atoms: drag.moving, positions: drag.to }, "sketch", { failed: () => this.restore(drag) });
-      return back;
+      this.edit({ op: "move", atoms: drag.moving, positions: drag.to });
+      return;
     }
     if (!start || !this.app.scene.element.contains(event.target)) return;
     if (Math.hypot(event.pageX - start.x, event.pageY - start.y) < 4) {
       if (start.atom >= 0) this.select(start.atom);
       else if (this.app.selection.length) this.select(-1);
     }
-  }
-
-  // A place that the server refused: the atoms go back to where they were.
-  restore(drag) {
-    const { scene } = this.app;
-    scene.movePreview(drag.moving, drag.from);
-    this.marks();
-    scene.render();
   }
 
   // Commands
