@@ -277,6 +277,38 @@ def test_extrema_of_formaldehyde(formaldehyde, formaldehyde_potential):
     assert any("V_s,min" in line for line in surface.lines())
 
 
+# PySCF's own integrals of a molecule's pseudopotential
+@pytest.mark.filterwarnings("ignore:Function int1e_r2_origi_sph not found:UserWarning")
+def test_sigma_holes_of_chlorine():
+    """At the ends of the bond, with a negative belt, as all electrons have them.
+
+    PySCF 2.14, PBE/def2-TZVPP at the places that GTH-TZV2P finds: 25.7 and -3.6 kcal/mol/e.
+    """
+    from pyscf import dft, gto
+
+    structure = Structure.from_ase(molecule("Cl2"))
+    mol = gto.M(
+        atom=[("Cl", r) for r in structure.positions], unit="bohr", basis="gth-tzv2p",
+        pseudo="gth-pbe", verbose=0,
+    )  # fmt: skip
+    mf = dft.RKS(mol, xc="pbe").run()
+    mo_coeff = mf.mo_coeff[:, mf.mo_occ > 0]
+    grid = Grid.around(structure, padding=7.0, spacing=0.2)
+    blocks = np.array_split(grid.points().reshape(-1, 3), 50)
+    rho = [2 * ((mol.eval_gto("GTOval_sph", b) @ mo_coeff) ** 2).sum(axis=1) for b in blocks]
+    density = Density(
+        grid, np.concatenate(rho).reshape(grid.shape), structure=structure,
+        valence_charges=[7.0, 7.0],
+    )  # fmt: skip
+    surface = esp_surface(density)
+    values = [m["potential_kcal_per_mol_e"] for m in surface.to_dict()["maxima"]]
+    np.testing.assert_allclose(values, [25.7, 25.7], atol=2.5)
+    assert {m.atom for m in surface.maxima} == {0, 1}
+    for hole in surface.maxima:
+        assert np.linalg.norm(hole.position[:2] - structure.positions[0, :2]) < 0.15
+    assert surface.minima[0].value * 627.5095 == pytest.approx(-3.6, abs=0.5)
+
+
 def test_surface_that_is_not_there(sad_density):
     with pytest.raises(InputError, match="no surface"):
         esp_surface(sad_density, 1e6)

@@ -8,13 +8,11 @@ from scipy.spatial.distance import cdist
 from denser.analysis.esp_charges import (
     chelpg,
     chelpg_points,
-    equivalence_classes,
-    fit_charges,
-    fit_resp,
     merz_kollman,
     merz_kollman_points,
     resp,
 )
+from denser.analysis.esp_fit import equivalence_classes, fit_charges, fit_resp
 from denser.density import Density
 from denser.errors import InputError
 from denser.grid import Grid

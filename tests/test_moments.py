@@ -55,6 +55,7 @@ def gth():
     )
     mf = mol.RHF()
     mf.chkfile = None
+    mf._chkfile.close()  # else the garbage collector warns
     mf.kernel()
     structure = Structure([1, 8, 9], positions)
     grid = Grid.around(structure, 7.5, 0.17)
@@ -84,6 +85,7 @@ def test_cusps_of_an_all_electron_density_do_no_harm():
     mol = gto.M(atom=atoms, basis="def2-tzvp", verbose=0)
     mf = mol.RHF()
     mf.chkfile = None
+    mf._chkfile.close()  # else the garbage collector warns
     mf.kernel()
     structure = Structure([8, 1, 1], mol.atom_coords())
     grid = Grid.around(structure, 7.0, 0.2)

@@ -52,7 +52,7 @@ def test_water_dimer_is_one_hydrogen_bond(water):
     assert 0.3 < along < 0.4
     assert set(np.unique(found.labels.values)) == {0, 1}
     nodes = found.labels.values == 1
-    assert bond.volume == pytest.approx(nodes.sum() * found.labels.grid.dv, rel=0.1)
+    assert 0.4 < bond.volume / (nodes.sum() * found.labels.grid.dv) < 1  # some cells in part
     rho = bond.integrals[0] / bond.volume
     assert rho == pytest.approx(-bond.mean, rel=0.01)
     for n, integral in zip(EXPONENTS, bond.integrals, strict=True):
@@ -70,18 +70,20 @@ def test_regions_are_those_of_the_exact_derivatives(spacing):
     (contact,) = nci(density).interactions
     assert contact.kind == "van der Waals"
     assert {i // 5 for i in contact.atoms} == {0, 1}
-    grid = Grid(density.grid.origin, density.grid.cell, tuple(3 * n for n in density.grid.shape))
-    grid = density.grid if spacing == FINE else grid
-    points = grid.points().reshape(-1, 3)
-    points = points[np.linalg.norm(points - density.structure.positions.mean(axis=0), axis=1) < 3]
+    grid, h = density.grid, np.pi / 60
+    axis = np.arange(-2.5, 2.5, h) + 0.3 * h
+    points = np.stack(np.meshgrid(axis, axis, axis[np.abs(axis) < 1], indexing="ij"), axis=-1)
+    points = points.reshape(-1, 3) + density.structure.positions.mean(axis=0)
     molecule = build_cell(density.structure, grid).to_mol()
-    psi = molecule.eval_gto("GTOval_sph_deriv1", points - grid.origin) @ c
-    rho = 2 * np.square(psi[0]).sum(axis=-1)
-    slope = 4 * (psi[0] * psi[1:]).sum(axis=-1)
-    s = np.linalg.norm(slope, axis=0) / (S_CONSTANT * rho ** (4 / 3))
+    rho, s = np.empty((2, len(points)))
+    for part in np.array_split(np.arange(len(points)), 20):
+        psi = molecule.eval_gto("GTOval_sph_deriv1", points[part] - grid.origin) @ c
+        rho[part] = 2 * np.square(psi[0]).sum(axis=-1)
+        slope = 4 * (psi[0] * psi[1:]).sum(axis=-1)
+        s[part] = np.linalg.norm(slope, axis=0) / (S_CONSTANT * rho[part] ** (4 / 3))
     inside = (s < 0.5) & (rho < 0.05) & (rho > RHO_MIN)
-    assert contact.volume == pytest.approx(inside.sum() * grid.dv, rel=0.05)
-    assert contact.integrals[0] == pytest.approx(rho[inside].sum() * grid.dv, rel=0.05)
+    assert contact.volume == pytest.approx(inside.sum() * h**3, rel=0.05)
+    assert contact.integrals[0] == pytest.approx(rho[inside].sum() * h**3, rel=0.05)
     assert abs(contact.strength) == pytest.approx(rho[np.argmin(s)], rel=0.01)
 
 
@@ -107,9 +109,9 @@ def test_a_bond_is_no_interaction():
 
 
 def test_contacts_across_the_face_of_a_cell_count_in_a_crystal_only():
-    length = 7.0
+    length = 6.0
     positions = np.array([[length / 2, length / 2, length / 2]])
-    grid = Grid(np.zeros(3), np.eye(3) * length, (36,) * 3)
+    grid = Grid(np.zeros(3), np.eye(3) * length, (40,) * 3)
     for cell, expected in ((np.eye(3) * length, "van der Waals"), (None, None)):
         atom = Structure(np.array([10]), positions, cell=cell)
         kinds = {x.kind for x in nci(superposition(atom, grid)).interactions}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from denser.metrics import compare, err_rho
     from denser.model.checkpoint import load_model
     from denser.prediction import Predictor, predict
+    from denser.properties import analyze
     from denser.recipe import Recipe
     from denser.restart import pyscf_guess
     from denser.sad import superposition
@@ -38,6 +39,7 @@ _WHERE = {
     "Predictor": "denser.prediction",
     "Recipe": "denser.recipe",
     "Structure": "denser.structure",
+    "analyze": "denser.properties",
     "compare": "denser.metrics",
     "err_rho": "denser.metrics",
     "load_model": "denser.model.checkpoint",
@@ -59,6 +61,7 @@ __all__ = [
     "Recipe",
     "Structure",
     "__version__",
+    "analyze",
     "compare",
     "err_rho",
     "load_model",

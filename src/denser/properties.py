@@ -38,7 +38,7 @@ PROPERTIES = {
     "orbital-free": "orbital-free kinetic, Hartree, exchange-correlation energies",
     "reactivity": "HOMO, LUMO, hardness, Fukui functions (one-step orbitals)",
     "relaxed-fukui": "Fukui functions from N+1 and N-1 electrons (three SCF)",
-    "polarizability": "static polarizability by finite field (one-step)",
+    "polarizability": "static polarizability, coupled-perturbed (one-step)",
 }
 """Names that `analyze` takes, and what they are."""
 
@@ -236,9 +236,9 @@ class Analysis:
 
     @cached_property
     def _polarizability(self) -> Any:
-        from denser.analysis.reactivity import polarizability
+        from denser.dft.finite_field import coupled_perturbed
 
-        return polarizability(self.density, self.recipe)
+        return coupled_perturbed(self.refined.steps[-1])
 
     @cached_property
     def _deformation(self) -> Field:

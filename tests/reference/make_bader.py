@@ -6,10 +6,10 @@ Independent of the grid, the splines and the basins of `denser.analysis`: every 
 evaluated from its Gaussians by PySCF 2.14.0 at every point. "completed" are the orbitals of
 `labels/` (PBE/GTH-TZV2P), taken for isolated molecules, with the cores of free atoms added;
 "all-electron" is PBE/cc-pVTZ (grid level 4, conv_tol 1e-10) in the same geometry. From each
-nucleus rays run along a Lebedev grid of 434 directions; points every 0.1 bohr are assigned to
+nucleus rays run along a Lebedev grid of 302 directions; points every 0.1 bohr are assigned to
 the nucleus where the steepest ascent through them ends (fourth-order Runge-Kutta in the arc
-length, step 0.05 bohr), changes along a ray are bisected to 1e-4 bohr, and what is inside is
-integrated by 16 Gauss-Legendre points per interval of `EDGES`. The sum of the electrons, which
+length, step 0.08 bohr), changes along a ray are bisected to 1e-4 bohr, and what is inside is
+integrated by 16 Gauss-Legendre points per interval of `EDGES`; volumes are sums every 0.01 bohr. The sum of the electrons, which
 nothing enforces, and the integral of the Laplacian say how good the basins are.
 """
 
@@ -26,7 +26,7 @@ from pyscf.dft.gen_grid import MakeAngularGrid  # isort: skip
 
 HERE = Path(__file__).parent
 ISOSURFACE = 1e-3
-EDGES = [0, 0.02, 0.1, 0.3, 0.6, 1.0, 1.7, 2.5, 4, 6, 9]
+EDGES = [0, 0.02, 0.1, 0.3, 0.6, 1.0, 1.7, 2.5, 4, 6, 8]
 
 
 def completed(name):
@@ -61,15 +61,16 @@ def evaluate(mol, c, cores, points, order=1):
         laplacian = 4 * (squares + (psi[0] * (psi[4] + psi[7] + psi[9])).sum(axis=1))
     for z, centre in zip(cores, mol.atom_coords()[: len(cores)], strict=True):
         r = np.maximum(np.linalg.norm(points - centre, axis=1), 1e-9)
-        value, slope, curvature = free_atom(int(z)).core_derivatives(r)
-        rho += value
-        gradient += (slope / r)[:, None] * (points - centre)
+        near = r < 4
+        value, slope, curvature = free_atom(int(z)).core_derivatives(r[near])
+        rho[near] += value
+        gradient[near] += (slope / r[near])[:, None] * (points - centre)[near]
         if order == 2:
-            laplacian += curvature + 2 * slope / r
+            laplacian[near] += curvature + 2 * slope / r[near]
     return (rho, gradient) if order == 1 else (rho, gradient, laplacian)
 
 
-def ends(mol, c, cores, points, step=0.05):
+def ends(mol, c, cores, points, step=0.08):
     """Nucleus at which the steepest ascent through each point ends, -1 if none."""
     nuclei = mol.atom_coords()
     x, out = points.copy(), np.full(len(points), -1)
@@ -84,7 +85,7 @@ def ends(mol, c, cores, points, step=0.05):
             break
         p = x[left]
         distance = np.linalg.norm(p[:, None] - nuclei, axis=-1)
-        out[left] = np.where(distance.min(axis=1) < 0.15, distance.argmin(axis=1), -1)
+        out[left] = np.where(distance.min(axis=1) < 0.16, distance.argmin(axis=1), -1)
         k1 = direction(p)
         k2 = direction(p + step / 2 * k1)
         k3 = direction(p + step / 2 * k2)
@@ -96,9 +97,9 @@ def ends(mol, c, cores, points, step=0.05):
 def basin(mol, c, cores, a):
     """Electrons, volume to the isosurface and integral of the Laplacian of basin `a`."""
     centre = mol.atom_coord(a)
-    angular = MakeAngularGrid(434)
+    angular = MakeAngularGrid(302)
     rays, weights = angular[:, :3], angular[:, 3]
-    scan = np.arange(0.1, 9.01, 0.1)
+    scan = np.arange(0.1, 8.01, 0.1)
     points = centre + scan[:, None, None] * rays  # (r, rays, 3)
     inside = (ends(mol, c, cores, points.reshape(-1, 3)) == a).reshape(len(scan), len(rays))
     inside = np.vstack([np.ones((1, len(rays)), bool), inside])
@@ -110,7 +111,7 @@ def basin(mol, c, cores, a):
         same = (ends(mol, c, cores, centre + middle[:, None] * rays[ray]) == a) == was
         low, high = np.where(same, middle, low), np.where(same, high, middle)
     nodes, w = np.polynomial.legendre.leggauss(16)
-    total = np.zeros(3)
+    total, fine = np.zeros(3), np.arange(0.005, EDGES[-1], 0.01)
     for i in range(len(rays)):
         cuts = np.sort((low + high)[ray == i] / 2)
         if not inside[-1, i] and cuts.size % 2 == 0:
@@ -121,8 +122,11 @@ def basin(mol, c, cores, a):
                 continue
             r = (r0 + r1) / 2 + (r1 - r0) / 2 * nodes
             rho, _, laplacian = evaluate(mol, c, cores, centre + r[:, None] * rays[i], 2)
-            f = np.stack([rho, rho > ISOSURFACE, laplacian])
+            f = np.stack([rho, np.zeros_like(rho), laplacian])
             total += 4 * np.pi * weights[i] * (r1 - r0) / 2 * (f * r * r) @ w
+        dense = evaluate(mol, c, cores, centre + fine[:, None] * rays[i])[0] > ISOSURFACE
+        dense &= np.searchsorted(cuts, fine) % 2 == 0
+        total[1] += 4 * np.pi * weights[i] * 0.01 * (fine[dense] ** 2).sum()
     return total
 
 

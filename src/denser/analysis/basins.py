@@ -1,14 +1,10 @@
 """Atoms in molecules: the basins of the density's attractors (Bader).
 
 A basin is what steepest ascents carry to one attractor; its surface has no flux of the gradient.
-On the grid it is found by the weight method of Yu and Trinkle (J. Chem. Phys. 134, 064111, 2011):
-the share of basin A in the Voronoi cell of node i is what flows there uphill,
-
-w_A(i) = sum_j J_ij w_A(j),   J_ij = k_ij max(0, rho_j - rho_i) / sum_l k_il max(0, rho_l - rho_i),
-
-with k the area of the face between two nodes over their distance. Sorted by density this is a
-triangular system. Shares are continuous, so that a surface lies between nodes and follows no
-lattice direction.
+On the grid its share in the cell of each node is found by the weight method
+(`denser.analysis.weight_method`), which spreads the surface over some nodes and costs a hydrogen
+0.03 e. What two bonded atoms share of a cell is therefore divided by the plane of the interatomic
+surface there (`denser.analysis.interatomic`).
 
 The partition is that of the completed density. Near each nucleus the free atom's sharp part c_a
 (`denser.analysis.continuous`) is integrated analytically: the sum over nodes of w_A rho is
@@ -22,22 +18,19 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.sparse import csc_array, csr_array, hstack
-from scipy.sparse.linalg import spsolve_triangular
-from scipy.spatial import ConvexHull, Voronoi, cKDTree
+from scipy.sparse import csr_array
+from scipy.spatial import cKDTree
 
 from denser.analysis.continuous import ContinuousDensity, laplacian_at_nodes, sharp, sharp_radius
 from denser.analysis.core import FreeAtom
-from denser.analysis.critical_points import critical_points
+from denser.analysis.critical_points import CriticalPoints, critical_points
 from denser.analysis.interatomic import RHO_END, Surfaces, images, interatomic_surfaces
+from denser.analysis.weight_method import basin_shares, uphill_flow
 from denser.density import Density, Field
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.patches import pieces
 from denser.units import BOHR, DEBYE
-
-VACUUM = 1e-6
-"""Nodes of less density belong to no basin, e/bohr^3."""
 
 ISOSURFACE = 1e-3
 """Volumes end here, e/bohr^3."""
@@ -45,6 +38,9 @@ ISOSURFACE = 1e-3
 NON_NUCLEAR = 1e-3
 """A maximum away from all nuclei counts as an attractor from this density on, e/bohr^3; a lower
 one is noise and belongs to the nearest atom."""
+
+MAX_SPACING = 0.26
+"""A hydrogen bonded to oxygen shows its maximum on grids up to this spacing, bohr."""
 
 _INNER = 0.2
 """Nodes nearer to a nucleus (bohr) surely are its own: there the sharp part needs no sum."""
@@ -56,7 +52,6 @@ _BESIDE = 0.25
 """A point of a surface speaks for its plane up to this distance, bohr."""
 
 _NEAREST = 4
-_COLUMNS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,13 +145,16 @@ class Bader:
         return out
 
 
-def bader(density: Density | ContinuousDensity) -> Bader:
+def bader(density: Density | ContinuousDensity, critical: CriticalPoints | None = None) -> Bader:
     """Atomic basins, and the electrons, volumes and moments in them.
 
     Parameters
     ----------
     density : Density or ContinuousDensity
-        Valence (it is completed) or all-electron, H to Ar.
+        Valence (it is completed) or all-electron, H to Ar. A spacing above 0.26 bohr is halved
+        by interpolation.
+    critical : CriticalPoints, optional
+        Of this density, where they are known already.
 
     Returns
     -------
@@ -167,98 +165,55 @@ def bader(density: Density | ContinuousDensity) -> Bader:
     InputError
         An atom without a maximum of the density: the grid is too coarse, or the atoms are not
         those of the density. Else as `denser.analysis.core.complete`.
+
+    Notes
+    -----
+    TODO
     """
     field = density if isinstance(density, ContinuousDensity) else ContinuousDensity(density)
+    if critical is None:
+        critical = critical_points(field)
+    while field.grid.spacing.max() > MAX_SPACING:
+        field = field.refined()
     grid, structure = field.grid, field.structure
-    critical = critical_points(field)
-    uphill, nodes, sources = _flow(field)
-    # sorted by density, so that those below are the last and no surface is theirs
-    kept = [
-        k == "attractor" and r > NON_NUCLEAR
-        for k, r in zip(critical.kinds, critical.rho, strict=True)
+    uphill, nodes, maxima = uphill_flow(field.values, grid)
+    attractors = critical.positions[
+        [kind == "attractor" for kind in critical.kinds] & (critical.rho > NON_NUCLEAR)
     ]
-    attractors = critical.positions[kept]
-    owner = _owners(field, _node_positions(grid, nodes[sources]), attractors)
+    owner = _owners(field, _node_positions(grid, nodes[maxima]), attractors)
     centres = np.concatenate([structure.positions, attractors])
     n_atoms, n_basins = len(structure), len(centres)
-    shares = _shares(uphill, sources, owner, n_basins)
-    surfaces = interatomic_surfaces(field, critical)
-    shares = _sharpened(field, nodes, shares, surfaces)
+    shares = basin_shares(uphill, maxima, owner, n_basins)
+    shares = _sharpened(field, nodes, shares, interatomic_surfaces(field, critical)).tocsc()
+    rho = field.values.ravel()[nodes]
     outer, laplacian = (values.ravel()[nodes] for values in _integrands(field))
-    values = np.stack([outer, field.values.ravel()[nodes] > ISOSURFACE, laplacian])
+    values = np.stack([outer, rho > ISOSURFACE, laplacian])
     moments = np.zeros((n_basins, 12))
-    shares = shares.tocsc()
-    largest = np.zeros(len(nodes))
-    label = np.zeros(len(nodes), dtype=np.int16)
+    largest, label = np.zeros(len(nodes)), np.zeros(len(nodes), dtype=np.int16)
     for k in range(n_basins):
         column = slice(shares.indptr[k], shares.indptr[k + 1])
         inside, w = shares.indices[column], shares.data[column]
         moments[k] = _moments(field, centres[k], nodes[inside], w * values[:, inside])
-        more = inside[w > largest[inside]]
-        label[more] = k
-        largest[inside] = np.maximum(largest[inside], w)
+        more = w > largest[inside]
+        label[inside[more]], largest[inside[more]] = k, w[more]
     moments[:n_atoms] += _sharp_corrections(field)
     basins = np.full(grid.size, -1, dtype=np.int16)
     basins[nodes] = label
-    electrons, second = moments[:, 0], moments[:, 6:].copy()
-    quadrupoles = _traceless(second)
+    atoms = moments[:n_atoms]
     return Bader(
         symbols=structure.symbols,
-        charges=structure.numbers - electrons[:n_atoms],
-        electrons=electrons[:n_atoms],
-        volumes=moments[:n_atoms, 1],
-        laplacians=moments[:n_atoms, 2],
-        dipoles=-moments[:n_atoms, 3:6],
-        quadrupoles=-quadrupoles[:n_atoms],
-        attractor_positions=centres[n_atoms:],
-        attractor_electrons=electrons[n_atoms:],
+        charges=structure.numbers - atoms[:, 0],
+        electrons=atoms[:, 0],
+        volumes=atoms[:, 1],
+        laplacians=atoms[:, 2],
+        dipoles=-atoms[:, 3:6],
+        quadrupoles=-_traceless(atoms[:, 6:]),
+        attractor_positions=attractors,
+        attractor_electrons=moments[n_atoms:, 0],
         attractor_volumes=moments[n_atoms:, 1],
-        vacuum_electrons=float(
-            field.values.sum() * grid.dv - field.values.ravel()[nodes].sum() * grid.dv
-        ),
+        vacuum_electrons=float((field.values.sum() - rho.sum()) * grid.dv),
         basins=Field(grid, basins.reshape(grid.shape), "basin"),
     )
-
-
-def _flow(field: ContinuousDensity) -> tuple[csr_array, np.ndarray, np.ndarray]:
-    """1 - J over the nodes by descending density, those nodes, and which of them are maxima."""
-    grid, rho = field.grid, field.values
-    flat = rho.ravel()
-    nodes = np.flatnonzero(flat > VACUUM)
-    nodes = nodes[np.argsort(-flat[nodes], kind="stable")]
-    n = len(nodes)
-    rank = np.full(grid.size, n, dtype=np.int32)
-    rank[nodes] = np.arange(n, dtype=np.int32)
-    rank = rank.reshape(grid.shape)
-    rows, columns, flux = [], [], []
-    for step, weight in _faces(grid):
-        back = tuple(-i for i in step)
-        neighbour = np.roll(rank, back, axis=(0, 1, 2)).ravel()
-        up = np.flatnonzero(neighbour < rank.ravel())  # sorting has broken the ties
-        up = up[rank.ravel()[up] < n]
-        rise = flat[nodes[neighbour[up]]] - flat[up]
-        rows.append(rank.ravel()[up])
-        columns.append(neighbour[up])
-        flux.append(weight * np.maximum(rise, 1e-300))
-    row, column, flux = (np.concatenate(parts) for parts in (rows, columns, flux))
-    total = np.bincount(row, flux, minlength=n)
-    uphill = csr_array((-flux / total[row], (row, column)), shape=(n, n))
-    return uphill, nodes, np.flatnonzero(total == 0)
-
-
-def _shares(uphill: csr_array, sources: np.ndarray, owner: np.ndarray, n_basins: int) -> csr_array:
-    """Solve for the share of each basin in each node (n_nodes, n_basins)."""
-    n = uphill.shape[0]
-    columns = []
-    for start in range(0, n_basins, _COLUMNS):
-        block = range(start, min(start + _COLUMNS, n_basins))
-        ends = np.zeros((n, len(block)))
-        chosen = np.isin(owner, block)
-        ends[sources[chosen], owner[chosen] - start] = 1
-        solved = spsolve_triangular(uphill, ends, lower=True, unit_diagonal=True)
-        solved[solved < 1e-6] = 0
-        columns.append(csc_array(solved))
-    return hstack(columns, format="csr")
 
 
 def _sharpened(
@@ -266,6 +221,7 @@ def _sharpened(
 ) -> csr_array:
     """Divide what two bonded basins share of a node by the interatomic surface between them."""
     surfaces = images(field, surfaces, _BAND)
+    surfaces = surfaces[(surfaces.atoms < shares.shape[1]).all(axis=1)]
     if len(surfaces.points) == 0:
         return shares
     dense = field.values.ravel()[nodes] > RHO_END
@@ -322,29 +278,6 @@ def _fraction(height: np.ndarray, widths: np.ndarray) -> np.ndarray:
     exact = total / (6 * widths.prod(axis=1))
     reach = widths.sum(axis=1) / 2
     return np.where(height >= reach, 1.0, np.where(height <= -reach, 0.0, np.clip(exact, 0, 1)))
-
-
-def _faces(grid: Grid) -> list[tuple[tuple[int, ...], float]]:
-    """Steps to the nodes that share a face of the Voronoi cell, and its area over the distance."""
-    steps = np.array(list(product(range(-2, 3), repeat=3)))
-    vectors = (steps / grid.shape) @ grid.cell
-    middle = len(steps) // 2
-    voronoi = Voronoi(vectors)
-    out = []
-    for pair, corners in zip(voronoi.ridge_points, voronoi.ridge_vertices, strict=True):
-        if middle not in pair:
-            continue
-        other = int(pair.sum() - middle)
-        distance = np.linalg.norm(vectors[other])
-        face = voronoi.vertices[corners]
-        plane = np.linalg.svd(vectors[other][None])[2][1:]  # two directions within the face
-        flat = (face - face.mean(axis=0)) @ plane.T
-        if np.linalg.matrix_rank(flat, tol=1e-6 * distance) < 2:
-            continue
-        area = ConvexHull(flat).volume
-        if area > 1e-6 * distance**2:
-            out.append((tuple(int(i) for i in steps[other]), area / distance))
-    return out
 
 
 def _node_positions(grid: Grid, nodes: np.ndarray) -> np.ndarray:

@@ -112,8 +112,9 @@ class Potential:
 
     Within the box L is a quintic spline through the nodes; S is analytic everywhere. Outside
     an isolated box L is the sum over charges on a lattice of 0.95 bohr that have the same
-    moments, locally to the seventh, as the density: its error is below 1e-6 hartree/e four
-    angstrom from the atoms, 1e-5 two angstrom from them.
+    moments, locally to the seventh, as the density: at the faces of the box its error is
+    1e-7 hartree/e with 4 angstrom of vacuum, and at most 2e-4 (2e-5 root mean square) with the 2
+    angstrom of the paper's box.
 
     Parameters
     ----------

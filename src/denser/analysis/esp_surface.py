@@ -21,8 +21,9 @@ from denser.errors import InputError
 from denser.structure import Structure
 from denser.units import BOHR, KCAL_PER_MOL
 
-VICINITY = 1.0
-"""An extremum is the highest or lowest vertex this far (bohr) along the surface."""
+PERSISTENCE = 2e-4
+"""An extremum is worth naming if it is this much (hartree/e) above or below the saddle that
+leads to a higher or lower one: not every vertex on the rim of a linear molecule is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +154,9 @@ class EspSurface:
             f"potential on it: mean {self.mean * KCAL_PER_MOL:+.2f}, positive part "
             f"{positive[1] * KCAL_PER_MOL:+.2f} on {positive[0] * BOHR**2:.1f} A^2, negative part "
             f"{negative[1] * KCAL_PER_MOL:+.2f} on {negative[0] * BOHR**2:.1f} A^2 (kcal/mol/e)",
-            f"Pi {self.deviation * KCAL_PER_MOL:.2f} kcal/mol/e, variance {positive[2] * KCAL_PER_MOL**2:.1f} + "
-            f"{negative[2] * KCAL_PER_MOL**2:.1f} (kcal/mol/e)^2, nu {self.balance:.3f}",
+            f"Pi {self.deviation * KCAL_PER_MOL:.2f} kcal/mol/e, variance "
+            f"{positive[2] * KCAL_PER_MOL**2:.1f} + {negative[2] * KCAL_PER_MOL**2:.1f} "
+            f"(kcal/mol/e)^2, nu {self.balance:.3f}",
         ]
         for name, extrema in (("V_s,max", self.maxima), ("V_s,min", self.minima)):
             for extremum in extrema:
@@ -195,17 +197,15 @@ def esp_surface(
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     areas = np.linalg.norm(normals, axis=1) / 2
     values = (potential or Potential(density))(vertices)
-    return EspSurface(
-        density.structure,
-        isovalue,
-        vertices,
-        faces,
-        areas,
-        values,
-        volume,
-        _extrema(density, vertices, faces, values, 1),
-        _extrema(density, vertices, faces, values, -1),
+    structure = density.structure
+    maxima, minima = (
+        tuple(
+            Extremum(float(values[i]), vertices[i], _nearest(structure, vertices[i]))
+            for i in _maxima(faces, sign * values)
+        )
+        for sign in (1, -1)
     )
+    return EspSurface(structure, isovalue, vertices, faces, areas, values, volume, maxima, minima)
 
 
 def _isosurface(density: Density, isovalue: float) -> tuple[np.ndarray, np.ndarray, float]:
@@ -267,26 +267,43 @@ def _mean_and_variance(area: float, first: float, second: float) -> tuple[float,
     return area, first / area, second / area - (first / area) ** 2
 
 
-def _extrema(
-    density: Density, vertices: np.ndarray, faces: np.ndarray, values: np.ndarray, sign: int
-) -> tuple[Extremum, ...]:
-    """Maxima (sign 1) or minima (-1), of several within `VICINITY` only the most extreme."""
+def _maxima(faces: np.ndarray, values: np.ndarray) -> list[int]:
+    """Vertices that stand out by more than `PERSISTENCE`, from the highest down.
+
+    Every vertex climbs to its highest neighbour until it is on a peak. Where the regions of two
+    peaks meet highest there is a saddle; the lower peak counts if it is that much above it.
+    """
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges = np.concatenate([edges, edges[:, ::-1]])
-    start, end = edges[np.argsort(edges[:, 0], kind="stable")].T
-    first = np.flatnonzero(np.diff(start, prepend=-1))
-    highest = sign * values
-    for _ in range(max(1, round(VICINITY / density.grid.spacing.min()))):
-        around = np.maximum.reduceat(highest[end], first)
-        highest[start[first]] = np.maximum(highest[start[first]], around)
-    candidates = np.flatnonzero(sign * values >= highest)
-    structure = density.structure
-    found: list[Extremum] = []
-    for i in candidates[np.argsort(-sign * values[candidates])]:
-        position = vertices[i]
-        if all(np.linalg.norm(position - other.position) > VICINITY for other in found):
-            found.append(Extremum(float(values[i]), position, _nearest(structure, position)))
-    return tuple(found)
+    rank = np.empty(len(values), dtype=int)  # like the values, without ties
+    rank[np.argsort(values, kind="stable")] = np.arange(len(values))
+    start, end = edges[np.lexsort([rank[edges[:, 1]], edges[:, 0]])].T
+    last = np.flatnonzero(np.diff(start, append=-1))  # of each vertex, its highest neighbour
+    peak = np.arange(len(values))
+    uphill = rank[end[last]] > rank[start[last]]
+    peak[start[last][uphill]] = end[last][uphill]
+    while (peak != peak[peak]).any():
+        peak = peak[peak]
+
+    borders = np.flatnonzero(peak[start] != peak[end])
+    saddles = np.minimum(values[start[borders]], values[end[borders]])
+    joined = {int(p): int(p) for p in np.unique(peak)}
+
+    def top(p: int) -> int:
+        while joined[p] != p:
+            p = joined[p]
+        return p
+
+    kept = []
+    for k in np.argsort(-saddles, kind="stable"):
+        a, b = top(int(peak[start[borders[k]]])), top(int(peak[end[borders[k]]]))
+        if a != b:
+            lower, higher = sorted((a, b), key=lambda p: rank[p])
+            joined[lower] = higher
+            if values[lower] - saddles[k] > PERSISTENCE:
+                kept.append(lower)
+    kept += [p for p in joined if joined[p] == p]
+    return sorted(kept, key=lambda p: -rank[p])
 
 
 def _nearest(structure: Structure, position: np.ndarray) -> int:

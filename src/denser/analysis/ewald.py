@@ -133,10 +133,10 @@ class Ion:
 
 @cache
 def _core_charge(z: int) -> BSpline:
-    """Charge q(r) of nucleus and core electrons, beyond their sum, as its potential q(r)/r shows.
+    """What core electrons fail to screen: their number at the nucleus, zero outside the core.
 
-    With the core's density n, q(r) = integral_r^inf 4 pi s n(s) (s - r) ds: the number of core
-    electrons at the nucleus, zero outside the core, and q'' = 4 pi r n.
+    The nucleus' share in excess of the ion and the core's density n have the potential q(r)/r,
+    q(r) = integral_r^inf 4 pi s n(s) (s - r) ds, of which q'' = 4 pi r n.
     """
     atom = free_atom(z)
     r = 25.0 * np.expm1(np.linspace(0.0, 8.0, 1601)) / np.expm1(8.0)

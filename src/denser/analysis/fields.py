@@ -2,10 +2,11 @@
 
 Derivatives are those of the trigonometric interpolant through the nodes, exact for a density
 that the grid resolves; or, where asked for, differences of sixth order, which do not carry to
-the tails what a coarse grid misses near a nucleus. A density is differentiated as it is given: of a valence density they are
-those of the valence density, which differ from the all-electron ones within about 0.6 angstrom
-of a nucleus. Of an all-electron density (`denser.analysis.core.complete`) the cores, which no
-grid resolves, are taken off before and added again by their analytic derivatives.
+the tails what a coarse grid misses near a nucleus. A density is differentiated as it is given:
+of a valence density they are those of the valence density, which differ from the all-electron
+ones within about 0.6 angstrom of a nucleus. Of an all-electron density
+(`denser.analysis.core.complete`) the cores, which no grid resolves, are taken off before and
+added again by their analytic derivatives.
 """
 
 from __future__ import annotations

@@ -34,14 +34,18 @@ class Surfaces:
     points : (n, 3) float
         About 0.15 bohr apart.
     normals : (n, 3) float
-        Unit vectors, from the first atom's side to the second's.
+        Unit vectors, from the first basin to the second.
     atoms : (n, 2) int
-        The two basins.
+        The two basins: an atom, or the number of atoms plus that of a non-nuclear attractor.
     """
 
     points: np.ndarray
     normals: np.ndarray
     atoms: np.ndarray
+
+    def __getitem__(self, chosen: np.ndarray) -> Surfaces:
+        """Return some of the points."""
+        return Surfaces(self.points[chosen], self.normals[chosen], self.atoms[chosen])
 
 
 def interatomic_surfaces(field: ContinuousDensity, critical: CriticalPoints) -> Surfaces:
@@ -165,11 +169,11 @@ def images(field: ContinuousDensity, surfaces: Surfaces, margin: float) -> Surfa
         return surfaces
     grid, inverse = field.grid, np.linalg.inv(field.grid.cell)
     home = surfaces.points - np.floor((surfaces.points - grid.origin) @ inverse) @ grid.cell
+    shifts = np.array(list(product((-1, 0, 1), repeat=3)))
+    points = (home + (shifts @ grid.cell)[:, None]).reshape(-1, 3)
+    every = np.tile(np.arange(len(home)), len(shifts))
+    fraction = (points - grid.origin) @ inverse
     edge = margin * np.linalg.norm(inverse, axis=0)
-    parts = []
-    for shift in product((-1, 0, 1), repeat=3):
-        points = home + np.array(shift) @ grid.cell
-        fraction = (points - grid.origin) @ inverse
-        kept = ((fraction > -edge) & (fraction < 1 + edge)).all(axis=1)
-        parts.append((points[kept], surfaces.normals[kept], surfaces.atoms[kept]))
-    return Surfaces(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    near = ((fraction > -edge) & (fraction < 1 + edge)).all(axis=1)
+    every = every[near]
+    return Surfaces(points[near], surfaces.normals[every], surfaces.atoms[every])

@@ -32,8 +32,11 @@ S_CUTOFF, RHO_CUTOFF = 0.5, 0.05
 RHO_MIN = 5e-4
 """Below this density, e/bohr^3, s is small in the middle of any empty space of a crystal."""
 
-CANDIDATES = 3.0
+CANDIDATES = 2.0
 """A cell whose node has an s of this many times the cut-off holds nothing below it."""
+
+SUBDIVISION = 5
+"""Points per axis at which a cell is probed; odd."""
 
 WEAK = 0.01
 """Up to this sign(lambda_2) rho, e/bohr^3, a contact is a van der Waals contact."""
@@ -220,10 +223,14 @@ def nci(
         nodes,
         rho.ravel()[nodes] * np.where(middle_eigenvalue_is_negative(second), -1.0, 1.0),
         s.ravel()[nodes],
-        _shares(rho.ravel()[nodes], first, second, grid, s_cutoff, rho_cutoff),
+        np.zeros((1 + len(EXPONENTS), nodes.size)),
+    )
+    mine = close.ravel()[nodes]
+    at.shares[:, mine] = _shares(
+        rho.ravel()[nodes[mine]], first[:, mine], second[:, mine], grid, s_cutoff, rho_cutoff
     )
     region = np.zeros(grid.size, dtype=bool)
-    region[nodes] = (at.shares[0] > 0) & close.ravel()[nodes]
+    region[nodes] = at.shares[0] > 0
     region = region.reshape(grid.shape)
     labels = _regions(region, at, periodic)
     found = _interactions(density, labels, at, min_volume)
@@ -261,14 +268,15 @@ def _shares(
 ) -> np.ndarray:
     """Share of each node's cell that lies inside the cut-offs, and its mean of rho^n.
 
-    At 27 points of the cell by Taylor's series about the node: a sheet thinner than the spacing
+    At points of the cell by Taylor's series about the node: a sheet thinner than the spacing
     is not lost, and a volume hardly depends on where the nodes fall.
     """
     xx, xy, xz, yy, yz, zz = second
-    steps = grid.cell / np.array(grid.shape)[:, None]
+    steps = grid.cell / np.array(grid.shape)[:, None] / SUBDIVISION
+    half = SUBDIVISION // 2
     out = np.zeros((1 + len(EXPONENTS), rho.size))
-    for i in product((-1, 0, 1), repeat=3):
-        x, y, z = np.array(i) / 3 @ steps
+    for i in product(range(-half, half + 1), repeat=3):
+        x, y, z = np.array(i) @ steps
         change = np.stack([xx * x + xy * y + xz * z, xy * x + yy * y + yz * z,
                            xz * x + yz * y + zz * z])  # fmt: skip
         there = rho + np.array([x, y, z]) @ (first + change / 2)
@@ -278,7 +286,7 @@ def _shares(
         out[0] += inside
         for k, n in enumerate(EXPONENTS, start=1):
             out[k] += inside * positive**n
-    return out / 27
+    return out / SUBDIVISION**3
 
 
 def _near_nuclei(density: Density) -> list[tuple]:

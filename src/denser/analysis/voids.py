@@ -33,8 +33,8 @@ class Void:
         In one cell, bohr^3.
     directions : (rank, 3) int
         Lattice vectors, in units of the cell's, along which it repeats without end.
-    centre : (3,) float
-        Centre of the largest sphere of nodes that fits in, bohr.
+    centre : (3,) float or None
+        Centre of the largest sphere of nodes that fits in, bohr; None for the outside.
     radius : float
         Of that sphere, bohr; good to about one spacing.
     """
@@ -42,7 +42,7 @@ class Void:
     kind: str
     volume: float
     directions: np.ndarray
-    centre: np.ndarray
+    centre: np.ndarray | None
     radius: float
 
 
@@ -83,7 +83,9 @@ class Voids:
                     "kind": void.kind,
                     "volume_angstrom3": void.volume * BOHR**3,
                     "directions": void.directions.tolist(),
-                    "centre_angstrom": (void.centre * BOHR).tolist(),
+                    "centre_angstrom": None
+                    if void.centre is None
+                    else (void.centre * BOHR).tolist(),
                     "largest_sphere_angstrom": void.radius * BOHR,
                 }
                 for void in self.voids
@@ -98,12 +100,13 @@ class Voids:
         ]
         for void in self.voids:
             along = " ".join("[" + " ".join(map(str, v)) + "]" for v in void.directions.tolist())
-            x, y, z = void.centre * BOHR
-            out.append(
-                f"  {void.kind}{' along ' + along if along else ''}: "
-                f"{void.volume * BOHR**3:.2f} angstrom^3, sphere of {void.radius * BOHR:.2f} "
-                f"angstrom at ({x:.2f}, {y:.2f}, {z:.2f})"
-            )
+            line = f"  {void.kind}{' along ' + along if along else ''}: "
+            line += f"{void.volume * BOHR**3:.2f} angstrom^3"
+            if void.centre is not None:
+                x, y, z = void.centre * BOHR
+                line += f", sphere of {void.radius * BOHR:.2f} angstrom at "
+                line += f"({x:.2f}, {y:.2f}, {z:.2f})"
+            out.append(line)
         return out
 
 
@@ -149,7 +152,8 @@ def voids(
     renumber[np.array(kept, dtype=int) + 1] = np.arange(1, len(kept) + 1)
     labels = renumber[labels]
     outside = set() if periodic else set(np.unique(_faces(labels)).tolist())
-    spheres = _largest_spheres(grid, mask, labels, len(kept), periodic)
+    inner = np.where(np.isin(labels, list(outside)), 0, labels) if outside else labels
+    spheres = _largest_spheres(grid, mask, inner, len(kept), periodic)
     found = []
     for j, (i, (centre, radius)) in enumerate(zip(kept, spheres, strict=True), start=1):
         found.append(
@@ -177,11 +181,13 @@ def _faces(labels: np.ndarray) -> np.ndarray:
 
 def _largest_spheres(
     grid: Grid, mask: np.ndarray, labels: np.ndarray, n: int, periodic: bool
-) -> list[tuple[np.ndarray, float]]:
+) -> list[tuple[np.ndarray | None, float]]:
     """Centre (3,) and radius, bohr, of the largest sphere of nodes within each void.
 
     The distance to the nearest node outside the mask, of nodes thinned to a spacing of `PROBE`.
     """
+    if not labels.any():
+        return [(None, 0.0)] * n
     stride = tuple(slice(None, None, max(1, int(PROBE / h))) for h in grid.spacing)
     shell = ~mask & ndimage.binary_dilation(mask, NEIGHBOURS)
     if periodic:  # a void that touches a face has its surface on the opposite one, too
@@ -206,6 +212,5 @@ def _largest_spheres(
             best = mine[np.argmax(distance[mine])]
             out.append((grid.origin + at[best], float(distance[best])))
         else:
-            node = np.argwhere(labels == j)[0]
-            out.append((grid.origin + (node / grid.shape) @ grid.cell, 0.0))
+            out.append((None, 0.0))
     return out

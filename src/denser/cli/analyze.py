@@ -57,7 +57,7 @@ def analyze(
         Flag, typer.Option("--relaxed-fukui", help="Fukui functions from N+1 and N-1 (SCF).")
     ] = False,
     polarizability: Annotated[
-        Flag, typer.Option("--polarizability", help="By finite field (one-step).")
+        Flag, typer.Option("--polarizability", help="Static, coupled-perturbed (one-step).")
     ] = False,
     all_: Annotated[
         Flag, typer.Option("--all", help="Every property that needs no orbitals.")
@@ -85,7 +85,8 @@ def analyze(
         Path | None, typer.Option(help="Subtract this density: where do they differ?")
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option(help="Count the electrons where this field is not zero.")
+        Path | None,
+        typer.Option(help="Count the electrons in a region: a field of weights 0 to 1."),
     ] = None,
     average: Annotated[
         str | None, typer.Option(help="Planar averages along x, y or z, as .csv.")

@@ -1,4 +1,4 @@
-"""Frontier orbitals of a Kohn-Sham step: vacuum level, degenerate sets, an electron more or less."""
+"""Frontier orbitals of a Kohn-Sham step: vacuum level, degenerate levels, an electron more."""
 
 from __future__ import annotations
 

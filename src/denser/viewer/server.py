@@ -286,6 +286,7 @@ class Guard:
         self.app, self.viewer = app, viewer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         reason = self.objection(Request(scope))
@@ -352,7 +353,7 @@ def _writable(suffix: str) -> bool:
 
 
 def _export(session: Session, what: str) -> tuple[str, bytes]:
-    """File name and contents of "numbers.json", "numbers.csv", "atoms.xyz" or "field/NAME.SUFFIX"."""
+    """File name and contents of numbers.json, numbers.csv, atoms.xyz or field/NAME.SUFFIX."""
     if session.structure is None:
         raise InputError("there is nothing to download yet; type a SMILES or open a file")
     stem = session.structure.formula
@@ -483,7 +484,12 @@ def serve(
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
     address = f"http://{shown}:{port}/?token={viewer.token}"
     config = uvicorn.Config(
-        viewer.app(), log_level="error", access_log=False, timeout_graceful_shutdown=1
+        viewer.app(),
+        ws="none",
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        timeout_graceful_shutdown=1,
     )
     tell(address)
     if browser:

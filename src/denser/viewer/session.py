@@ -330,11 +330,10 @@ class Session:
                 f"{self.items[k].name} holds other atoms, or atoms in other places; a difference "
                 "needs the same molecule"
             )
-        if self.source == "prediction" and not self.density.grid.same_as(other.grid):
-            if self.predictor.model.architecture == "aspherical":  # any nodes will do
-                mine = self._on(other.grid)
-                return Field(other.grid, mine.values - other.values)
         if not self.density.grid.same_as(other.grid):
+            if self.source == "prediction" and self.predictor.model.architecture == "aspherical":
+                mine = self._on(other.grid)  # any nodes will do
+                return Field(other.grid, mine.values - other.values)
             raise InputError(f"the grid of {self.items[k].name} differs from the one shown")
         return self._minus(other)
 

@@ -153,8 +153,8 @@ def slice_frame(
         axes = np.eye(3)
         return centre, axes[[(k + 1) % 3, (k + 2) % 3]], axes[k]
     if plane == "molecule":
-        axes = np.linalg.eigh(np.cov((positions - centre).T, bias=True) if len(positions) > 1
-                              else np.eye(3))[1].T[::-1]  # fmt: skip
+        away = positions - centre
+        axes = np.linalg.eigh(away.T @ away)[1].T[::-1]
         return centre, axes[:2], np.cross(axes[0], axes[1])
     if plane == "atoms":
         if len(set(atoms)) != 3 or not all(0 <= a < len(structure) for a in atoms):
@@ -203,9 +203,9 @@ def plane_slice(
     shown = np.cbrt(values / high) if signed else np.sqrt(np.maximum(values, 0) / high)
     n = SLICE_NODES
     corner = (np.arange(n - 1)[:, None] * n + np.arange(n - 1)).ravel()
-    faces = np.concatenate(
-        [np.stack([corner, corner + n, corner + n + 1], 1), np.stack([corner, corner + n + 1, corner + 1], 1)]
-    )  # fmt: skip
+    across = corner + n + 1
+    lower, upper = (corner, corner + n, across), (corner, across, corner + 1)
+    faces = np.concatenate([np.stack(lower, axis=1), np.stack(upper, axis=1)])
     surface = Surface(
         points.reshape(-1, 3).astype(np.float32),
         np.broadcast_to(normal, (n * n, 3)).astype(np.float32),

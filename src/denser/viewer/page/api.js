@@ -26,7 +26,8 @@ async function request(path, options) {
   try {
     reason = (await response.json()).error || reason;
   } catch { /* not JSON */ }
-  throw new BadInput(reason[0].toUpperCase() + reason.slice(1) + (/[.?!]$/.test(reason) ? "" : "."));
+  if (/^[a-z]+[ ,]/.test(reason)) reason = reason[0].toUpperCase() + reason.slice(1);
+  throw new BadInput(reason + (/[.?!]$/.test(reason) ? "" : "."));
 }
 
 async function post(path, body) {

@@ -134,8 +134,8 @@ async function findPoints() {
 const drawing = new Newest(async (task) => {
   try {
     const message = await timed(() => server.draw(task.body));
-    receive(message, task.recentre);
     tell(task.where);
+    receive(message, task.recentre);
   } catch (error) {
     if (!(error instanceof BadInput)) throw error;
     tell(task.where, error.message);

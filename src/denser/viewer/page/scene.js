@@ -105,7 +105,7 @@ export class Scene {
     this.viewer.zoomTo();
     const view = this.viewer.getView();
     this.viewer.setView([...view.slice(0, 4), ...this.atoms.view]);
-    this.viewer.zoom(0.78);
+    this.viewer.zoom(0.88);
   }
 
   // Surfaces and lines

@@ -1,0 +1,314 @@
+"""`denser analyze`: from files to a report."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.io import write as write_atoms
+from typer.testing import CliRunner
+
+import denser
+from denser import summary
+from denser.analysis.core import complete
+from denser.cli import app
+from denser.density import Density, Field
+from denser.errors import InputError
+from denser.prediction import Predictor
+from denser.products import Settings
+from denser.properties import FIELDS, PROPERTIES, Analysis
+from denser.report import FRAMES, Report, analyse, read_density
+from denser.structure import Structure
+
+COARSE = ("--spacing", "0.2")
+SETTINGS = Settings(properties=("moments", "hirshfeld"), spacing=0.25)
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    result = CliRunner().invoke(app, list(arguments))
+    if isinstance(result.exception, InputError):
+        return 2, result.stdout, result.stderr + f"denser: {result.exception}"
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def rows_of(path) -> list[dict]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+@pytest.fixture(scope="module")
+def water() -> Density:
+    return Predictor().predict(molecule("H2O")).density
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_atoms("w.xyz", molecule("H2O"))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_every_property_answers_in_both_forms(water):
+    analysis = Analysis(water)
+    for name in PROPERTIES:
+        if name == "relaxed-fukui":  # three SCF calculations, tested with the others of its kind
+            continue
+        result = analysis.property(name)
+        assert json.dumps(result.to_dict()), name
+        assert result.lines() and all(isinstance(line, str) for line in result.lines()), name
+
+
+def test_every_field_is_finite_and_has_the_atoms(water):
+    analysis = Analysis(water)
+    for name in FIELDS:
+        field = analysis.field(name)
+        assert field.grid.same_as(water.grid) and np.isfinite(field.values).all(), name
+        assert field.structure is water.structure
+
+
+def test_analyze_from_python(water):
+    results = denser.analyze(water, ["moments", "cm5"])
+    assert list(results) == ["moments", "cm5"]
+    np.testing.assert_allclose(results["moments"].dipole, water.dipole(), atol=1e-6)
+    with pytest.raises(InputError, match="unknown property 'momens'; did you mean 'moments'"):
+        denser.analyze(water, ["momens"])
+    with pytest.raises(InputError, match="unknown field"):
+        Analysis(water).field("elff")
+
+
+def test_orbitals_of_an_all_electron_density_are_refused(water):
+    with pytest.raises(InputError, match="one-step orbitals need a valence density"):
+        Analysis(complete(water)).property("reactivity")
+
+
+def test_molecule_without_options(folder):
+    code, out, err = run("analyze", "w.xyz", *COARSE)
+    assert code == 0 and not err
+    assert "dipole" in out and "Hirshfeld" in out and "V_s,max" in out
+    assert not list(folder.glob("report*"))
+
+
+def test_charges_as_words_and_with_commas(folder):
+    code, out, _ = run("analyze", "w.xyz", "--charges", "hirshfeld", "cm5", "--json", *COARSE)
+    assert code == 0
+    assert list(json.loads(out)["properties"]) == ["hirshfeld", "cm5"]
+    code, out, _ = run("analyze", "w.xyz", "--charges", "cm5,mk", "--json", *COARSE)
+    assert list(json.loads(out)["properties"]) == ["cm5", "mk"]
+    code, _, err = run("analyze", "w.xyz", "--charges", "hirschfeld")
+    assert code == 2 and "unknown charges 'hirschfeld'; known: hirshfeld, cm5" in err
+
+
+def test_folder_of_everything(folder):
+    code, _, err = run(
+        "analyze", "w.xyz", "--nci", "--qtaim", "--esp", "--charges", "resp", "--charges-format",
+        "mol2", "--field", "laplacian", "--average", "z", "--xray", "1.0", "--cryo", "1.5", "-o",
+        "r", *COARSE,
+    )  # fmt: skip
+    assert code == 0, err
+    names = {path.name for path in (folder / "r").iterdir()}
+    assert names >= {
+        "report.txt", "report.json", "frames.csv", FRAMES, "w_esp.cube", "w_rdg.cube",
+        "w_laplacian.cube", "w_resp.mol2", "w_average_z.csv", "w_xray.mtz", "w_xray.map", "w.tsc",
+        "w_cryo.mtz", "w_cryo.map", "w_esp.png", "w_qtaim.png",
+    }  # fmt: skip
+    record = json.loads((folder / "r" / "report.json").read_text())[0]
+    assert {path.rpartition("/")[2] for path in record["written"]} <= names
+    assert record["errors"] == {}
+    assert denser.read(folder / "r" / "w_esp.cube").unit == "hartree/e"
+    row = rows_of(folder / "r" / "frames.csv")[0]
+    assert float(row["resp_charges_e_1"]) == pytest.approx(
+        record["properties"]["resp"]["charges_e"][0]
+    )
+    text = (folder / "r" / "report.txt").read_text()
+    assert "V_s,max" in text and "Poincare-Hopf" in text
+
+
+def test_map_comparison_and_fit(folder):
+    assert run("analyze", "w.xyz", "--cryo", "1.5", "-o", "a", *COARSE)[0] == 0
+    moved = molecule("H2O")
+    moved.rotate(25, (1, 2, 3))
+    moved.translate([0.3, -0.2, 0.1])
+    write_atoms("m.xyz", moved)
+    code, out, err = run(
+        "analyze", "m.xyz", "--cryo", "1.5", "--against", "a/w_cryo.map", "--fit", "-o", "b",
+        "--json", *COARSE,
+    )  # fmt: skip
+    assert code == 0, err
+    properties = json.loads(out)["properties"]
+    assert properties["map correlation"]["correlation"] > 0.98
+    assert (folder / "b" / "m_fitted.xyz").exists()
+    assert run("analyze", "w.xyz", "--against", "a/w_cryo.map", "-o", "c")[0] == 2
+    assert run("analyze", "w.xyz", "--fit", "--cryo", "2", "-o", "c")[0] == 2
+
+
+def test_difference_and_mask(folder, water):
+    sad = denser.superposition(water.structure, water.grid)
+    denser.write("a.npz", water)
+    denser.write("b.npz", sad)
+    code, out, err = run("analyze", "a.npz", "--minus", "b.npz", "-o", "r", "--json")
+    assert code == 0, err
+    assert json.loads(out)["properties"]["difference"]["regions"]
+    rest = denser.read(folder / "r" / "a_difference.cube")
+    np.testing.assert_allclose(rest.values, water.values - sad.values, atol=1e-5)
+    denser.write("m.npz", Field(water.grid, (water.values > 0.01).astype(float), ""))
+    code, out, err = run("analyze", "a.npz", "--mask", "m.npz", "--json")
+    assert code == 0, err
+    assert json.loads(out)["properties"]["mask"]["electrons"] == pytest.approx(
+        water.values[water.values > 0.01].sum() * water.grid.dv, abs=1e-3
+    )
+    assert run("analyze", "a.npz", "--mask", "a.npz")[0] == 2
+
+
+def test_kind_of_a_density_is_told_from_its_electrons(folder, water):
+    denser.write("v.npz", water)
+    density, note = read_density(folder / "v.npz")
+    assert not density.all_electron and "8 valence electrons" in note
+    everything = replace(complete(water), all_electron=False)  # as another program's cube has it
+    denser.write("a.cube", everything)
+    density, note = read_density(folder / "a.cube")
+    assert density.all_electron and "all 10" in note
+    assert density.structure.charge == 0
+    density, note = read_density(folder / "a.cube", "valence")
+    assert not density.all_electron
+    half = water.with_values(0.5 * water.values)
+    denser.write("h.npz", half)
+    with pytest.raises(InputError, match=r"h\.npz: .*--all-electron"):
+        read_density(folder / "h.npz", charge=0)
+    code, out, _ = run("analyze", "a.cube", "--moments", "--json")
+    assert code == 0 and json.loads(out)["density"] == "all-electron"
+
+
+def test_bad_input_is_one_sentence_and_the_rest_goes_on(folder):
+    (folder / "bad.xyz").write_text("nonsense\n")
+    write_atoms("oh.xyz", molecule("OH"))
+    code, _, err = run("analyze", "bad.xyz", "oh.xyz", "w.xyz", "--moments", "-o", "r", *COARSE)
+    assert code == 2
+    assert "bad.xyz" in err and "oh.xyz" in err and "Traceback" not in err
+    records = json.loads((folder / "r" / "report.json").read_text())
+    assert ["error" in record for record in records].count(True) == 2
+    for arguments, words in (
+        (("w.xyz", "--esp", "--field", "elff", "-o", "q"), "unknown field 'elff'; did you mean"),
+        (("w.xyz", "--all-electron", "--valence"), "exclude each other"),
+        (("w.xyz", "--field", "esp"), "give -o FOLDER"),
+        (("w.xyz", "--format", "xsf"), "cannot be written as .xsf"),
+        (("w.xyz", "--xray", "-1", "-o", "q"), "resolution must be positive"),
+        ((), "nothing to analyse"),
+        (("w.xyz", "--moments", "-o", "w.xyz"), "is a file"),
+    ):
+        code, _, err = run("analyze", *arguments)
+        assert code == 2 and words in err, (arguments, err)
+
+
+def trajectory(path, n: int) -> None:
+    rng = np.random.default_rng(0)
+    frames = [molecule("H2O") for _ in range(n)]
+    for frame in frames:
+        frame.positions += rng.normal(0, 0.02, (3, 3))
+    write_atoms(path, frames)
+
+
+def test_trajectory_is_resumed_and_other_settings_are_refused(folder):
+    trajectory("t.extxyz", 4)
+    report = Report([folder / "t.extxyz"], [], SETTINGS, folder / "r")
+
+    def stop(record):
+        raise KeyboardInterrupt
+
+    assert report.run(1, stop).interrupted
+    lines = (folder / "r" / FRAMES).read_text().splitlines()
+    assert len(lines) == 2  # the settings and the first frame
+    with open(folder / "r" / FRAMES, "a") as file:
+        file.write('{"input": "t.ext')  # what a machine that lost power leaves
+    again = Report([folder / "t.extxyz"], [], SETTINGS, folder / "r")
+    totals = again.run(1)
+    assert (totals.present, totals.done, totals.failed) == (1, 3, 0)
+    rows = rows_of(folder / "r" / "frames.csv")
+    assert [row["input"].rpartition("[")[2] for row in rows] == ["0]", "1]", "2]", "3]"]
+    text = (folder / "r" / "report.txt").read_text()
+    dipoles = [float(row["moments_dipole_norm_debye"]) for row in rows]
+    line = next(x for x in text.splitlines() if x.startswith("moments_dipole_norm_debye"))
+    numbers = [float(x) for x in line.split()[1:]]
+    np.testing.assert_allclose(
+        numbers, [np.mean(dipoles), np.std(dipoles, ddof=1), min(dipoles), max(dipoles)], rtol=1e-4
+    )
+    with pytest.raises(InputError, match="other settings"):
+        Report([folder / "t.extxyz"], [], replace(SETTINGS, properties=("cm5",)), folder / "r")
+
+
+def test_processes_give_what_one_process_gives(folder):
+    trajectory("t.extxyz", 3)
+    for name, workers in (("a", 1), ("b", 2)):
+        totals = Report([folder / "t.extxyz"], [], SETTINGS, folder / name).run(workers)
+        assert totals.done == 3
+    a, b = (
+        {r["input"]: r["properties"] for r in json.loads((folder / x / "report.json").read_text())}
+        for x in "ab"
+    )
+    for key in a:
+        np.testing.assert_allclose(
+            a[key]["hirshfeld"]["charges_e"], b[key]["hirshfeld"]["charges_e"], atol=1e-5
+        )
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on(folder):
+    trajectory("t.extxyz", 6)
+    command = [
+        sys.executable, "-m", "denser.cli", "analyze", "t.extxyz", "--moments", "-o", "r", *COARSE
+    ]  # fmt: skip
+    process = subprocess.Popen(command, env=dict(os.environ, OMP_NUM_THREADS="1"))
+    path = folder / "r" / FRAMES
+    for _ in range(600):
+        if path.exists() and path.read_text().count("\n") >= 3:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    code, out, _ = run("analyze", "t.extxyz", "--moments", "-o", "r", *COARSE)
+    assert code == 0 and "done before" in out
+    assert len(json.loads((folder / "r" / "report.json").read_text())) == 6
+
+
+def test_task_without_a_density_is_a_record(folder):
+    settings = replace(SETTINGS, charge=1)  # an odd number of electrons
+    report = Report([folder / "w.xyz"], [], settings, None)
+    name, stem, source = report.inputs[0]
+    from denser.report import Task
+
+    record = analyse(Task(name, stem, source, settings, None))
+    assert "error" in record and not record["error"].startswith(name)
+
+
+def test_flattened_record():
+    record = {
+        "input": "a", "formula": "H2", "charge": 0, "n_atoms": 2, "n_electrons": 2.0,
+        "properties": {"m": {"x": [1.0, 2.0], "t": [[1], [2]], "l": [{"a": 1}], "none": None}},
+        "errors": {"q": "no"},
+    }  # fmt: skip
+    row = summary.flatten(record)
+    assert row["m_x_1"] == 1.0 and row["m_t_2_1"] == 2 and row["q_error"] == "no"
+    assert row["m_none"] == "" and "m_l" not in row
+
+
+def test_damaged_line_in_the_middle_is_told(tmp_path):
+    path = tmp_path / FRAMES
+    path.write_text('{"a": 1}\nbroken\n{"b": 2}\n')
+    with pytest.raises(InputError, match="damaged at byte 9"):
+        list(summary.records(path))
+
+
+def test_charge_of_a_file_is_the_users(folder, water):
+    ion = replace(water, structure=Structure(water.structure.numbers, water.structure.positions, 0))
+    denser.write("w.cube", ion)
+    density, _ = read_density(folder / "w.cube", "valence", charge=1)
+    assert density.structure.charge == 1

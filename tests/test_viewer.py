@@ -1,0 +1,548 @@
+"""The viewer without a browser: sessions, sketching, surfaces, and the server's manners."""
+
+import json
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+import denser
+from denser.density import Density, Field
+from denser.errors import InputError
+from denser.grid import Grid
+from denser.prediction import Predictor
+from denser.sad import superposition
+from denser.structure import Structure
+from denser.units import BOHR
+from denser.viewer import draw, sketch, surfaces
+from denser.viewer.fields import reduced
+from denser.viewer.session import CACHED_FIELDS, MAX_ATOMS, Item, Session, read_items
+
+pytest.importorskip("skimage")
+TestClient = pytest.importorskip("starlette.testclient").TestClient
+
+DENSITY = {"surface": {"field": "density", "level": 0.1}}
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor("default", "cpu")
+
+
+@pytest.fixture
+def water_session(predictor: Predictor) -> Session:
+    structure = Structure.from_ase(molecule("H2O"))
+    return Session(predictor, [Item("water.xyz", structure)])
+
+
+def unpack(message: bytes) -> dict:
+    """Read a message as the page does."""
+    length = int(np.frombuffer(message, "<u4", 1)[0])
+    header = json.loads(message[4 : 4 + length])
+    assert length % 4 == 0
+    body = message[4 + length :]
+    header["arrays"] = [
+        np.frombuffer(body, b["type"], b["length"], b["offset"]) for b in header["buffers"]
+    ]
+    return header
+
+
+# Sketching
+
+
+def distances(structure: Structure) -> np.ndarray:
+    r = structure.positions
+    return np.linalg.norm(r[:, None] - r, axis=-1)
+
+
+def test_turn_is_a_rigid_rotation_of_both_sides():
+    ethane = Structure.from_ase(molecule("C2H6"))
+    turned = sketch.turn(ethane, 0, 1, 0.4)
+    moved = np.linalg.norm(turned.positions - ethane.positions, axis=1) > 1e-9
+    assert moved.sum() == 3  # the hydrogens of one end
+    for side in (moved, ~moved):
+        before, after = (distances(s)[np.ix_(side, side)] for s in (ethane, turned))
+        np.testing.assert_allclose(after, before, atol=1e-10)
+    a, b = (i for i in range(2, 8) if not moved[i]), np.flatnonzero(moved)
+    first, last = next(a), int(b[0])
+    ends = (first, 0, 1, last) if distances(ethane)[first, 0] < 2.5 else (first, 1, 0, last)
+    angles = [s.to_ase().get_dihedral(*ends) for s in (ethane, turned)]
+    assert (angles[1] - angles[0]) % 360 == pytest.approx(np.degrees(0.4), abs=1e-6)
+
+
+def test_turn_refuses_rings_and_strangers():
+    benzene = Structure.from_ase(molecule("C6H6"))
+    pairs = sketch.bonds(benzene)
+    ring = next(p for p in pairs if (benzene.numbers[p] == 6).all())
+    with pytest.raises(InputError, match="part of a ring"):
+        sketch.turn(benzene, *ring, 0.1)
+    with pytest.raises(InputError, match="not bonded"):
+        sketch.turn(benzene, 0, 3, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "formula"), [("N", "CH5N"), ("O", "CH4O"), ("F", "CH3F"), ("Si", "CH6Si")]
+)
+def test_elements_keep_their_valence(symbol: str, formula: str):
+    ethane = Structure.from_ase(molecule("C2H6"))
+    assert sketch.change_element(ethane, 0, symbol).formula == formula
+
+
+def test_growing_and_cutting_a_chain():
+    methane = Structure.from_ase(molecule("CH4"))
+    ethane = sketch.add(methane, 0, "C")
+    assert ethane.formula == "C2H6"
+    lengths = distances(ethane)[ethane.numbers == 6][:, ethane.numbers == 6] * BOHR
+    assert lengths.max() == pytest.approx(1.52, abs=0.02)
+    close = distances(ethane) + np.eye(len(ethane)) * 9
+    assert close.min() * BOHR > 1.0
+    back = sketch.remove(ethane, [int(np.flatnonzero(ethane.numbers == 6)[-1])])
+    assert back.formula == "CH4"
+
+
+def test_new_hydrogens_are_tetrahedral():
+    carbon = Structure([6], [[0.0, 0.0, 0.0]])
+    methane = sketch._attach(carbon, 0, [1] * 4)
+    v = methane.positions[1:]
+    v = v / np.linalg.norm(v, axis=1, keepdims=True)
+    cosines = (v @ v.T)[np.triu_indices(4, 1)]
+    np.testing.assert_allclose(cosines, -1 / 3, atol=1e-3)
+
+
+def test_water_is_built_with_lone_pairs():
+    oxygen = sketch._attach(Structure([8], [[0.0, 0.0, 0.0]]), 0, [1, 1])
+    assert 100 < oxygen.to_ase().get_angle(1, 0, 2) < 112
+
+
+# Surfaces
+
+
+def gaussian_field(shape=(40, 44, 48)) -> Field:
+    grid = Grid(np.array([-4.0, -5.0, -4.5]), np.diag([8.0, 10.0, 9.0]), shape)
+    r2 = (grid.points() ** 2).sum(axis=-1)
+    return Field(grid, np.exp(-r2))
+
+
+def test_isosurface_of_a_gaussian_is_a_sphere():
+    surface = surfaces.isosurface(gaussian_field(), 0.3, (1, 0, 0))
+    radius = np.sqrt(-np.log(0.3))
+    r = np.linalg.norm(surface.vertices, axis=1) / BOHR
+    np.testing.assert_allclose(r, radius, atol=0.01)
+    a, b, c = (surface.vertices[surface.faces[:, k]].astype(float) for k in range(3))
+    volume = np.einsum("ij,ij->", a, np.cross(b, c)) / 6 / BOHR**3
+    assert volume == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.02)  # so they look outward
+    outward = (surface.vertices / np.linalg.norm(surface.vertices, axis=1, keepdims=True)).astype(
+        float
+    )
+    assert (outward * surface.normals).sum(axis=1).min() > 0.99
+
+
+def test_negative_level_encloses_what_is_below():
+    field = gaussian_field()
+    turned = Field(field.grid, -field.values)
+    plus, minus = (
+        surfaces.isosurface(f, level, (1, 0, 0)) for f, level in ((field, 0.3), (turned, -0.3))
+    )
+    np.testing.assert_allclose(plus.vertices, minus.vertices, atol=1e-6)
+    assert surfaces.isosurface(field, -0.3, (1, 0, 0)) is None
+
+
+def test_surfaces_stay_small_enough_for_the_browser():
+    n = 160
+    grid = Grid(np.zeros(3), np.eye(3) * 20.0, (n, n, n))
+    x, y, z = (np.arange(n) * 2 * np.pi / n * 6 for _ in range(3))
+    gyroid = (
+        np.sin(x)[:, None, None] * np.cos(y)[:, None]
+        + np.sin(y)[:, None] * np.cos(z)
+        + np.sin(z) * np.cos(x)[:, None, None]
+    )
+    surface = surfaces.isosurface(Field(grid, gyroid), 0.1, (1, 0, 0))
+    assert 1000 < len(surface.vertices) <= surfaces.MAX_VERTICES
+    assert surface.faces.max() < len(surface.vertices)
+
+
+def test_slice_shows_the_field_of_its_plane():
+    field = gaussian_field((64, 64, 64))
+    structure = Structure([8, 1, 1], [[0, 0, 0], [1.8, 0, 0], [-0.4, 1.7, 0]])
+    surface, contours, scale = surfaces.plane_slice(field, structure, "z", 0.0, [], 0.1)
+    assert np.ptp(surface.vertices[:, 2]) < 1e-6
+    level = surfaces.at_points(field, contours.reshape(-1, 3)[::7])
+    assert scale["low"] == 0.0
+    nearest = 2.0 ** np.round(np.log2(level / 0.1))
+    np.testing.assert_allclose(level / 0.1, nearest, rtol=0.06)
+    through, _, _ = surfaces.plane_slice(field, structure, "atoms", 0.0, [0, 1, 2], 0.1)
+    assert np.abs(through.vertices[:, 2]).max() < 1e-5  # the three atoms lie in z = 0
+    with pytest.raises(InputError, match="needs three"):
+        surfaces.plane_slice(field, structure, "atoms", 0.0, [0, 1], 0.1)
+
+
+def test_message_survives_packing():
+    arrays = [np.arange(7, dtype=np.float32), np.arange(5, dtype=np.uint32)]
+    header = unpack(surfaces.pack({"a": "\u00e5"}, arrays))
+    assert header["a"] == "\u00e5"
+    for a, b in zip(arrays, header["arrays"], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# Sessions
+
+
+def test_density_follows_the_atoms_and_undo_brings_them_back(water_session: Session):
+    session = water_session
+    before = session.density
+    start = session.committed.positions.copy()
+    dipole = np.linalg.norm(before.dipole())
+    target = (start[1] * BOHR + [0, 0.15, 0]).tolist()
+    session.edit({"op": "move", "atoms": [1], "positions": [target]}, draft=True)
+    assert session.draft
+    assert session.density.grid.size < before.grid.size / 10
+    assert not session.undo
+    assert session.density.integrate() == pytest.approx(8.0, abs=1e-4)
+    coarse = np.linalg.norm(session.density.dipole())
+    session.edit({"op": "move", "atoms": [1], "positions": [target]})
+    fine = np.linalg.norm(session.density.dipole())
+    assert abs(fine - dipole) > 0.01
+    assert coarse == pytest.approx(fine, abs=0.03)  # the draft tells the same story
+    session.edit({"op": "undo"})
+    np.testing.assert_array_equal(session.structure.positions, start)
+    np.testing.assert_array_equal(session.density.values, before.values)
+    session.edit({"op": "redo"})
+    assert session.structure.positions[1] @ [0, 1, 0] * BOHR == pytest.approx(target[1])
+
+
+def test_refused_drag_ends_where_it_began(water_session: Session):
+    session = water_session
+    start = session.committed.positions.copy()
+    near = [(start[0] * BOHR + [0.1, 0, 0]).tolist()]
+    session.edit({"op": "move", "atoms": [1], "positions": [[3.0, 0, 0]]}, draft=True)
+    with pytest.raises(InputError, match="closer than"):
+        session.edit({"op": "move", "atoms": [1], "positions": near})
+    np.testing.assert_array_equal(session.structure.positions, start)
+    assert not session.draft
+
+
+def test_what_cannot_be_predicted_is_said_and_drawn_without_density(water_session: Session):
+    water_session.edit({"op": "charge", "value": 1})
+    header = unpack(draw.message(water_session, DENSITY))
+    assert "odd number" in header["state"]["problem"]
+    assert header["state"]["structure"]["charge"] == 1
+    assert header["layers"] == []
+    water_session.edit({"op": "element", "atom": 0, "symbol": "U", "hydrogens": False})
+    assert "U" in unpack(draw.message(water_session, DENSITY))["state"]["problem"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"op": "element", "atom": 0, "symbol": "Xx"}, "no element"),
+        ({"op": "remove", "atoms": [9]}, "no atom 10"),
+        ({"op": "move", "atoms": [0]}, "not complete"),
+        ({"op": "move", "atoms": [0], "positions": "abc"}, "cannot be understood"),
+        ({"op": "move", "atoms": [0], "positions": [[float("nan"), 0, 0]]}, "not a finite"),
+        ({"op": "nonsense"}, "unknown request"),
+        ({"op": "smiles", "smiles": "C1CC"}, "cannot be parsed"),
+        ({"op": "open", "item": 5}, "no item"),
+        ({"op": "undo"}, "nothing to undo"),
+    ],
+)
+def test_bad_edits_leave_the_session_as_it_is(water_session: Session, change: dict, reason: str):
+    if change["op"] == "smiles":
+        pytest.importorskip("rdkit")
+    before = water_session.density
+    with pytest.raises(InputError, match=reason):
+        water_session.edit(change)
+    assert water_session.density is before
+
+
+def test_layers_fail_one_by_one(water_session: Session):
+    show = DENSITY | {"slice": {"field": "nothing", "level": 0.1}}
+    header = unpack(draw.message(water_session, show))
+    assert [layer["role"] for layer in header["layers"]] == ["surface"]
+    assert "one-step" in header["problems"]["slice"]
+    header = unpack(draw.message(water_session, {"surface": {"field": "density", "level": 99}}))
+    assert "nothing reaches 99" in header["problems"]["surface"]
+
+
+@pytest.mark.parametrize("field", ["minus_sad", "potential", "laplacian"])
+def test_signed_fields_have_two_surfaces(water_session: Session, field: str):
+    header = unpack(draw.message(water_session, {"surface": {"field": field, "level": 0.05}}))
+    colours = [layer["colour"] for layer in header["layers"]]
+    assert colours == [list(surfaces.POSITIVE), list(surfaces.NEGATIVE)]
+
+
+def test_potential_is_negative_at_the_oxygen_of_water(water_session: Session):
+    show = {"surface": {"field": "density", "level": 0.002, "colour": "potential"}}
+    header = unpack(draw.message(water_session, show))
+    (layer,) = header["layers"]
+    vertices = header["arrays"][layer["vertices"]].reshape(-1, 3)
+    rgb = header["arrays"][layer["colours"]].reshape(-1, 3)
+    o, h, g = water_session.structure.positions * BOHR
+    away = vertices - o
+    axis = (o - (h + g) / 2) / np.linalg.norm(o - (h + g) / 2)
+    along = away @ axis / np.linalg.norm(away, axis=1)
+    behind, before = rgb[along > 0.9].mean(axis=0), rgb[along < -0.9].mean(axis=0)
+    assert behind[0] > behind[2]  # red: negative
+    assert before[2] > before[0]  # blue: positive
+    assert header["scales"]["surface"]["lowest"] < 0 < header["scales"]["surface"]["highest"]
+
+
+def test_difference_to_a_file_on_its_own_grid(predictor: Predictor, tmp_path: Path):
+    structure = Structure.from_ase(molecule("H2O"))
+    grid = Grid.around(structure, 5.0, 0.3)
+    reference = superposition(structure, grid)
+    denser.write(tmp_path / "sad.npz", reference)
+    session = Session(predictor, [Item("water.xyz", structure), *read_items(tmp_path / "sad.npz")])
+    field = session.field("minus:1")
+    assert field.grid.same_as(grid)
+    assert field.integrate() == pytest.approx(0.0, abs=1e-4)
+    on_grid = predictor.density(reference)
+    np.testing.assert_allclose(field.values, on_grid.values - reference.values, atol=1e-6)
+    session.edit({"op": "open", "item": 1})
+    assert session.source == "file"
+    np.testing.assert_allclose(session.field("minus_prediction").values, -field.values, atol=1e-6)
+    moved = structure.positions + [[0.3, 0, 0], [0, 0, 0], [0, 0, 0]]
+    session.edit({"op": "move", "atoms": [0, 1, 2], "positions": (moved * BOHR).tolist()})
+    with pytest.raises(InputError, match="same molecule"):
+        session.field("minus:1")
+
+
+def test_reduced_density_is_the_same_density():
+    ethanol = Structure.from_ase(molecule("CH3CH2OH"))
+    density = superposition(ethanol, Grid.around(ethanol, 6.0))
+    coarse = reduced(density)
+    assert coarse.grid.size == density.grid.size // 8
+    assert coarse.integrate() == pytest.approx(density.integrate(), rel=1e-3)
+
+
+def test_memory_is_flat_over_200_updates(predictor: Predictor):
+    def resident() -> float:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * 4096 / 2**20
+
+    session = Session(predictor, [Item("H2", Structure.from_ase(molecule("H2")))])
+    place = session.structure.positions[0] * BOHR
+    measured = []
+    for step in range(200):
+        moved = {"op": "move", "atoms": [0], "positions": [(place + 1e-3 * step).tolist()]}
+        session.edit(moved, draft=bool(step % 20))
+        for field in ("density", "minus_sad", "potential"):
+            message = draw.message(session, {"surface": {"field": field, "level": 0.05}})
+        assert len(session.cache) <= CACHED_FIELDS
+        if step in (60, 199):
+            measured.append(resident())
+    assert len(session.undo) == 10
+    assert measured[1] - measured[0] < 25
+    assert len(message) > 1000
+
+
+# Files
+
+
+def test_files_are_checked(tmp_path: Path):
+    with pytest.raises(InputError, match="no such file"):
+        read_items(tmp_path / "missing.xyz")
+    broken = tmp_path / "broken.xyz"
+    broken.write_text("3\n\nO 0 0\n")
+    with pytest.raises(InputError, match=r"broken\.xyz"):
+        read_items(broken)
+    large = Atoms("H" * (MAX_ATOMS + 1), positions=np.arange(3 * (MAX_ATOMS + 1)).reshape(-1, 3))
+    large.write(tmp_path / "large.xyz")
+    with pytest.raises(InputError, match="up to 600"):
+        read_items(tmp_path / "large.xyz")
+    field = Field(Grid(np.zeros(3), np.eye(3) * 4, (8, 8, 8)), np.ones((8, 8, 8)))
+    denser.write(tmp_path / "field.npz", field)
+    with pytest.raises(InputError, match="holds no atoms"):
+        read_items(tmp_path / "field.npz")
+
+
+def test_frames_become_items(tmp_path: Path):
+    frames = []
+    for d in (0.7, 0.75, 0.8):
+        frames += ["2", "", "H 0 0 0", f"H 0 0 {d}"]
+    (tmp_path / "scan.xyz").write_text("\n".join(frames) + "\n")
+    items = read_items(tmp_path / "scan.xyz")
+    assert [item.name for item in items] == ["scan.xyz 1", "scan.xyz 2", "scan.xyz 3"]
+
+
+# The server
+
+
+@pytest.fixture
+def client(predictor: Predictor, tmp_path: Path):
+    from denser.viewer.server import Viewer
+
+    structure = Structure.from_ase(molecule("H2O"))
+    viewer = Viewer([Item("water.xyz", structure)], predictor, "secret", 8765, folder=tmp_path)
+    base = "http://127.0.0.1:8765"
+    with TestClient(viewer.app(), base_url=base, headers={"origin": base}) as client:
+        client.viewer = viewer
+        yield client
+    viewer.close()
+
+
+@pytest.fixture
+def inside(client):
+    """A client that has the cookie, and the path of its session."""
+    assert client.get("/?token=secret").status_code == 200
+    client.session = "/api/" + client.post("/api/sessions").json()["session"]
+    return client
+
+
+def test_token_is_asked_for(client):
+    assert client.get("/").status_code == 403
+    wrong = client.get("/?token=guess")
+    assert wrong.status_code == 403
+    assert "token is missing or wrong" in wrong.json()["error"]
+    assert client.post("/api/sessions").status_code == 403
+    assert client.get("/page/main.js").status_code == 403
+    page = client.get("/?token=secret")
+    assert page.status_code == 200
+    assert "httponly" in page.headers["set-cookie"].lower()
+    assert "samesite=strict" in page.headers["set-cookie"].lower()
+    assert client.get("/page/main.js").status_code == 200
+    # the token in the address opens the page only
+    client.cookies.clear()
+    assert client.get("/page/main.js?token=secret").status_code == 403
+
+
+def test_other_hosts_and_pages_are_refused(inside):
+    for host in ("evil.example:8765", "127.0.0.1:80", "127.0.0.1.evil.example:8765"):
+        assert inside.get("/page/main.js", headers={"host": host}).status_code == 403
+    assert inside.get("/page/main.js", headers={"host": "localhost:8765"}).status_code == 403
+    elsewhere = {"origin": "http://127.0.0.1:9999"}
+    assert inside.post("/api/sessions", headers=elsewhere).status_code == 403
+    assert inside.post("/api/sessions", headers={"origin": "null"}).status_code == 403
+
+
+def test_pages_are_served_and_nothing_beside_them(inside):
+    page = inside.get("/")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for name in ("main.js", "3Dmol-min.js", "style.css", "icon.svg"):
+        assert inside.get(f"/page/{name}").status_code == 200
+    for name in ("../server.py", "..%2Fserver.py", "__init__.py", "3Dmol-LICENSE.txt"):
+        assert inside.get(f"/page/{name}").status_code == 404
+    text = page.text + inside.get("/page/main.js").text + inside.get("/page/style.css").text
+    assert "https://" not in text  # works offline
+
+
+def test_downloads_read_back(inside, tmp_path: Path):
+    for suffix in ("cube", "npz", "dx"):
+        answer = inside.get(f"{inside.session}/file/field/density.{suffix}")
+        assert answer.status_code == 200
+        path = tmp_path / f"back.{suffix}"
+        path.write_bytes(answer.content)
+        assert denser.read(path).integrate() == pytest.approx(8.0, abs=1e-3)
+    answer = inside.get(f"{inside.session}/file/field/minus_sad.npz")
+    (tmp_path / "back.npz").write_bytes(answer.content)
+    back = denser.read(tmp_path / "back.npz")
+    assert isinstance(back, Density)
+    assert back.integrate() == pytest.approx(0.0, abs=1e-4)
+    numbers = json.loads(inside.get(f"{inside.session}/file/numbers.json").content)
+    assert sum(numbers["charges_e"]["hirshfeld"]) == pytest.approx(0.0, abs=2e-3)
+    assert {row["source"] for row in numbers["numbers"]} == {"prediction"}
+    table = inside.get(f"{inside.session}/file/numbers.csv").text
+    assert "dipole_debye" in table
+    assert "1,O," in table
+    atoms = inside.get(f"{inside.session}/file/atoms.xyz").text.splitlines()
+    assert atoms[0] == "3"
+
+
+def test_saving_stays_in_the_folder(inside, tmp_path: Path):
+    answer = inside.post(f"{inside.session}/save/field/density.npz")
+    assert Path(answer.json()["saved"]).parent == tmp_path.resolve()
+    assert denser.read(answer.json()["saved"]).integrate() == pytest.approx(8.0, abs=1e-3)
+    for what in ("field/../../evil.npz", "field/density.exe", "../numbers.json", "nothing"):
+        refused = inside.post(f"{inside.session}/save/{what}")
+        assert refused.status_code in (400, 404)
+    inside.viewer.folder = None
+    refused = inside.post(f"{inside.session}/save/numbers.json")
+    assert "--folder" in refused.json()["error"]
+    assert [p.name for p in tmp_path.iterdir()] == ["H2O_density.npz"]
+
+
+def test_uploads_are_read_limited_and_survived(inside, monkeypatch):
+    from denser.viewer import server
+
+    path = f"{inside.session}/open"
+    good = "2\n\nH 0 0 0\nH 0 0 0.74\n"
+    header = unpack(inside.post(f"{path}?name=h2.xyz", content=good).content)
+    assert header["state"]["structure"]["formula"] == "H2"
+    for name, text, reason in (
+        ("broken.xyz", "3\n\nO 0 0\n", "broken.xyz"),
+        ("odd.xyz", "1\n\nXx 0 0 0\n", "unknown symbol"),
+        ("empty.cube", "", "empty.cube"),
+        ("../../evil.xyz", "what", "evil.xyz"),
+    ):
+        refused = inside.post(f"{path}?name={name}", content=text)
+        assert refused.status_code == 400
+        assert reason in refused.json()["error"]
+        assert "/tmp" not in refused.json()["error"]
+    monkeypatch.setattr(server, "MAX_UPLOAD", 10)
+    assert "larger than" in inside.post(f"{path}?name=h2.xyz", content=good).json()["error"]
+    answer = inside.post(f"{inside.session}/draw", json={"show": DENSITY})
+    assert unpack(answer.content)["state"]["structure"]["formula"] == "H2"
+
+
+def test_odd_requests_are_answered_with_a_sentence(inside):
+    draw_path = f"{inside.session}/draw"
+    assert inside.post(draw_path, content=b"{").json()["error"] == "the request is not JSON"
+    assert "object" in inside.post(draw_path, content=b"[1]").json()["error"]
+    assert "reload" in inside.post("/api/unknown/draw", json={}).json()["error"]
+    shown = inside.post(draw_path, json={"show": {"surface": {"field": "density"}}})
+    assert "cannot be understood" in unpack(shown.content)["problems"]["surface"]
+
+
+def test_sessions_are_apart_and_bounded(inside, monkeypatch):
+    from denser.viewer import server
+
+    other = "/api/" + inside.post("/api/sessions").json()["session"]
+    change = {"edit": {"op": "element", "atom": 0, "symbol": "S"}, "show": {}}
+    changed = unpack(inside.post(f"{other}/draw", json=change).content)
+    assert changed["state"]["structure"]["formula"] == "H2S"
+    same = unpack(inside.post(f"{inside.session}/draw", json={"show": {}}).content)
+    assert same["state"]["structure"]["formula"] == "H2O"
+    monkeypatch.setattr(server, "MAX_SESSIONS", 3)
+    for _ in range(4):
+        inside.post("/api/sessions")
+    assert len(inside.viewer.sessions) == 3
+
+
+def test_bugs_are_told_and_survived(predictor: Predictor, monkeypatch, caplog):
+    from denser.viewer.server import Viewer
+
+    viewer = Viewer([], predictor, "secret", 8765)
+    base = "http://127.0.0.1:8765"
+    options = {"base_url": base, "headers": {"origin": base}, "raise_server_exceptions": False}
+    with TestClient(viewer.app(), **options) as client:
+        client.get("/?token=secret")
+        session = client.post("/api/sessions").json()["session"]
+        monkeypatch.setattr(draw, "message", lambda *a: 1 / 0)
+        answer = client.post(f"/api/{session}/draw", json={})
+        assert answer.status_code == 500
+        assert "the server made a mistake" in answer.json()["error"]
+        assert client.get("/").status_code == 200
+    viewer.close()
+
+
+def test_taken_port_is_one_sentence():
+    from denser.viewer.server import bind
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} on 127.0.0.1 is taken"):
+            bind("127.0.0.1", port)
+    with pytest.raises(InputError, match="cannot listen"):
+        bind("203.0.113.7", 0)
+
+
+def test_command_names_what_is_missing(monkeypatch):
+    from denser.cli import view
+
+    monkeypatch.setattr(view, "find_spec", lambda name: None if name == "uvicorn" else True)
+    with pytest.raises(InputError, match=r"pip install 'denser\[view\]'"):
+        view.view()
