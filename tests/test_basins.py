@@ -1,6 +1,7 @@
 """Bader's basins."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,17 +38,21 @@ def isolated(name, spacing=0.1571, shift=(0.0, 0.0, 0.0)):
     return Density(grid, values, structure=structure, valence_charges=valence_charges(structure))
 
 
+@cache
+def basins(name):
+    return bader(isolated(name))
+
+
 @pytest.fixture(scope="module")
 def water():
-    density = isolated("H2O")
-    return density, bader(density)
+    return isolated("H2O"), basins("H2O")
 
 
 @pytest.mark.parametrize("name", ["H2O", "H2CO", "HCN"])
 def test_agrees_with_quadrature_along_gradient_paths(name):
     """An independent program on the analytic density; see `make_bader.py`."""
     expected = BADER[f"{name} completed"]
-    found = bader(isolated(name))
+    found = basins(name)
     np.testing.assert_allclose(found.electrons, expected["electrons"], atol=0.003)
     np.testing.assert_allclose(found.volumes, expected["volumes_bohr3"], rtol=0.01)
     assert np.abs(found.laplacians).max() < 0.04
@@ -95,7 +100,7 @@ def test_charges_do_not_depend_on_the_grid(water, spacing, shift):
 
 def test_a_coarse_grid_is_refined():
     """At 0.166 angstrom hydrogen's maximum falls between the nodes."""
-    coarse, fine = bader(isolated("H2CO", 0.3142)), bader(isolated("H2CO"))
+    coarse, fine = bader(isolated("H2CO", 0.3142)), basins("H2CO")
     np.testing.assert_allclose(coarse.charges, fine.charges, atol=0.006)
 
 
@@ -121,13 +126,13 @@ def test_a_plane_of_symmetry_divides_equal_atoms(offset):
 
 
 def test_non_nuclear_attractors_have_their_own_basin():
-    structure = Structure([1, 1], [[-4.0, 0.1, 0.0], [4.0, 0.0, 0.1]])
+    structure = Structure([1, 1], [[-6.0, 0.1, 0.0], [6.0, 0.0, 0.1]])
     grid = Grid.around(structure, padding=5.0, spacing=0.25)
     bump = 0.05 * np.exp(-(grid.points() ** 2).sum(axis=-1))
     found = bader(atoms_on_grid(structure, grid, bump))
     assert len(found.attractor_electrons) == 1
     np.testing.assert_allclose(found.attractor_positions[0], 0, atol=0.02)
-    assert found.attractor_electrons[0] == pytest.approx(0.05 * np.pi**1.5, abs=0.03)
+    assert found.attractor_electrons[0] == pytest.approx(0.05 * np.pi**1.5, abs=0.01)
     assert "non-nuclear" in found.lines()[-1]
     assert found.basins.values.max() == 2
 

@@ -30,7 +30,8 @@ def hartree_fock(atoms, basis="6-31g*", fitting=None):
     mf = scf.RHF(mol)
     if fitting:
         mf = mf.density_fit(auxbasis=fitting)
-    mf.conv_tol = 1e-10
+    mf.chkfile, mf.conv_tol = None, 1e-10
+    mf._chkfile.close()  # else the garbage collector warns
     mf.kernel()
     dm = mf.make_rdm1()
 

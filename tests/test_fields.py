@@ -122,7 +122,7 @@ def test_derivatives_of_a_completed_density_are_analytic_in_the_cores(water):
     points = water.grid.points() - o
     r = np.linalg.norm(points, axis=-1)
     near = (r > 0.05) & (r < 0.5)
-    value, slope, curvature = free_atom(8).core_derivatives(r[near])
+    _, slope, curvature = free_atom(8).core_derivatives(r[near])
     extra = laplacian(whole).values - laplacian(water).values
     np.testing.assert_allclose(extra[near], curvature + 2 * slope / r[near], rtol=1e-3, atol=1e-2)
     for j, (a, b) in enumerate(zip(gradient(whole), gradient(water), strict=True)):

@@ -77,7 +77,7 @@ def test_two_turns_of_a_helix_are_one_channel():
 
 
 def test_spherical_cavity_in_a_crystal_wherever_it_lies():
-    grid, points = centred((12.0, 14.0, 16.0), (60, 70, 80))
+    grid, points = centred((12.0, 14.0, 16.0), (40, 46, 54))
     for centre in (np.zeros(3), np.array([5.9, -6.8, 7.7])):
         d = points - centre
         d -= np.round(d / [12, 14, 16]) * [12, 14, 16]
@@ -86,7 +86,7 @@ def test_spherical_cavity_in_a_crystal_wherever_it_lies():
         (void,) = found.voids
         assert void.kind == "cavity" and void.directions.shape == (0, 3)
         assert void.volume == pytest.approx(4 / 3 * np.pi * 64, rel=0.01)
-        assert void.radius == pytest.approx(4.0, abs=0.25)
+        assert void.radius == pytest.approx(4.0, abs=0.3)
         shift = void.centre - centre
         shift -= np.round(shift / [12, 14, 16]) * [12, 14, 16]
         assert np.linalg.norm(shift) < 0.4

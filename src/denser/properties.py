@@ -64,6 +64,11 @@ FIELDS = {
 }
 """Names that `Analysis.field` takes, and what they are."""
 
+ORBITALS_NEED_VALENCE = (
+    "one-step orbitals need a valence density of the model's pseudopotentials, and this one is "
+    "all-electron; leave out what needs orbitals, or predict the structure"
+)
+
 ACCUMULATION = 0.01
 """Where the deformation density counts as gathered or gone, e/bohr^3."""
 
@@ -117,10 +122,7 @@ class Analysis:
         from denser.dft.refine import refine
 
         if self.density.all_electron:
-            raise InputError(
-                "one-step orbitals need a valence density of the model's pseudopotentials, and "
-                "this one is all-electron; leave out what needs orbitals, or predict the structure"
-            )
+            raise InputError(ORBITALS_NEED_VALENCE)
         return refine(self.density, self.recipe, self.steps)
 
     @cached_property
@@ -236,9 +238,11 @@ class Analysis:
 
     @cached_property
     def _polarizability(self) -> Any:
-        from denser.dft.finite_field import coupled_perturbed
+        from denser.dft.finite_field import polarizability
 
-        return coupled_perturbed(self.refined.steps[-1])
+        if self.density.all_electron:
+            raise InputError(ORBITALS_NEED_VALENCE)
+        return polarizability(self.density)
 
     @cached_property
     def _deformation(self) -> Field:

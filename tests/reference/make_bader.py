@@ -9,8 +9,9 @@ evaluated from its Gaussians by PySCF 2.14.0 at every point. "completed" are the
 nucleus rays run along a Lebedev grid of 302 directions; points every 0.1 bohr are assigned to
 the nucleus where the steepest ascent through them ends (fourth-order Runge-Kutta in the arc
 length, step 0.08 bohr), changes along a ray are bisected to 1e-4 bohr, and what is inside is
-integrated by 16 Gauss-Legendre points per interval of `EDGES`; volumes are sums every 0.01 bohr. The sum of the electrons, which
-nothing enforces, and the integral of the Laplacian say how good the basins are.
+integrated by 16 Gauss-Legendre points per interval of `EDGES`, volumes every 0.01 bohr. The sum
+of the electrons, which nothing enforces, and the integral of the Laplacian say how good the
+basins are.
 """
 
 import json
@@ -21,6 +22,7 @@ import numpy as np
 from denser.analysis.core import free_atom
 from denser.data.labels import read_label
 from denser.dft.cell import build_cell
+
 from pyscf import dft, gto  # isort: skip
 from pyscf.dft.gen_grid import MakeAngularGrid  # isort: skip
 

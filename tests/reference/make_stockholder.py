@@ -44,7 +44,7 @@ def free_atom(symbol: str) -> object:
 
 
 def mbis(numbers: np.ndarray, distances: np.ndarray, rho: np.ndarray, weights: np.ndarray) -> dict:
-    """Minimal basis iterative stockholder, equations 17 and 18 of Verstraelen et al. (2016)."""
+    """Minimal basis iterative stockholder of Verstraelen et al. (2016)."""
     shells = []
     for a, z in enumerate(numbers):
         count = 1 if z <= 2 else 2

@@ -171,16 +171,19 @@ def bader(density: Density | ContinuousDensity, critical: CriticalPoints | None 
     TODO
     """
     field = density if isinstance(density, ContinuousDensity) else ContinuousDensity(density)
-    if critical is None:
-        critical = critical_points(field)
+    given = field
     while field.grid.spacing.max() > MAX_SPACING:
         field = field.refined()
     grid, structure = field.grid, field.structure
     uphill, nodes, maxima = uphill_flow(field.values, grid)
+    tops = _node_positions(grid, nodes[maxima])
+    _require_nuclear_maxima(field, tops)
+    if critical is None:
+        critical = critical_points(given)
     attractors = critical.positions[
         [kind == "attractor" for kind in critical.kinds] & (critical.rho > NON_NUCLEAR)
     ]
-    owner = _owners(field, _node_positions(grid, nodes[maxima]), attractors)
+    owner = _owners(field, tops, attractors)
     centres = np.concatenate([structure.positions, attractors])
     n_atoms, n_basins = len(structure), len(centres)
     shares = basin_shares(uphill, maxima, owner, n_basins)
@@ -286,19 +289,24 @@ def _node_positions(grid: Grid, nodes: np.ndarray) -> np.ndarray:
     return grid.origin + (index / grid.shape) @ grid.cell
 
 
+def _require_nuclear_maxima(field: ContinuousDensity, maxima: np.ndarray) -> None:
+    """Raise an InputError unless the density has a maximum on the grid at each atom."""
+    nuclei, atoms = field.nuclei()
+    distance, nearest = cKDTree(nuclei).query(maxima)
+    found = atoms[nearest[distance < 2 * field.grid.spacing.max()]]
+    for i, symbol in enumerate(field.structure.symbols):
+        if i not in found:
+            raise InputError(
+                f"the density has no maximum at atom {i + 1} ({symbol}); use a grid spacing of "
+                "0.13 angstrom or less, and the atoms of the density"
+            )
+
+
 def _owners(field: ContinuousDensity, maxima: np.ndarray, attractors: np.ndarray) -> np.ndarray:
     """Basin of each maximum on the grid: that of the nearest nucleus or other attractor."""
-    structure = field.structure
     nuclei, atoms = field.nuclei()
-    distance, nearest = cKDTree(np.concatenate([nuclei, attractors])).query(maxima)
-    owner = np.append(atoms, len(structure) + np.arange(len(attractors)))[nearest]
-    for i in range(len(structure)):
-        if not (distance[owner == i] < 2 * field.grid.spacing.max()).any():
-            raise InputError(
-                f"the density has no maximum at atom {i + 1} ({structure.symbols[i]}); use a grid "
-                "spacing of 0.13 angstrom or less, and the atoms of the density"
-            )
-    return owner
+    nearest = cKDTree(np.concatenate([nuclei, attractors])).query(maxima)[1]
+    return np.append(atoms, len(field.structure) + np.arange(len(attractors)))[nearest]
 
 
 def _integrands(field: ContinuousDensity) -> tuple[np.ndarray, np.ndarray]:

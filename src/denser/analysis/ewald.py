@@ -55,7 +55,8 @@ class EwaldSplit:
     Raises
     ------
     InputError
-        Another `kind`, or an all-electron density with an element beyond Ar.
+        Another `kind`, an all-electron density with an element beyond Ar, or a density that
+        misses its number of electrons by more than 1 %: the potential would be that of an ion.
     """
 
     def __init__(self, density: Density, kind: str | None = None) -> None:
@@ -73,6 +74,13 @@ class EwaldSplit:
             self.ions = [Ion(free_atom(z).valence, self._sigma, z) for z in numbers]
         else:
             self.ions = [Ion(charge, self._sigma, None) for charge in density.valence_charges]
+        expected = sum(ion.charge for ion in self.ions) - density.structure.charge
+        found = float(smooth.sum() * density.grid.dv)
+        if abs(found - expected) > 0.01 * max(1.0, expected):
+            raise InputError(
+                f"the density of {density.structure.formula} should hold {expected:g} electrons, "
+                f"found {found:.3f}; a potential needs all of them, so check charges, box and units"
+            )
         self.charge_density = self._gaussians(density.structure.positions) - smooth
 
     def long_range(self) -> tuple[np.ndarray, Grid]:

@@ -6,7 +6,7 @@ Every atom is a sum of spherical exponential shells, as many as its row in the p
 
 whose populations N and widths s minimise the Kullback-Leibler divergence of the density of all
 electrons from rho0 (Verstraelen et al., J. Chem. Theory Comput. 12, 3894, 2016). At the minimum
-each shell holds its stockholder's share w_ai = rho0_ai / rho0 (equations 17 and 18 there):
+each shell holds its stockholder's share w_ai = rho0_ai / rho0:
 
     N_ai = integral w_ai rho,    s_ai = 1/(3 N_ai) integral w_ai rho |r - R_a|
 
@@ -73,7 +73,7 @@ class MBIS:
         integral rho ln(rho / rho0), e: how far the density is from its atoms.
     residual : float
         Sum of charges less that of the nuclei and electrons on the grid: the error of the
-        quadrature, e.
+        quadrature and, around an isolated molecule, the shells' tails beyond the box, e.
     iterations : int
     """
 

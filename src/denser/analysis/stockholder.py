@@ -305,8 +305,7 @@ def cm5(charges: Hirshfeld, structure: Structure | None = None) -> CM5:
 
     q_k^CM5 = q_k^Hirshfeld + sum_k' T_kk' B_kk',  B = exp(-alpha (r_kk' - R_k - R_k')),
     T_kk' = D_k - D_k' but for the pairs H-C, H-N, H-O, C-N, C-O and N-O, which have their own
-    (J. Chem. Theory Comput. 8, 527, equations 1 to 3 and tables 1 and 2). Fitted to dipole
-    moments of molecules with Hirshfeld charges of several functionals.
+    (J. Chem. Theory Comput. 8, 527). Fitted to dipole moments of molecules.
 
     Parameters
     ----------

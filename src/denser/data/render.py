@@ -50,7 +50,7 @@ def n_orbitals(numbers: np.ndarray) -> int:
     )
 
 
-def _primitives(
+def primitives(
     numbers: np.ndarray, mo_coeff: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Expand orbitals in Cartesian primitives: atom, exponent, powers (n, 3), C (n, n_occ)."""
@@ -115,7 +115,7 @@ def density_on_grid(
     -------
     (nx, ny, nz) tensor, e/bohr^3.
     """
-    atom, exponents, powers, c = _primitives(numbers, mo_coeff)
+    atom, exponents, powers, c = primitives(numbers, mo_coeff)
     x, y, z = (
         torch.as_tensor(
             axis_functions(

@@ -37,7 +37,7 @@ FIELD = 2e-3
 """Strength of the finite field, hartree/(e bohr): its third-order error is below 0.1 % and the
 dipole changes by a thousand times the convergence of an SCF."""
 
-RESIDUAL = 0.05
+RESIDUAL = 0.01
 """Of the coupled-perturbed equations, relative to the bare response; the polarizability's error
 is of second order in it."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from denser.data.render import _primitives as primitives
+from denser.data.render import primitives as primitives
 from denser.data.render import axis_functions, n_orbitals
 from denser.errors import InputError
 from denser.grid import Grid
