@@ -163,6 +163,17 @@ def test_triclinic_crystals(skewed):
         assert np.abs(a - b).max() < bound
 
 
+def test_refinement_is_the_same_function_at_more_nodes(skewed):
+    field, _ = skewed
+    finer = field.refined()
+    nodes = np.random.default_rng(8).integers(0, finer.grid.size, 500)
+    points = finer.grid.points().reshape(-1, 3)[nodes]
+    np.testing.assert_allclose(
+        finer.values.ravel()[nodes], field.evaluate(points)[0], rtol=1e-10, atol=1e-10
+    )
+    np.testing.assert_allclose(finer.values[::2, ::2, ::2], field.values, rtol=1e-12)
+
+
 def test_crystals_are_periodic(skewed):
     field, _ = skewed
     points = np.random.default_rng(5).uniform(0, 6, (50, 3))

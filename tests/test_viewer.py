@@ -180,7 +180,7 @@ def test_slice_shows_the_field_of_its_plane():
 
 
 def test_message_survives_packing():
-    arrays = [np.arange(7, dtype=np.float32), np.arange(5, dtype=np.uint32)]
+    arrays = [np.arange(7, dtype=np.int8), np.arange(5, dtype=np.float32)]
     header = unpack(surfaces.pack({"a": "\u00e5"}, arrays))
     assert header["a"] == "\u00e5"
     for a, b in zip(arrays, header["arrays"], strict=True):
@@ -278,7 +278,7 @@ def test_potential_is_negative_at_the_oxygen_of_water(water_session: Session):
     header = unpack(draw.message(water_session, show))
     (layer,) = header["layers"]
     vertices = header["arrays"][layer["vertices"]].reshape(-1, 3)
-    rgb = header["arrays"][layer["colours"]].reshape(-1, 3)
+    rgb = header["arrays"][layer["colours"]].reshape(-1, 3).astype(float)
     o, h, g = water_session.structure.positions * BOHR
     away = vertices - o
     axis = (o - (h + g) / 2) / np.linalg.norm(o - (h + g) / 2)
@@ -380,7 +380,8 @@ def client(predictor: Predictor, tmp_path: Path):
     with TestClient(viewer.app(), base_url=base, headers={"origin": base}) as client:
         client.viewer = viewer
         yield client
-    viewer.close()
+    viewer.quick.close()
+    viewer.slow.close()
 
 
 @pytest.fixture
@@ -524,7 +525,8 @@ def test_bugs_are_told_and_survived(predictor: Predictor, monkeypatch, caplog):
         assert answer.status_code == 500
         assert "the server made a mistake" in answer.json()["error"]
         assert client.get("/").status_code == 200
-    viewer.close()
+    viewer.quick.close()
+    viewer.slow.close()
 
 
 def test_taken_port_is_one_sentence():

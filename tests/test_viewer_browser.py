@@ -162,7 +162,9 @@ def new_page(browser, served: Served):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda r: complaints.append(r.url) if outside(r.url) else None)
         page.goto(address)
-        page.wait_for_function("window.denser && denser.ready", timeout=60_000)
+        page.wait_for_function(
+            "window.denser && denser.ready && !denser.state.charges_wanted", timeout=60_000
+        )
         return Page(page)
 
     def outside(url: str) -> bool:
@@ -229,7 +231,9 @@ def test_dragging_an_atom_moves_density_and_numbers(new_page):
     during = page.value("Dipole")
     assert during != dipole
     page.mouse.up()
-    page.wait_for_function("!denser.state.draft && denser.state.can_undo")
+    page.wait_for_function(
+        "!denser.state.draft && denser.state.can_undo && !denser.state.charges_wanted"
+    )
     assert page.value("Dipole") != dipole
     assert float(page.value("Dipole")) == pytest.approx(float(during), abs=0.06)
     assert page.inner_text("#charges") != charges

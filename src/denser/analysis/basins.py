@@ -168,7 +168,13 @@ def bader(density: Density | ContinuousDensity, critical: CriticalPoints | None 
 
     Notes
     -----
-    TODO
+    At the default spacing of 0.083 angstrom the charges of water and formaldehyde are within
+    0.003 e of quadrature along gradient paths of the analytic density, their hydrogens within
+    0.0015 e (`tests/reference/make_bader.py`), and change by up to 0.001 e at 0.058 angstrom;
+    equal atoms differ by up to 0.004 e (benzene). At twice the spacing, 0.166 angstrom, the
+    charges of a molecule of 18 atoms change by 0.003 e on average and by 0.009 e at most. |L| is
+    below 0.03; what remains of it is mostly the sum over nodes of a Laplacian that is steep
+    there. Without interatomic surfaces hydrogens change by up to 0.1 e with the spacing.
     """
     field = density if isinstance(density, ContinuousDensity) else ContinuousDensity(density)
     given = field
@@ -214,7 +220,7 @@ def bader(density: Density | ContinuousDensity, critical: CriticalPoints | None 
         attractor_positions=attractors,
         attractor_electrons=moments[n_atoms:, 0],
         attractor_volumes=moments[n_atoms:, 1],
-        vacuum_electrons=float((field.values.sum() - rho.sum()) * grid.dv),
+        vacuum_electrons=float(field.values.ravel()[basins < 0].sum() * grid.dv),
         basins=Field(grid, basins.reshape(grid.shape), "basin"),
     )
 

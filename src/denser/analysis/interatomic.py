@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 
 from denser.analysis.continuous import ContinuousDensity
-from denser.analysis.critical_points import CriticalPoints
+from denser.analysis.critical_points import BondPath, CriticalPoints
 
 RHO_END = 1e-4
 """The front ends where the density falls below this, e/bohr^3."""
@@ -22,6 +22,7 @@ RHO_END = 1e-4
 _STEP = 0.12
 _GAP = 0.2
 _RING = 0.05
+_RING_POINTS = 13
 _MAX_STEPS = 120
 
 
@@ -67,22 +68,10 @@ def interatomic_surfaces(field: ContinuousDensity, critical: CriticalPoints) -> 
         for bond in critical.bonds
         if bond.atoms[0] != bond.atoms[1] and min(bond.atoms) >= -attractors
     ]
+    nowhere = Surfaces(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 2), dtype=int))
     if not bonds:
-        return Surfaces(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 2), dtype=int))
-    centres = critical.positions[[bond.point for bond in bonds]]
-    _, vectors = np.linalg.eigh(field.evaluate(centres, 2)[2])
-    n_ring = int(np.ceil(2 * np.pi * _RING / _GAP * 8))
-    angle = 2 * np.pi * np.arange(n_ring) / n_ring
-    rings = []
-    for bond, centre, vector in zip(bonds, centres, vectors, strict=True):
-        e1, e3 = vector[:, 0], vector[:, 2]
-        before = bond.path[np.linalg.norm(bond.path - centre, axis=1).argmin() - 1]
-        if (centre - before) @ e3 < 0:
-            e3 = -e3
-        e2 = np.cross(e3, e1)  # counter-clockwise seen from the second atom
-        rings.append(centre + _RING * (np.cos(angle)[:, None] * e1 + np.sin(angle)[:, None] * e2))
-    x = np.concatenate(rings)
-    loop = np.repeat(np.arange(len(bonds)), n_ring)
+        return nowhere
+    x, loop = _rings(field, bonds, critical.positions[[bond.point for bond in bonds]])
     alive = np.ones(len(x), dtype=bool)
     rho = np.full(len(x), np.inf)
     points, normals, owners = [], [], []
@@ -112,10 +101,30 @@ def interatomic_surfaces(field: ContinuousDensity, critical: CriticalPoints) -> 
         middle = x[moving] + _STEP / 2 * direction[moving]
         gradient = field.evaluate(middle, 1)[1]
         x[moving] -= _STEP * gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
+    if not points:
+        return nowhere
     owner = np.concatenate(owners)
     atoms = np.array([bond.atoms for bond in bonds])
     atoms = np.where(atoms < 0, len(field.structure) - 1 - atoms, atoms)
     return Surfaces(np.concatenate(points), np.concatenate(normals), atoms[owner])
+
+
+def _rings(
+    field: ContinuousDensity, bonds: list[BondPath], centres: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return small rings around bond critical points (n, 3), and which of them each point is in.
+
+    Seen from the second atom they run counter-clockwise.
+    """
+    _, vectors = np.linalg.eigh(field.evaluate(centres, 2)[2])
+    angle = np.linspace(0, 2 * np.pi, _RING_POINTS, endpoint=False)[:, None]
+    rings = []
+    for bond, centre, vector in zip(bonds, centres, vectors, strict=True):
+        e1, e3 = vector[:, 0], vector[:, 2]
+        before = bond.path[np.linalg.norm(bond.path - centre, axis=1).argmin() - 1]
+        e3 = e3 * np.sign((centre - before) @ e3)
+        rings.append(centre + _RING * (np.cos(angle) * e1 + np.sin(angle) * np.cross(e3, e1)))
+    return np.concatenate(rings), np.repeat(np.arange(len(bonds)), _RING_POINTS)
 
 
 def _neighbours(loop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

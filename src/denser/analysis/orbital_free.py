@@ -29,6 +29,10 @@ CUTOFF = 1e-10
 DENSE = 0.01
 """Density from which spectral gradients are used, e/bohr^3."""
 
+FAINT, STEEPEST = 1e-5, 8.0
+"""Below this density its gradient is at most so many times the density (bohr^-1): far out it
+falls as exp(-2 sqrt(2 I) r), and 2 sqrt(2 I) is 2.7 for helium's ionisation energy, the highest."""
+
 _REACH = 6
 _HALF = [
     (-1) ** (k + 1) * factorial(_REACH) ** 2 / (k * factorial(_REACH - k) * factorial(_REACH + k))
@@ -161,7 +165,8 @@ def density_gradient(rho: np.ndarray, grid: Grid) -> np.ndarray:
     Spectral where electrons are dense. What a nucleus has beyond the grid's wave numbers rings
     through the whole spectral gradient, and in the vacuum would be all of |grad rho|^2 / rho
     (140 hartree for water at a spacing of 0.157 bohr): below `DENSE` the gradient is that of
-    finite differences of twelfth order, which see the next six nodes only.
+    finite differences of twelfth order, which see the next six nodes only, and at most
+    `STEEPEST` times the density, so that noise where a density ends does not count.
     """
     slope = gradient(rho, grid)
     thin = rho < DENSE
@@ -170,6 +175,11 @@ def density_gradient(rho: np.ndarray, grid: Grid) -> np.ndarray:
     nodes_by_x = np.linalg.inv(grid.cell) * grid.shape
     for j in range(3):
         slope[j][thin] = sum(nodes_by_x[j, i] * by_node[i] for i in range(3))
+    faint = rho < FAINT
+    steep = np.sqrt(sum(component[faint] ** 2 for component in slope))
+    excess = np.maximum(steep / np.maximum(STEEPEST * rho[faint], 1e-300), 1.0)
+    for component in slope:
+        component[faint] /= excess
     return slope
 
 

@@ -85,10 +85,9 @@ class Drawing:
     def add(self, role: str, surface: Surface) -> None:
         """Append the arrays of a surface, and where they are."""
         layer = {"role": role, "colour": surface.colour, "vertices": len(self.buffers)}
-        self.buffers += [surface.vertices, surface.normals, surface.faces]
         if surface.colours is not None:
-            layer["colours"] = len(self.buffers)
-            self.buffers.append(surface.colours)
+            layer["colours"] = len(self.buffers) + 3
+        self.buffers += surface.buffers()
         self.layers.append(layer)
 
     def surface(self, options: dict) -> None:

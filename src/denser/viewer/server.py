@@ -15,15 +15,17 @@ import hmac
 import ipaddress
 import json
 import logging
+import queue
 import re
 import secrets
 import socket
 import tempfile
+import threading
 import time
 import webbrowser
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,35 @@ _POLICY = (
 )
 
 
+class Worker:
+    """A thread that does one thing after the other, and that the end of the program stops."""
+
+    def __init__(self) -> None:
+        self.tasks: queue.SimpleQueue = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        while (task := self.tasks.get()) is not None:
+            future, work, args = task
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(work(*args))
+            except BaseException as error:
+                future.set_exception(error)
+            del future, task, work, args  # they would hold the last result until the next task
+
+    async def run(self, work: Callable, *args: Any) -> Any:
+        """Result of `work(*args)`."""
+        future: Future = Future()
+        self.tasks.put((future, work, args))
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """End the thread after what it does now."""
+        self.tasks.put(None)
+
+
 class Viewer:
     """Everything that the routes share.
 
@@ -94,17 +125,7 @@ class Viewer:
         self.cookie = f"denser_{port}"
         self.sessions: OrderedDict[str, Session] = OrderedDict()
         self.newest: dict[str, int] = {}
-        self.quick = ThreadPoolExecutor(1, "denser-quick")
-        self.slow = ThreadPoolExecutor(1, "denser-slow")
-
-    async def run(self, work: Callable, *args: Any) -> Any:
-        """Result of `work(*args)` in the thread that owns the sessions."""
-        return await asyncio.get_running_loop().run_in_executor(self.quick, work, *args)
-
-    def close(self) -> None:
-        """Drop what waits."""
-        self.quick.shutdown(wait=False, cancel_futures=True)
-        self.slow.shutdown(wait=False, cancel_futures=True)
+        self.quick, self.slow = Worker(), Worker()
 
     def session(self, request: Request) -> tuple[str, Session]:
         """Name and session that the request's path names."""
@@ -135,7 +156,7 @@ class Viewer:
     async def begin(self, _request: Request) -> Response:
         """Make the session of a new tab."""
         name = secrets.token_urlsafe(12)
-        self.sessions[name] = await self.run(Session, self.predictor, self.items)
+        self.sessions[name] = await self.quick.run(Session, self.predictor, self.items)
         while len(self.sessions) > MAX_SESSIONS:
             old, _ = self.sessions.popitem(last=False)
             self.newest.pop(old, None)
@@ -159,11 +180,11 @@ class Viewer:
                 session.edit(edit, draft)
             return True
 
-        if not await self.run(begin):
+        if not await self.quick.run(begin):
             return Response(status_code=204)
         await self.prepare(session, show)
         with_state = not body.get("light")
-        return _binary(await self.run(draw.message, session, show, with_state))
+        return _binary(await self.quick.run(draw.message, session, show, with_state))
 
     async def prepare(self, session: Session, show: dict) -> None:
         """Make derived fields in the slow thread, so that nobody else waits for them."""
@@ -174,9 +195,8 @@ class Viewer:
                 start = time.perf_counter()
                 return MAKERS[name](reduced(density)), time.perf_counter() - start
 
-            loop = asyncio.get_running_loop()
-            made = await loop.run_in_executor(self.slow, work)
-            await self.run(session.keep, name, *made, revision)
+            made = await self.slow.run(work)
+            await self.quick.run(session.keep, name, *made, revision)
 
     async def open(self, request: Request) -> Response:
         """Read an uploaded file and show what is in it."""
@@ -196,7 +216,7 @@ class Viewer:
             session.append(items)
             return draw.message(session, show)
 
-        return _binary(await self.run(work))
+        return _binary(await self.quick.run(work))
 
     async def one_step(self, request: Request) -> Response:
         """Energy and orbitals of what is shown."""
@@ -206,15 +226,26 @@ class Viewer:
         if density is None or session.draft:
             raise InputError(session.problem or "there is no density yet to begin at")
         recipe = self.predictor.model.recipe
-        loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(self.slow, kohn_sham, density, recipe)
+        result = await self.slow.run(kohn_sham, density, recipe)
 
         def work() -> bytes:
             session.use_kohn_sham(result, revision)
             session.seconds["one step"] = result.seconds
             return draw.message(session, body.get("show") or {})
 
-        return _binary(await self.run(work))
+        return _binary(await self.quick.run(work))
+
+    async def charges(self, request: Request) -> Response:
+        """Atomic charges of what is shown."""
+        _, session = self.session(request)
+        density, revision = session.density, session.revision
+        if density is None:
+            raise InputError(session.problem or "there is no density yet")
+        start = time.perf_counter()
+        found = await self.slow.run(state.partition, density)
+        await self.quick.run(session.use_charges, found, revision)
+        seconds = round(time.perf_counter() - start, 3)
+        return JSONResponse({"charges": found, "revision": revision, "seconds": seconds})
 
     async def points(self, request: Request) -> Response:
         """Critical points of what is shown."""
@@ -226,20 +257,19 @@ class Viewer:
         if density is None or session.draft:
             raise InputError(session.problem or "there is no density yet")
         start = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(self.slow, critical_points, density)
+        result = await self.slow.run(critical_points, density)
 
         def work() -> bytes:
             session.use_points(result, revision)
             session.seconds["critical points"] = time.perf_counter() - start
             return draw.message(session, body.get("show") or {}, with_state=False)
 
-        return _binary(await self.run(work))
+        return _binary(await self.quick.run(work))
 
     async def download(self, request: Request) -> Response:
         """Return a field, the atoms or the numbers as a file."""
         _, session = self.session(request)
-        name, data = await self.run(_export, session, request.path_params["what"])
+        name, data = await self.quick.run(_export, session, request.path_params["what"])
         disposition = f'attachment; filename="{name}"'
         return Response(
             data,
@@ -252,7 +282,7 @@ class Viewer:
         _, session = self.session(request)
         if self.folder is None:
             raise InputError("saving needs a folder: start with denser view --folder FOLDER")
-        name, data = await self.run(_export, session, request.path_params["what"])
+        name, data = await self.quick.run(_export, session, request.path_params["what"])
         target = (self.folder / name).resolve()
         if target.parent != self.folder.resolve():
             raise InputError(f"{name} would lie outside {self.folder}")
@@ -268,6 +298,7 @@ class Viewer:
             Route("/api/{session}/draw", self.draw, methods=["POST"]),
             Route("/api/{session}/open", self.open, methods=["POST"]),
             Route("/api/{session}/one-step", self.one_step, methods=["POST"]),
+            Route("/api/{session}/charges", self.charges, methods=["POST"]),
             Route("/api/{session}/points", self.points, methods=["POST"]),
             Route("/api/{session}/file/{what:path}", self.download),
             Route("/api/{session}/save/{what:path}", self.save, methods=["POST"]),
@@ -487,7 +518,7 @@ def serve(
         viewer.app(),
         ws="none",
         lifespan="off",
-        log_level="error",
+        log_level="critical",
         access_log=False,
         timeout_graceful_shutdown=1,
     )
@@ -499,5 +530,6 @@ def serve(
     except KeyboardInterrupt:
         pass  # uvicorn passes Ctrl-C on once it has closed
     finally:
-        viewer.close()
+        viewer.quick.close()
+        viewer.slow.close()
         listener.close()

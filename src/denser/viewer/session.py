@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from denser.viewer.orbitals import KohnSham
 
 MAX_ATOMS = 600
-MAX_NODES = 12_000_000
+MAX_NODES = 6_000_000
 """More atoms are refused; a box with more nodes than this is filled more coarsely."""
 
 DRAFT_SPACING, DRAFT_PADDING = 0.25, 3.5
@@ -243,6 +243,11 @@ class Session:
         """Take critical points, unless the molecule has changed since."""
         if revision == self.revision:
             self.points = result
+
+    def use_charges(self, result: dict, revision: int) -> None:
+        """Take charges, unless the molecule has changed since."""
+        if revision == self.revision:
+            self.charges = result
 
     # Fields
 

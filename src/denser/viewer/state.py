@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import csv
 import io
-import time
 from dataclasses import asdict
 
 import numpy as np
-from ase.data import covalent_radii
-from ase.data.colors import jmol_colors
-from scipy.spatial.transform import Rotation
 
 from denser import __version__
+from denser.density import Density
 from denser.errors import InputError
-from denser.scene import view_along_thinnest
 from denser.units import BOHR, DEBYE
-from denser.viewer import sketch
 from denser.viewer.fields import reduced
 from denser.viewer.session import Session
+from denser.viewer.surfaces import atoms
+
+DRAFT_CHARGES = 24
+"""Atoms up to which charges follow a drag."""
 
 
 def describe(session: Session) -> dict:
     """Everything but the surfaces."""
+    structure = session.structure
     return {
         "version": __version__,
         "model": model_card(session),
         "items": [{"name": i.name, "has_density": i.density is not None} for i in session.items],
         "item": session.item,
-        "structure": atoms(session),
+        "structure": None if structure is None else atoms(structure),
         "revision": session.revision,
         "draft": session.draft,
         "problem": session.problem,
@@ -38,7 +38,8 @@ def describe(session: Session) -> dict:
         "has_kohn_sham": session.kohn_sham is not None,
         "fields": [asdict(offer) for offer in session.offers()],
         "numbers": numbers(session),
-        "charges": charges(session),
+        "charges": charges(session) if quick_charges(session) else {},
+        "charges_wanted": not quick_charges(session),
         "dipole": dipole(session),
         "grid": grid(session),
         "seconds": {k: round(v, 3) for k, v in session.seconds.items()},
@@ -50,30 +51,6 @@ def model_card(session: Session) -> dict:
     model = session.predictor.model
     measured = model.info.get("measured", {})
     return {"name": model.name, "error_percent": measured.get("validation_mean_percent")}
-
-
-def atoms(session: Session) -> dict | None:
-    """Atoms in angstrom with their colours and bonds."""
-    structure = session.structure
-    if structure is None:
-        return None
-    numbers = structure.numbers
-    rotation = view_along_thinnest(structure.positions) if len(structure) > 1 else np.eye(3)
-    return {
-        "formula": structure.formula,
-        "charge": structure.charge,
-        "symbols": structure.symbols,
-        "positions": np.round(structure.positions * BOHR, 5).tolist(),
-        "radii": covalent_radii[numbers].tolist(),
-        "colours": [_hex(rgb) for rgb in jmol_colors[numbers]],
-        "bonds": sketch.bonds(structure).tolist(),
-        "cell": None if structure.cell is None else (structure.cell * BOHR).tolist(),
-        "view": Rotation.from_matrix(rotation).as_quat().tolist(),
-    }
-
-
-def _hex(rgb: np.ndarray) -> str:
-    return "#" + "".join(f"{round(255 * c):02x}" for c in rgb)
 
 
 def dipole(session: Session) -> dict | None:
@@ -118,22 +95,26 @@ def numbers(session: Session) -> list[dict]:
     return rows
 
 
+def quick_charges(session: Session) -> bool:
+    """Whether charges need no waiting: they are there, none are possible, or they are a draft's."""
+    return session.charges is not None or session.density is None or session.draft
+
+
 def charges(session: Session) -> dict:
-    """Hirshfeld and CM5 charges, e, or the reason why there are none; made once a molecule."""
-    if session.density is None:
+    """Charges of the shown density, made once a molecule; none of a large draft."""
+    if session.density is None or (session.draft and len(session.structure) > DRAFT_CHARGES):
         return {}
     if session.charges is None:
-        start = time.perf_counter()
-        session.charges = _charges(session)
-        session.seconds["charges"] = time.perf_counter() - start
+        session.charges = partition(session.density)
     return session.charges
 
 
-def _charges(session: Session) -> dict:
+def partition(density: Density) -> dict:
+    """Hirshfeld and CM5 charges, e, or the reason why there are none."""
     from denser.analysis.stockholder import cm5, hirshfeld
 
     try:
-        found = hirshfeld(reduced(session.density))
+        found = hirshfeld(reduced(density))
         q = {"hirshfeld": found.charges, "cm5": cm5(found).charges}
     except InputError as error:
         return {"problem": str(error)}

@@ -10,12 +10,16 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import covalent_radii
 from scipy.ndimage import map_coordinates
+from scipy.spatial.transform import Rotation
 
 from denser.density import Field
 from denser.errors import InputError
+from denser.scene import view_along_thinnest
 from denser.structure import Structure
 from denser.units import BOHR
+from denser.viewer.sketch import bonds
 
 MAX_NODES = 112
 """Along one axis, in what a surface is cut from."""
@@ -59,6 +63,17 @@ class Surface:
     faces: np.ndarray
     colour: tuple[float, float, float]
     colours: np.ndarray | None = None
+
+    def buffers(self) -> list[np.ndarray]:
+        """Vertices, normals, faces and colours, if any, in as few bytes as the screen can tell."""
+        arrays = [
+            self.vertices,
+            np.round(127 * self.normals).astype(np.int8),
+            self.faces.astype(np.uint16),
+        ]
+        if self.colours is not None:
+            arrays.append(np.round(255 * self.colours).astype(np.uint8))
+        return arrays
 
 
 def require_skimage() -> None:
@@ -226,17 +241,32 @@ def plane_slice(
     return surface, contours.astype(np.float32), scale
 
 
+def atoms(structure: Structure) -> dict:
+    """Atoms in angstrom with their bonds, and the quaternion of a good first view."""
+    turn = view_along_thinnest(structure.positions) if len(structure) > 1 else np.eye(3)
+    return {
+        "formula": structure.formula,
+        "charge": structure.charge,
+        "symbols": structure.symbols,
+        "positions": np.round(structure.positions * BOHR, 5).tolist(),
+        "radii": covalent_radii[structure.numbers].tolist(),
+        "bonds": bonds(structure).tolist(),
+        "cell": None if structure.cell is None else (structure.cell * BOHR).tolist(),
+        "view": Rotation.from_matrix(turn).as_quat().tolist(),
+    }
+
+
 def pack(header: dict, buffers: list[np.ndarray]) -> bytes:
     """One message: length of the header (uint32), the header as JSON, then the arrays.
 
     The header gains "buffers", a list of {"type", "offset", "length"}; everything begins at a
     multiple of four bytes and is little-endian.
     """
-    table, offset = [], 0
-    raw = [np.ascontiguousarray(b) for b in buffers]
-    for b in raw:
-        table.append({"type": b.dtype.name, "offset": offset, "length": b.size})
-        offset += b.nbytes
+    table, raw, offset = [], [], 0
+    for array in buffers:
+        table.append({"type": array.dtype.name, "offset": offset, "length": array.size})
+        raw.append(array.tobytes() + b"\0" * (-array.nbytes % 4))
+        offset += len(raw[-1])
     text = json.dumps(header | {"buffers": table}, allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
-    return b"".join([np.uint32(len(text)).tobytes(), text, *(b.tobytes() for b in raw)])
+    return b"".join([np.uint32(len(text)).tobytes(), text, *raw])

@@ -1,6 +1,8 @@
 // Requests to the server, and its binary messages.
 
-const TYPES = { float32: Float32Array, uint32: Uint32Array };
+const TYPES = {
+  float32: Float32Array, uint32: Uint32Array, uint16: Uint16Array, int8: Int8Array, uint8: Uint8Array,
+};
 
 export class BadInput extends Error {}
 
@@ -50,6 +52,10 @@ export class Server {
 
   oneStep(show) {
     return post(`/api/${this.session}/one-step`, { show });
+  }
+
+  async charges() {
+    return (await request(`/api/${this.session}/charges`, { method: "POST" })).json();
   }
 
   points(show) {

@@ -95,7 +95,8 @@ function busy(on) {
 function receive(message, recentre = false) {
   if (!message) return;
   if (message.state) app.state = message.state;
-  app.seconds = message.seconds;
+  const { charges: shared } = app.seconds || {};
+  app.seconds = message.state || shared === undefined ? message.seconds : { charges: shared, ...message.seconds };
   if (message.state) {
     const atoms = app.state.structure;
     app.selection = app.selection.filter((i) => atoms && i < atoms.symbols.length);
@@ -108,9 +109,32 @@ function receive(message, recentre = false) {
   $("points-text").textContent = message.extras.points?.text || "";
   if (message.extras.points_wanted) findPoints();
   if (message.state) panels();
+  if (app.state.charges_wanted) findCharges();
   marks();
   scene.render();
   app.frames += 1;
+}
+
+// Charges follow the density.
+async function findCharges() {
+  if (app.sharing) return;
+  app.sharing = true;
+  try {
+    const found = await server.charges();
+    app.sharing = false;
+    if (found.revision === app.state.revision) {
+      Object.assign(app.state, { charges: found.charges, charges_wanted: false });
+      app.seconds.charges = found.seconds;
+      charges();
+      marks();
+      scene.render();
+      status();
+    } else if (app.state.charges_wanted) findCharges();
+  } catch (error) {
+    if (!(error instanceof BadInput)) throw error;
+    tell("charges", error.message);
+  }
+  app.sharing = false;
 }
 
 // Critical points take seconds: the page goes on meanwhile.

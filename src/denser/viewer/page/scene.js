@@ -13,9 +13,11 @@ function turned(q, p, back = false) {
   ];
 }
 
-const points = (array) => {
+const points = (array, unit = 1) => {
   const out = new Array(array.length / 3);
-  for (let i = 0; i < out.length; i++) out[i] = { x: array[3 * i], y: array[3 * i + 1], z: array[3 * i + 2] };
+  for (let i = 0; i < out.length; i++) {
+    out[i] = { x: array[3 * i] / unit, y: array[3 * i + 1] / unit, z: array[3 * i + 2] / unit };
+  }
   return out;
 };
 
@@ -105,7 +107,14 @@ export class Scene {
     this.viewer.zoomTo();
     const view = this.viewer.getView();
     this.viewer.setView([...view.slice(0, 4), ...this.atoms.view]);
-    this.viewer.zoom(0.88);
+    // Fill the canvas with the atoms and what surrounds them.
+    const { width, height } = this.element.getBoundingClientRect();
+    for (let k = 0; k < 3; k++) {
+      const places = this.screen(this.atoms.positions);
+      const rim = 2 * 2.1 * this.pixelsPerAngstrom(this.atoms.positions[0]);
+      const extent = (axis) => Math.max(...places.map((p) => p[axis])) - Math.min(...places.map((p) => p[axis])) + rim;
+      this.viewer.zoom(Math.min(width / extent("x"), (0.92 * height) / extent("y")));
+    }
   }
 
   // Surfaces and lines
@@ -132,7 +141,7 @@ export class Scene {
       const colour = new $3Dmol.Color(...layer.colour);
       const spec = {
         vertexArr: points(arrays[layer.vertices]),
-        normalArr: points(arrays[layer.vertices + 1]),
+        normalArr: points(arrays[layer.vertices + 1], 127),
         faceArr: Array.from(arrays[layer.vertices + 2]),
         color: colour,
       };
@@ -140,7 +149,7 @@ export class Scene {
         const rgb = arrays[layer.colours];
         spec.color = new Array(rgb.length / 3);
         for (let i = 0; i < spec.color.length; i++) {
-          spec.color[i] = new $3Dmol.Color(rgb[3 * i], rgb[3 * i + 1], rgb[3 * i + 2]);
+          spec.color[i] = new $3Dmol.Color(rgb[3 * i] / 255, rgb[3 * i + 1] / 255, rgb[3 * i + 2] / 255);
         }
       }
       const options = { opacity: surface ? opacity : 0.93, wireframe: surface && mesh, color: spec.color };
