@@ -167,7 +167,7 @@ class Analysis:
     def _bader(self) -> Any:
         from denser.analysis.basins import bader
 
-        return bader(self.continuous)
+        return bader(self.continuous, self._qtaim)
 
     @cached_property
     def _chelpg(self) -> Any:

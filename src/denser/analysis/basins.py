@@ -75,7 +75,7 @@ class Bader:
     quadrupoles : (n_atoms, 3, 3) float
         -integral (3 x x^T - |x|^2) rho dr with x = r - R, e*bohr^2.
     attractor_positions : (m, 3) float
-        Non-nuclear attractors, to the spacing of the grid, bohr.
+        Non-nuclear attractors, bohr.
     attractor_electrons, attractor_volumes : (m,) float
         Of their basins, which belong to no atom.
     vacuum_electrons : float
@@ -170,11 +170,11 @@ def bader(density: Density | ContinuousDensity, critical: CriticalPoints | None 
     -----
     At the default spacing of 0.083 angstrom the charges of water and formaldehyde are within
     0.003 e of quadrature along gradient paths of the analytic density, their hydrogens within
-    0.0015 e (`tests/reference/make_bader.py`), and change by up to 0.001 e at 0.058 angstrom;
+    0.0015 e (`tests/reference/make_bader.py`), and change by up to 0.0025 e at 0.058 angstrom;
     equal atoms differ by up to 0.004 e (benzene). At twice the spacing, 0.166 angstrom, the
     charges of a molecule of 18 atoms change by 0.003 e on average and by 0.009 e at most. |L| is
     below 0.03; what remains of it is mostly the sum over nodes of a Laplacian that is steep
-    there. Without interatomic surfaces hydrogens change by up to 0.1 e with the spacing.
+    there. The weight method alone changes a hydrogen by up to 0.14 e when the spacing is doubled.
     """
     field = density if isinstance(density, ContinuousDensity) else ContinuousDensity(density)
     given = field

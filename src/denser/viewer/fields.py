@@ -10,8 +10,11 @@ from scipy.ndimage import binary_dilation
 from denser.density import Density, Field
 from denser.grid import Grid
 
-WORKING_SPACING = 0.33
-"""Derived fields are made on every second, third, ... node up to about this spacing, bohr."""
+WORKING_SPACING, LARGE_SPACING = 0.33, 0.42
+"""Derived fields are made on every second, third, ... node up to about this spacing, bohr; the
+larger one is for grids of more than `LARGE` nodes."""
+
+LARGE = 3_000_000
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,12 @@ DIFFERENCE = Offer("", "", "e/bohr^3", 0.003, 0.0001, 0.1, True)
 ORBITAL = Offer("", "", "bohr^-3/2", 0.05, 0.005, 0.2, True, "one step")
 
 
-def reduced(density: Density, spacing: float = WORKING_SPACING) -> Density:
-    """Every k-th node of a density, k the largest divisor that keeps within `spacing` bohr."""
+def reduced(density: Density) -> Density:
+    """Every k-th node of a density, as few as derived fields need."""
     grid = density.grid
-    for k in range(int(spacing / grid.spacing.min() + 1e-6), 1, -1):
-        if not any(n % k for n in grid.shape) and k * grid.spacing.max() < spacing * 1.2:
+    spacing = WORKING_SPACING if grid.size < LARGE else LARGE_SPACING
+    for k in range(int(spacing / grid.spacing.max() + 1e-6), 1, -1):
+        if not any(n % k for n in grid.shape):
             values = np.ascontiguousarray(density.values[::k, ::k, ::k])
             return replace(density, grid=grid.coarsen(k), values=values)
     return density

@@ -11,25 +11,18 @@ the newest is computed. Kohn-Sham calculations have a thread of their own.
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
 import json
 import logging
-import queue
 import re
 import secrets
 import socket
 import tempfile
-import threading
 import time
 import webbrowser
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -37,14 +30,12 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from denser.density import Field
 from denser.errors import InputError
-from denser.io import SUFFIXES, check_suffix, write
 from denser.prediction import Predictor
 from denser.viewer import draw, state
-from denser.viewer.fields import MAKERS, reduced, with_atoms
+from denser.viewer.fields import MAKERS, reduced
 from denser.viewer.orbitals import kohn_sham
 from denser.viewer.session import Item, Session, read_items
 from denser.viewer.surfaces import require_skimage
@@ -59,40 +50,6 @@ _ASSETS = {
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
-_POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
-
-
-class Worker:
-    """A thread that does one thing after the other, and that the end of the program stops."""
-
-    def __init__(self) -> None:
-        self.tasks: queue.SimpleQueue = queue.SimpleQueue()
-        threading.Thread(target=self._work, daemon=True).start()
-
-    def _work(self) -> None:
-        while (task := self.tasks.get()) is not None:
-            future, work, args = task
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(work(*args))
-            except BaseException as error:
-                future.set_exception(error)
-            del future, task, work, args  # they would hold the last result until the next task
-
-    async def run(self, work: Callable, *args: Any) -> Any:
-        """Result of `work(*args)`."""
-        future: Future = Future()
-        self.tasks.put((future, work, args))
-        return await asyncio.wrap_future(future)
-
-    def close(self) -> None:
-        """End the thread after what it does now."""
-        self.tasks.put(None)
 
 
 class Viewer:
@@ -160,7 +117,7 @@ class Viewer:
         while len(self.sessions) > MAX_SESSIONS:
             old, _ = self.sessions.popitem(last=False)
             self.newest.pop(old, None)
-        formats = [s for s in SUFFIXES if _writable(s)]
+        formats = suffixes()
         folder = None if self.folder is None else str(self.folder)
         return JSONResponse({"session": name, "formats": formats, "folder": folder})
 
@@ -269,7 +226,7 @@ class Viewer:
     async def download(self, request: Request) -> Response:
         """Return a field, the atoms or the numbers as a file."""
         _, session = self.session(request)
-        name, data = await self.quick.run(_export, session, request.path_params["what"])
+        name, data = await self.quick.run(export, session, request.path_params["what"])
         disposition = f'attachment; filename="{name}"'
         return Response(
             data,
@@ -282,7 +239,7 @@ class Viewer:
         _, session = self.session(request)
         if self.folder is None:
             raise InputError("saving needs a folder: start with denser view --folder FOLDER")
-        name, data = await self.quick.run(_export, session, request.path_params["what"])
+        name, data = await self.quick.run(export, session, request.path_params["what"])
         target = (self.folder / name).resolve()
         if target.parent != self.folder.resolve():
             raise InputError(f"{name} would lie outside {self.folder}")
@@ -305,116 +262,9 @@ class Viewer:
         ]
         return Starlette(
             routes=routes,
-            middleware=[Middleware(Guard, viewer=self)],
+            middleware=[Middleware(Guard, self.token, self.cookie, self.host, self.port)],
             exception_handlers={InputError: _bad_input, Exception: _bug},
         )
-
-
-class Guard:
-    """Lets a request in if it carries the token, names our host and comes from our page."""
-
-    def __init__(self, app: ASGIApp, viewer: Viewer) -> None:
-        self.app, self.viewer = app, viewer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        reason = self.objection(Request(scope))
-        if reason:
-            return await _refuse(reason, 403)(scope, receive, send)
-
-        async def guarded(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    (b"content-security-policy", _POLICY.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                    (b"referrer-policy", b"no-referrer"),
-                    (b"cache-control", b"no-store"),
-                ]
-            await send(message)
-
-        return await self.app(scope, receive, guarded)
-
-    def objection(self, request: Request) -> str:
-        """Why a request is refused; empty if it is not."""
-        viewer, host = self.viewer, request.headers.get("host", "")
-        if not known_host(host, viewer.host, viewer.port):
-            return "this address is not one that the viewer answers to"
-        origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return "this request comes from another page"
-        if request.method not in ("GET", "HEAD") and origin is None:
-            return "this request does not come from the viewer's page"
-        given = request.cookies.get(viewer.cookie, "")
-        if request.url.path == "/" and "token" in request.query_params:
-            given = request.query_params["token"]
-        if not hmac.compare_digest(given.encode(), viewer.token.encode()):
-            return "the token is missing or wrong; use the address that denser view printed"
-        return ""
-
-
-def known_host(header: str, bound: str, port: int) -> bool:
-    """Whether a Host header names this server; a name that points here by DNS does not."""
-    parts = urlsplit(f"//{header}")
-    try:
-        if (parts.port or 80) != port:
-            return False
-    except ValueError:
-        return False
-    name = (parts.hostname or "").lower()
-    if name in {"localhost", "127.0.0.1", "::1", bound.lower()}:
-        return True
-    if bound not in ("0.0.0.0", "::"):
-        return False
-    try:
-        ipaddress.ip_address(name)
-        return True
-    except ValueError:
-        return name == socket.gethostname().lower()
-
-
-def _writable(suffix: str) -> bool:
-    try:
-        check_suffix(f"x{suffix}")
-    except InputError:
-        return False
-    return suffix not in (".cub", ".mrc")
-
-
-def _export(session: Session, what: str) -> tuple[str, bytes]:
-    """File name and contents of numbers.json, numbers.csv, atoms.xyz or field/NAME.SUFFIX."""
-    if session.structure is None:
-        raise InputError("there is nothing to download yet; type a SMILES or open a file")
-    stem = session.structure.formula
-    if what == "numbers.json":
-        return f"{stem}.json", json.dumps(state.to_dict(session), indent=1).encode()
-    if what == "numbers.csv":
-        return f"{stem}.csv", state.to_csv(session).encode()
-    if what == "atoms.xyz":
-        atoms = session.structure.to_ase()
-        lines = [str(len(atoms)), f"charge={session.structure.charge}"]
-        lines += [
-            f"{s:2s} {x:14.8f} {y:14.8f} {z:14.8f}"
-            for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)
-        ]
-        return f"{stem}.xyz", ("\n".join(lines) + "\n").encode()
-    name, dot, suffix = what.removeprefix("field/").rpartition(".")
-    if not what.startswith("field/") or not dot:
-        raise InputError(f"there is no file {what!r} to download")
-    if f".{suffix}" not in SUFFIXES:
-        raise InputError(f"unknown file format .{suffix}; known: {', '.join(SUFFIXES)}")
-    field = session.field(name, full=True)
-    field = field if name == "density" else with_atoms(field, session.density)
-    clean = re.sub(r"[^\w+-]", "_", name)
-    with tempfile.TemporaryDirectory(prefix="denser-") as folder:
-        path = Path(folder) / f"{stem}_{clean}.{suffix}"
-        try:
-            write(path, field)
-        except InputError as error:
-            raise InputError(str(error).replace(str(path), path.name)) from error
-        return path.name, path.read_bytes()
 
 
 async def _body(request: Request, limit: int) -> bytes:

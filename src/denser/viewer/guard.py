@@ -1,0 +1,84 @@
+"""Who may talk to the server: the token, the name of the host, and our own page only."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class Guard:
+    """Lets a request in if it carries the token, names our host and comes from our page."""
+
+    def __init__(self, app: ASGIApp, token: str, cookie: str, host: str, port: int) -> None:
+        self.app, self.token, self.cookie, self.host, self.port = app, token, cookie, host, port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        reason = self.objection(Request(scope))
+        if reason:
+            return await JSONResponse({"error": reason}, 403)(scope, receive, send)
+
+        async def guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    (b"content-security-policy", _POLICY.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"referrer-policy", b"no-referrer"),
+                    (b"cache-control", b"no-store"),
+                ]
+            await send(message)
+
+        return await self.app(scope, receive, guarded)
+
+    def objection(self, request: Request) -> str:
+        """Why a request is refused; empty if it is not."""
+        host = request.headers.get("host", "")
+        if not known_host(host, self.host, self.port):
+            return "this address is not one that the viewer answers to"
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return "this request comes from another page"
+        if request.method not in ("GET", "HEAD") and origin is None:
+            return "this request does not come from the viewer's page"
+        given = request.cookies.get(self.cookie, "")
+        if request.url.path == "/" and "token" in request.query_params:
+            given = request.query_params["token"]
+        if not hmac.compare_digest(given.encode(), self.token.encode()):
+            return "the token is missing or wrong; use the address that denser view printed"
+        return ""
+
+
+def known_host(header: str, bound: str, port: int) -> bool:
+    """Whether a Host header names this server; a name that points here by DNS does not."""
+    parts = urlsplit(f"//{header}")
+    try:
+        if (parts.port or 80) != port:
+            return False
+    except ValueError:
+        return False
+    name = (parts.hostname or "").lower()
+    if name in {"localhost", "127.0.0.1", "::1", bound.lower()}:
+        return True
+    if bound not in ("0.0.0.0", "::"):
+        return False
+    try:
+        ipaddress.ip_address(name)
+        return True
+    except ValueError:
+        return name == socket.gethostname().lower()
