@@ -108,6 +108,11 @@ def test_charges_as_words_and_with_commas(folder):
     assert code == 2 and "unknown charges 'hirschfeld'; known: hirshfeld, cm5" in err
 
 
+def test_fields_are_listed():
+    code, out, _ = run("analyze", "--field", "help")
+    assert code == 0 and [line.split()[0] for line in out.splitlines()] == list(FIELDS)
+
+
 def test_folder_of_everything(folder):
     code, _, err = run(
         "analyze", "w.xyz", "--nci", "--qtaim", "--esp", "--charges", "resp", "--charges-format",

@@ -41,6 +41,9 @@ SUBDIVISION = 5
 WEAK = 0.01
 """Up to this sign(lambda_2) rho, e/bohr^3, a contact is a van der Waals contact."""
 
+STRONG = 0.02
+"""And up to this if it is not between H and N, O, F, S or Cl."""
+
 NUCLEUS = 0.6
 """In units of the covalent radius: so near to a nucleus the dip of a valence density is no
 interaction."""
@@ -169,10 +172,10 @@ def nci(
     region is a connected set of cells that hold such points. One that holds attraction and
     repulsion beyond `WEAK` is cut where lambda_2 changes sign. At its node of least s a region is
 
-    - attraction if sign(lambda_2) rho < -0.01 e/bohr^3; a hydrogen bond if the pair is H and N,
-      O, F, S or Cl;
-    - van der Waals between -0.01 and 0.01;
-    - steric above.
+    - a hydrogen bond if sign(lambda_2) rho < -0.01 e/bohr^3 and the pair is H and N, O, F, S or
+      Cl;
+    - a strong attraction below -0.02 between any other pair;
+    - steric above 0.01, and van der Waals between.
 
     The valence density serves, since interactions lie outside the cores: nodes within 0.6
     covalent radii of a nucleus, where it dips, are left out, and cores are taken off an
@@ -386,7 +389,9 @@ def _kind(strength: float, numbers: np.ndarray) -> str:
     if strength >= -WEAK:
         return "van der Waals"
     hydrogen = (numbers == 1) & np.isin(numbers[::-1], ACCEPTORS)
-    return "hydrogen bond" if hydrogen.any() else "strong attraction"
+    if hydrogen.any():
+        return "hydrogen bond"
+    return "strong attraction" if strength < -STRONG else "van der Waals"
 
 
 class _Contacts:

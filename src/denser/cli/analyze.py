@@ -64,7 +64,7 @@ def analyze(
     ] = False,
     field: Annotated[
         list[str] | None,
-        typer.Option(help="Write a field: esp, laplacian, rdg, elf, deformation, ..."),
+        typer.Option(help="Write a field: esp, laplacian, elf, ...; help lists them."),
     ] = None,
     xray: Annotated[
         float | None,
@@ -124,9 +124,13 @@ def analyze(
 ) -> None:
     """Properties of predicted densities, or of anyone's: charges, potentials, topology, ..."""
     from denser.products import Settings
-    from denser.properties import CHARGES, NEED_ORBITALS, PROPERTIES
+    from denser.properties import CHARGES, FIELDS, NEED_ORBITALS, PROPERTIES
     from denser.report import Report
 
+    if field and "help" in field:
+        width = max(map(len, FIELDS))
+        typer.echo("\n".join(f"{name:{width}s}  {what}" for name, what in FIELDS.items()))
+        raise typer.Exit
     if all_electron and valence:
         raise InputError("--all-electron and --valence exclude each other; give one of them")
     named = [word for text in charges or () for word in text.split(",")]

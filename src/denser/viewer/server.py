@@ -35,10 +35,13 @@ from denser.density import Field
 from denser.errors import InputError
 from denser.prediction import Predictor
 from denser.viewer import draw, state
+from denser.viewer.export import export, suffixes
 from denser.viewer.fields import MAKERS, reduced
+from denser.viewer.guard import Guard
 from denser.viewer.orbitals import kohn_sham
 from denser.viewer.session import Item, Session, read_items
 from denser.viewer.surfaces import require_skimage
+from denser.viewer.worker import Worker
 
 MAX_UPLOAD = 256 * 2**20
 MAX_REQUEST = 2**20

@@ -2,7 +2,9 @@
 
 import { BadInput, Newest, Server, saveBlob } from "./api.js";
 import { Scene } from "./scene.js";
-import { angleText, fillTable, isovalue, levelAt, sliderAt, sourceText } from "./text.js";
+import { bindKeys } from "./keys.js";
+import { charges, downloads, fieldList, levelSlider, panels, scales, status } from "./panels.js";
+import { angleText, isovalue, levelAt } from "./text.js";
 import { Sketch } from "./sketch.js";
 
 const $ = (id) => document.getElementById(id);
@@ -20,6 +22,7 @@ export const app = {
   element: "C",
   sketching: false,
   roundTrip: 0,
+  working: 0,           // requests on their way
   frames: 0,            // messages drawn so far
 };
 window.denser = app;    // for the console, and for tests
@@ -32,23 +35,23 @@ export function tell(where, text = "") {
 
 // What the page asks for
 
-const COLOURED = { name: "esp", label: "Density with potential", unit: "e/bohr^3", level: 0.004, low: 0.0005, high: 0.1, signed: false };
+export const COLOURED = { name: "esp", label: "Density with potential", unit: "e/bohr^3", level: 0.004, low: 0.0005, high: 0.1, signed: false };
 
-function offers() {
+export function offers() {
   const fields = app.state ? app.state.fields : [];
   return [...fields.slice(0, 1), COLOURED, ...fields.slice(1)];
 }
 
-function offer(name = app.field) {
+export function offer(name = app.field) {
   return offers().find((o) => o.name === name);
 }
 
-function level(name = app.field) {
+export function level(name = app.field) {
   return app.levels[name] ?? offer(name)?.level ?? 0.1;
 }
 
 // What is read by its colours, or small, is less transparent.
-function opacity() {
+export function opacity() {
   const solid = ["esp", "nci"].includes(app.field) || app.field.startsWith("orbital:");
   return app.opacities[app.field] ?? (solid ? 0.86 : 0.62);
 }
@@ -82,10 +85,9 @@ async function timed(work) {
   }
 }
 
-let working = 0;
 let slowTimer = 0;
 function busy(on) {
-  working += on ? 1 : -1;
+  app.working += on ? 1 : -1;
   clearTimeout(slowTimer);
   if (on) slowTimer = setTimeout(status, 250);
   else status();
@@ -184,79 +186,7 @@ export function edit(change, where = "sketch", options = {}) {
   return drawing.push({ where, body, ...options });
 }
 
-// Panels
-
-function panels() {
-  const { state } = app;
-  const atoms = state.structure;
-  $("empty").hidden = !!atoms;
-  $("formula").innerHTML = atoms ? atoms.formula.replace(/(\d+)/g, "<sub>$1</sub>") : "No molecule";
-  document.title = atoms ? `${atoms.formula} - denser` : "denser";
-  $("charge-row").hidden = !atoms;
-  $("charge").textContent = atoms && atoms.charge > 0 ? `+${atoms.charge}` : atoms?.charge ?? 0;
-  tell("molecule", state.problem);
-  fillTable($("values"), state.numbers.map((r) => [r.label, r.value, r.unit, r.source]));
-  $("source-text").innerHTML = sourceText(state);
-  $("undo").disabled = !state.can_undo;
-  $("redo").disabled = !state.can_redo;
-  $("one-step").disabled = !state.grid || state.draft || app.stepping;
-  $("one-step").textContent = app.stepping ? "Calculating ..." : "Calculate energy and orbitals";
-  player();
-  fieldList();
-  charges();
-  downloads();
-}
-
-function player() {
-  const { items, item } = app.state;
-  $("player").hidden = items.length < 2;
-  const names = items.map((i) => i.name).join("\n");
-  if ($("item").dataset.names !== names) {
-    $("item").dataset.names = names;
-    $("item").replaceChildren(...items.map((i, k) => new Option(i.name, k)));
-  }
-  $("item").value = item;
-}
-
-function fieldList() {
-  const all = offers();
-  const orbitals = all.filter((o) => o.name.startsWith("orbital:"));
-  if (app.field !== "none" && !offer()) app.field = "density";
-  const entries = all.filter((o) => !o.name.startsWith("orbital:"));
-  if (orbitals.length) entries.push({ name: app.orbital || "orbital:homo", label: "Orbitals (one step)" });
-  entries.push({ name: "none", label: "No surface" });
-  const buttons = entries.map((o, k) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.setAttribute("role", "radio");
-    button.dataset.field = o.name;
-    button.title = o.label;
-    button.setAttribute("aria-checked", o.name === app.field);
-    button.innerHTML = k < 9 ? `<kbd>${k + 1}</kbd>` : "";
-    button.append(o.label);
-    button.onclick = () => choose(o.name);
-    return button;
-  });
-  $("fields").replaceChildren(...buttons);
-  $("orbital-row").hidden = !app.field.startsWith("orbital:");
-  $("orbital").replaceChildren(...orbitals.map((o) => new Option(o.label, o.name)));
-  $("orbital").value = app.field;
-  const slices = all.filter((o) => o !== COLOURED && o.name !== "nci");
-  const kept = $("slice-field").value;
-  $("slice-field").replaceChildren(...slices.map((o) => new Option(o.label, o.name)));
-  $("slice-field").value = slices.some((o) => o.name === kept) ? kept : "density";
-  levelSlider();
-}
-
-function levelSlider() {
-  const o = offer();
-  $("opacity").value = 100 * opacity();
-  $("opacity-text").textContent = `${Math.round(100 * opacity())} %`;
-  $("level").disabled = !o;
-  if (!o) return void ($("level-text").textContent = "");
-  $("level").value = sliderAt(level(), o);
-  $("level-text").textContent = isovalue(level(), o);
-}
+// The field on the surface
 
 export function choose(name) {
   app.field = name;
@@ -264,75 +194,6 @@ export function choose(name) {
   fieldList();
   downloads();
   return redraw("surface");
-}
-
-function charges() {
-  const { charges: table, structure } = app.state;
-  tell("charges", table.problem);
-  const schemes = ["hirshfeld", "cm5"].filter((s) => table[s]);
-  const rows = [];
-  if (structure && schemes.length) {
-    rows.push(`<tr><th>Atom</th>${schemes.map((s) => `<th class="n">${s === "cm5" ? "CM5" : "Hirshfeld"}</th>`).join("")}</tr>`);
-    structure.symbols.forEach((symbol, i) => {
-      const values = schemes.map((s) => `<td class="n">${table[s][i].toFixed(3)}</td>`).join("");
-      rows.push(`<tr data-atom="${i}"><td>${symbol}${i + 1}</td>${values}</tr>`);
-    });
-  }
-  $("charges").innerHTML = rows.join("");
-}
-
-function downloads() {
-  const o = offer();
-  $("download-field").textContent = o ? (app.field === "esp" ? "Electrostatic potential" : o.label) : "Density";
-  const name = { esp: "potential", none: "density" }[app.field] || app.field;
-  $("download-formats").replaceChildren(
-    ...server.formats.map((suffix) => {
-      const button = document.createElement("button");
-      button.textContent = suffix;
-      button.dataset.file = `field/${name}${suffix}`;
-      return button;
-    }),
-  );
-}
-
-function status() {
-  const { state } = app;
-  if (!state || !state.structure) return void ($("status").textContent = "");
-  const parts = [];
-  if (state.grid) {
-    const source = state.draft ? "<b>draft</b>" : `<b>${state.source}</b>`;
-    parts.push(source, `${Math.round(app.roundTrip)} ms`);
-    parts.push(`grid ${state.grid.shape.join(" x ")}, ${state.grid.spacing_angstrom.toFixed(3)} \u00c5`);
-  }
-  $("status").innerHTML = (working ? '<span class="busy"></span>' : "") + parts.join(" &middot; ");
-  const seconds = app.seconds || {};
-  const names = { density: "density", charges: "charges", surfaces: "surfaces and slices", "critical points": "critical points", "one step": "one-step calculation" };
-  const rows = Object.entries(names).filter(([k]) => seconds[k] !== undefined)
-    .map(([k, label]) => [label, seconds[k] < 1 ? Math.round(1000 * seconds[k]) : seconds[k].toFixed(2), seconds[k] < 1 ? "ms" : "s"]);
-  rows.push(["last answer, all in all", Math.round(app.roundTrip), "ms"]);
-  fillTable($("times"), rows);
-}
-
-function scales(message) {
-  const bar = (scale) => {
-    const stops = scale.colours.map((c) => `rgb(${c.join(",")})`).join(",");
-    const number = (x) => String(+x.toPrecision(3));
-    const middle = scale.low < 0 ? "<span>0</span>" : "";
-    return `<div>${scale.label} <span class="unit">${scale.unit}</span></div>`
-      + `<div class="colours" style="background:linear-gradient(90deg,${stops})"></div>`
-      + `<div class="ends"><span>${number(scale.low)}</span>${middle}<span>${number(scale.high)}</span></div>`
-      + (scale.other || scale.steps ? `<div class="ends">${scale.other || `${scale.steps} scale`}</div>` : "");
-  };
-  const o = offer();
-  let html = message.scales.surface ? bar(message.scales.surface) : "";
-  if (!html && o?.signed && message.layers.some((l) => l.role === "surface")) {
-    html = `<div>${o.label}</div><div class="key"><i style="background:rgb(217,41,36)"></i>+${isovalue(level(), o)}</div>`
-      + `<div class="key"><i style="background:rgb(33,84,217)"></i>\u2212${isovalue(level(), o)}</div>`;
-  }
-  $("scale").innerHTML = html;
-  $("scale").hidden = !html;
-  $("slice-scale").hidden = !message.scales.slice;
-  if (message.scales.slice) $("slice-scale").innerHTML = bar(message.scales.slice);
 }
 
 // Selection, labels, measurement
@@ -366,7 +227,7 @@ export function select(atom, extend = true) {
   if ($("slice").checked && $("plane").value === "atoms") redraw("slice");
 }
 
-const sketch = new Sketch(app, { edit, marks, select, tell });
+export const sketch = new Sketch(app, { edit, marks, select, tell });
 
 // Controls
 
@@ -494,7 +355,7 @@ document.addEventListener("click", (event) => {
 
 // Frames
 
-async function go(step, draft = false) {
+export async function go(step, draft = false) {
   const n = app.state.items.length;
   const item = (app.state.item + step + n) % n;
   await edit({ op: "open", item }, "open", { draft, recentre: false });
@@ -526,61 +387,7 @@ function theme(name) {
 $("theme").onclick = () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
 $("help-button").onclick = () => $("help").showModal();
 
-const toggle = (id) => () => { $(id).checked = !$(id).checked; $(id).onchange(); };
-const KEYS = {
-  "?": ["this help", () => $("help").showModal()],
-  e: ["sketch, or only look", () => sketch.toggle()],
-  o: ["open a file", () => $("open").click()],
-  r: ["centre the view", () => $("reset").click()],
-  l: ["next kind of labels", () => {
-    $("labels").selectedIndex = ($("labels").selectedIndex + 1) % $("labels").length;
-    $("labels").onchange();
-  }],
-  s: ["slice", toggle("slice")],
-  d: ["dipole arrow", toggle("dipole")],
-  p: ["critical points and bond paths", toggle("points")],
-  m: ["wire mesh", toggle("mesh")],
-  "+": ["isovalue up", () => nudge(25)],
-  "-": ["isovalue down", () => nudge(-25)],
-  c: ["sketch: change the selected atoms", () => sketch.change()],
-  a: ["sketch: add an atom to the selected one", () => sketch.add()],
-  Delete: ["sketch: remove the selected atoms", () => sketch.remove()],
-  "[": ["sketch: turn the selected bond", () => sketch.turn(-5)],
-  "]": ["sketch: turn it the other way", () => sketch.turn(5)],
-  t: ["light or dark", () => $("theme").click()],
-  ArrowLeft: ["previous frame", () => app.state.items.length > 1 && go(-1)],
-  ArrowRight: ["next frame", () => app.state.items.length > 1 && go(1)],
-  " ": ["play the frames", () => app.state.items.length > 1 && $("play").click()],
-  Escape: ["select nothing", () => { select(-1); $("download").open = false; }],
-};
-const NAMES = { " ": "Space", ArrowLeft: "\u2190", ArrowRight: "\u2192", Delete: "Del", Escape: "Esc" };
-$("keys").innerHTML = "<tr><th colspan=2>Keys</th></tr><tr><td>1 - 9</td><td>choose the surface</td></tr>"
-  + "<tr><td>Ctrl+Z</td><td>undo; with Shift: redo</td></tr>"
-  + Object.entries(KEYS).map(([key, [text]]) => `<tr><td>${NAMES[key] || key.toUpperCase()}</td><td>${text}</td></tr>`).join("");
-
-function nudge(by) {
-  if ($("level").disabled) return;
-  $("level").value = +$("level").value + by;
-  $("level").oninput();
-}
-
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches?.("input[type=text], select, dialog *");
-  if (typing || !app.state) return;
-  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
-    event.preventDefault();
-    return void $(event.shiftKey ? "redo" : "undo").click();
-  }
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.matches?.("input[type=range]") && event.key.startsWith("Arrow")) return;
-  if (event.target.matches?.("button, input[type=checkbox], summary") && event.key === " ") return;
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key === "Backspace" ? "Delete" : event.key;
-  if (/^[1-9]$/.test(key)) return void $("fields").children[key - 1]?.click();
-  if (KEYS[key]) {
-    event.preventDefault();
-    KEYS[key][1]();
-  }
-});
+bindKeys();
 
 // Begin
 

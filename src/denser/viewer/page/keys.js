@@ -1,0 +1,66 @@
+// The keyboard.
+
+import { app, go, select, sketch } from "./main.js";
+
+const $ = (id) => document.getElementById(id);
+
+const toggle = (id) => () => { $(id).checked = !$(id).checked; $(id).onchange(); };
+const KEYS = {
+  "?": ["this help", () => $("help").showModal()],
+  e: ["sketch, or only look", () => sketch.toggle()],
+  o: ["open a file", () => $("open").click()],
+  r: ["centre the view", () => $("reset").click()],
+  l: ["next kind of labels", () => {
+    $("labels").selectedIndex = ($("labels").selectedIndex + 1) % $("labels").length;
+    $("labels").onchange();
+  }],
+  s: ["slice", toggle("slice")],
+  d: ["dipole arrow", toggle("dipole")],
+  p: ["critical points and bond paths", toggle("points")],
+  m: ["wire mesh", toggle("mesh")],
+  "+": ["isovalue up", () => nudge(25)],
+  "-": ["isovalue down", () => nudge(-25)],
+  c: ["sketch: change the selected atoms", () => sketch.change()],
+  a: ["sketch: add an atom to the selected one", () => sketch.add()],
+  Delete: ["sketch: remove the selected atoms", () => sketch.remove()],
+  "[": ["sketch: turn the selected bond", () => sketch.turn(-5)],
+  "]": ["sketch: turn it the other way", () => sketch.turn(5)],
+  t: ["light or dark", () => $("theme").click()],
+  ArrowLeft: ["previous frame", () => app.state.items.length > 1 && go(-1)],
+  ArrowRight: ["next frame", () => app.state.items.length > 1 && go(1)],
+  " ": ["play the frames", () => app.state.items.length > 1 && $("play").click()],
+  Escape: ["select nothing", () => { select(-1); $("download").open = false; }],
+};
+const NAMES = { " ": "Space", ArrowLeft: "\u2190", ArrowRight: "\u2192", Delete: "Del", Escape: "Esc" };
+const HELP = "<tr><th colspan=2>Keys</th></tr><tr><td>1 - 9</td><td>choose the surface</td></tr>"
+  + "<tr><td>Ctrl+Z</td><td>undo; with Shift: redo</td></tr>"
+  + Object.entries(KEYS).map(([key, [text]]) => `<tr><td>${NAMES[key] || key.toUpperCase()}</td><td>${text}</td></tr>`).join("");
+
+function nudge(by) {
+  if ($("level").disabled) return;
+  $("level").value = +$("level").value + by;
+  $("level").oninput();
+}
+
+export function bindKeys() {
+  document.addEventListener("keydown", pressed);
+  $("keys").innerHTML = HELP;
+}
+
+function pressed(event) {
+  const typing = event.target.matches?.("input[type=text], select, dialog *");
+  if (typing || !app.state) return;
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+    event.preventDefault();
+    return void $(event.shiftKey ? "redo" : "undo").click();
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches?.("input[type=range]") && event.key.startsWith("Arrow")) return;
+  if (event.target.matches?.("button, input[type=checkbox], summary") && event.key === " ") return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key === "Backspace" ? "Delete" : event.key;
+  if (/^[1-9]$/.test(key)) return void $("fields").children[key - 1]?.click();
+  if (KEYS[key]) {
+    event.preventDefault();
+    KEYS[key][1]();
+  }
+}
