@@ -23,8 +23,9 @@ from denser.analysis.gradient_paths import ascend
 from denser.density import Density
 from denser.units import BOHR
 
-RHO_MIN = 1e-4
-"""Critical points are sought where the density is larger, e/bohr^3."""
+RHO_MIN = 5e-4
+"""Critical points are sought above this density, e/bohr^3: Gaussian and plane-wave programs cut
+orbitals off, which leaves steps of some 1e-4 in the tails, with critical points of their own."""
 
 KINDS = ("cage", "ring", "bond", "attractor")
 """By the number of negative eigenvalues."""
@@ -63,7 +64,7 @@ class BondPath:
 
 @dataclass(frozen=True, eq=False)
 class CriticalPoints:
-    """Critical points of a completed density where it exceeds 1e-4 e/bohr^3.
+    """Critical points of a completed density where it exceeds 5e-4 e/bohr^3.
 
     Parameters
     ----------
@@ -199,7 +200,7 @@ class CriticalPoints:
 
 
 def critical_points(density: Density | ContinuousDensity) -> CriticalPoints:
-    """All critical points of the completed density above 1e-4 e/bohr^3, and the bond paths.
+    """All critical points of the completed density above 5e-4 e/bohr^3, and the bond paths.
 
     Newton's method starts at the node of every 3x3x3 block of nodes over which each component
     of the gradient changes its sign, and halfway between neighbouring atoms.

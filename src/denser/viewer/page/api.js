@@ -105,11 +105,14 @@ export class Newest {
   }
 
   async drain() {
-    while (this.waiting) {
-      const task = this.waiting;
-      this.waiting = null;
-      await this.work(task);
+    try {
+      while (this.waiting) {
+        const task = this.waiting;
+        this.waiting = null;
+        await this.work(task);
+      }
+    } finally {
+      this.running = null;
     }
-    this.running = null;
   }
 }

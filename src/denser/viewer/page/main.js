@@ -406,5 +406,6 @@ try {
   if (!app.state.structure) sketch.toggle(true);
 } catch (error) {
   tell("open", error.message);
+  if (!(error instanceof BadInput)) console.error(error);
 }
 app.ready = true;

@@ -97,7 +97,7 @@ export function downloads() {
   $("download-field").textContent = o ? (app.field === "esp" ? "Electrostatic potential" : o.label) : "Density";
   const name = { esp: "potential", none: "density" }[app.field] || app.field;
   $("download-formats").replaceChildren(
-    ...server.formats.map((suffix) => {
+    ...app.server.formats.map((suffix) => {
       const button = document.createElement("button");
       button.textContent = suffix;
       button.dataset.file = `field/${name}${suffix}`;
