@@ -72,7 +72,7 @@ def plot_esp(surface: EspSurface, path: str | Path, limit: float | None = None) 
     path : str or Path
         Ends in .png, .svg or .pdf.
     limit : float, optional
-        The colours end at this potential, kcal/mol/e; by default the largest on the surface.
+        The colours end at this potential, kcal/mol/e; by default few vertices lie beyond.
 
     Raises
     ------
@@ -87,17 +87,17 @@ def plot_esp(surface: EspSurface, path: str | Path, limit: float | None = None) 
     from matplotlib.colors import Normalize
 
     potential = surface.potential * KCAL_PER_MOL
-    limit = float(np.abs(potential).max()) if limit is None else limit
+    limit = float(np.quantile(np.abs(potential), 0.97)) if limit is None else limit
     norm, colours = Normalize(-limit, limit), colormaps["RdBu"]
     vertices = surface.vertices * BOHR
     faces = _outward(vertices, surface.faces)
     mesh = scene.Mesh(
-        vertices, faces, _normals(vertices, faces), colours(norm(potential))[:, :3], 0.72
+        vertices, faces, _normals(vertices, faces), colours(norm(potential))[:, :3], 0.78
     )
     figure, strip = _canvas([mesh, *scene.molecule(surface.structure)], surface.structure)
     height = figure.get_size_inches()[1]
     bar = figure.add_axes((0.30, 0.55 * strip / height, 0.40, 0.16 * strip / height))
-    figure.colorbar(ScalarMappable(norm, colours), cax=bar, orientation="horizontal")
+    figure.colorbar(ScalarMappable(norm, colours), cax=bar, orientation="horizontal", extend="both")
     bar.tick_params(labelsize=6, length=2, pad=1)
     figure.text(
         0.72, 0.55 * strip / height,
