@@ -24,7 +24,7 @@ from denser.dft.orbitals import orbital, write_molden
 from denser.dft.refine import refine
 from denser.dft.scf import KSResult, mean_field, scf
 from denser.errors import InputError
-from denser.io import SUFFIXES, read, write
+from denser.io import read, write
 from denser.prediction import Predictor
 from denser.recipe import Recipe
 from denser.restart import dm_from_density
@@ -87,11 +87,6 @@ class Starts:
         if charge is not None:
             density = _with_charge(density, charge)
         return Start(density, None)
-
-
-def is_density_file(path: Path) -> bool:
-    """Whether a file is a density by its name, and not a structure."""
-    return path.suffix.lower() in SUFFIXES or path.name.startswith("CHGCAR")
 
 
 def energy_record(

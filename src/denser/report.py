@@ -17,7 +17,7 @@ from ase import Atoms
 from denser import summary
 from denser.density import Density
 from denser.errors import InputError
-from denser.io import SUFFIXES, read
+from denser.io import is_density_file, read
 from denser.io.files import DENSITY_UNIT, naming, replacing
 from denser.io.structures import jobs
 from denser.lanes import make_lanes, run
@@ -282,18 +282,13 @@ class Report:
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(head) + "\n")
             return set()
-        found, *records = summary.records(path)
-        if found != head:
+        records = summary.records(path)
+        if next(records, None) != head:
             raise InputError(
                 f"{self.folder} holds a report with other settings, or of another version; repeat "
                 "its command, or choose another folder"
             )
         return {r["input"] for r in records if "error" not in r and not r["errors"]}
-
-
-def is_density_file(path: Path) -> bool:
-    """Whether a file is a density by its name, and not a structure."""
-    return path.suffix.lower() in SUFFIXES or path.name.startswith("CHGCAR")
 
 
 def _inputs(files: list[Path], smiles: list[str]) -> list[tuple[str, str, Atoms | Path | str]]:

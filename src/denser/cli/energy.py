@@ -119,7 +119,7 @@ def scf(
 
 def _jobs(files: list[Path] | None, smiles: list[str] | None) -> Iterator[Job]:
     """Structures as `denser predict` reads them; a density file is a job without atoms."""
-    from denser.energy import is_density_file
+    from denser.io import is_density_file
     from denser.io.structures import Job, jobs
 
     if not files and not smiles:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from denser.density import Density, Field
 
-__all__ = ["SUFFIXES", "check_suffix", "read", "write"]
+__all__ = ["SUFFIXES", "check_suffix", "is_density_file", "read", "write"]
 
 _FORMATS = {
     ".cube": "cube",
@@ -77,6 +77,11 @@ def check_suffix(path: str | Path) -> None:
     module = _module(path)
     if hasattr(module, "load_gemmi"):
         module.load_gemmi(path)
+
+
+def is_density_file(path: str | Path) -> bool:
+    """Whether a file is a density by its name, and not a structure."""
+    return Path(path).suffix.lower() in SUFFIXES or Path(path).name.startswith("CHGCAR")
 
 
 def _module(path: str | Path) -> ModuleType:

@@ -51,7 +51,7 @@ def read_items(path: Path, name: str | None = None) -> list[Item]:
     InputError
         The file cannot be read, holds a field without atoms, or too many atoms.
     """
-    from denser.energy import is_density_file
+    from denser.io import is_density_file
     from denser.io import read
     from denser.io.structures import read_structures
 
