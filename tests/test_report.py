@@ -156,6 +156,17 @@ def test_map_comparison_and_fit(folder):
     assert run("analyze", "w.xyz", "--fit", "--cryo", "2", "-o", "c")[0] == 2
 
 
+def test_all_leaves_out_what_a_density_does_not_have(folder, water):
+    denser.write("a.npz", complete(water))
+    code, out, err = run("analyze", "a.npz", "--all", "--json")
+    assert code == 0 and not err
+    record = json.loads(out)
+    assert "orbital-free" not in record["properties"]
+    assert any(note.startswith("orbital-free left out") for note in record["notes"])
+    code, _, err = run("analyze", "a.npz", "--all", "--orbital-free")
+    assert code == 2 and "orbital-free" in err
+
+
 def test_difference_and_mask(folder, water):
     sad = denser.superposition(water.structure, water.grid)
     denser.write("a.npz", water)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from denser.sad import superposition
     from denser.structure import Structure
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _WHERE = {
     "Calculator": "denser.calculator",

@@ -33,6 +33,8 @@ class Settings:
     ----------
     properties, fields : tuple of str
         Of `denser.properties.PROPERTIES` and `FIELDS`.
+    optional : tuple of str
+        Properties that may be left out where a density does not have them.
     format : str
         Suffix of the files of fields.
     pictures : bool
@@ -68,6 +70,7 @@ class Settings:
 
     properties: tuple[str, ...]
     fields: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     format: str = "cube"
     pictures: bool = False
     kind: str = "auto"

@@ -83,7 +83,10 @@ def _analyse(task: Task) -> dict:
         try:
             result = make()
         except InputError as error:
-            errors[name] = str(error)
+            if name in settings.optional:
+                notes.append(f"{name} left out: {error}")
+            else:
+                errors[name] = str(error)
         else:
             if result is not None:
                 properties[name], lines[name] = result.to_dict(), result.lines()

@@ -154,6 +154,7 @@ def analyze(
         "polarizability": polarizability,
     }
     wanted = {name for name, flag in flags.items() if flag}
+    named_ones = frozenset(wanted)
     if all_:
         wanted |= set(PROPERTIES) - set(NEED_ORBITALS)
     fields = list(dict.fromkeys(name for text in field or () for name in text.split(",")))
@@ -164,6 +165,7 @@ def analyze(
     settings = Settings(
         properties=tuple(name for name in PROPERTIES if name in wanted),
         fields=tuple(dict.fromkeys(fields)),
+        optional=tuple(sorted(wanted - named_ones)) if all_ else (),
         format=format.lstrip("."),
         pictures=out is not None and not no_pictures,
         kind="all-electron" if all_electron else "valence" if valence else "auto",

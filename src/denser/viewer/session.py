@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from denser.density import Density, Field
 from denser.errors import InputError
@@ -218,6 +219,14 @@ class Session:
 
     def _draft(self) -> Density:
         grid = self._grid(DRAFT_PADDING / BOHR, DRAFT_SPACING / BOHR)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # so little work is over before threads have met
+        try:
+            return self._draft_on(grid)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _draft_on(self, grid: Grid) -> Density:
         if self.predictor.model.architecture != "aspherical":
             self.source = "free atoms"  # networks of images know one grid only
             closed_shell_electrons(self.structure)
