@@ -45,3 +45,15 @@ def test_speed(tmp_path):
     assert done.returncode == 0, done.stderr
     for row in ("denser, SAD", "whole command", "Li et al. x2 (float32)", "PySCF SCF"):
         assert row in done.stdout
+
+
+def test_trajectory():
+    done = bench("trajectory.py", "--frames", "2", "--waters", "2")
+    assert done.returncode == 0, done.stderr
+    assert "2 frames of 2 waters" in done.stdout and "frames a second" in done.stdout
+
+
+def test_properties_needs_labels(tmp_path):
+    done = bench("properties.py", "--labels", tmp_path)
+    assert done.returncode != 0
+    assert "no .npz labels" in done.stderr and done.stderr.count("\n") == 1

@@ -328,3 +328,17 @@ def test_charge_of_a_file_is_the_users(folder, water):
     denser.write("w.cube", ion)
     density, _ = read_density(folder / "w.cube", "valence", charge=1)
     assert density.structure.charge == 1
+
+
+def test_portraits_by_plot(folder, water):
+    denser.write("a.npz", water)
+    for kind in ("esp", "nci", "qtaim"):
+        code, out, err = run("plot", "a.npz", "-o", f"{kind}.png", "--kind", kind)
+        if kind == "nci" and code == 2:
+            assert "nothing to draw" in err
+            continue
+        assert code == 0 and f"wrote {kind}.png" in out
+        assert (folder / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
+    code, _, err = run("plot", "a.npz", "a.npz", "-o", "d.png", "--kind", "esp")
+    assert code == 2 and "draws one density" in err
+    assert run("plot", "a.npz", "-o", "d.bmp", "--kind", "esp")[0] == 2

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from denser.errors import InputError
 from denser.units import BOHR
 
 
@@ -16,6 +17,9 @@ class Kind(StrEnum):
 
     isosurface = "isosurface"
     slice = "slice"
+    esp = "esp"
+    nci = "nci"
+    qtaim = "qtaim"
 
 
 def plot(
@@ -24,19 +28,32 @@ def plot(
         Path | None, typer.Argument(help="Second file; the picture is FILE minus this.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help=".png, .svg or .pdf")] = Path("rho.png"),
-    kind: Annotated[Kind, typer.Option(help="What to draw.")] = Kind.isosurface,
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            help="What to draw: the surface, a slice, the potential on the surface, the scatter "
+            "plot of non-covalent interactions, or critical points and bond paths."
+        ),
+    ] = Kind.isosurface,
     isovalue: Annotated[
-        float | None, typer.Option(help="e/bohr^3 [0.1, differences 0.003]")
+        float | None, typer.Option(help="e/bohr^3 [0.1, differences 0.003, esp 0.001]")
     ] = None,
     axis: Annotated[str, typer.Option(help="Normal of the slice: x, y or z.")] = "z",
     position: Annotated[
         float | None, typer.Option(help="Where the slice cuts the axis, angstrom [middle].")
     ] = None,
 ) -> None:
-    """Draw a density, or the difference of two, with its atoms."""
+    """Draw a density, the difference of two, or what is read off a density."""
     from denser.io import read
-    from denser.plot import plot_density, plot_difference
+    from denser.plot import check_suffix, plot_density, plot_difference
 
+    if kind in (Kind.esp, Kind.nci, Kind.qtaim):
+        if minus is not None:
+            raise InputError(f"--kind {kind.value} draws one density, and two are named")
+        check_suffix(out)
+        _portrait(file, kind, 0.001 if isovalue is None else isovalue, out)
+        typer.echo(f"wrote {out}")
+        return
     first = read(file)
     options = {"kind": kind.value, "axis": axis}
     if position is not None:
@@ -48,3 +65,21 @@ def plot(
     else:
         plot_difference(first, read(minus), out, **options)
     typer.echo(f"wrote {out}")
+
+
+def _portrait(file: Path, kind: Kind, isovalue: float, out: Path) -> None:
+    """Draw a property of the density in a file."""
+    from denser.plot import require_packages
+    from denser.portraits import plot_critical_points, plot_esp, plot_nci
+    from denser.properties import Analysis
+    from denser.report import read_density
+
+    require_packages()
+    density, _ = read_density(file)
+    result = Analysis(density, isovalue=isovalue).property(kind.value)
+    if kind is Kind.esp:
+        plot_esp(result, out)
+    elif kind is Kind.nci:
+        plot_nci(result, out)
+    else:
+        plot_critical_points(result, density.structure, out)

@@ -52,8 +52,7 @@ def read_items(path: Path, name: str | None = None) -> list[Item]:
     InputError
         The file cannot be read, holds a field without atoms, or too many atoms.
     """
-    from denser.io import is_density_file
-    from denser.io import read
+    from denser.io import is_density_file, read
     from denser.io.structures import read_structures
 
     path, name = Path(path), name or Path(path).name

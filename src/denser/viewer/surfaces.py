@@ -208,9 +208,10 @@ def plane_slice(
 
     centre, axes, normal = slice_frame(structure, plane, atoms)
     centre = centre + offset * normal
-    reach = np.abs((structure.positions * BOHR - centre) @ axes.T).max() + 2.2
-    t = np.linspace(-reach, reach, SLICE_NODES)
-    points = centre + t[:, None, None] * axes[0] + t[None, :, None] * axes[1]
+    reach = np.abs((structure.positions * BOHR - centre) @ axes.T).max(axis=0) + 2.2
+    t = np.linspace(-1, 1, SLICE_NODES)
+    right, up = reach[:, None] * axes
+    points = centre + t[:, None, None] * right + t[None, :, None] * up
     values = at_points(field, points)
     signed = bool(field.values.min() < -1e-3 * field.values.max())
     high = 16 * level if signed else 4 * level
@@ -233,7 +234,7 @@ def plane_slice(
     for value in [*(-levels if signed else ()), *levels]:
         if values.min() < value < values.max():
             for path in find_contours(values, value):
-                xyz = centre + (path / (n - 1) * 2 - 1) * reach @ axes + 0.01 * normal
+                xyz = centre + (path / (n - 1) * 2 - 1) @ np.stack([right, up]) + 0.01 * normal
                 lines.append(np.stack([xyz[:-1], xyz[1:]], axis=1))
     contours = np.concatenate(lines) if lines else np.zeros((0, 2, 3))
     power = "cube root" if signed else "square root"

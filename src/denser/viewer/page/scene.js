@@ -29,7 +29,7 @@ export class Scene {
     this.atoms = null;
     this.model = null;
     this.shapes = { layers: [], marks: [], dipole: [], points: [] };
-    this.labels = [];
+    this.selected = [];
     this.theme("light");
     new ResizeObserver(() => this.viewer.resize()).observe(element);
   }
@@ -81,14 +81,17 @@ export class Scene {
   }
 
   applyStyle() {
-    const colours = { colorscheme: "Jmol" };
-    const styles = {
-      ball: { stick: { radius: 0.11, ...colours }, sphere: { scale: 0.24, ...colours } },
-      stick: { stick: { radius: 0.14, ...colours } },
-      sphere: { sphere: { scale: 0.62, ...colours } },
-      line: { line: { linewidth: 2, ...colours } },
+    const looks = {
+      ball: (c) => ({ stick: { radius: 0.11, ...c }, sphere: { scale: 0.24, ...c } }),
+      stick: (c) => ({ stick: { radius: 0.14, ...c } }),
+      sphere: (c) => ({ sphere: { scale: 0.62, ...c } }),
+      line: (c) => ({ line: { linewidth: 2, ...c } }),
     };
-    if (this.model) this.model.setStyle({}, styles[this.style]);
+    if (!this.model) return;
+    this.model.setStyle({}, looks[this.style]({ colorscheme: "Jmol" }));
+    if (this.selected.length) {
+      this.model.setStyle({ serial: this.selected }, looks[this.style]({ color: "#ffb000" }));
+    }
   }
 
   setStyle(style) {
@@ -212,10 +215,9 @@ export class Scene {
       backgroundColor: this.dark ? "#10131a" : "#ffffff", backgroundOpacity: 0.72, inFront: true,
     };
     texts.forEach((text, i) => text && this.viewer.addLabel(text, { ...look, position: at(i) }));
-    for (const i of selection) {
-      const radius = this.style === "sphere" ? 1.25 : 0.25 + 0.42 * this.atoms.radii[i];
-      this.shape("marks", { color: "#ffb300", opacity: 0.55 })
-        .addSphere({ center: at(i), radius, color: "#ffb300" });
+    if (String(this.selected) !== String(selection)) {
+      this.selected = [...selection];
+      this.applyStyle();
     }
     for (const line of lines) {
       const ends = { start: at(line.from), end: at(line.to) };
