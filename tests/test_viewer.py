@@ -548,3 +548,31 @@ def test_command_names_what_is_missing(monkeypatch):
     monkeypatch.setattr(view, "find_spec", lambda name: None if name == "uvicorn" else True)
     with pytest.raises(InputError, match=r"pip install 'denser\[view\]'"):
         view.view()
+
+
+# Notebook
+
+
+def test_notebook_view_is_one_page(sad_density: Density):
+    from denser.notebook import show
+
+    view = show(sad_density)
+    markup = view._repr_html_()
+    assert markup.startswith("<iframe")
+    assert 'src="' not in view.page.replace(
+        view.page.split("<script>")[1].split("</script>")[0], ""
+    )
+    assert len(view.page) < 4e6
+    text = show(sad_density, minus=sad_density.with_values(sad_density.values * 0.9)).page
+    assert "begin(" in text
+
+
+def test_notebook_refuses_what_it_cannot_show(sad_density: Density):
+    from denser.notebook import show
+
+    with pytest.raises(InputError, match="has no atoms"):
+        show(Field(sad_density.grid, sad_density.values))
+    with pytest.raises(InputError, match="nothing reaches"):
+        show(sad_density, isovalue=1e3)
+    with pytest.raises(InputError, match="positive number"):
+        show(sad_density, isovalue=-1.0)

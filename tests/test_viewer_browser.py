@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -54,7 +55,9 @@ class Served:
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         line = self.process.stdout.readline()
-        assert "http" in line, self.process.stderr.read()
+        if "http" not in line:
+            self.process.kill()
+            raise AssertionError(line + self.process.communicate()[1])
         self.address = re.search(r"http\S+", line).group()
 
     def end(self) -> tuple[int, str]:
@@ -91,11 +94,18 @@ class Page:
         """Value of an expression."""
         return self.page.evaluate(code)
 
+    def wait(self, condition: str) -> None:
+        """Wait until an expression is true; the page's own policy forbids it to poll for us."""
+        end = time.monotonic() + 60
+        while not self.js(condition):
+            assert time.monotonic() < end, f"waited in vain for {condition}"
+            time.sleep(0.03)
+
     def drawn(self, act: Callable, messages: int = 1) -> None:
         """Do something and wait until the server's answer is drawn."""
         before = self.js("denser.frames")
         act()
-        self.page.wait_for_function(f"denser.frames >= {before + messages}", timeout=60_000)
+        self.wait(f"denser.frames >= {before + messages}")
 
     def choose(self, field: str) -> None:
         """Click a field of the list."""
@@ -162,10 +172,9 @@ def new_page(browser, served: Served):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda r: complaints.append(r.url) if outside(r.url) else None)
         page.goto(address)
-        page.wait_for_function(
-            "window.denser && denser.ready && !denser.state.charges_wanted", timeout=60_000
-        )
-        return Page(page)
+        page = Page(page)
+        page.wait("window.denser && denser.ready && !denser.state.charges_wanted")
+        return page
 
     def outside(url: str) -> bool:
         return not url.startswith((served.address.split("?")[0], "data:", "blob:"))
@@ -225,15 +234,13 @@ def test_dragging_an_atom_moves_density_and_numbers(new_page):
     page.mouse.down()
     page.drawn(lambda: page.mouse.move(x + 12, y - 4))
     page.drawn(lambda: page.mouse.move(x + 18, y - 8, steps=3))
-    page.wait_for_function("denser.state.draft")
+    page.wait("denser.state.draft")
     assert "draft" in page.inner_text("#status")
     assert page.js("denser.roundTrip") > 0
     during = page.value("Dipole")
     assert during != dipole
     page.mouse.up()
-    page.wait_for_function(
-        "!denser.state.draft && denser.state.can_undo && !denser.state.charges_wanted"
-    )
+    page.wait("!denser.state.draft && denser.state.can_undo && !denser.state.charges_wanted")
     assert page.value("Dipole") != dipole
     assert float(page.value("Dipole")) == pytest.approx(float(during), abs=0.06)
     assert page.inner_text("#charges") != charges
@@ -313,11 +320,11 @@ def test_smiles_files_and_what_is_wrong_with_them(new_page, tmp_path: Path):
     page.drawn(lambda: build("CCO"))
     assert page.inner_text("#formula") == "C2H6O"
     build("C1CC")
-    page.wait_for_function("document.querySelector('.message[data-for=open]').textContent")
+    page.wait("document.querySelector('.message[data-for=open]').textContent")
     assert "cannot be parsed" in page.message("open")
     (tmp_path / "broken.xyz").write_text("3\n\nO 0 0\n")
     page.set_input_files("#file", tmp_path / "broken.xyz")
-    page.wait_for_function(
+    page.wait(
         "document.querySelector('.message[data-for=open]').textContent.includes('broken.xyz')"
     )
     (tmp_path / "uranium.xyz").write_text("2\n\nU 0 0 0\nH 0 0 2\n")
@@ -327,9 +334,7 @@ def test_smiles_files_and_what_is_wrong_with_them(new_page, tmp_path: Path):
     rows = [f"H {i} {j} 0" for i in range(26) for j in range(26)]
     (tmp_path / "large.xyz").write_text("\n".join([str(len(rows)), "", *rows]) + "\n")
     page.set_input_files("#file", tmp_path / "large.xyz")
-    page.wait_for_function(
-        "document.querySelector('.message[data-for=open]').textContent.includes('up to')"
-    )
+    page.wait("document.querySelector('.message[data-for=open]').textContent.includes('up to')")
     water = Structure.from_ase(molecule("H2O"))
     from denser.grid import Grid
 
@@ -347,7 +352,7 @@ def test_frames_play(new_page):
     page.drawn(lambda: page.select_option("#item", "1"))
     page.drawn(page.locator("#play").click, messages=4)
     page.locator("#play").click()
-    page.wait_for_function("!denser.state.draft")
+    page.wait("!denser.state.draft")
     distances = set()
     for item in ("1", "2", "3"):
         page.drawn(lambda item=item: page.select_option("#item", item))
@@ -403,10 +408,28 @@ def test_empty_sketchpad(browser):
     served = Served()
     page = Page(browser.new_page(viewport={"width": 1280, "height": 800}))
     page.goto(served.address)
-    page.wait_for_function("window.denser && denser.ready", timeout=60_000)
+    page.wait("window.denser && denser.ready")
     assert page.is_visible("#empty")
     page.drawn(page.locator("[data-example=CCO]").click)
     assert not page.is_visible("#empty")
     assert page.covered() > 0.02
     page.close()
     assert served.end() == (0, "")
+
+
+def test_notebook_view_draws(browser, tmp_path: Path):
+    from denser.grid import Grid
+    from denser.notebook import show
+
+    water = Structure.from_ase(molecule("H2O"))
+    view = show(superposition(water, Grid.around(water, 6.0, 0.3)))
+    (tmp_path / "notebook.html").write_text(f"<body>{view._repr_html_()}</body>")
+    page = browser.new_page(viewport={"width": 800, "height": 500})
+    page.goto((tmp_path / "notebook.html").as_uri())
+    frame = Page(page.frames[1])
+    frame.wait("window.denser")
+    start = frame.covered()
+    assert 0.02 < start < 0.7
+    frame.js("{ const s = document.getElementById('level'); s.value = 1; s.oninput() }")
+    assert frame.covered() > 1.2 * start
+    page.close()

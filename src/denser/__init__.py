@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from denser.io import read, write
     from denser.metrics import compare, err_rho
     from denser.model.checkpoint import load_model
+    from denser.notebook import show
     from denser.prediction import Predictor, predict
     from denser.properties import analyze
     from denser.recipe import Recipe
@@ -46,6 +47,7 @@ _WHERE = {
     "predict": "denser.prediction",
     "pyscf_guess": "denser.restart",
     "read": "denser.io",
+    "show": "denser.notebook",
     "superposition": "denser.sad",
     "write": "denser.io",
 }
@@ -68,6 +70,7 @@ __all__ = [
     "predict",
     "pyscf_guess",
     "read",
+    "show",
     "superposition",
     "write",
 ]

@@ -18,6 +18,7 @@ from denser.cli.plot import plot
 from denser.cli.predict import predict
 from denser.cli.scan import scan
 from denser.cli.train import finetune, train
+from denser.cli.view import view
 from denser.errors import InputError
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ def _root(
 for command in (
     predict,
     analyze,
+    view,
     energy,
     scf,
     plot,

@@ -200,12 +200,16 @@ class Session:
             self.density, self.source = density, "file"
             return
         self.density, self.source = None, "prediction"
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # so little work is over before threads have met
         try:
             start = time.perf_counter()
             self.density = self._draft() if draft else self._predict()
             self.seconds["density"] = time.perf_counter() - start
         except InputError as error:
             self.problem = str(error)
+        finally:
+            torch.set_num_threads(threads)
 
     def _predict(self) -> Density:
         structure, model = self.structure, self.predictor.model
@@ -218,14 +222,6 @@ class Session:
 
     def _draft(self) -> Density:
         grid = self._grid(DRAFT_PADDING / BOHR, DRAFT_SPACING / BOHR)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # so little work is over before threads have met
-        try:
-            return self._draft_on(grid)
-        finally:
-            torch.set_num_threads(threads)
-
-    def _draft_on(self, grid: Grid) -> Density:
         if self.predictor.model.architecture != "aspherical":
             self.source = "free atoms"  # networks of images know one grid only
             closed_shell_electrons(self.structure)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import asdict
+from importlib.metadata import version
 
 import numpy as np
 
-from denser import __version__
 from denser.density import Density
 from denser.errors import InputError
 from denser.units import BOHR, DEBYE
@@ -24,7 +24,7 @@ def describe(session: Session) -> dict:
     """Everything but the surfaces."""
     structure = session.structure
     return {
-        "version": __version__,
+        "version": version("denser"),
         "model": model_card(session),
         "items": [{"name": i.name, "has_density": i.density is not None} for i in session.items],
         "item": session.item,
@@ -128,7 +128,7 @@ def to_dict(session: Session) -> dict:
     table = charges(session)
     vector = dipole(session)
     return {
-        "program": f"denser {__version__}",
+        "program": f"denser {version('denser')}",
         "model": model_card(session)["name"],
         "formula": session.structure.formula,
         "charge": session.structure.charge,

@@ -340,15 +340,10 @@ $("download").onclick = async (event) => {
     tell("download", error.message);
   }
 };
-$("png").onclick = async () => {
-  const picture = await fetch(scene.png()).catch(() => null);
-  const bytes = picture ? await picture.blob() : dataBlob(scene.png());
-  saveBlob(bytes, `${app.state?.structure?.formula || "view"}.png`);
+$("png").onclick = () => {
+  const bytes = Uint8Array.from(atob(scene.png().split(",")[1]), (c) => c.charCodeAt(0));
+  saveBlob(new Blob([bytes], { type: "image/png" }), `${app.state?.structure?.formula || "view"}.png`);
 };
-function dataBlob(uri) {
-  const text = atob(uri.split(",")[1]);
-  return new Blob([Uint8Array.from(text, (c) => c.charCodeAt(0))], { type: "image/png" });
-}
 document.addEventListener("click", (event) => {
   if (!$("download").contains(event.target)) $("download").open = false;
 });
