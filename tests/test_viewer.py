@@ -2,6 +2,7 @@
 
 import json
 import socket
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -543,8 +544,7 @@ def test_taken_port_is_one_sentence():
 
 
 def test_command_names_what_is_missing(monkeypatch):
-    from denser.cli import view
-
+    view = import_module("denser.cli.view")
     monkeypatch.setattr(view, "find_spec", lambda name: None if name == "uvicorn" else True)
     with pytest.raises(InputError, match=r"pip install 'denser\[view\]'"):
         view.view()

@@ -21,7 +21,6 @@ from denser.sad import superposition
 from denser.structure import Structure
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-COMMAND = "import denser, typer; from denser.cli.view import view; typer.run(view)"
 ARGUMENTS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
              "--ignore-gpu-blocklist", "--mute-audio")  # fmt: skip
 
@@ -50,7 +49,7 @@ class Served:
     """`denser view` as a process of its own."""
 
     def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-c", COMMAND, "--no-browser", *arguments]
+        command = [sys.executable, "-m", "denser.cli", "view", "--no-browser", *arguments]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
