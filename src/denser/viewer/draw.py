@@ -8,13 +8,12 @@ import numpy as np
 
 from denser.density import Field
 from denser.errors import InputError
-from denser.units import BOHR, HARTREE
+from denser.units import BOHR, HARTREE, KCAL_PER_MOL
 from denser.viewer import fields, surfaces
 from denser.viewer.session import Session
 from denser.viewer.state import describe
 from denser.viewer.surfaces import NEGATIVE, PLAIN, POSITIVE, Surface, coloured, isosurface
 
-KCAL = 627.509474
 """One hartree in kcal/mol."""
 
 NCI_COLOURS = np.array(
@@ -125,7 +124,7 @@ class Drawing:
             "low": -limit,
             "high": limit,
             "unit": "hartree/e",
-            "other": f"\u00b1{limit * KCAL:.0f} kcal/mol, \u00b1{limit * HARTREE:.1f} V",
+            "other": f"\u00b1{limit * KCAL_PER_MOL:.0f} kcal/mol, \u00b1{limit * HARTREE:.1f} V",
             "colours": surfaces.DIVERGING[::-1].tolist(),
             "lowest": float(values.min()),
             "highest": float(values.max()),

@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from denser.errors import InputError
+from denser.io.charges import bonds
 from denser.structure import Structure
 from denser.units import BOHR
 
@@ -20,20 +21,6 @@ VALENCES = {1: 1, 5: 3, 6: 4, 7: 3, 8: 2, 9: 1, 14: 4, 15: 3, 16: 2, 17: 1, 35: 
 """Bonds that a neutral atom usually makes."""
 
 LONE_PAIRS = {7: 1, 8: 2, 9: 3, 15: 1, 16: 2, 17: 3, 35: 3, 53: 3}
-
-BONDED = 1.25
-"""In units of the sum of covalent radii: atoms nearer than this are bonded."""
-
-
-def bonds(structure: Structure) -> np.ndarray:
-    """Pairs of bonded atoms (n_bonds, 2) int, judged by their distance."""
-    radii = covalent_radii[structure.numbers] / BOHR
-    if len(structure) < 2:
-        return np.zeros((0, 2), dtype=int)
-    pairs = structure.tree().query_pairs(2 * BONDED * radii.max(), output_type="ndarray")
-    lengths = np.linalg.norm(structure.positions[pairs[:, 0]] - structure.positions[pairs[:, 1]],
-                             axis=1)  # fmt: skip
-    return pairs[lengths < BONDED * radii[pairs].sum(axis=1)]
 
 
 def _check(structure: Structure, *atoms: int) -> None:
