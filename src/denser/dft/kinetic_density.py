@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from denser.data.render import primitives as primitives
-from denser.data.render import axis_functions, n_orbitals
+from denser.data.render import axis_functions, n_orbitals, primitives
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.structure import Structure
