@@ -108,6 +108,17 @@ def test_charges_as_words_and_with_commas(folder):
     assert code == 2 and "unknown charges 'hirschfeld'; known: hirshfeld, cm5" in err
 
 
+def test_refined_prediction(folder):
+    dipoles = []
+    for arguments in ((), ("--refine", "1")):
+        code, out, err = run("analyze", "w.xyz", "--moments", "--json", *arguments)
+        assert code == 0, err
+        record = json.loads(out)
+        dipoles.append(record["properties"]["moments"]["dipole_norm_debye"])
+    assert any("Kohn-Sham" in note for note in record["notes"])
+    assert 1e-4 < abs(dipoles[1] - dipoles[0]) < 0.5
+
+
 def test_fields_are_listed():
     code, out, _ = run("analyze", "--field", "help")
     assert code == 0 and [line.split()[0] for line in out.splitlines()] == list(FIELDS)

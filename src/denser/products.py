@@ -48,6 +48,8 @@ class Settings:
         Angstrom.
     spacing : float or None
         Of predicted grids, angstrom.
+    refine : int
+        Kohn-Sham steps that improve a predicted density first.
     steps : int
         Kohn-Sham steps that make orbitals.
     isovalue : float
@@ -80,6 +82,7 @@ class Settings:
     box: str = "auto"
     padding: float = 4.0
     spacing: float | None = None
+    refine: int = 0
     steps: int = 1
     isovalue: float = 0.001
     xray: float | None = None

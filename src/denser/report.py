@@ -21,7 +21,7 @@ from denser.io import is_density_file, read
 from denser.io.files import DENSITY_UNIT, naming, replacing
 from denser.io.structures import jobs
 from denser.lanes import make_lanes, run
-from denser.prediction import Predictor
+from denser.prediction import Predictor, respace
 from denser.products import Settings, fitted, products
 from denser.properties import Analysis
 from denser.recipe import Recipe
@@ -127,10 +127,18 @@ def _density(task: Task) -> tuple[Density, Recipe, list[str]]:
     if settings.fit:
         source, fit = fitted(source, settings, task.folder, task.stem)
         notes += [*fit.lines(), f"moved structure: {task.stem}_fitted.xyz"]
-    prediction = predictor.predict(
-        source, settings.charge, settings.box, settings.padding, settings.spacing
-    )
-    return prediction.density, predictor.model.recipe, notes
+    spacing = None if settings.refine else settings.spacing
+    prediction = predictor.predict(source, settings.charge, settings.box, settings.padding, spacing)
+    density, recipe = prediction.density, predictor.model.recipe
+    if settings.refine:
+        from denser.dft.refine import refine
+
+        refined = refine(density, recipe, settings.refine)
+        density = refined.density
+        notes.append(f"improved by {settings.refine} Kohn-Sham step(s), {refined.seconds:.1f} s")
+        if settings.spacing is not None:
+            density = respace(density, settings.spacing / BOHR)
+    return density, recipe, notes
 
 
 def read_density(path: Path, kind: str = "auto", charge: int | None = None) -> tuple[Density, str]:

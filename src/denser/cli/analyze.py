@@ -114,7 +114,10 @@ def analyze(
     spacing: Annotated[
         float | None, typer.Option(help="Spacing of predicted grids, angstrom [0.0831].")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Kohn-Sham steps that make orbitals.")] = 1,
+    refine: Annotated[
+        int, typer.Option(min=0, help="Improve predictions by so many Kohn-Sham steps (PySCF).")
+    ] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Kohn-Sham steps that make orbitals.")] = 1,
     isovalue: Annotated[
         float, typer.Option(help="Of the surface for the potential, e/bohr^3.")
     ] = 0.001,
@@ -175,6 +178,7 @@ def analyze(
         box=box.value,
         padding=padding,
         spacing=spacing,
+        refine=refine,
         steps=steps,
         isovalue=isovalue,
         xray=xray,
