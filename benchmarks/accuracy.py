@@ -54,7 +54,10 @@ def without_paths(info: dict) -> dict:
     for key in ("labels", "rehearsal"):
         if isinstance(data.get(key), list | tuple):
             data[key] = [Path(path).name for path in data[key]]
-    config = info.get("config", {}) | {"data": data}
+    model = dict(info.get("config", {}).get("model", {}))
+    if model.get("start"):
+        model["start"] = Path(model["start"]).stem
+    config = info.get("config", {}) | {"data": data, "model": model}
     return {k: v for k, v in info.items() if k != "command"} | {"config": config}
 
 
