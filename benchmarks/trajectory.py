@@ -22,7 +22,7 @@ from ase.build import molecule
 from ase.io import write
 
 from denser.products import Settings
-from denser.report import Report
+from denser.report import Report, find_inputs
 
 
 def cluster(n: int) -> list[Atoms]:
@@ -84,7 +84,7 @@ def main() -> None:
         path = Path(folder) / "trajectory.extxyz"
         write(path, trajectory(options.waters, options.frames))
         settings = Settings(properties=("moments", "hirshfeld", "nci"), spacing=0.166)
-        report = Report([path], [], settings, Path(folder) / "report")
+        report = Report(find_inputs([path], []), settings, Path(folder) / "report")
         threading.Thread(target=watch, daemon=True).start()
 
         def tell(record: dict) -> None:

@@ -24,7 +24,7 @@ from denser.errors import InputError
 from denser.prediction import Predictor
 from denser.products import Settings
 from denser.properties import FIELDS, PROPERTIES, Analysis
-from denser.report import FRAMES, Report, analyse, read_density
+from denser.report import FRAMES, Report, Task, analyse, find_inputs, read_density
 from denser.structure import Structure
 
 COARSE = ("--spacing", "0.2")
@@ -246,7 +246,7 @@ def trajectory(path, n: int) -> None:
 
 def test_trajectory_is_resumed_and_other_settings_are_refused(folder):
     trajectory("t.extxyz", 4)
-    report = Report([folder / "t.extxyz"], [], SETTINGS, folder / "r")
+    report = Report(find_inputs([folder / "t.extxyz"], []), SETTINGS, folder / "r")
 
     def stop(record):
         raise KeyboardInterrupt
@@ -256,7 +256,7 @@ def test_trajectory_is_resumed_and_other_settings_are_refused(folder):
     assert len(lines) == 2  # the settings and the first frame
     with open(folder / "r" / FRAMES, "a") as file:
         file.write('{"input": "t.ext')  # what a machine that lost power leaves
-    again = Report([folder / "t.extxyz"], [], SETTINGS, folder / "r")
+    again = Report(find_inputs([folder / "t.extxyz"], []), SETTINGS, folder / "r")
     totals = again.run(1)
     assert (totals.present, totals.done, totals.failed) == (1, 3, 0)
     rows = rows_of(folder / "r" / "frames.csv")
@@ -269,13 +269,26 @@ def test_trajectory_is_resumed_and_other_settings_are_refused(folder):
         numbers, [np.mean(dipoles), np.std(dipoles, ddof=1), min(dipoles), max(dipoles)], rtol=1e-4
     )
     with pytest.raises(InputError, match="other settings"):
-        Report([folder / "t.extxyz"], [], replace(SETTINGS, properties=("cm5",)), folder / "r")
+        Report(
+            find_inputs([folder / "t.extxyz"], []),
+            replace(SETTINGS, properties=("cm5",)),
+            folder / "r",
+        )
+
+
+def test_many_frames_write_no_fields_unasked(folder):
+    trajectory("t.extxyz", 11)
+    code, _, err = run("analyze", "t.extxyz", "--nci", "-o", "r", "--spacing", "0.3")
+    assert code == 0, err
+    assert {path.suffix for path in (folder / "r").iterdir()} == {".jsonl", ".json", ".csv", ".txt"}
 
 
 def test_processes_give_what_one_process_gives(folder):
     trajectory("t.extxyz", 3)
     for name, workers in (("a", 1), ("b", 2)):
-        totals = Report([folder / "t.extxyz"], [], SETTINGS, folder / name).run(workers)
+        totals = Report(find_inputs([folder / "t.extxyz"], []), SETTINGS, folder / name).run(
+            workers
+        )
         assert totals.done == 3
     a, b = (
         {r["input"]: r["properties"] for r in json.loads((folder / x / "report.json").read_text())}
@@ -308,10 +321,8 @@ def test_killed_run_goes_on(folder):
 
 def test_task_without_a_density_is_a_record(folder):
     settings = replace(SETTINGS, charge=1)  # an odd number of electrons
-    report = Report([folder / "w.xyz"], [], settings, None)
+    report = Report(find_inputs([folder / "w.xyz"], []), settings, None)
     name, stem, source = report.inputs[0]
-    from denser.report import Task
-
     record = analyse(Task(name, stem, source, settings, None))
     assert "error" in record and not record["error"].startswith(name)
 
@@ -325,6 +336,12 @@ def test_flattened_record():
     row = summary.flatten(record)
     assert row["m_x_1"] == 1.0 and row["m_t_2_1"] == 2 and row["q_error"] == "no"
     assert row["m_none"] == "" and "m_l" not in row
+    tensor = [[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]]
+    row = summary.flatten({"properties": {"q": tensor, "d": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}})
+    assert [k for k in row if k.startswith("q_")] == [
+        "q_1_1", "q_1_2", "q_1_3", "q_2_2", "q_2_3", "q_3_3"
+    ]  # fmt: skip
+    assert sum(k.startswith("d_") for k in row) == 9  # three atoms' dipoles are no tensor
 
 
 def test_damaged_line_in_the_middle_is_told(tmp_path):

@@ -30,6 +30,8 @@ from denser.units import BOHR
 FRAMES = "frames.jsonl"
 """What is done so far: the settings, then a record a line."""
 
+Input = tuple[str, str, Atoms | Path | str]
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -211,9 +213,8 @@ class Report:
 
     Parameters
     ----------
-    files : list of Path
-        Structures, which are predicted, or densities.
-    smiles : list of str
+    inputs : list of (name, stem, source)
+        Of `find_inputs`.
     settings : Settings
     folder : Path or None
         Without one, nothing is written.
@@ -225,15 +226,12 @@ class Report:
         settings.
     """
 
-    def __init__(
-        self, files: list[Path], smiles: list[str], settings: Settings, folder: Path | None
-    ) -> None:
-        if not files and not smiles:
+    def __init__(self, inputs: list[Input], settings: Settings, folder: Path | None) -> None:
+        if not inputs:
             raise InputError("nothing to analyse; name structures or densities, or give --smiles")
         if folder is None and settings.writes_files:
             raise InputError("fields, maps and pictures are files; give -o FOLDER")
-        self.settings, self.folder = settings, folder
-        self.inputs = _inputs(files, smiles)
+        self.settings, self.folder, self.inputs = settings, folder, inputs
         self.present = self._open() if folder is not None else set()
 
     def run(self, workers: int, tell: Callable[[dict], None] = lambda record: None) -> Totals:
@@ -302,8 +300,11 @@ class Report:
         return {r["input"] for r in records if "error" not in r and not r["errors"]}
 
 
-def _inputs(files: list[Path], smiles: list[str]) -> list[tuple[str, str, Atoms | Path | str]]:
-    """Name, stem of the files written, and source of each input: atoms, a file, or an error."""
+def find_inputs(files: list[Path], smiles: list[str]) -> list[Input]:
+    """Name, stem of the files written, and source of each input: atoms, a file, or an error.
+
+    Structures, which are predicted, and densities.
+    """
     out = []
     taken: set[str] = set()
     structures = []

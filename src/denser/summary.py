@@ -6,7 +6,10 @@ import csv
 import json
 import math
 from collections.abc import Iterator
+from itertools import combinations_with_replacement
 from pathlib import Path
+
+import numpy as np
 
 from denser.errors import InputError
 from denser.io.files import replacing
@@ -61,7 +64,12 @@ def flatten(record: dict) -> dict[str, str | int | float]:
             for key, part in value.items():
                 add(f"{name}_{key}" if name else key, part)
         elif isinstance(value, list):
-            if not any(isinstance(part, (dict, str)) for part in value):
+            if _is_tensor(value):
+                array = np.array(value)
+                for index in combinations_with_replacement(range(3), array.ndim):
+                    places = "_".join(str(i + 1) for i in index)
+                    row[f"{name}_{places}"] = float(array[index])
+            elif not any(isinstance(part, (dict, str)) for part in value):
                 for i, part in enumerate(value, start=1):
                     add(f"{name}_{i}", part)
         elif isinstance(value, bool) or value is None:
@@ -75,6 +83,23 @@ def flatten(record: dict) -> dict[str, str | int | float]:
     for name, error in record.get("errors", {}).items():
         row[f"{name}_error"] = error
     return row
+
+
+def _is_tensor(value: list) -> bool:
+    """Whether a nested list is a symmetric tensor of three dimensions, of degree two or more."""
+    depth, part = 0, value
+    while isinstance(part, list) and len(part) == 3:
+        depth, part = depth + 1, part[0]
+    if depth < 2 or isinstance(part, (list, dict, str)) or part is None:
+        return False
+    try:
+        array = np.array(value, dtype=float)
+    except (TypeError, ValueError):
+        return False
+    return array.shape == (3,) * depth and all(
+        np.allclose(array, np.swapaxes(array, 0, axis), atol=1e-9 * np.abs(array).max())
+        for axis in range(1, depth)
+    )
 
 
 class Statistics:

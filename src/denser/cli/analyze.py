@@ -22,6 +22,9 @@ Flag = bool
 DEFAULT = ("moments", "hirshfeld", "esp")
 """What is computed when nothing is named."""
 
+FEW = 10
+"""Inputs up to which --esp and --nci write their fields and pictures; --field always writes."""
+
 MOST_PRINTED = 5
 """Inputs whose properties are printed; of more there is the report."""
 
@@ -128,7 +131,7 @@ def analyze(
     """Properties of predicted densities, or of anyone's: charges, potentials, topology, ..."""
     from denser.products import Settings
     from denser.properties import CHARGES, FIELDS, NEED_ORBITALS, PROPERTIES
-    from denser.report import Report
+    from denser.report import Report, find_inputs
 
     if field and "help" in field:
         width = max(map(len, FIELDS))
@@ -161,7 +164,9 @@ def analyze(
     if all_:
         wanted |= set(PROPERTIES) - set(NEED_ORBITALS)
     fields = list(dict.fromkeys(name for text in field or () for name in text.split(",")))
-    if out is not None:
+    inputs = find_inputs(paths, smiles or [])
+    few = out is not None and len(inputs) <= FEW
+    if few:
         fields += [f for f, flag in (("esp", esp), ("rdg", nci), ("sign-lambda2-rho", nci)) if flag]
     if not (wanted or fields or xray or cryo or average or mask or minus):
         wanted = set(DEFAULT)
@@ -170,7 +175,7 @@ def analyze(
         fields=tuple(dict.fromkeys(fields)),
         optional=tuple(sorted(wanted - named_ones)) if all_ else (),
         format=format.lstrip("."),
-        pictures=out is not None and not no_pictures,
+        pictures=few and not no_pictures,
         kind="all-electron" if all_electron else "valence" if valence else "auto",
         charge=charge,
         model=model,
@@ -192,7 +197,7 @@ def analyze(
         against=None if against is None else str(against),
         fit=fit,
     )
-    report = Report(paths, smiles or [], settings, out)
+    report = Report(inputs, settings, out)
     totals = _run(report, workers, json)
     raise typer.Exit(130 if totals.interrupted else 2 if totals.failed else 0)
 
