@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import denser
 from denser import summary
 from denser.analysis.core import complete
+from denser.analysis.moments import moments
 from denser.cli import app
 from denser.density import Density, Field
 from denser.errors import InputError
@@ -325,6 +326,22 @@ def test_task_without_a_density_is_a_record(folder):
     name, stem, source = report.inputs[0]
     record = analyse(Task(name, stem, source, settings, None))
     assert "error" in record and not record["error"].startswith(name)
+
+
+def test_a_bug_in_one_input_does_not_end_the_others(folder, monkeypatch):
+    trajectory("t.extxyz", 2)
+    calls = []
+
+    def broken(self, name):
+        calls.append(name)
+        if len(calls) == 1:
+            raise np.linalg.LinAlgError("singular")
+        return moments(self.density)
+
+    monkeypatch.setattr(Analysis, "property", broken)
+    settings = replace(SETTINGS, properties=("moments",))
+    totals = Report(find_inputs([folder / "t.extxyz"], []), settings, None).run(1)
+    assert (totals.failed, totals.done) == (1, 1)
 
 
 def test_flattened_record():

@@ -58,8 +58,8 @@ class Totals:
 def analyse(task: Task) -> dict:
     """Properties of one input as a record; fields and pictures are written to the folder.
 
-    A property that cannot be had stands in `errors`, an input that cannot be used in `error`;
-    neither raises.
+    A property that cannot be had stands in `errors`, an input that cannot be used, or whatever
+    else goes wrong with it, in `error`; none of them raises.
     """
     record: dict[str, Any] = {"input": task.name, "stem": task.stem}
     try:
@@ -67,6 +67,10 @@ def analyse(task: Task) -> dict:
     except InputError as error:
         message = str(error)
         return record | {"error": message.removeprefix(f"{task.name}: ")}
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as bug:
+        # one input among thousands must not end the others
+        what = " ".join(f"{type(bug).__name__}: {bug}".split())[:300]
+        return record | {"error": f"failed ({what}); this is a bug, please report it"}
 
 
 def _analyse(task: Task) -> dict:
