@@ -25,6 +25,18 @@ POINT_COLOURS = {"attractor": "#7a3fb0", "bond": "#e08a00", "ring": "#d81b60", "
 """Of critical points; the nuclei are the atoms."""
 
 
+def plot_property(
+    name: str, result: NCI | EspSurface | CriticalPoints, structure: Structure, path: str | Path
+) -> None:
+    """Draw the property "nci", "esp" or "qtaim" of `denser.properties` of a structure."""
+    if name == "nci":
+        plot_nci(result, path)
+    elif name == "esp":
+        plot_esp(result, path)
+    else:
+        plot_critical_points(result, structure, path)
+
+
 def plot_nci(nci: NCI, path: str | Path) -> None:
     """Draw the reduced density gradient against sign(lambda_2) rho.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,9 +183,9 @@ def products(
             continue
         yield name, partial(_scattering, analysis, name, kind, d_min, settings.b_factor, save)
         if settings.against:
-            compare = partial(_compare, analysis, kind, d_min, settings)
-            yield "map correlation", partial(compare, "correlation")
-            yield "fourier shell correlation", partial(compare, "fsc")
+            model = cache(partial(_model_map, analysis, kind, d_min, settings))
+            yield "map correlation", partial(_correlation, analysis, model, settings.against)
+            yield "fourier shell correlation", partial(_shells, model, settings.against)
     if settings.pictures:
         for name in ("nci", "esp", "qtaim"):
             if name in settings.properties:
@@ -258,23 +258,32 @@ def _scattering(
     return factors
 
 
-def _compare(analysis: Analysis, kind: str, d_min: float, settings: Settings, what: str) -> Any:
-    from denser.analysis.maps import (
-        fourier_map,
-        fourier_shell_correlation,
-        real_space_correlation,
-    )
+def _model_map(analysis: Analysis, kind: str, d_min: float, settings: Settings) -> Field:
+    """Map of the density on the nodes of the map `against`."""
+    from denser.analysis.maps import fourier_map
     from denser.analysis.scattering import structure_factors
 
-    target, density = _map(settings.against), analysis.density
+    grid = _map(settings.against).grid
     with naming(Path(settings.against)):
         factors = structure_factors(
-            density, d_min, settings.b_factor, cell=target.grid.cell, kind=kind
+            analysis.density, d_min, settings.b_factor, cell=grid.cell, kind=kind
         )
-        model = fourier_map(factors, target.grid)
-        if what == "fsc":
-            return fourier_shell_correlation(model, target)
-        return real_space_correlation(model, target, structure=density.structure)
+        return fourier_map(factors, grid)
+
+
+def _correlation(analysis: Analysis, model: Callable[[], Field], path: str) -> Any:
+    from denser.analysis.maps import real_space_correlation
+
+    structure = analysis.density.structure
+    with naming(Path(path)):
+        return real_space_correlation(model(), _map(path), structure=structure)
+
+
+def _shells(model: Callable[[], Field], path: str) -> Any:
+    from denser.analysis.maps import fourier_shell_correlation
+
+    with naming(Path(path)):
+        return fourier_shell_correlation(model(), _map(path))
 
 
 def fitted(atoms: Atoms, settings: Settings, folder: Path, stem: str) -> tuple[Atoms, RigidFit]:
@@ -298,14 +307,10 @@ def _map(path: str) -> Field:
 
 
 def _picture(analysis: Analysis, name: str, save: Save) -> None:
-    from denser.portraits import plot_critical_points, plot_esp, plot_nci
+    from denser.portraits import plot_property
 
-    result, structure = analysis.property(name), analysis.density.structure
+    result = analysis.property(name)
     if name == "nci" and not len(result.s):
         return  # no small gradient anywhere: an empty picture
-    draw = {
-        "nci": plot_nci,
-        "esp": plot_esp,
-        "qtaim": lambda points, path: plot_critical_points(points, structure, path),
-    }[name]
-    save(f"_{name}.png", lambda path: draw(result, path))
+    structure = analysis.density.structure
+    save(f"_{name}.png", lambda path: plot_property(name, result, structure, path))

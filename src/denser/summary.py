@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import combinations_with_replacement
 from pathlib import Path
 
@@ -47,9 +48,8 @@ def records(path: Path) -> Iterator[dict]:
                 return
 
 
-def latest(path: Path) -> Iterator[dict]:
-    """Yield the last record of each input, the failed ones that were repeated left out."""
-    last = {record.get("input"): i for i, record in enumerate(records(path))}
+def latest(path: Path, last: dict[str, int]) -> Iterator[dict]:
+    """Yield the record of each input that stands at its place in `last`, in their order."""
     for i, record in enumerate(records(path)):
         if i and last[record["input"]] == i:
             yield record
@@ -123,8 +123,10 @@ class Statistics:
         return math.sqrt(self.squares / (self.n - 1)) if self.n > 1 else 0.0
 
 
-def write_all(folder: Path, path: Path) -> list[Path]:
+def write_all(folder: Path, path: Path) -> None:
     """Write the table, the text and the JSON of a report; memory does not grow with frames.
+
+    Of an input that failed and was repeated, the last record counts.
 
     Parameters
     ----------
@@ -132,32 +134,31 @@ def write_all(folder: Path, path: Path) -> list[Path]:
     path : Path
         The records.
     """
+    last = {record.get("input"): i for i, record in enumerate(records(path))}
     columns: dict[str, Statistics] = {}
     n = 0
-    for record in latest(path):
+    for record in latest(path, last):
         n += 1
         for name, value in flatten(record).items():
             column = columns.setdefault(name, Statistics())
             if not isinstance(value, str) and math.isfinite(value):
                 column.add(value)
-    with replacing(folder / TABLE) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(columns), restval="")
+    with ExitStack() as stack:
+        paths = [stack.enter_context(replacing(folder / name)) for name in (TABLE, JSON, TEXT)]
+        rows, data, words = (stack.enter_context(open(p, "w", newline="")) for p in paths)
+        writer = csv.DictWriter(rows, list(columns), restval="")
         writer.writeheader()
-        for record in latest(path):
-            writer.writerow(flatten(record))
-    with replacing(folder / JSON) as temporary, open(temporary, "w") as file:
-        for i, record in enumerate(latest(path)):
-            file.write(("[\n" if i == 0 else ",\n") + json.dumps(record))
-        file.write("\n]\n" if n else "[]\n")
-    with replacing(folder / TEXT) as temporary, open(temporary, "w") as file:
+        data.write("[")
         if n > 1:
-            file.write("\n".join(statistics(columns, n)) + "\n\n")
-        for i, record in enumerate(latest(path)):
-            if i == MOST_IN_TEXT:
-                file.write(f"... {n - i} more in {TABLE} and {JSON}\n")
-                break
-            file.write("\n".join(text(record)) + "\n\n")
-    return [folder / name for name in (TEXT, TABLE, JSON)]
+            words.write("\n".join(statistics(columns, n)) + "\n\n")
+        for i, record in enumerate(latest(path, last)):
+            writer.writerow(flatten(record))
+            data.write((",\n" if i else "\n") + json.dumps(record))
+            if i < MOST_IN_TEXT:
+                words.write("\n".join(text(record)) + "\n\n")
+            elif i == MOST_IN_TEXT:
+                words.write(f"... {n - i} more in {TABLE} and {JSON}\n")
+        data.write("\n]\n" if n else "]\n")
 
 
 def statistics(columns: dict[str, Statistics], n: int, most: int = 60) -> list[str]:

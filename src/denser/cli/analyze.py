@@ -142,13 +142,16 @@ def analyze(
     named = [word for text in charges or () for word in text.split(",")]
     paths = []
     for path in files or ():  # `--charges hirshfeld bader`: the parser takes bader for a file
-        (named if charges and str(path) in CHARGES and not path.exists() else paths).append(path)
-    for name in map(str, named):
+        if charges and str(path) in CHARGES and not path.exists():
+            named.append(str(path))
+        else:
+            paths.append(path)
+    for name in named:
         if name not in (*CHARGES, "all"):
             raise InputError(f"unknown charges {name!r}; known: {', '.join(CHARGES)}, all")
     flags = {
         "moments": moments,
-        **{name: name in map(str, named) or "all" in named for name in CHARGES},
+        **{name: name in named or "all" in named for name in CHARGES},
         "esp": esp,
         "qtaim": qtaim,
         "nci": nci,
@@ -163,7 +166,7 @@ def analyze(
     named_ones = frozenset(wanted)
     if all_:
         wanted |= set(PROPERTIES) - set(NEED_ORBITALS)
-    fields = list(dict.fromkeys(name for text in field or () for name in text.split(",")))
+    fields = [name for text in field or () for name in text.split(",")]
     inputs = find_inputs(paths, smiles or [])
     few = out is not None and len(inputs) <= FEW
     if few:
@@ -239,6 +242,8 @@ def _run(report: Report, workers: int, as_json: bool) -> Totals:
 
 
 def _tell_totals(report: Report, totals: Totals, lines: Console, told: Console) -> None:
+    from denser.summary import JSON, TABLE, TEXT
+
     n = len(report.inputs)
     if totals.interrupted:
         again = "; the same command goes on" if report.folder is not None else ""
@@ -251,6 +256,4 @@ def _tell_totals(report: Report, totals: Totals, lines: Console, told: Console) 
         words += f", {totals.failed} failed" if totals.failed else ""
         lines.print(words, markup=False)
     if report.folder is not None:
-        lines.print(
-            f"report: {report.folder / 'report.txt'}, report.json, frames.csv", markup=False
-        )
+        lines.print(f"report: {report.folder / TEXT}, {JSON}, {TABLE}", markup=False)

@@ -70,16 +70,11 @@ def plot(
 def _portrait(file: Path, kind: Kind, isovalue: float, out: Path) -> None:
     """Draw a property of the density in a file."""
     from denser.plot import require_packages
-    from denser.portraits import plot_critical_points, plot_esp, plot_nci
+    from denser.portraits import plot_property
     from denser.properties import Analysis
     from denser.report import read_density
 
     require_packages()
     density, _ = read_density(file)
     result = Analysis(density, isovalue=isovalue).property(kind.value)
-    if kind is Kind.esp:
-        plot_esp(result, out)
-    elif kind is Kind.nci:
-        plot_nci(result, out)
-    else:
-        plot_critical_points(result, density.structure, out)
+    plot_property(kind.value, result, density.structure, out)
