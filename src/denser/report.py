@@ -173,7 +173,7 @@ def read_density(path: Path, kind: str = "auto", charge: int | None = None) -> t
 
 
 def _of_kind(density: Density, kind: str, charge: int | None) -> tuple[Density, str]:
-    from denser.analysis.core import all_electron_or_valence, free_atom
+    from denser.analysis.core import all_electron_or_valence, pseudo_charges
 
     structure, grid = density.structure, density.grid
     told = not np.array_equal(density.valence_charges, structure.numbers)
@@ -198,7 +198,7 @@ def _of_kind(density: Density, kind: str, charge: int | None) -> tuple[Density, 
     if kind == "all-electron":
         charges = numbers.astype(float)
     elif valence is None:
-        charges = np.array([free_atom(int(z)).valence for z in numbers], dtype=float)
+        charges = pseudo_charges(structure)
     else:
         charges = valence
     return (

@@ -226,16 +226,8 @@ def complete(density: Density) -> Density:
     """
     if density.all_electron:
         return density
+    require_pseudo_charges(density)
     structure = density.structure
-    expected = _pseudo_charges(structure)
-    other = np.abs(density.valence_charges - expected) > 1e-6
-    if other.any():
-        i = int(np.argmax(other))
-        raise InputError(
-            f"atom {i + 1} ({structure.symbols[i]}) has {density.valence_charges[i]:g} valence "
-            f"electrons, but the core that can be added is that of a pseudopotential with "
-            f"{expected[i]:g}; use an all-electron density for this property"
-        )
     return replace(
         density,
         values=density.values + core_values(structure, density.grid),
@@ -260,13 +252,31 @@ def without_core(density: Density) -> Density:
     return replace(
         density,
         values=density.values - core_values(density.structure, density.grid),
-        valence_charges=_pseudo_charges(density.structure),
+        valence_charges=pseudo_charges(density.structure),
         all_electron=False,
     )
 
 
-def _pseudo_charges(structure: Structure) -> np.ndarray:
+def pseudo_charges(structure: Structure) -> np.ndarray:
+    """Valence charges of the free pseudo-atoms (n_atoms,), those of GTH; H to Ar."""
     return np.array([free_atom(int(z)).valence for z in structure.numbers], dtype=float)
+
+
+def require_pseudo_charges(density: Density) -> None:
+    """Raise an InputError unless the valence charges are those of the free pseudo-atoms.
+
+    Another program's pseudopotentials leave out other cores, and no free atom fits them.
+    """
+    structure = density.structure
+    expected = pseudo_charges(structure)
+    other = np.abs(density.valence_charges - expected) > 1e-6
+    if other.any():
+        i = int(np.argmax(other))
+        raise InputError(
+            f"atom {i + 1} ({structure.symbols[i]}) has {density.valence_charges[i]:g} valence "
+            f"electrons, but the core that can be added is that of a pseudopotential with "
+            f"{expected[i]:g}; use an all-electron density for this property"
+        )
 
 
 def all_electron_or_valence(
@@ -303,14 +313,14 @@ def all_electron_or_valence(
     """
     total = float(structure.numbers.sum() - structure.charge)
     if valence_charges is None and set(structure.symbols) <= set(supported_elements()):
-        valence_charges = _pseudo_charges(structure)
+        valence_charges = pseudo_charges(structure)
     valence = None
     if valence_charges is not None:
         valence = float(np.sum(valence_charges) - structure.charge)
     on_nodes = total
     if grid is not None and set(structure.symbols) <= set(supported_elements()):
         core = core_values(structure, grid).sum() * grid.dv
-        on_nodes = float(_pseudo_charges(structure).sum() - structure.charge + core)
+        on_nodes = float(pseudo_charges(structure).sum() - structure.charge + core)
     found = f"the density holds {n_electrons_found:.2f} electrons"
     fits_all = min(abs(n_electrons_found - n) for n in (total, on_nodes)) <= TOLERANCE * total
     fits_valence = valence is not None and abs(n_electrons_found - valence) <= TOLERANCE * valence

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.linalg import circulant
 
 from denser import metrics
-from denser.analysis.core import ball, core_values, free_atom
+from denser.analysis.core import ball, core_values, free_atom, pseudo_charges
 from denser.density import Density, Field
 from denser.errors import InputError
 from denser.grid import Grid
@@ -342,7 +342,7 @@ def overlap(density: Field, region: Field | Sphere | Box) -> Overlap:
     electrons = float(np.vdot(weight, values)) * grid.dv
     total = float(values.sum()) * grid.dv
     if structure is not None and density.all_electron:
-        cores = np.array([z - free_atom(int(z)).valence for z in structure.numbers])
+        cores = structure.numbers - pseudo_charges(structure)
         node = np.rint((structure.positions - grid.origin) @ np.linalg.inv(grid.cell) * grid.shape)
         at_nucleus = weight[tuple((node.astype(int) % grid.shape).T)]
         electrons += float(at_nucleus @ cores)

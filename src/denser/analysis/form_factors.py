@@ -16,7 +16,12 @@ from functools import cache
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from denser.analysis.core import ball, free_atom, without_core
+from denser.analysis.core import (
+    ball,
+    free_atom,
+    require_pseudo_charges,
+    without_core,
+)
 from denser.analysis.fourier_sum import fourier_sum
 from denser.density import Density
 from denser.errors import InputError
@@ -137,18 +142,12 @@ def _deformation(
     """Deformation density and superposed all-electron atoms (nx, ny, nz), e/bohr^3.
 
     The deformation is valence + cores - all-electron atoms, whose cusps cancel entry by entry
-    of the tables.
+    of the tables: finer than those of `denser.analysis.stockholder.deform`, so that a density
+    and its completion have the same structure factors to 1e-9 electrons.
     """
     density = without_core(density)
+    require_pseudo_charges(density)
     structure, grid = density.structure, density.grid
-    for i, z in enumerate(structure.numbers):
-        charge, expected = density.valence_charges[i], free_atom(int(z)).valence
-        if abs(charge - expected) > 1e-6:
-            raise InputError(
-                f"atom {i + 1} ({structure.symbols[i]}) has {charge:g} valence electrons, but the "
-                f"core that can be added is that of a pseudopotential with {expected}; use an "
-                "all-electron density for form factors"
-            )
     deformation = np.array(density.values, dtype=float)
     promolecule = np.zeros(grid.shape)
     for z, position in zip(structure.numbers, structure.positions, strict=True):

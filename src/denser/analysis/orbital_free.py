@@ -9,7 +9,7 @@ from textwrap import wrap
 import numpy as np
 from scipy.ndimage import correlate1d
 
-from denser.analysis.core import ball, free_atom
+from denser.analysis.core import ball, pseudo_charges
 from denser.density import Density
 from denser.errors import InputError
 from denser.fourier import gradient, poisson, poisson_isolated
@@ -216,7 +216,7 @@ def _external_local(density: Density, potential: np.ndarray, periodic: bool) -> 
 
     structure, grid = density.structure, density.grid
     try:
-        expected = [free_atom(int(z)).valence for z in structure.numbers]
+        expected = pseudo_charges(structure)
     except InputError:
         return None
     if not np.allclose(expected, density.valence_charges):

@@ -25,7 +25,7 @@ import numpy as np
 from ase.neighborlist import neighbor_list
 from scipy.ndimage import map_coordinates
 
-from denser.analysis.core import ball, free_atom
+from denser.analysis.core import ball, free_atom, require_pseudo_charges
 from denser.density import Density
 from denser.errors import InputError
 from denser.patches import pieces
@@ -233,14 +233,8 @@ def deform(density: Density, periodic: bool) -> tuple[np.ndarray, np.ndarray, np
         As `hirshfeld`.
     """
     structure, grid = density.structure, density.grid
-    for i, z in enumerate(structure.numbers):
-        expected = z if density.all_electron else free_atom(int(z)).valence
-        if abs(density.valence_charges[i] - expected) > 1e-6:
-            raise InputError(
-                f"atom {i + 1} ({structure.symbols[i]}) has {density.valence_charges[i]:g} valence "
-                f"electrons, but the free atom to compare it with has {expected}; give a density "
-                "made with GTH pseudopotentials, or an all-electron one"
-            )
+    if not density.all_electron:
+        require_pseudo_charges(density)
     deformation = np.array(density.values, dtype=float)
     promolecule = np.zeros(grid.shape)
     missing = np.empty(len(structure))
