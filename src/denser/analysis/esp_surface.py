@@ -16,6 +16,7 @@ import numpy as np
 
 from denser.analysis.core import complete
 from denser.analysis.electrostatics import Potential
+from denser.analysis.regions import nearest_atoms
 from denser.density import Density
 from denser.errors import InputError
 from denser.structure import Structure
@@ -200,7 +201,9 @@ def esp_surface(
     structure = density.structure
     maxima, minima = (
         tuple(
-            Extremum(float(values[i]), vertices[i], _nearest(structure, vertices[i]))
+            Extremum(
+                float(values[i]), vertices[i], int(nearest_atoms(structure, vertices[i], True))
+            )
             for i in _maxima(faces, sign * values)
         )
         for sign in (1, -1)
@@ -304,11 +307,3 @@ def _maxima(faces: np.ndarray, values: np.ndarray) -> list[int]:
                 kept.append(lower)
     kept += [p for p in joined if joined[p] == p]
     return sorted(kept, key=lambda p: -rank[p])
-
-
-def _nearest(structure: Structure, position: np.ndarray) -> int:
-    """Index of the nearest atom, of all images in a periodic cell."""
-    steps = structure.positions - position
-    if structure.cell is not None:
-        steps -= np.round(steps @ np.linalg.inv(structure.cell)) @ structure.cell
-    return int(np.argmin((steps**2).sum(axis=1)))
