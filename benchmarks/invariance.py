@@ -79,7 +79,7 @@ def main() -> None:
     labels, _ = choose(read_labels(options.labels), predictor.model, "validation", ())
     labels = [labels[i] for i in np.random.default_rng(0).permutation(len(labels))[: options.n]]
     points = Points(
-        labels, predictor.model.recipe.sad, torch.device("cpu"), predictor.network.config.cutoff
+        labels, predictor.model.recipe.sad, torch.device("cpu"), predictor.network.config
     )
     rng = np.random.default_rng(1)
     rows = []

@@ -31,7 +31,7 @@ def network() -> Aspherical:
 
 
 def coefficients(network, structure, rotation=None):
-    graph = Graph.of(structure, None, network.config.cutoff)
+    graph = Graph.of(structure, None, network.config)
     with torch.no_grad():
         return network(graph if rotation is None else graph.turned(rotation))
 
@@ -75,7 +75,7 @@ def test_a_period_is_a_supercell_of_it(network, water):
     grids = [Grid(np.zeros(3), s.cell, (16, 16, 16)) for s in (one, two)]
     with torch.no_grad():
         small, large = (
-            network(Graph.of(s, g, 8.0)) for s, g in zip((one, two), grids, strict=True)
+            network(Graph.of(s, g, network.config)) for s, g in zip((one, two), grids, strict=True)
         )
     np.testing.assert_allclose(large, torch.cat([small, small]), atol=1e-5)
 
@@ -83,7 +83,7 @@ def test_a_period_is_a_supercell_of_it(network, water):
 def test_points_estimate_the_error_of_the_whole_grid(network):
     path = next(p for p in REFERENCE if p.stem == "H2CO")
     label = read_label(path)
-    points = Points([label], "gth-szv-1e", torch.device("cpu"), network.config.cutoff)
+    points = Points([label], "gth-szv-1e", torch.device("cpu"), network.config)
     network = Aspherical(network.config)  # of small deformations, so that nothing is clipped
     with torch.no_grad():
         for head in network.heads:
@@ -124,7 +124,7 @@ def test_few_points_can_learn_one_molecule():
     device = torch.device("cpu")
     network = Aspherical(AsphericalConfig(channels=16, layers=1))
     label = read_label(next(p for p in REFERENCE if p.stem == "H2O"))
-    points = Points([label], "gth-szv-1e", device, network.config.cutoff)
+    points = Points([label], "gth-szv-1e", device, network.config)
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
     peers = Processes(0, 1, device)
     config = Config(schedule=ScheduleConfig(steps=80), sample=SampleConfig(points=512))

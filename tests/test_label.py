@@ -130,8 +130,29 @@ def test_a_second_attempt_starts_from_smeared_occupations():
     assert again.e_tot == pytest.approx(direct.e_tot, abs=1e-7)
 
 
+def test_a_few_steps_in_place_of_an_scf():
+    """The density is close to the SCF's; where steps do not help the SCF is taken."""
+    structure = Structure.of(molecule("H2CO"))
+    settings = Settings(Recipe(), "isolated", padding=3.0)
+    reference, _ = calculate(settings.task("x", structure))
+    quick, facts = calculate(replace(settings, residual=3.5e-3).task("x", structure))
+    assert facts.attempt == "steps" and 2 <= facts.cycles <= 5
+    assert 1e-6 < denser.err_rho(label_density(quick), label_density(reference)) < 1.5e-3
+    assert quick.e_tot == pytest.approx(reference.e_tot, abs=3e-4)
+    _, facts = calculate(replace(settings, residual=1e-9).task("x", structure))
+    assert facts.attempt == "direct"
+    helium = calculate(Settings(RECIPE, residual=3.5e-3).task("x", HELIUM))[1]
+    assert helium.attempt == "direct"  # the model does not know helium
+
+
 def test_settings_check_themselves():
-    for bad in ({"box": "cube"}, {"padding": 0.0}, {"padding": np.nan}, {"start": "sad"}):
+    for bad in (
+        {"box": "cube"},
+        {"padding": 0.0},
+        {"padding": np.nan},
+        {"start": "sad"},
+        {"residual": 0.0},
+    ):
         with pytest.raises(InputError):
             Settings(**bad)
     with pytest.raises(InputError, match="at least one cycle"):

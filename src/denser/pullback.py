@@ -84,7 +84,7 @@ def _atoms_pullback(
     structure, grid, network = sad.structure, sad.grid, predictor.network
     positions = torch.as_tensor(structure.positions, device=field.device).requires_grad_()
     box = grid if periodic else None
-    graph = Graph.of(structure, box, network.config.cutoff, field.device, positions)
+    graph = Graph.of(structure, box, network.config, field.device, positions)
     total = project(field.float(), grid, positions, network(graph), network.exponents)
     (deformations,) = torch.autograd.grad(total, positions)
     scale = sad.valence_charges.sum() / sad.n_electrons

@@ -63,6 +63,13 @@ def label(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the distortions.")] = 0,
     start: Annotated[Start, typer.Option(help="Density to start the SCF from.")] = Start.minao,
+    residual: Annotated[
+        float | None,
+        typer.Option(
+            help="Few Kohn-Sham steps from the prediction instead of an SCF, until the density "
+            "changes by less than this, percent (0.35: a quarter of the time)."
+        ),
+    ] = None,
     max_cycle: Annotated[int, typer.Option(help="SCF cycles of one attempt.")] = 50,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of one thread each [all processors].")
@@ -82,7 +89,8 @@ def label(
         from denser.units import BOHR
 
         recipe = Recipe() if spacing is None else Recipe(spacing=spacing / BOHR)
-        settings = Settings(recipe, box.value, padding, max_cycle, start.value)
+        share = None if residual is None else residual / 100
+        settings = Settings(recipe, box.value, padding, max_cycle, start.value, share)
         parsl = _parsl_file(executor)
         found, bad = read_inputs(structures, charge, _tell)
         if rattle is not None:

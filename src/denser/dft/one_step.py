@@ -84,6 +84,12 @@ class OneStep(FrontierOrbitals):
     seconds: float
 
     @property
+    def residual(self) -> float:
+        """sum_r |rho_out - rho_in| dv / N_e: how far from self-consistent the input was."""
+        change = np.abs(self.density.values - self.density_in.values).sum()
+        return float(change * self.density.grid.dv / self.density.n_electrons)
+
+    @property
     def e_mixed(self) -> float:
         """(2 E_Harris + E_KS)/3, hartree: a poorer estimate whose derivatives are simple."""
         return (2 * self.e_harris + self.e_ks) / 3

@@ -9,13 +9,14 @@ and limited to a degree. A message multiplies the features of a neighbour with a
 is symmetric about the line between the two; an update mixes channels point by point. Both
 commute with rotations, but for what the point-wise non-linearity adds beyond the degree that
 the points resolve; training on turned molecules removes that remainder. Nothing depends on a
-grid, and nothing reaches further than `layers` times the cutoff.
+grid. Messages reach `layers` times the cutoff; what electrons there are at each atom and between
+neighbours is told by `denser.model.tight_binding`, which sees the molecule as a whole.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -30,6 +31,15 @@ from denser.errors import InputError
 from denser.grid import Grid
 from denser.model.expansion import add_to_grid, orthonormal_radial
 from denser.model.harmonics import spherical_harmonics
+from denser.model.tight_binding import (
+    N_BOND,
+    N_SCALARS,
+    N_TENSORS,
+    N_VECTORS,
+    Electrons,
+    require_parameters,
+    solve,
+)
 from denser.structure import Structure
 
 _MESSAGE_SCALE = 0.3
@@ -70,6 +80,8 @@ class AsphericalConfig:
         Polynomial order that the Lebedev points integrate exactly (11: 50 points).
     exponents : tuple of float
         Of the Gaussians, bohr^-2.
+    electrons : bool
+        Whether it is shown the electrons of `denser.model.tight_binding`.
     """
 
     elements: tuple[int, ...] = (1, 6, 7, 8, 9)
@@ -80,6 +92,7 @@ class AsphericalConfig:
     radial: int = 10
     order: int = 11
     exponents: tuple[float, ...] = (0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
+    electrons: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "elements", tuple(int(z) for z in self.elements))
@@ -95,6 +108,8 @@ class AsphericalConfig:
             )
         if min(self.channels, self.layers, self.radial) < 1 or self.cutoff <= _SHORTEST:
             raise InputError("channels, layers and radial must be positive, cutoff over 0.8 bohr")
+        if self.electrons:
+            require_parameters(self.elements)
 
     def to_dict(self) -> dict:
         """Plain dictionary for metadata."""
@@ -111,41 +126,51 @@ class Graph:
     senders, receivers : (n_pairs,) int tensor
     vectors : (n_pairs, 3) tensor
         From receiver to sender, or to the image of it, bohr.
+    electrons : Electrons, optional
     """
 
     numbers: Tensor
     senders: Tensor
     receivers: Tensor
     vectors: Tensor
+    electrons: Electrons | None = None
 
     @classmethod
     def of(
         cls,
         structure: Structure,
         grid: Grid | None,
-        cutoff: float,
+        config: AsphericalConfig,
         device: torch.device | str = "cpu",
         positions: Tensor | None = None,
     ) -> Graph:
-        """Neighbours within `cutoff` bohr; with a grid, its box is the period.
+        """Neighbours within the cutoff; with a grid, its box is the period.
 
-        Given `positions` (n_atoms, 3), which hold the structure's, vectors are differentiable.
+        Given `positions` (n_atoms, 3), which hold the structure's, everything is differentiable.
         """
         cell = np.eye(3) if grid is None else grid.cell
         receivers, senders, vectors, shifts = primitive_neighbor_list(
-            "ijDS", (grid is not None,) * 3, cell, structure.positions, cutoff
+            "ijDS", (grid is not None,) * 3, cell, structure.positions, config.cutoff
         )
-        senders, receivers = (torch.as_tensor(x, device=device) for x in (senders, receivers))
         if positions is None:
-            vectors = torch.as_tensor(vectors, dtype=torch.float32, device=device)
+            vectors = torch.as_tensor(vectors)
         else:
-            shifts = torch.as_tensor(shifts @ cell, dtype=positions.dtype, device=device)
-            vectors = (positions[senders] - positions[receivers] + shifts).float()
-        return cls(torch.as_tensor(structure.numbers, device=device), senders, receivers, vectors)
+            moved = positions.cpu().double()
+            vectors = moved[senders] - moved[receivers] + torch.as_tensor(shifts @ cell)
+        electrons = None
+        if config.electrons:
+            electrons = solve(
+                structure.numbers, structure.charge, senders, receivers, shifts, vectors,
+                config.cutoff, None if grid is None else cell,
+            ).to(device)  # fmt: skip
+        senders, receivers = (torch.as_tensor(x, device=device) for x in (senders, receivers))
+        numbers = torch.as_tensor(structure.numbers, device=device)
+        return cls(numbers, senders, receivers, vectors.to(device, torch.float32), electrons)
 
     def turned(self, rotation: Tensor) -> Graph:
         """The same graph with every vector times an orthogonal matrix (3, 3)."""
-        return Graph(self.numbers, self.senders, self.receivers, self.vectors @ rotation)
+        electrons = None if self.electrons is None else self.electrons.turned(rotation)
+        return replace(self, vectors=self.vectors @ rotation, electrons=electrons)
 
 
 class Aspherical(nn.Module):
@@ -192,9 +217,17 @@ class Aspherical(nn.Module):
         self.heads = nn.ParameterList(
             nn.Parameter(torch.zeros(n_elements, n, c)) for _ in range(degree + 1)
         )
+        if config.electrons:
+            shown = N_SCALARS + N_VECTORS + N_TENSORS
+            self.shown_atoms = nn.Parameter(torch.zeros(c, n_elements, shown))
+            self.shown_bonds = nn.ModuleList(
+                nn.Linear(N_BOND, 64, bias=False) for _ in range(config.layers)
+            )
         with torch.no_grad():
             for layer in self.unmix:
                 layer.weight *= _RESIDUAL_SCALE
+            for layer in self.shown_bonds if config.electrons else ():
+                layer.weight.zero_()
 
     def require_elements(self, structure: Structure) -> None:
         """Raise an InputError if the network has no row for an element."""
@@ -219,10 +252,16 @@ class Aspherical(nn.Module):
         sharpness = ((config.radial - 1) / (config.cutoff - _SHORTEST)) ** 2
         radial = torch.exp(-sharpness * (r[:, None] - self.centres) ** 2) * envelope
         features = self.embedding(rows)[:, :, None].expand(-1, -1, len(self.points))
+        if config.electrons:
+            shown = self._on_spheres(graph.electrons)
+            features = features + self.shown_atoms[:, rows].transpose(0, 1) @ shown
         at_a_time = _PAIRS.get(r.device.type, 16384)
         layers = zip(self.scales, self.filters, self.mix, self.gates, self.unmix, strict=True)
-        for scale, to_filter, mix, gate, unmix in layers:
-            weights = to_filter(radial) * envelope
+        for n, (scale, to_filter, mix, gate, unmix) in enumerate(layers):
+            hidden = to_filter[0](radial)
+            if config.electrons:
+                hidden = hidden + self.shown_bonds[n](graph.electrons.bonds)
+            weights = to_filter[2](to_filter[1](hidden)) * envelope
             weights = weights.view(-1, config.channels, config.degree + 1)
             size = features.square().mean(dim=(1, 2), keepdim=True)
             x = scale * features * torch.rsqrt(size + _EPSILON)  # (atom, channel, point)
@@ -241,6 +280,13 @@ class Aspherical(nn.Module):
             head = torch.einsum("kg,ekc->egc", self.radial[n], self.heads[n])
             parts.append(head[rows] @ harmonics[:, :, n * n : (n + 1) ** 2])
         return torch.cat(parts, dim=-1)
+
+    def _on_spheres(self, electrons: Electrons) -> Tensor:
+        """What is shown of each atom's electrons, as functions (atom, function, point)."""
+        scalars = electrons.scalars[:, :, None].expand(-1, -1, len(self.points))
+        vectors = electrons.vectors @ self.points.T
+        tensors = torch.einsum("pi,atij,pj->atp", self.points, electrons.tensors, self.points)
+        return torch.cat([scalars, vectors, tensors], dim=1)
 
 
 def deform(network: Aspherical, sad: Density, periodic: bool) -> Tensor:
@@ -262,7 +308,7 @@ def deform(network: Aspherical, sad: Density, periodic: bool) -> Tensor:
     structure, grid = sad.structure, sad.grid
     network.require_elements(structure)
     device = network.exponents.device
-    graph = Graph.of(structure, grid if periodic else None, network.config.cutoff, device)
+    graph = Graph.of(structure, grid if periodic else None, network.config, device)
     with torch.no_grad():
         coefficients = network(graph)
     # The SAD was scaled to N_e; here each atom is neutral, and a charge is the network's to place.

@@ -251,7 +251,7 @@ def _samples(
     """What the network trains on: boxes and windows of them, or points."""
     data = config.data
     if isinstance(network, Aspherical):
-        return Points(labels, data.sad, device, network.config.cutoff)
+        return Points(labels, data.sad, device, network.config)
     needs = network.multiple_of if config.model.architecture == "resnet" else 1
     return Images(labels, data.sad, data.cache_gb, device, needs)
 

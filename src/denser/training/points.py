@@ -16,7 +16,7 @@ from torch import Tensor
 import denser.sad
 from denser.data.labels import Label
 from denser.data.render import density_on_grid
-from denser.model.aspherical import Aspherical, Graph
+from denser.model.aspherical import Aspherical, AsphericalConfig, Graph
 from denser.model.expansion import evaluate
 from denser.training.config import Config
 from denser.training.draw import labels_of_step
@@ -72,10 +72,15 @@ class Points:
     """Point sets of labels, made when first asked for and kept."""
 
     def __init__(
-        self, labels: list[Label], sad: str, device: torch.device, cutoff: float, seed: int = 0
+        self,
+        labels: list[Label],
+        sad: str,
+        device: torch.device,
+        config: AsphericalConfig,
+        seed: int = 0,
     ) -> None:
         self.labels, self.sad, self.device = labels, sad, device
-        self.cutoff, self.seed = cutoff, seed
+        self.config, self.seed = config, seed
         self._kept: dict[int, PointSet] = {}
 
     def __len__(self) -> int:
@@ -110,7 +115,7 @@ class Points:
             return torch.as_tensor(x, dtype=torch.float32, device=self.device)
 
         return PointSet(
-            Graph.of(structure, grid, self.cutoff, self.device),
+            Graph.of(structure, grid, self.config, self.device),
             tensor(images),
             torch.as_tensor(parents, device=self.device),
             tensor(xyz),

@@ -1,0 +1,149 @@
+"""Networks at equal labels and equal time, or one network at equal steps and ever more labels.
+
+    python benchmarks/bakeoff.py networks --labels DIR --minutes 15 --out runs/bakeoff
+    python benchmarks/bakeoff.py labels --labels DIR DIR2 --steps 3000 --counts 300 600 1200 \
+--out runs/curve
+
+Every run is a `denser train` of a file in `configs/`, in a folder of its own under --out; the
+same command goes on after an interruption. 200 molecules of the first DIR are held out, the same
+ones in every run; errors are those of the first --molecules of them, in the paper's box.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from denser.data.labels import Label, read_labels, split
+from denser.errors import InputError
+from denser.evaluate import measure_each
+from denser.evaluation import Evaluation
+from denser.model.checkpoint import load_model
+from denser.prediction import Predictor
+from denser.sad import superposition
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+NETWORKS = {
+    "aspherical atoms": ("default.toml", ()),
+    "the same without electrons": ("default.toml", ("model.options.electrons=false",)),
+    "local U-Net": ("unet.toml", ()),
+    # A step on a whole box, as published, takes minutes on one core.
+    "ResNet of Li et al., x2": (
+        "paper-x2.toml", ("schedule.epochs=0", "sample.crop=48", "sample.margin=4"),
+    ),
+}  # fmt: skip
+HELD_OUT = 200
+N_ATOMS = 18
+"""Of the held-out molecule that cost and time are shown for."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row: its title, configuration, settings and training labels."""
+
+    title: str
+    config: str
+    settings: tuple[str, ...]
+    names: list[str]
+
+
+def train(run: Run, folder: Path, threads: int) -> Path:
+    """Train, unless that is done; the model's file."""
+    path = folder / "model.safetensors"
+    if not path.exists():
+        command = [sys.executable, "-m", "denser.cli", "train", str(CONFIGS / run.config)]
+        command += ["-o", str(folder), "--threads", str(threads)]
+        for setting in run.settings:
+            command += ["--set", setting]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        if subprocess.run(command, env=environment).returncode:
+            raise InputError(f"{run.title}: training ended early; the same command goes on")
+    return path
+
+
+def row(run: Run, path: Path, labels: list[Label]) -> list[str]:
+    """Figures of a trained model, as text."""
+    model = load_model(path)
+    predictor = Predictor(model, device="cpu")
+    found = Evaluation.of(model.name, list(measure_each(labels, predictor, True, False)), "")
+    errors = 100 * found.errors()
+    shown = min(range(len(labels)), key=lambda i: abs(len(labels[i].structure) - N_ATOMS))
+    measured = found.rows[shown]
+    sad = superposition(labels[shown].structure, labels[shown].grid)
+    with FlopCounterMode(display=False) as counter:
+        predictor.raw(sad, True)
+    return [
+        run.title, f"{len(run.names):,}", f"{model.info['steps']:,}",
+        f"{model.info['seconds'] / 60:.0f}",
+        *(f"{x:.2f}" for x in (errors.mean(), np.median(errors), errors.max())),
+        f"{model.n_parameters:,}", f"{counter.get_total_flops() / 1e12:.3f}",
+        f"{measured.seconds_sad + measured.seconds_network:.2f}",
+    ]  # fmt: skip
+
+
+def runs(chosen: argparse.Namespace) -> tuple[list[Run], list[Label]]:
+    """Training runs to make, and the labels to measure them on."""
+    labels = [label for path in chosen.labels for label in read_labels(path)]
+    held_out = split(read_labels(chosen.labels[0]), HELD_OUT, 0)[1]
+    groups = {label.group for label in held_out}
+    names = sorted({label.name for label in labels if label.group not in groups})
+    names = list(np.random.default_rng(0).permutation(names))
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    validation = chosen.out / "validation.txt"
+    validation.write_text("\n".join(label.name for label in held_out) + "\n")
+    paths = ",".join(f'"{path}"' for path in chosen.labels)
+    common = (f"data.labels=[{paths}]", f"data.validation={validation}")
+    common += ("data.validation_subset=20", "schedule.validate_every=0.25")
+    if chosen.what == "networks":
+        length = (f"schedule.minutes={chosen.minutes}",)
+        out = [Run(t, c, (*common, *s, *length), names) for t, (c, s) in NETWORKS.items()]
+    else:
+        out = []
+        for n in chosen.counts:
+            left_out = chosen.out / f"without_{n}.txt"
+            left_out.write_text("\n".join(names[n:]) + "\n")
+            length = ("schedule.minutes=0", f"schedule.steps={chosen.steps}")
+            settings = (*common, *length, *([f"data.exclude={left_out}"] if names[n:] else []))
+            out.append(Run(f"aspherical atoms, {n}", "default.toml", settings, names[:n]))
+    return out, held_out[: chosen.molecules]
+
+
+def main() -> int:
+    """Train, measure and print; input that cannot be used is a sentence and exit code 2."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("networks", "labels"))
+    parser.add_argument("--labels", nargs="+", required=True, help="folders or stores of labels")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the training runs")
+    parser.add_argument("--minutes", type=float, default=15.0, help="of training, networks")
+    parser.add_argument("--steps", type=int, default=3000, help="of training, labels")
+    parser.add_argument("--counts", type=int, nargs="+", default=[300, 600], help="of labels")
+    parser.add_argument("--molecules", type=int, default=40, help="to measure on")
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    try:
+        planned, labels = runs(chosen)
+        table = Table(
+            "network", "labels", "steps", "minutes", "mean, %", "median", "worst", "parameters",
+            f"TFLOP, {N_ATOMS} atoms", "seconds", box=None,
+        )  # fmt: skip
+        for run in planned:
+            folder = chosen.out / run.title.replace(" ", "_").replace(",", "").replace(".", "")
+            table.add_row(*row(run, train(run, folder, chosen.threads), labels))
+        Console(width=140).print(table)
+    except InputError as error:
+        print(f"bakeoff.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,366 @@
+"""Electrons of a molecule in one small diagonalisation: input for networks, not an answer.
+
+Extended Hueckel theory (R. Hoffmann, J. Chem. Phys. 39, 1397, 1963) in a minimal valence basis of
+Slater functions, each three Gaussians (W. J. Hehre, R. F. Stewart, J. A. Pople, J. Chem. Phys. 51,
+2657, 1969):
+
+H_mn = K S_mn (h_m + h_n) / 2,  H_mm = h_m,  K = 1.75
+H' = S^(-1/2) H S^(-1/2) = sum_i e_i |i><i|
+P = sum_i f_i |i><i|,  W = sum_i f_i e_i |i><i|,  f_i = 2 / (1 + exp((e_i - mu) / kT)),  tr P = N_e
+
+The blocks of P and W say what a network of finite reach learns slowly: where electrons are
+delocalised, how a stretched bond loses them, and what a charge changes. They turn with the
+molecule, do not know of molecules without overlap, and have derivatives with respect to positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from denser.errors import InputError
+from denser.units import HARTREE
+
+_STO3G = {
+    1: ((2.227660584, 0.405771156, 0.109818), (0.154328967, 0.535328142, 0.444634542), (0.0,) * 3),
+    2: (
+        (0.994203, 0.231031, 0.0751386),
+        (-0.09996723, 0.39951283, 0.70011547),
+        (0.15591627, 0.60768372, 0.39195739),
+    ),
+    3: (
+        (0.4828540806, 0.1347150629, 0.05272656258),
+        (-0.2196203690, 0.2255954336, 0.9003984260),
+        (0.01058760429, 0.5951670053, 0.4620010120),
+    ),
+}
+"""By shell: exponents (bohr^-2) for a Slater exponent of one; coefficients of s and of p."""
+
+_ELEMENTS = {
+    # valence electrons, shell, Slater exponents of s and p (bohr^-1), h of s and p (eV)
+    1: (1, 1, 1.3, 0.0, -13.6, 0.0),
+    3: (1, 2, 1.0, 1.0, -5.4, -3.5),
+    4: (2, 2, 1.0, 1.0, -10.0, -6.0),
+    5: (3, 2, 1.3, 1.3, -15.2, -8.5),
+    6: (4, 2, 1.625, 1.625, -21.4, -11.4),
+    7: (5, 2, 1.95, 1.95, -26.0, -13.4),
+    8: (6, 2, 2.275, 2.275, -32.3, -14.8),
+    9: (7, 2, 2.425, 2.425, -40.0, -18.1),
+    11: (1, 3, 1.1, 1.1, -5.1, -3.0),
+    12: (2, 3, 1.1, 1.1, -9.0, -4.5),
+    13: (3, 3, 1.167, 1.167, -12.3, -6.5),
+    14: (4, 3, 1.383, 1.383, -17.3, -9.2),
+    15: (5, 3, 1.75, 1.3, -18.6, -14.0),
+    16: (6, 3, 2.122, 1.827, -20.0, -11.0),
+    17: (7, 3, 2.183, 1.733, -26.3, -14.2),
+}
+"""Hoffmann's parameters; Li, Be and Na are tighter than his, to overlap with neighbours only."""
+
+_TYPICAL = {
+    1: (0.97, 0.0, -0.82, 0.0),
+    3: (0.05, 0.03, -0.17, -0.12),
+    5: (0.65, 0.35, -1.49, -1.05),
+    6: (1.02, 0.91, -0.80, -0.80),
+    7: (1.34, 1.38, -0.42, -0.47),
+    8: (1.61, 1.73, -0.13, -0.21),
+    9: (1.79, 1.91, -0.01, -0.06),
+    11: (0.04, 0.03, -0.16, -0.11),
+    12: (0.53, 0.13, -0.61, -0.26),
+    14: (1.03, 0.72, -0.80, -0.83),
+    15: (0.81, 0.69, -1.34, -1.47),
+    16: (1.32, 1.05, -0.54, -0.71),
+    17: (1.78, 1.79, -0.08, -0.11),
+}
+"""Scalars of an atom in the mean over small molecules, which are taken off."""
+
+_SPREAD = 0.1
+"""How much they differ from atom to atom, and size of the vectors and tensors."""
+
+_BOND_SIZE = 0.3
+"""Size of what is shown of a pair."""
+
+_K = 1.75
+_KT = 0.1 / HARTREE
+_LEAST_OVERLAP = 0.05
+"""Eigenvalues of the overlap matrix count as no smaller than this."""
+
+_FADE = 2.0
+"""Overlap goes to zero smoothly over this length before the cutoff, bohr."""
+
+_PERIOD = 15.0
+"""Shorter periods are repeated until they are as long as this, bohr."""
+
+_UNIT = 5.0 / HARTREE
+"""Scale of the energies that a network is shown, hartree."""
+
+N_SCALARS, N_VECTORS, N_TENSORS, N_BOND = 4, 2, 2, 11
+"""How many of each a network is shown: three for an atom, the last for a pair of neighbours."""
+
+
+@dataclass(frozen=True, eq=False)
+class Electrons:
+    """What a network is shown of P and W.
+
+    Parameters
+    ----------
+    scalars : (n_atoms, 4) tensor
+        Of each atom's block: s and mean p occupation, the same of W less h P; less what is
+        typical of the element. Energies in 5 eV; everything scaled to about one.
+    vectors : (n_atoms, 2, 3) tensor
+        Elements between s and p.
+    tensors : (n_atoms, 2, 3, 3) tensor
+        Elements between p and p, without their trace.
+    bonds : (n_pairs, 11) tensor
+        Of each pair's blocks of P and W: ss, s sigma, sigma s, sigma sigma, mean of pi pi; and
+        the bond order (sum of squares of P).
+    """
+
+    scalars: Tensor
+    vectors: Tensor
+    tensors: Tensor
+    bonds: Tensor
+
+    def turned(self, rotation: Tensor) -> Electrons:
+        """The same with every vector times an orthogonal matrix (3, 3)."""
+        tensors = rotation.T @ self.tensors @ rotation
+        return Electrons(self.scalars, self.vectors @ rotation, tensors, self.bonds)
+
+    def to(self, device: torch.device | str) -> Electrons:
+        """The same in single precision on a device."""
+        parts = (self.scalars, self.vectors, self.tensors, self.bonds)
+        return Electrons(*(part.to(device, torch.float32) for part in parts))
+
+
+def require_parameters(elements: tuple[int, ...]) -> None:
+    """Raise an InputError if there are no parameters for an element."""
+    missing = [z for z in elements if z not in _ELEMENTS]
+    if missing:
+        raise InputError(
+            f"there are no tight-binding parameters for {chemical_symbols[missing[0]]}, only for "
+            + " ".join(chemical_symbols[z] for z in _ELEMENTS)
+            + "; set model.options.electrons to false, or leave the element out"
+        )
+
+
+def solve(
+    numbers: np.ndarray,
+    charge: int,
+    senders: np.ndarray,
+    receivers: np.ndarray,
+    shifts: np.ndarray,
+    vectors: Tensor,
+    cutoff: float,
+    cell: np.ndarray | None = None,
+) -> Electrons:
+    """Solve for the electrons of a structure, given its pairs of neighbours.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) int
+    charge : int
+        Of all atoms together.
+    senders, receivers : (n_pairs,) int
+        Every pair in both directions.
+    shifts : (n_pairs, 3) int
+        Which image of the sender it is, in lattice vectors.
+    vectors : (n_pairs, 3) float64 tensor
+        From receiver to sender, bohr; the results have derivatives with respect to them.
+    cutoff : float
+        Longest pair, bohr.
+    cell : (3, 3) float, optional
+        Lattice vectors, bohr, of a periodic structure; solved at Gamma of as many cells as make
+        every period 15 bohr long.
+
+    Raises
+    ------
+    InputError
+        An element without parameters.
+    """
+    require_parameters(tuple(int(z) for z in numbers))
+    n = len(numbers)
+    times = np.ones(3, dtype=int)
+    if cell is not None:
+        times = np.ceil(_PERIOD / np.linalg.norm(cell, axis=1)).astype(int)
+    copies = np.stack(np.meshgrid(*(range(k) for k in times), indexing="ij"), -1).reshape(-1, 3)
+    m = len(copies)
+    to = (copies[:, None] + shifts) % times  # (copy, pair, 3)
+    to = np.ravel_multi_index(np.moveaxis(to, -1, 0), times)
+    row_atoms = torch.as_tensor((np.arange(m)[:, None] * n + receivers).ravel())
+    column_atoms = torch.as_tensor((to * n + senders).ravel())
+    parameters = torch.tensor([_ELEMENTS[int(z)] for z in numbers], dtype=torch.float64)
+    levels = torch.stack([parameters[:, 4], *[parameters[:, 5]] * 3], dim=1) / HARTREE  # (n, 4)
+    blocks = _overlaps(numbers, receivers, senders, vectors, cutoff)
+    # Functions of each atom in the matrices; hydrogen's missing p functions are all the last row.
+    used = torch.ones(n, 4, dtype=torch.bool)
+    used[torch.as_tensor(np.asarray(numbers) == 1), 1:] = False
+    used = used.repeat(m, 1)
+    size = int(used.sum())
+    places = torch.full(used.shape, size)
+    places[used] = torch.arange(size)
+    overlap = torch.zeros(size + 1, size + 1, dtype=torch.float64)
+    where = (places[row_atoms][:, :, None], places[column_atoms][:, None, :])
+    overlap = overlap.index_put(where, blocks.repeat(m, 1, 1), accumulate=True)
+    overlap = overlap[:size, :size] + torch.eye(size, dtype=torch.float64)
+    h = levels.repeat(m, 1)[used]
+    factor = 0.5 * _K * (h[:, None] + h)
+    factor = factor - torch.diag(factor.diagonal() - h)  # K = 1 on the diagonal
+    root = _InverseRoot.apply(overlap)
+    n_electrons = m * (float(parameters[:, 0].sum()) - charge)
+    p, w = _Occupied.apply(root @ (factor * overlap) @ root, n_electrons)
+    # W is shown relative to the levels of the two functions.
+    w = (w - 0.5 * (h[:, None] + h) * p) / _UNIT
+    typical = torch.tensor([_TYPICAL.get(int(z), (0.0,) * 4) for z in numbers]).double()
+    first = len(vectors)  # pairs whose receiver is in the first copy
+    pairs = (places[row_atoms[:first]], places[column_atoms[:first]])
+    return _shown([p, w], typical, places[:n], pairs, vectors)
+
+
+def _shown(
+    matrices: list[Tensor],
+    typical: Tensor,
+    atoms: Tensor,
+    pairs: tuple[Tensor, Tensor],
+    vectors: Tensor,
+) -> Electrons:
+    """Atom and pair blocks of P and W, in the parts that turn in one way each."""
+    occupations, levels, vector_parts, tensors, bonds = [], [], [], [], []
+    direction = vectors / vectors.norm(dim=1, keepdim=True)
+    order = None
+    for matrix, scalars in zip(matrices, (occupations, levels), strict=True):
+        matrix = F.pad(matrix, (0, 1, 0, 1))
+        block = matrix[atoms[:, :, None], atoms[:, None, :]]
+        mean = block[:, 1:, 1:].diagonal(dim1=1, dim2=2).mean(dim=1)
+        scalars += [block[:, 0, 0], mean]
+        vector_parts.append(block[:, 0, 1:])
+        tensors.append(block[:, 1:, 1:] - mean[:, None, None] * torch.eye(3, dtype=block.dtype))
+        pair = matrix[pairs[0][:, :, None], pairs[1][:, None, :]]
+        order = pair.square().sum(dim=(1, 2)) if order is None else order
+        along = torch.einsum("pi,pij,pj->p", direction, pair[:, 1:, 1:], direction)
+        across = 0.5 * (pair[:, 1:, 1:].diagonal(dim1=1, dim2=2).sum(dim=1) - along)
+        s_sigma = (pair[:, 0, 1:] * direction).sum(dim=1)
+        sigma_s = (pair[:, 1:, 0] * direction).sum(dim=1)
+        bonds += [pair[:, 0, 0], s_sigma, sigma_s, along, across]
+    return Electrons(
+        (torch.stack([*occupations, *levels], dim=1) - typical) / _SPREAD,
+        torch.stack(vector_parts, dim=1) / _SPREAD,
+        torch.stack(tensors, dim=1) / _SPREAD,
+        torch.stack([*bonds, order], dim=1) / _BOND_SIZE,
+    )
+
+
+def _overlaps(
+    numbers: np.ndarray,
+    receivers: np.ndarray,
+    senders: np.ndarray,
+    vectors: Tensor,
+    cutoff: float,
+) -> Tensor:
+    """Overlap (n_pairs, 4, 4) of s, px, py, pz of receiver and sender."""
+    exponents = np.ones((2, len(numbers), 3))
+    weights = np.zeros((2, len(numbers), 3))
+    for i, z in enumerate(numbers):
+        _, shell, *zetas, _, _ = _ELEMENTS[int(z)]
+        alphas, *coefficients = _STO3G[shell]
+        for k, (zeta, c) in enumerate(zip(zetas, coefficients, strict=True)):
+            if zeta:
+                a = exponents[k, i] = np.array(alphas) * zeta**2
+                one = (2 * a / np.pi) ** 0.75 * (2 * a**0.5) ** k  # norm of x^k exp(-a r^2)
+                both = a[:, None] + a
+                self_overlap = (np.pi / both) ** 1.5 * (1 if k == 0 else 0.5 / both)
+                c = np.array(c) * one
+                weights[k, i] = c / np.sqrt(c @ self_overlap @ c)
+    r2 = vectors.square().sum(dim=1)[:, None, None]
+    x = (torch.sqrt(r2[:, 0, 0]) - (cutoff - _FADE)) / _FADE
+    x = x.clamp(0.0, 1.0)
+    fade = 1 - x**3 * (10 - 15 * x + 6 * x**2)
+
+    def terms(k: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
+        a = torch.as_tensor(exponents[k][receivers])[:, :, None]
+        b = torch.as_tensor(exponents[j][senders])[:, None, :]
+        c = torch.as_tensor(weights[k][receivers])[:, :, None]
+        c = c * torch.as_tensor(weights[j][senders])[:, None, :]
+        s = c * (torch.pi / (a + b)) ** 1.5 * torch.exp(-a * b / (a + b) * r2)
+        return s, a / (a + b), b / (a + b)
+
+    def total(x: Tensor) -> Tensor:
+        return x.sum(dim=(1, 2))
+
+    s, _, _ = terms(0, 0)
+    ss = total(s)[:, None]
+    s, share, _ = terms(0, 1)
+    sp = -total(s * share)[:, None] * vectors
+    s, _, share = terms(1, 0)
+    ps = total(s * share)[:, None] * vectors
+    s, share_a, share_b = terms(1, 1)
+    b = torch.as_tensor(exponents[1][senders])[:, None, :]
+    outer = vectors[:, :, None] * vectors[:, None, :]
+    pp = -total(s * share_a * share_b)[:, None, None] * outer
+    pp = pp + total(s * share_b / (2 * b))[:, None, None] * torch.eye(3, dtype=vectors.dtype)
+    top = torch.cat([ss, sp], dim=1)[:, None]
+    low = torch.cat([ps[:, :, None], pp], dim=2)
+    return torch.cat([top, low], dim=1) * fade[:, None, None]
+
+
+class _InverseRoot(torch.autograd.Function):
+    """S^(-1/2) of a symmetric matrix."""
+
+    @staticmethod
+    def forward(ctx, matrix: Tensor) -> Tensor:
+        values, vectors = torch.linalg.eigh(matrix)
+        low = values < _LEAST_OVERLAP
+        root = values.clamp(min=_LEAST_OVERLAP) ** -0.5
+        slope = torch.where(low, 0.0, -0.5 * values.clamp(min=_LEAST_OVERLAP) ** -1.5)
+        ctx.save_for_backward(values, vectors, root, slope)
+        return (vectors * root) @ vectors.T
+
+    @staticmethod
+    def backward(ctx, back: Tensor) -> Tensor:
+        values, vectors, root, slope = ctx.saved_tensors
+        back = vectors.T @ (0.5 * (back + back.T)) @ vectors
+        return vectors @ (_divided(values, root, slope) * back) @ vectors.T
+
+
+class _Occupied(torch.autograd.Function):
+    """P and W of a symmetric matrix and a number of electrons."""
+
+    @staticmethod
+    def forward(ctx, matrix: Tensor, n_electrons: float) -> tuple[Tensor, Tensor]:
+        e, vectors = torch.linalg.eigh(matrix)
+        f = _occupations(e, n_electrons)
+        ctx.save_for_backward(e, vectors, f)
+        return (vectors * f) @ vectors.T, (vectors * (f * e)) @ vectors.T
+
+    @staticmethod
+    def backward(ctx, back_p: Tensor, back_w: Tensor) -> tuple[Tensor, None]:
+        e, vectors, f = ctx.saved_tensors
+        slope = -f * (1 - 0.5 * f) / _KT
+        back_p, back_w = (vectors.T @ (0.5 * (b + b.T)) @ vectors for b in (back_p, back_w))
+        out = _divided(e, f, slope) * back_p + _divided(e, f * e, f + e * slope) * back_w
+        total = slope.sum()
+        if total < 0:  # mu follows: d mu = sum f' de / sum f'
+            follows = -(slope * (back_p.diagonal() + e * back_w.diagonal())).sum()
+            out = out + torch.diag(follows * slope / total)
+        return vectors @ out @ vectors.T, None
+
+
+def _divided(x: Tensor, y: Tensor, slope: Tensor) -> Tensor:
+    """(y_i - y_j) / (x_i - x_j), or the slope where x_i and x_j are one (Daleckii and Krein)."""
+    dx = x[:, None] - x
+    near = dx.abs() < 1e-8
+    dy = y[:, None] - y
+    return torch.where(near, 0.5 * (slope[:, None] + slope), dy / torch.where(near, 1.0, dx))
+
+
+def _occupations(e: Tensor, n_electrons: float) -> Tensor:
+    """Fermi occupations of levels that hold as many electrons as there are, or all they can."""
+    low, high = float(e[0]) - 50 * _KT, float(e[-1]) + 50 * _KT
+    for _ in range(100):
+        mu = 0.5 * (low + high)
+        f = 2 * torch.sigmoid((mu - e) / _KT)
+        low, high = (low, mu) if float(f.sum()) > n_electrons else (mu, high)
+    return f

@@ -1,0 +1,119 @@
+"""Electrons that networks are shown: symmetry, locality, periods, charges and derivatives."""
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+from ase.neighborlist import primitive_neighbor_list
+
+from denser.errors import InputError
+from denser.grid import Grid
+from denser.model.aspherical import AsphericalConfig, Graph
+from denser.model.tight_binding import require_parameters, solve
+from denser.structure import Structure
+
+CUTOFF = 8.0
+ELEMENTS = (1, 3, 6, 7, 8, 9, 16, 17)
+
+
+def electrons(atoms, charge=0, cell=None):
+    structure = Structure.from_ase(atoms, charge)
+    grid = None if cell is None else Grid(np.zeros(3), structure.cell, (16, 16, 16))
+    return Graph.of(structure, grid, AsphericalConfig(ELEMENTS, electrons=True)).electrons
+
+
+def solved(numbers, x, charge=0):
+    """Parts of the answer as functions of positions (n_atoms, 3) in bohr."""
+    receivers, senders, shifts = primitive_neighbor_list(
+        "ijS", (False,) * 3, np.eye(3), x.detach().numpy(), CUTOFF
+    )
+    found = solve(numbers, charge, senders, receivers, shifts, x[senders] - x[receivers], CUTOFF)
+    return found.scalars, found.vectors, found.tensors, found.bonds
+
+
+@pytest.mark.parametrize("name", ["H2CO", "CH3OH", "LiF"])
+def test_derivatives_are_those_of_differences(name):
+    structure = Structure.from_ase(molecule(name))
+    x = torch.tensor(structure.positions, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda x: solved(structure.numbers, x), (x,), eps=1e-5, atol=1e-5, rtol=1e-4
+    )
+
+
+def test_a_turned_molecule_has_turned_electrons(ethanol):
+    rng = np.random.default_rng(0)
+    turn = torch.as_tensor(np.linalg.qr(rng.normal(size=(3, 3)))[0])
+    x = torch.as_tensor(ethanol.positions)
+    before, after = solved(ethanol.numbers, x), solved(ethanol.numbers, x @ turn)
+    torch.testing.assert_close(after[0], before[0])
+    torch.testing.assert_close(after[1], before[1] @ turn)
+    torch.testing.assert_close(after[2], turn.T @ before[2] @ turn)
+    torch.testing.assert_close(after[3], before[3])
+
+
+@pytest.mark.parametrize("charge", [0, 1, -1])
+def test_distant_molecules_do_not_know_of_each_other(charge):
+    """Methane stays neutral beside lithium hydroxide's fragments or alone."""
+    alone = electrons(molecule("CH4"))
+    other = {0: molecule("H2O"), 1: Atoms("Li"), -1: Atoms("Cl")}[charge]
+    other.translate([15.0, 0, 0])
+    both = electrons(molecule("CH4") + other, charge)
+    for a, b in ((alone.scalars, both.scalars), (alone.tensors, both.tensors)):
+        torch.testing.assert_close(b[: len(a)], a, atol=1e-5, rtol=0)
+    torch.testing.assert_close(both.bonds[: len(alone.bonds)], alone.bonds, atol=1e-5, rtol=0)
+
+
+def test_a_charge_goes_where_chemistry_puts_it():
+    """The two oxygens of formate are one; its electron sits on them, not on the hydrogen."""
+    formate = Atoms("CO2H", [[0, 0, 0], [1.1, 0.6, 0], [-1.1, 0.6, 0], [0, -1.1, 0]])
+    anion, cation = electrons(formate, -1).scalars, electrons(formate, 1).scalars
+    torch.testing.assert_close(anion[1], anion[2], atol=1e-4, rtol=1e-4)
+    change = anion[:, 0] + 3 * anion[:, 1] - cation[:, 0] - 3 * cation[:, 1]
+    assert change[1] + change[2] > 0.75 * change.sum()
+
+
+def test_occupations_add_up_to_the_electrons():
+    """Twice the trace of the blocks, put back to what they were, is N_e."""
+    from denser.model import tight_binding as tb
+
+    for name, charge, expected in (("H2O", 0, 8), ("CH3OH", 0, 14), ("OH", -1, 8), ("Li", 1, 0)):
+        atoms = molecule(name)
+        found = electrons(atoms, charge).scalars
+        typical = torch.tensor([tb._TYPICAL[z] for z in atoms.numbers])
+        s, p = (found * tb._SPREAD + typical)[:, :2].T
+        assert float(s.sum() + 3 * p.sum()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_period_is_a_supercell_of_it():
+    """Short periods are solved in cells of 15 bohr: doubling such a cell changes little."""
+    water = molecule("H2O")
+    water.set_cell([8.2, 8.5, 8.3])
+    water.pbc = True
+    small = electrons(water, cell=True)
+    large = electrons(water.repeat((2, 1, 1)), cell=True)
+    torch.testing.assert_close(large.scalars[:3], small.scalars, atol=1e-4, rtol=0)
+    torch.testing.assert_close(large.scalars[3:], small.scalars, atol=1e-4, rtol=0)
+    isolated = electrons(molecule("H2O"))
+    torch.testing.assert_close(small.scalars, isolated.scalars, atol=1e-3, rtol=0)
+
+
+def test_a_small_cell_is_a_crystal():
+    """Diamond's eight atoms are alike, and each has four bonds of one order."""
+    carbon = 3.57 * np.array(
+        [[0, 0, 0], [0, 2, 2], [2, 0, 2], [2, 2, 0], [1, 1, 1], [1, 3, 3], [3, 1, 3], [3, 3, 1]]
+    )
+    diamond = Atoms("C8", carbon / 4, cell=[3.57] * 3, pbc=True)
+    found = electrons(diamond, cell=True)
+    torch.testing.assert_close(found.scalars, found.scalars[:1].expand(8, -1), atol=1e-4, rtol=0)
+    order = found.bonds[:, -1]
+    strong = order > 0.5 * order.max()
+    assert int(strong.sum()) == 8 * 4
+    assert float(order[strong].std()) < 1e-4
+
+
+def test_an_element_without_parameters_is_named():
+    with pytest.raises(InputError, match="tight-binding parameters for Fe"):
+        require_parameters((6, 26))
+    with pytest.raises(InputError, match="tight-binding parameters for Br"):
+        AsphericalConfig((1, 35), electrons=True)
