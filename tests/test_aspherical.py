@@ -20,13 +20,20 @@ from denser.training.processes import Processes
 REFERENCE = sorted((Path(__file__).parent / "reference" / "labels").glob("*.npz"))
 
 
-@pytest.fixture(scope="module")
-def network() -> Aspherical:
+@pytest.fixture(scope="module", params=[False, True], ids=["atoms", "electrons"])
+def network(request) -> Aspherical:
     torch.manual_seed(1)
-    network = Aspherical(AsphericalConfig(channels=8, layers=2, exponents=(0.3, 1.0, 3.0)))
+    config = AsphericalConfig(
+        channels=8, layers=2, exponents=(0.3, 1.0, 3.0), electrons=request.param
+    )
+    network = Aspherical(config)
     with torch.no_grad():
         for head in network.heads:
             head.normal_(std=0.02)
+        if request.param:
+            network.shown_atoms.normal_(std=0.1)
+            for layer in network.shown_bonds:
+                layer.weight.normal_(std=0.1)
     return network.eval()
 
 
