@@ -126,21 +126,33 @@ def molecules(numbers: tuple[int, ...]) -> Iterator[tuple[str, Structure]]:
     InputError
         qm9pack is not installed, or holds other files than expected.
     """
+    for number, (symbols, positions) in _rows(numbers, ("Elements", "XYZ_Ang")):
+        yield f"qm9_{number:06d}", _structure(symbols, positions)
+
+
+def smiles(numbers: tuple[int, ...]) -> Iterator[tuple[int, str]]:
+    """Yield (number, SMILES) of those that qm9pack has, ascending; raises as `molecules`."""
+    for number, (text,) in _rows(numbers, ("SMILES",)):
+        yield number, text
+
+
+def _rows(numbers: tuple[int, ...], keys: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number, values of some columns) of qm9pack's tables."""
     wanted, last = set(numbers), max(numbers, default=0)
     for path in _csv_files():
         with path.open(newline="") as file:
             rows = csv.reader(file)
             header = next(rows)
             try:
-                columns = [header.index(key) for key in ("Index", "Elements", "XYZ_Ang")]
+                index, *columns = [header.index(key) for key in ("Index", *keys)]
             except ValueError as error:
                 raise InputError(f"{path}: not a table of QM9 ({error})") from error
             for row in rows:
-                number, symbols, positions = int(row[columns[0]]), *(row[i] for i in columns[1:])
+                number = int(row[index])
                 if number > last:
                     return
                 if number in wanted:
-                    yield f"qm9_{number:06d}", _structure(symbols, positions)
+                    yield number, [row[i] for i in columns]
 
 
 def _structure(symbols: str, positions: str) -> Structure:
