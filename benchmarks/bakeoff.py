@@ -5,8 +5,8 @@
 --out runs/curve
 
 Every run is a `denser train` of a file in `configs/`, in a folder of its own under --out; the
-same command goes on after an interruption. 200 molecules of the first DIR are held out, the same
-ones in every run; errors are those of the first --molecules of them, in the paper's box.
+same command goes on after an interruption. Molecules of the first DIR are held out, the same ones
+in every run; errors are those of the first --molecules of them, in the paper's box.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ NETWORKS = {
         "paper-x2.toml", ("schedule.epochs=0", "sample.crop=48", "sample.margin=4"),
     ),
 }  # fmt: skip
-HELD_OUT = 200
 N_ATOMS = 18
 """Of the held-out molecule that cost and time are shown for."""
 
@@ -93,7 +92,7 @@ def row(run: Run, path: Path, labels: list[Label]) -> list[str]:
 def runs(chosen: argparse.Namespace) -> tuple[list[Run], list[Label]]:
     """Training runs to make, and the labels to measure them on."""
     labels = [label for path in chosen.labels for label in read_labels(path)]
-    held_out = split(read_labels(chosen.labels[0]), HELD_OUT, 0)[1]
+    held_out = split(read_labels(chosen.labels[0]), chosen.held_out, 0)[1]
     groups = {label.group for label in held_out}
     names = sorted({label.name for label in labels if label.group not in groups})
     names = list(np.random.default_rng(0).permutation(names))
@@ -126,6 +125,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=15.0, help="of training, networks")
     parser.add_argument("--steps", type=int, default=3000, help="of training, labels")
     parser.add_argument("--counts", type=int, nargs="+", default=[300, 600], help="of labels")
+    parser.add_argument("--held-out", type=int, default=200, help="molecules not to train on")
     parser.add_argument("--molecules", type=int, default=40, help="to measure on")
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()

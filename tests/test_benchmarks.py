@@ -1,5 +1,6 @@
 """The benchmark commands run and print their tables; the figures are for people to judge."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,25 @@ def test_properties_needs_labels(tmp_path):
     done = bench("properties.py", "--labels", tmp_path)
     assert done.returncode != 0
     assert "no .npz labels" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_bakeoff(tmp_path):
+    arguments = ["labels", "--labels", ROOT / "tests" / "reference" / "labels", "--steps", 2]
+    arguments += ["--counts", 2, "--held-out", 1, "--molecules", 1, "--out", tmp_path]
+    done = bench("bakeoff.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "aspherical atoms, 2" in done.stdout and "parameters" in done.stdout
+    assert len(list(tmp_path.glob("*/model.safetensors"))) == 1
+
+
+def test_choosing_prefers_what_is_new_and_small():
+    spec = importlib.util.spec_from_file_location("choose", ROOT / "benchmarks" / "choose.py")
+    choose = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(choose)
+    found = {n: {1: 1} for n in range(1, 21)} | {n: {2: 1} for n in range(21, 27)}
+    sizes = dict.fromkeys(found, 10) | {26: 5}
+    assert choose.choose(found, sizes, set(range(1, 11)), 2)[0] == 26
+    everything = choose.choose(found, sizes, set(), 100)
+    assert sorted(everything) == sorted(found)
+    assert set(choose.choose(found, sizes, {26}, 100)) == set(found) - {26}

@@ -90,6 +90,10 @@ def test_an_empty_list(tmp_path):
         qm9.select(str(path))
 
 
+def test_smiles(package):
+    assert dict(qm9.smiles((1, 2, 44000))) == {1: "C", 44000: "N"}
+
+
 def test_geometries(package):
     found = dict(qm9.molecules((1, 2, 3, 44000)))
     assert list(found) == ["qm9_000001", "qm9_000003", "qm9_044000"]
