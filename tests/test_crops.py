@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from denser import Grid, Structure
-from denser.data.crops import CubeOperation, window
+from denser.data.crops import CubeOperation, cube_operations, window
 from denser.sad import superposition
 
 OPERATIONS = [
@@ -26,6 +26,20 @@ def test_transformed_image_is_the_image_of_the_transformed_molecule(operation, e
     moved = Structure(ethanol.numbers, ethanol.positions @ operation.matrix.T)
     expected = superposition(moved, new_grid).values
     np.testing.assert_allclose(window(image, operation=operation).numpy(), expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_inverse_undoes_an_operation(operation):
+    image = torch.arange(4 * 6 * 8).reshape(4, 6, 8)
+    there = window(image, operation=operation)
+    assert torch.equal(window(there, operation=operation.inverse), image)
+
+
+def test_operations_to_average_over():
+    everything = cube_operations(48)
+    assert everything[0] == CubeOperation()
+    assert set(everything) == set(OPERATIONS)
+    assert cube_operations(8) == everything[:8]
 
 
 def test_forty_eight_operations_form_the_group():

@@ -1,14 +1,17 @@
 """The shipped models on real molecules: invariants that a user relies on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import molecule
 
 import denser
 from denser import Density, Grid, InputError, Predictor, Structure, err_rho, superposition
+from denser.data.crops import CubeOperation, window
 from denser.data.labels import read_labels
 from denser.data.render import density_on_grid
 from denser.units import BOHR
@@ -199,3 +202,31 @@ def test_paper_network_predicts_on_its_own_grid(tmp_path):
     rho = Predictor(model, "cpu").predict(molecule("H2O")).density
     assert rho.integrate() == pytest.approx(8, abs=1e-5)
     assert all(n % 4 == 0 for n in rho.grid.shape)
+
+
+def test_the_average_over_all_operations_has_the_symmetry_of_the_cube(predictor):
+    """A turned and mirrored molecule gets the turned density; without the average, nearly."""
+    average = Predictor(predictor.model, "cpu", bf16=False, average=48)
+    one = Predictor(predictor.model, "cpu", bf16=False)
+    operation = CubeOperation((1, 2, 0), (-1, 1, 1))
+    grid = Grid(np.zeros(3), np.diag([5.6, 6.4, 7.2]) / BOHR, (64, 72, 80))
+    water = Structure.of(molecule("H2O"))
+    water = replace(water, positions=water.positions + np.diag(grid.cell) / 2 + [0.01, 0.02, 0.03])
+    order = list(operation.permutation)
+    turned_grid = Grid(grid.origin, np.diag(np.diag(grid.cell)[order]), (72, 80, 64))
+    turned = replace(water, positions=water.positions @ operation.matrix.T)
+
+    def predicted(which: Predictor, structure: Structure, grid: Grid) -> torch.Tensor:
+        return torch.as_tensor(which.density(superposition(structure, grid), periodic=True).values)
+
+    rho = predicted(average, water, grid)
+    again = predicted(average, turned, turned_grid)
+    back = window(again, operation=operation.inverse)
+    norm = float(rho.sum())
+    assert float((back - rho).abs().sum()) / norm < 1e-5
+    assert 1e-7 < float((predicted(one, water, grid) - rho).abs().sum()) / norm < 0.02
+
+
+def test_averages_are_of_one_to_forty_eight():
+    with pytest.raises(InputError, match="1 to 48"):
+        Predictor("default", "cpu", average=49)

@@ -47,6 +47,7 @@ class Batch:
         device: str,
         resume: bool,
         refine: int = 0,
+        average: int = 1,
     ) -> None:
         if not files and not smiles:
             raise InputError("nothing to predict; name structure files or give --smiles")
@@ -56,7 +57,7 @@ class Batch:
         self.options = {"box": box, "padding": padding, "spacing": spacing}
         if refine < 0:
             raise InputError(f"refining takes a number of steps, found {refine}")
-        self.refine = refine
+        self.refine, self.average = refine, average
         self.out, self.suffix, self.resume = out, "." + format.lstrip("."), resume
         self.jobs = list(jobs(files, smiles))
         self.single = len(self.jobs) == 1 and not out.is_dir() and out.suffix != ""
@@ -81,7 +82,7 @@ class Batch:
         """Predict and write all; prints a line (or a JSON object) each, and totals."""
         from denser.prediction import Predictor
 
-        predictor = Predictor(self.model, self.device)
+        predictor = Predictor(self.model, self.device, average=self.average)
         if not self.single:
             try:
                 self.out.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from denser.data.crops import cube_operations, window
 from denser.density import Density
 from denser.errors import InputError
 from denser.fourier import resample
@@ -60,11 +61,20 @@ class Predictor:
         "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
     bf16 : bool or None
         Run the convolutions in bfloat16; None where the processor has instructions for it.
+    average : int
+        Mean of the predictions for so many of the 48 turned and mirrored copies of the molecule.
     """
 
     def __init__(
-        self, model: str | Path | Model = "default", device: str = "auto", bf16: bool | None = None
+        self,
+        model: str | Path | Model = "default",
+        device: str = "auto",
+        bf16: bool | None = None,
+        average: int = 1,
     ) -> None:
+        if not 1 <= average <= 48:
+            raise InputError(f"an average takes 1 to 48 symmetry operations, found {average}")
+        self.operations = cube_operations(average)
         self.model = model if isinstance(model, Model) else _load(str(model))
         recipe = self.model.recipe
         if recipe.sad not in RECIPES:
@@ -99,14 +109,22 @@ class Predictor:
         scale within themselves).
         """
         if isinstance(self.network, Aspherical):
-            raw = deform(self.network, sad, periodic)
+            matrices = [operation.matrix.T for operation in self.operations[1:]]
+            turns = [np.eye(3), *matrices] if matrices else []
+            turns = [torch.as_tensor(m, dtype=torch.float32, device=self.device) for m in turns]
+            raw = deform(self.network, sad, periodic, turns)
         else:
             image = torch.as_tensor(sad.values, dtype=torch.float32, device=self.device)
+            raw = torch.zeros_like(image)
             with (
                 torch.no_grad(),
                 torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
             ):
-                raw = tiling.apply(self.network, image, periodic)
+                for operation in self.operations:
+                    turned = window(image, operation=operation).contiguous()
+                    found = tiling.apply(self.network, turned, periodic).float()
+                    raw += window(found, operation=operation.inverse)
+                raw /= len(self.operations)
         if not bool(torch.isfinite(raw).all()) or float(raw.sum()) <= 0:
             raise InputError(
                 f"model {self.model.name!r} returned no usable density for "
@@ -156,6 +174,7 @@ def predict(
     padding: float = 4.0,
     spacing: float | None = None,
     device: str = "auto",
+    average: int = 1,
 ) -> Density:
     """Predict the DFT valence density of a molecule or crystal from its atoms.
 
@@ -177,6 +196,8 @@ def predict(
         atoms are evaluated at the nodes, the faster the fewer there are.
     device : str
         "auto", "cpu", "cuda", ...
+    average : int
+        As of `Predictor`.
 
     Returns
     -------
@@ -188,7 +209,8 @@ def predict(
     InputError
         A structure, option or model that cannot be used.
     """
-    return Predictor(model, device).predict(atoms, charge, box, padding, spacing).density
+    predictor = Predictor(model, device, average=average)
+    return predictor.predict(atoms, charge, box, padding, spacing).density
 
 
 def make_grid(

@@ -44,6 +44,9 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option(help="Distribution of the errors: .png, .svg or .pdf")
     ] = None,
+    average: Annotated[
+        int, typer.Option(min=1, max=48, help="Mean over so many turned and mirrored copies.")
+    ] = 1,
     worst: Annotated[
         int, typer.Option(min=0, help="Write error cube and picture of this many worst molecules.")
     ] = 0,
@@ -77,7 +80,7 @@ def evaluate(
     width = None if sys.stdout.isatty() else 120
     console = Console(stderr=json == "-", highlight=False, width=width)
     told = Console(stderr=True, highlight=False, soft_wrap=True)
-    predictor = Predictor(model, device, bf16=False if fp32 else None)
+    predictor = Predictor(model, device, bf16=False if fp32 else None, average=average)
     found, broken = read_each(labels, predictor.model.recipe)
     for failure in broken:
         told.print(f"denser: {failure.error}", markup=False)

@@ -40,6 +40,9 @@ def predict(
     spacing: Annotated[
         float | None, typer.Option(help="Spacing of the written grid, angstrom [0.0831].")
     ] = None,
+    average: Annotated[
+        int, typer.Option(min=1, max=48, help="Mean over so many turned and mirrored copies.")
+    ] = 1,
     refine: Annotated[
         bool, typer.Option("--refine", help="Improve it by a Kohn-Sham step (PySCF).")
     ] = False,
@@ -58,6 +61,6 @@ def predict(
 
     batch = Batch(
         files or [], smiles or [], out, format, charge, model, box.value, padding, spacing,
-        device, resume, steps if refine else 0,
+        device, resume, steps if refine else 0, average,
     )  # fmt: skip
     raise typer.Exit(batch.run(as_json=json))

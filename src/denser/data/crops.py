@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import torch
@@ -46,12 +46,26 @@ class CubeOperation:
         return cls(tuple(permutation), tuple(sign))
 
     @property
+    def inverse(self) -> CubeOperation:
+        """The operation that undoes this one."""
+        back = [self.permutation.index(i) for i in range(3)]
+        return CubeOperation(tuple(back), tuple(self.sign[i] for i in back))
+
+    @property
     def matrix(self) -> np.ndarray:
         """Matrix (3, 3) that takes old coordinates to new ones."""
         matrix = np.zeros((3, 3))
         for i, (j, s) in enumerate(zip(self.permutation, self.sign, strict=True)):
             matrix[i, j] = s
         return matrix
+
+
+def cube_operations(n: int) -> list[CubeOperation]:
+    """Return `n` of the 48 operations, the identity first, the others in a mixed order."""
+    signs = product((1, -1), repeat=3)
+    first, *others = [CubeOperation(p, s) for s in signs for p in _PERMUTATIONS]
+    mixed = np.random.default_rng(0).permutation(len(others))
+    return [first, *(others[i] for i in mixed)][:n]
 
 
 def window(

@@ -16,6 +16,7 @@ neighbours is told by `denser.model.tight_binding`, which sees the molecule as a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -281,6 +282,22 @@ class Aspherical(nn.Module):
             parts.append(head[rows] @ harmonics[:, :, n * n : (n + 1) ** 2])
         return torch.cat(parts, dim=-1)
 
+    def averaged(self, graph: Graph, rotations: Sequence[Tensor]) -> Tensor:
+        """Mean of the coefficients that turned copies of the atoms get, turned back.
+
+        Parameters
+        ----------
+        graph : Graph
+        rotations : sequence of (3, 3) tensor
+            Orthogonal matrices, as of `Graph.turned`.
+        """
+        total = torch.zeros((), device=self.points.device)
+        for rotation in rotations:
+            harmonics = spherical_harmonics(self.points @ rotation, self.config.degree)
+            back = self.to_harmonics.T @ harmonics  # Y(r rotation) = Y(r) back
+            total = total + self(graph.turned(rotation)) @ back.T
+        return total / len(rotations)
+
     def _on_spheres(self, electrons: Electrons) -> Tensor:
         """What is shown of each atom's electrons, as functions (atom, function, point)."""
         scalars = electrons.scalars[:, :, None].expand(-1, -1, len(self.points))
@@ -289,7 +306,9 @@ class Aspherical(nn.Module):
         return torch.cat([scalars, vectors, tensors], dim=1)
 
 
-def deform(network: Aspherical, sad: Density, periodic: bool) -> Tensor:
+def deform(
+    network: Aspherical, sad: Density, periodic: bool, rotations: Sequence[Tensor] = ()
+) -> Tensor:
     """Raw density (nx, ny, nz) of superposed atoms that deform each other, e/bohr^3.
 
     Parameters
@@ -299,6 +318,8 @@ def deform(network: Aspherical, sad: Density, periodic: bool) -> Tensor:
         Superposed atomic densities of its structure.
     periodic : bool
         Whether atoms see those of the neighbouring boxes.
+    rotations : sequence of (3, 3) tensor
+        Average over copies turned by these; by default the atoms as they are.
 
     Raises
     ------
@@ -310,7 +331,7 @@ def deform(network: Aspherical, sad: Density, periodic: bool) -> Tensor:
     device = network.exponents.device
     graph = Graph.of(structure, grid if periodic else None, network.config, device)
     with torch.no_grad():
-        coefficients = network(graph)
+        coefficients = network.averaged(graph, rotations) if rotations else network(graph)
     # The SAD was scaled to N_e; here each atom is neutral, and a charge is the network's to place.
     scale = sad.valence_charges.sum() / sad.n_electrons
     values = torch.as_tensor(sad.values * scale, dtype=torch.float32, device=device)
