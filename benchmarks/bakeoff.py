@@ -91,8 +91,9 @@ def row(run: Run, path: Path, labels: list[Label]) -> list[str]:
 
 def runs(chosen: argparse.Namespace) -> tuple[list[Run], list[Label]]:
     """Training runs to make, and the labels to measure them on."""
-    labels = [label for path in chosen.labels for label in read_labels(path)]
-    held_out = split(read_labels(chosen.labels[0]), chosen.held_out, 0)[1]
+    first, *others = [read_labels(path) for path in chosen.labels]
+    labels = [label for part in (first, *others) for label in part]
+    held_out = split(first, chosen.held_out, 0)[1]
     groups = {label.group for label in held_out}
     names = sorted({label.name for label in labels if label.group not in groups})
     names = list(np.random.default_rng(0).permutation(names))

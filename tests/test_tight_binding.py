@@ -54,7 +54,7 @@ def test_a_turned_molecule_has_turned_electrons(ethanol):
 
 @pytest.mark.parametrize("charge", [0, 1, -1])
 def test_distant_molecules_do_not_know_of_each_other(charge):
-    """Methane stays neutral beside lithium hydroxide's fragments or alone."""
+    """Methane is the same alone and beside water, a lithium cation or a chloride."""
     alone = electrons(molecule("CH4"))
     other = {0: molecule("H2O"), 1: Atoms("Li"), -1: Atoms("Cl")}[charge]
     other.translate([15.0, 0, 0])

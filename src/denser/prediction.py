@@ -109,10 +109,11 @@ class Predictor:
         scale within themselves).
         """
         if isinstance(self.network, Aspherical):
-            matrices = [operation.matrix.T for operation in self.operations[1:]]
-            turns = [np.eye(3), *matrices] if matrices else []
-            turns = [torch.as_tensor(m, dtype=torch.float32, device=self.device) for m in turns]
-            raw = deform(self.network, sad, periodic, turns)
+            turns = [
+                torch.as_tensor(operation.matrix.T, dtype=torch.float32, device=self.device)
+                for operation in self.operations
+            ]
+            raw = deform(self.network, sad, periodic, turns if len(turns) > 1 else ())
         else:
             image = torch.as_tensor(sad.values, dtype=torch.float32, device=self.device)
             raw = torch.zeros_like(image)
