@@ -1,5 +1,7 @@
 """Electrons that networks are shown: symmetry, locality, periods, charges and derivatives."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,9 @@ from ase.neighborlist import primitive_neighbor_list
 
 from denser.errors import InputError
 from denser.grid import Grid
+from denser.model import tight_binding as tb
 from denser.model.aspherical import AsphericalConfig, Graph
-from denser.model.tight_binding import require_parameters, solve
+from denser.model.tight_binding import Electrons, require_parameters, solve
 from denser.structure import Structure
 
 CUTOFF = 8.0
@@ -20,7 +23,7 @@ ELEMENTS = (1, 3, 6, 7, 8, 9, 16, 17)
 def electrons(atoms, charge=0, cell=None):
     structure = Structure.from_ase(atoms, charge)
     grid = None if cell is None else Grid(np.zeros(3), structure.cell, (16, 16, 16))
-    return Graph.of(structure, grid, AsphericalConfig(ELEMENTS, electrons=True)).electrons
+    return Graph.of(structure, grid, AsphericalConfig(ELEMENTS, electrons=2)).electrons
 
 
 def solved(numbers, x, charge=0):
@@ -29,7 +32,7 @@ def solved(numbers, x, charge=0):
         "ijS", (False,) * 3, np.eye(3), x.detach().numpy(), CUTOFF
     )
     found = solve(numbers, charge, senders, receivers, shifts, x[senders] - x[receivers], CUTOFF)
-    return found.scalars, found.vectors, found.tensors, found.bonds
+    return tuple(getattr(found, f.name) for f in fields(found))
 
 
 @pytest.mark.parametrize("name", ["H2CO", "CH3OH", "LiF"])
@@ -45,11 +48,46 @@ def test_a_turned_molecule_has_turned_electrons(ethanol):
     rng = np.random.default_rng(0)
     turn = torch.as_tensor(np.linalg.qr(rng.normal(size=(3, 3)))[0])
     x = torch.as_tensor(ethanol.positions)
-    before, after = solved(ethanol.numbers, x), solved(ethanol.numbers, x @ turn)
-    torch.testing.assert_close(after[0], before[0])
-    torch.testing.assert_close(after[1], before[1] @ turn)
-    torch.testing.assert_close(after[2], turn.T @ before[2] @ turn)
-    torch.testing.assert_close(after[3], before[3])
+    before, after = (Electrons(*solved(ethanol.numbers, y)) for y in (x, x @ turn))
+    expected = before.turned(turn)
+    torch.testing.assert_close(expected.tensors, turn.T @ before.tensors @ turn)
+    for f in fields(after):
+        torch.testing.assert_close(getattr(after, f.name), getattr(expected, f.name))
+
+
+def test_pi_electrons_lie_across_the_bond_and_the_plane():
+    """Of ethene's C-C block, what is not axial is the pi bond: along z less along y."""
+    ethene = electrons(Atoms("C2H4", [[0.665, 0, 0], [-0.665, 0, 0]] + [
+        [sx * 1.232, sy * 0.924, 0] for sx in (1, -1) for sy in (1, -1)
+    ]))  # fmt: skip
+    i = int(ethene.bonds[:, -1].argmax())
+    p = ethene.bond_tensors[i, 0]
+    assert float(p[2, 2]) > 0.3 and abs(float(p[0, 0])) < 1e-6
+    torch.testing.assert_close(p[1, 1], -p[2, 2])
+    acetylene = electrons(Atoms("C2H2", [[0.6, 0, 0], [-0.6, 0, 0], [1.66, 0, 0], [-1.66, 0, 0]]))
+    assert float(acetylene.bond_tensors.abs().max()) < 1e-5
+    assert float(acetylene.bond_vectors.abs().max()) < 1e-5
+
+
+def test_electrons_that_feel_each_other_charge_atoms_less():
+    """Both solutions hold N_e; the second moves less of them, from hydrogen to oxygen still."""
+    water = molecule("H2O")
+    typical = torch.tensor([tb._TYPICAL[z] for z in water.numbers])
+    found = electrons(water).scalars.reshape(3, 2, 4) * tb._SPREAD + typical[:, None]
+    n = found[:, :, 0] + 3 * found[:, :, 1]
+    torch.testing.assert_close(n.sum(dim=0), torch.tensor([8.0, 8.0]))
+    excess = n[0] - 6
+    assert 0.1 < float(excess[1]) < 0.95 * float(excess[0])
+
+
+def test_fewer_solutions_are_the_first_of_more():
+    water = Structure.from_ase(molecule("H2O"))
+    one, two = (
+        Graph.of(water, None, AsphericalConfig(ELEMENTS, electrons=n)).electrons for n in (1, 2)
+    )
+    for f in fields(one):
+        first = getattr(one, f.name)
+        torch.testing.assert_close(getattr(two, f.name)[:, : first.shape[1]], first)
 
 
 @pytest.mark.parametrize("charge", [0, 1, -1])
@@ -75,11 +113,9 @@ def test_a_charge_goes_where_chemistry_puts_it():
 
 def test_occupations_add_up_to_the_electrons():
     """Twice the trace of the blocks, put back to what they were, is N_e."""
-    from denser.model import tight_binding as tb
-
     for name, charge, expected in (("H2O", 0, 8), ("CH3OH", 0, 14), ("OH", -1, 8), ("Li", 1, 0)):
         atoms = molecule(name)
-        found = electrons(atoms, charge).scalars
+        found = electrons(atoms, charge).scalars[:, :4]
         typical = torch.tensor([tb._TYPICAL[z] for z in atoms.numbers])
         s, p = (found * tb._SPREAD + typical)[:, :2].T
         assert float(s.sum() + 3 * p.sum()) == pytest.approx(expected, abs=1e-5)
@@ -106,7 +142,7 @@ def test_a_small_cell_is_a_crystal():
     diamond = Atoms("C8", carbon / 4, cell=[3.57] * 3, pbc=True)
     found = electrons(diamond, cell=True)
     torch.testing.assert_close(found.scalars, found.scalars[:1].expand(8, -1), atol=1e-4, rtol=0)
-    order = found.bonds[:, -1]
+    order = found.bonds[:, 10]
     strong = order > 0.5 * order.max()
     assert int(strong.sum()) == 8 * 4
     assert float(order[strong].std()) < 1e-4
@@ -115,5 +151,7 @@ def test_a_small_cell_is_a_crystal():
 def test_an_element_without_parameters_is_named():
     with pytest.raises(InputError, match="tight-binding parameters for Fe"):
         require_parameters((6, 26))
+    with pytest.raises(InputError, match="electrons must be 0 to 2, found 3"):
+        AsphericalConfig(electrons=3)
     with pytest.raises(InputError, match="tight-binding parameters for Br"):
-        AsphericalConfig((1, 35), electrons=True)
+        AsphericalConfig((1, 35), electrons=2)

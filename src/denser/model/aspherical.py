@@ -6,11 +6,12 @@ coefficients a message-passing network reads off the atom's surroundings.
 
 The features of an atom are functions on the sphere around it, kept as values at Lebedev points
 and limited to a degree. A message multiplies the features of a neighbour with a function that
-is symmetric about the line between the two; an update mixes channels point by point. Both
-commute with rotations, but for what the point-wise non-linearity adds beyond the degree that
-the points resolve; training on turned molecules removes that remainder. Nothing depends on a
-grid. Messages reach `layers` times the cutoff; what electrons there are at each atom and between
-neighbours is told by `denser.model.tight_binding`, which sees the molecule as a whole.
+is symmetric about the line between the two, or differs from that as their electrons do; an update
+mixes channels point by point. Both commute with rotations, but for what the point-wise
+non-linearity adds beyond the degree that the points resolve; training on turned molecules removes
+that remainder. Nothing depends on a grid. Messages reach `layers` times the cutoff; what
+electrons there are at each atom and between neighbours is told by `denser.model.tight_binding`,
+which sees the molecule as a whole.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ from denser.model.expansion import add_to_grid, orthonormal_radial
 from denser.model.harmonics import spherical_harmonics
 from denser.model.tight_binding import (
     N_BOND,
+    N_BOND_TENSORS,
+    N_BOND_VECTORS,
     N_SCALARS,
+    N_SOLUTIONS,
     N_TENSORS,
     N_VECTORS,
     Electrons,
@@ -81,8 +85,9 @@ class AsphericalConfig:
         Polynomial order that the Lebedev points integrate exactly (11: 50 points).
     exponents : tuple of float
         Of the Gaussians, bohr^-2.
-    electrons : bool
-        Whether it is shown the electrons of `denser.model.tight_binding`.
+    electrons : int
+        Solutions of `denser.model.tight_binding` that it is shown: 0, 1, or 2 and then also
+        how their bonds differ from axial symmetry.
     """
 
     elements: tuple[int, ...] = (1, 6, 7, 8, 9)
@@ -93,7 +98,7 @@ class AsphericalConfig:
     radial: int = 10
     order: int = 11
     exponents: tuple[float, ...] = (0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
-    electrons: bool = False
+    electrons: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "elements", tuple(int(z) for z in self.elements))
@@ -109,8 +114,17 @@ class AsphericalConfig:
             )
         if min(self.channels, self.layers, self.radial) < 1 or self.cutoff <= _SHORTEST:
             raise InputError("channels, layers and radial must be positive, cutoff over 0.8 bohr")
+        object.__setattr__(self, "electrons", int(self.electrons))
+        if not 0 <= self.electrons <= N_SOLUTIONS:
+            raise InputError(f"electrons must be 0 to {N_SOLUTIONS}, found {self.electrons}")
         if self.electrons:
             require_parameters(self.elements)
+
+    @property
+    def n_shapes(self) -> int:
+        """Functions on the sphere that a message is made of."""
+        about_bonds = self.electrons * (N_BOND_VECTORS + N_BOND_TENSORS)
+        return self.degree + 1 + (about_bonds if self.electrons > 1 else 0)
 
     def to_dict(self) -> dict:
         """Plain dictionary for metadata."""
@@ -162,7 +176,7 @@ class Graph:
         if config.electrons:
             electrons = solve(
                 structure.numbers, structure.charge, senders, receivers, shifts, vectors,
-                config.cutoff, None if grid is None else cell,
+                config.cutoff, None if grid is None else cell, config.electrons,
             ).to(device)  # fmt: skip
         senders, receivers = (torch.as_tensor(x, device=device) for x in (senders, receivers))
         numbers = torch.as_tensor(structure.numbers, device=device)
@@ -208,7 +222,9 @@ class Aspherical(nn.Module):
         self.embedding = nn.Embedding(n_elements, c)
         self.scales = nn.ParameterList(nn.Parameter(torch.ones(c, 1)) for _ in range(config.layers))
         self.filters = nn.ModuleList(
-            nn.Sequential(nn.Linear(config.radial, 64), nn.SiLU(), nn.Linear(64, c * (degree + 1)))
+            nn.Sequential(
+                nn.Linear(config.radial, 64), nn.SiLU(), nn.Linear(64, c * config.n_shapes)
+            )
             for _ in range(config.layers)
         )
         self.mix = nn.ModuleList(nn.Linear(2 * c, 2 * c) for _ in range(config.layers))
@@ -219,10 +235,10 @@ class Aspherical(nn.Module):
             nn.Parameter(torch.zeros(n_elements, n, c)) for _ in range(degree + 1)
         )
         if config.electrons:
-            shown = N_SCALARS + N_VECTORS + N_TENSORS
+            shown = config.electrons * (N_SCALARS + N_VECTORS + N_TENSORS)
             self.shown_atoms = nn.Parameter(torch.zeros(c, n_elements, shown))
             self.shown_bonds = nn.ModuleList(
-                nn.Linear(N_BOND, 64, bias=False) for _ in range(config.layers)
+                nn.Linear(config.electrons * N_BOND, 64, bias=False) for _ in range(config.layers)
             )
         with torch.no_grad():
             for layer in self.unmix:
@@ -248,7 +264,7 @@ class Aspherical(nn.Module):
         legendre = [torch.ones_like(cosine), cosine]
         for n in range(2, config.degree + 1):
             legendre.append(((2 * n - 1) * cosine * legendre[-1] - (n - 1) * legendre[-2]) / n)
-        zonal = torch.stack(legendre[: config.degree + 1], dim=1)  # (pair, l, point)
+        shapes = torch.stack(legendre[: config.degree + 1], dim=1)  # (pair, shape, point)
         envelope = 0.5 * (torch.cos(math.pi * r / config.cutoff) + 1)[:, None]
         sharpness = ((config.radial - 1) / (config.cutoff - _SHORTEST)) ** 2
         radial = torch.exp(-sharpness * (r[:, None] - self.centres) ** 2) * envelope
@@ -256,6 +272,8 @@ class Aspherical(nn.Module):
         if config.electrons:
             shown = self._on_spheres(graph.electrons)
             features = features + self.shown_atoms[:, rows].transpose(0, 1) @ shown
+        if config.electrons > 1:
+            shapes = torch.cat([shapes, self._about_bonds(graph.electrons)], dim=1)
         at_a_time = _PAIRS.get(r.device.type, 16384)
         layers = zip(self.scales, self.filters, self.mix, self.gates, self.unmix, strict=True)
         for n, (scale, to_filter, mix, gate, unmix) in enumerate(layers):
@@ -263,13 +281,13 @@ class Aspherical(nn.Module):
             if config.electrons:
                 hidden = hidden + self.shown_bonds[n](graph.electrons.bonds)
             weights = to_filter[2](to_filter[1](hidden)) * envelope
-            weights = weights.view(-1, config.channels, config.degree + 1)
+            weights = weights.view(-1, config.channels, config.n_shapes)
             size = features.square().mean(dim=(1, 2), keepdim=True)
             x = scale * features * torch.rsqrt(size + _EPSILON)  # (atom, channel, point)
             heard = torch.zeros_like(x)
             for i in range(0, len(r), at_a_time):
                 part = slice(i, i + at_a_time)
-                messages = x[graph.senders[part]] * (weights[part] @ zonal[part])
+                messages = x[graph.senders[part]] * (weights[part] @ shapes[part])
                 heard.index_add_(0, graph.receivers[part], messages)
             x = torch.cat([x, _MESSAGE_SCALE * heard], dim=1).transpose(1, 2)
             x = F.silu(mix(x)) * (1 + gate(rows)[:, None])  # (atom, point, channel)
@@ -302,8 +320,19 @@ class Aspherical(nn.Module):
         """What is shown of each atom's electrons, as functions (atom, function, point)."""
         scalars = electrons.scalars[:, :, None].expand(-1, -1, len(self.points))
         vectors = electrons.vectors @ self.points.T
-        tensors = torch.einsum("pi,atij,pj->atp", self.points, electrons.tensors, self.points)
-        return torch.cat([scalars, vectors, tensors], dim=1)
+        return torch.cat([scalars, vectors, self._quadratic(electrons.tensors)], dim=1)
+
+    def _about_bonds(self, electrons: Electrons) -> Tensor:
+        """How electrons of pairs differ from axial symmetry, as functions (pair, function, point).
+
+        They are seen from the receiver.
+        """
+        vectors = electrons.bond_vectors @ self.points.T
+        return torch.cat([vectors, self._quadratic(electrons.bond_tensors)], dim=1)
+
+    def _quadratic(self, tensors: Tensor) -> Tensor:
+        """u^T T u of tensors (a, t, 3, 3) at the points u: (a, t, point)."""
+        return torch.einsum("pi,atij,pj->atp", self.points, tensors, self.points)
 
 
 def deform(

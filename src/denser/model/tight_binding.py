@@ -8,6 +8,14 @@ H_mn = K S_mn (h_m + h_n) / 2,  H_mm = h_m,  K = 1.75
 H' = S^(-1/2) H S^(-1/2) = sum_i e_i |i><i|
 P = sum_i f_i |i><i|,  W = sum_i f_i e_i |i><i|,  f_i = 2 / (1 + exp((e_i - mu) / kT)),  tr P = N_e
 
+A second solution lets the electrons feel each other. Starting from V = 0, some times
+
+q_a = sum_m P_mm - Z_a,  V_a <- (1 - x) V_a + x sum_b g_ab q_b,  H' + V
+
+with m the functions of atom a, Z its valence electrons and g_ab a softened Coulomb repulsion (G.
+Klopman, J. Am. Chem. Soc. 86, 4550, 1964; K. Ohno, Theor. Chim. Acta 2, 219, 1964) that fades
+with the overlap. It shows how the electrons give way, beside where the levels alone put them.
+
 The blocks of P and W say what a network of finite reach learns slowly: where electrons are
 delocalised, how a stretched bond loses them, and what a charge changes. They turn with the
 molecule, do not know of molecules without overlap, and have derivatives with respect to positions.
@@ -15,7 +23,7 @@ molecule, do not know of molecules without overlap, and have derivatives with re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -98,42 +106,63 @@ _PERIOD = 15.0
 _UNIT = 5.0 / HARTREE
 """Scale of the energies that a network is shown, hartree."""
 
+_REPULSION = 0.3
+"""Of two electrons in one atom, hartree."""
+
+_ITERATIONS = 3
+_MIXING = 0.4
+"""How often, and how far, V follows the charges: a number of times, not until it is converged."""
+
+N_SOLUTIONS = 2
+"""Without and with V."""
+
 N_SCALARS, N_VECTORS, N_TENSORS, N_BOND = 4, 2, 2, 11
-"""How many of each a network is shown: three for an atom, the last for a pair of neighbours."""
+N_BOND_VECTORS, N_BOND_TENSORS = 4, 2
+"""How many of each a network is shown of a solution: first of an atom, then of a pair."""
 
 
 @dataclass(frozen=True, eq=False)
 class Electrons:
-    """What a network is shown of P and W.
+    """What a network is shown of P and W, one solution after the other (n of them).
 
     Parameters
     ----------
-    scalars : (n_atoms, 4) tensor
+    scalars : (n_atoms, 4 n) tensor
         Of each atom's block: s and mean p occupation, the same of W less h P; less what is
         typical of the element. Energies in 5 eV; everything scaled to about one.
-    vectors : (n_atoms, 2, 3) tensor
+    vectors : (n_atoms, 2 n, 3) tensor
         Elements between s and p.
-    tensors : (n_atoms, 2, 3, 3) tensor
+    tensors : (n_atoms, 2 n, 3, 3) tensor
         Elements between p and p, without their trace.
-    bonds : (n_pairs, 11) tensor
+    bonds : (n_pairs, 11 n) tensor
         Of each pair's blocks of P and W: ss, s sigma, sigma s, sigma sigma, mean of pi pi; and
         the bond order (sum of squares of P).
+    bond_vectors : (n_pairs, 4 n, 3) tensor
+        Elements of these blocks between s and the p across the bond, and the other way round.
+    bond_tensors : (n_pairs, 2 n, 3, 3) tensor
+        Elements between p and p, without what is the same all about the bond.
     """
 
     scalars: Tensor
     vectors: Tensor
     tensors: Tensor
     bonds: Tensor
+    bond_vectors: Tensor
+    bond_tensors: Tensor
 
     def turned(self, rotation: Tensor) -> Electrons:
         """The same with every vector times an orthogonal matrix (3, 3)."""
-        tensors = rotation.T @ self.tensors @ rotation
-        return Electrons(self.scalars, self.vectors @ rotation, tensors, self.bonds)
+        return replace(
+            self,
+            vectors=self.vectors @ rotation,
+            tensors=rotation.T @ self.tensors @ rotation,
+            bond_vectors=self.bond_vectors @ rotation,
+            bond_tensors=rotation.T @ self.bond_tensors @ rotation,
+        )
 
     def to(self, device: torch.device | str) -> Electrons:
         """The same in single precision on a device."""
-        parts = (self.scalars, self.vectors, self.tensors, self.bonds)
-        return Electrons(*(part.to(device, torch.float32) for part in parts))
+        return Electrons(*(getattr(self, f.name).to(device, torch.float32) for f in fields(self)))
 
 
 def require_parameters(elements: tuple[int, ...]) -> None:
@@ -156,6 +185,7 @@ def solve(
     vectors: Tensor,
     cutoff: float,
     cell: np.ndarray | None = None,
+    n_solutions: int = N_SOLUTIONS,
 ) -> Electrons:
     """Solve for the electrons of a structure, given its pairs of neighbours.
 
@@ -175,6 +205,8 @@ def solve(
     cell : (3, 3) float, optional
         Lattice vectors, bohr, of a periodic structure; solved at Gamma of as many cells as make
         every period 15 bohr long.
+    n_solutions : int
+        1 or 2: without, or also with what the electrons feel of each other.
 
     Raises
     ------
@@ -211,17 +243,42 @@ def solve(
     factor = factor - torch.diag(factor.diagonal() - h)  # K = 1 on the diagonal
     root = _InverseRoot.apply(overlap)
     n_electrons = m * (float(parameters[:, 0].sum()) - charge)
-    p, w = _Occupied.apply(root @ (factor * overlap) @ root, n_electrons)
-    # W is shown relative to the levels of the two functions.
-    w = (w - 0.5 * (h[:, None] + h) * p) / _UNIT
+    hamiltonian = root @ (factor * overlap) @ root
+    p, w = _Occupied.apply(hamiltonian, n_electrons)
+    solutions = [(p, _relative(w, p, h))]
+    if n_solutions > 1:
+        owner = torch.arange(m * n)[:, None].expand(-1, 4)[used]  # atom of each function
+        repulsion = torch.zeros(m * n, m * n, dtype=torch.float64)
+        repulsion = repulsion.index_put(
+            (row_atoms, column_atoms), _repulsions(vectors, cutoff).repeat(m), accumulate=True
+        ) + _REPULSION * torch.eye(m * n, dtype=torch.float64)
+        v = torch.zeros(m * n, dtype=torch.float64)
+        for _ in range(_ITERATIONS):
+            q = (-parameters[:, 0]).repeat(m).index_add(0, owner, p.diagonal())
+            v = v + _MIXING * (repulsion @ q - v)
+            p, w = _Occupied.apply(hamiltonian + torch.diag(v[owner]), n_electrons)
+        solutions.append((p, _relative(w, p, h + v[owner])))
     typical = torch.tensor([_TYPICAL.get(int(z), (0.0,) * 4) for z in numbers]).double()
     first = len(vectors)  # pairs whose receiver is in the first copy
     pairs = (places[row_atoms[:first]], places[column_atoms[:first]])
-    return _shown([p, w], typical, places[:n], pairs, vectors)
+    shown = [_shown(solution, typical, places[:n], pairs, vectors) for solution in solutions]
+    names = [f.name for f in fields(Electrons)]
+    return Electrons(*(torch.cat([getattr(x, name) for x in shown], dim=1) for name in names))
+
+
+def _relative(w: Tensor, p: Tensor, h: Tensor) -> Tensor:
+    """W relative to the levels of the two functions, in the unit that it is shown in."""
+    return (w - 0.5 * (h[:, None] + h) * p) / _UNIT
+
+
+def _repulsions(vectors: Tensor, cutoff: float) -> Tensor:
+    """Repulsion (n_pairs,) of an electron each in two atoms, hartree."""
+    r2 = vectors.square().sum(dim=1)
+    return (r2 + _REPULSION**-2) ** -0.5 * (1 - r2 / cutoff**2) ** 2
 
 
 def _shown(
-    matrices: list[Tensor],
+    matrices: tuple[Tensor, Tensor],
     typical: Tensor,
     atoms: Tensor,
     pairs: tuple[Tensor, Tensor],
@@ -229,7 +286,10 @@ def _shown(
 ) -> Electrons:
     """Atom and pair blocks of P and W, in the parts that turn in one way each."""
     occupations, levels, vector_parts, tensors, bonds = [], [], [], [], []
+    bond_vectors, bond_tensors = [], []
     direction = vectors / vectors.norm(dim=1, keepdim=True)
+    line = direction[:, :, None] * direction[:, None, :]
+    plane = torch.eye(3, dtype=line.dtype) - line
     order = None
     for matrix, scalars in zip(matrices, (occupations, levels), strict=True):
         matrix = F.pad(matrix, (0, 1, 0, 1))
@@ -240,16 +300,22 @@ def _shown(
         tensors.append(block[:, 1:, 1:] - mean[:, None, None] * torch.eye(3, dtype=block.dtype))
         pair = matrix[pairs[0][:, :, None], pairs[1][:, None, :]]
         order = pair.square().sum(dim=(1, 2)) if order is None else order
-        along = torch.einsum("pi,pij,pj->p", direction, pair[:, 1:, 1:], direction)
-        across = 0.5 * (pair[:, 1:, 1:].diagonal(dim1=1, dim2=2).sum(dim=1) - along)
+        pp = pair[:, 1:, 1:]
+        along = (pp * line).sum(dim=(1, 2))
+        across = 0.5 * (pp * plane).sum(dim=(1, 2))
         s_sigma = (pair[:, 0, 1:] * direction).sum(dim=1)
         sigma_s = (pair[:, 1:, 0] * direction).sum(dim=1)
         bonds += [pair[:, 0, 0], s_sigma, sigma_s, along, across]
+        bond_vectors.append(pair[:, 0, 1:] - s_sigma[:, None] * direction)
+        bond_vectors.append(pair[:, 1:, 0] - sigma_s[:, None] * direction)
+        bond_tensors.append(pp - along[:, None, None] * line - across[:, None, None] * plane)
     return Electrons(
         (torch.stack([*occupations, *levels], dim=1) - typical) / _SPREAD,
         torch.stack(vector_parts, dim=1) / _SPREAD,
         torch.stack(tensors, dim=1) / _SPREAD,
         torch.stack([*bonds, order], dim=1) / _BOND_SIZE,
+        torch.stack(bond_vectors, dim=1) / _BOND_SIZE,
+        torch.stack(bond_tensors, dim=1) / _BOND_SIZE,
     )
 
 
