@@ -30,11 +30,13 @@ from denser.evaluation import Evaluation
 from denser.model.checkpoint import load_model
 from denser.prediction import Predictor
 from denser.sad import superposition
+from denser.training.config import read_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NETWORKS = {
     "aspherical atoms": ("default.toml", ()),
-    "the same without electrons": ("default.toml", ("model.options.electrons=false",)),
+    "the same, one solution": ("default.toml", ("model.options.electrons=1",)),
+    "the same without electrons": ("default.toml", ("model.options.electrons=0",)),
     "local U-Net": ("unet.toml", ()),
     # A step on a whole box, as published, takes minutes on one core.
     "ResNet of Li et al., x2": (
@@ -107,12 +109,17 @@ def runs(chosen: argparse.Namespace) -> tuple[list[Run], list[Label]]:
         length = (f"schedule.minutes={chosen.minutes}",)
         out = [Run(t, c, (*common, *s, *length), names) for t, (c, s) in NETWORKS.items()]
     else:
+        known = set(read_config(CONFIGS / "default.toml").model.options["elements"])
+        foreign = {label.name for label in labels if set(label.structure.numbers) - known}
+        names = [name for name in names if name not in foreign]
         out = []
         for n in chosen.counts:
-            left_out = chosen.out / f"without_{n}.txt"
-            left_out.write_text("\n".join(names[n:]) + "\n")
-            length = ("schedule.minutes=0", f"schedule.steps={chosen.steps}")
-            settings = (*common, *length, *([f"data.exclude={left_out}"] if names[n:] else []))
+            left_out = [*names[n:], *sorted(foreign)]
+            path = chosen.out / f"without_{n}.txt"
+            path.write_text("\n".join(left_out) + "\n")
+            settings = (*common, "schedule.minutes=0", f"schedule.steps={chosen.steps}")
+            if left_out:
+                settings += (f"data.exclude={path}",)
             out.append(Run(f"aspherical atoms, {n}", "default.toml", settings, names[:n]))
     return out, held_out[: chosen.molecules]
 
