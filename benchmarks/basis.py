@@ -47,7 +47,7 @@ def design(points: PointSet, exponents: tuple[float, ...], degree: int) -> np.nd
 def floor(label: Label, exponents: tuple[float, ...], degree: int, rounds: int = 5) -> float:
     """Err_rho (a fraction) of the best expansion, on points that it was not fitted to."""
     config = AsphericalConfig()
-    points = Points([label], "gth-szv-1e", torch.device("cpu"), config.cutoff)[0]
+    points = Points([label], "gth-szv-1e", torch.device("cpu"), config)[0]
     x = design(points, exponents, degree)
     y = (points.rho - points.sad).numpy().astype(float)
     w = points.weights.numpy().astype(float)
