@@ -49,12 +49,11 @@ N_ATOMS = 18
 
 @dataclass(frozen=True)
 class Run:
-    """One row: its title, configuration, settings and training labels."""
+    """One row: its title, configuration and settings."""
 
     title: str
     config: str
     settings: tuple[str, ...]
-    names: list[str]
 
 
 def train(run: Run, folder: Path, threads: int) -> Path:
@@ -83,7 +82,7 @@ def row(run: Run, path: Path, labels: list[Label]) -> list[str]:
     with FlopCounterMode(display=False) as counter:
         predictor.raw(sad, True)
     return [
-        run.title, f"{len(run.names):,}", f"{model.info['steps']:,}",
+        run.title, f"{model.info['n_train']:,}", f"{model.info['steps']:,}",
         f"{model.info['seconds'] / 60:.0f}",
         *(f"{x:.2f}" for x in (errors.mean(), np.median(errors), errors.max())),
         f"{model.n_parameters:,}", f"{counter.get_total_flops() / 1e12:.3f}",
@@ -107,7 +106,7 @@ def runs(chosen: argparse.Namespace) -> tuple[list[Run], list[Label]]:
     common += ("data.validation_subset=20", "schedule.validate_every=0.25")
     if chosen.what == "networks":
         length = (f"schedule.minutes={chosen.minutes}",)
-        out = [Run(t, c, (*common, *s, *length), names) for t, (c, s) in NETWORKS.items()]
+        out = [Run(t, c, (*common, *s, *length)) for t, (c, s) in NETWORKS.items()]
     else:
         known = set(read_config(CONFIGS / "default.toml").model.options["elements"])
         foreign = {label.name for label in labels if set(label.structure.numbers) - known}
@@ -120,7 +119,7 @@ def runs(chosen: argparse.Namespace) -> tuple[list[Run], list[Label]]:
             settings = (*common, "schedule.minutes=0", f"schedule.steps={chosen.steps}")
             if left_out:
                 settings += (f"data.exclude={path}",)
-            out.append(Run(f"aspherical atoms, {n}", "default.toml", settings, names[:n]))
+            out.append(Run(f"aspherical atoms, {n}", "default.toml", settings))
     return out, held_out[: chosen.molecules]
 
 
