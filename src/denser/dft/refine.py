@@ -32,7 +32,7 @@ KS_WEIGHT = 0.31
 """Share of E_KS in the energy of a second or later step. What is left of the density's error after
 a screened step are its slowest waves, which one number describes."""
 
-UNCERTAINTY = (0.22, 0.18)
+UNCERTAINTY = (0.26, 0.36)
 """Of the first step, and of later ones: the share of E_KS - E_Harris that nine errors in ten stay
 below, 20 molecules."""
 
