@@ -289,7 +289,8 @@ def _shown(
     bond_vectors, bond_tensors = [], []
     direction = vectors / vectors.norm(dim=1, keepdim=True)
     line = direction[:, :, None] * direction[:, None, :]
-    plane = torch.eye(3, dtype=line.dtype) - line
+    identity = torch.eye(3, dtype=line.dtype)
+    plane = identity - line
     order = None
     for matrix, scalars in zip(matrices, (occupations, levels), strict=True):
         matrix = F.pad(matrix, (0, 1, 0, 1))
@@ -297,7 +298,7 @@ def _shown(
         mean = block[:, 1:, 1:].diagonal(dim1=1, dim2=2).mean(dim=1)
         scalars += [block[:, 0, 0], mean]
         vector_parts.append(block[:, 0, 1:])
-        tensors.append(block[:, 1:, 1:] - mean[:, None, None] * torch.eye(3, dtype=block.dtype))
+        tensors.append(block[:, 1:, 1:] - mean[:, None, None] * identity)
         pair = matrix[pairs[0][:, :, None], pairs[1][:, None, :]]
         order = pair.square().sum(dim=(1, 2)) if order is None else order
         pp = pair[:, 1:, 1:]
