@@ -20,7 +20,7 @@ from denser.training.processes import Processes
 REFERENCE = sorted((Path(__file__).parent / "reference" / "labels").glob("*.npz"))
 
 
-@pytest.fixture(scope="module", params=[0, 1, 2], ids=["atoms", "electrons", "bonds"])
+@pytest.fixture(scope="module", params=[0, 1, 2, 4], ids=["atoms", "electrons", "bonds", "tables"])
 def network(request) -> Aspherical:
     torch.manual_seed(1)
     config = AsphericalConfig(

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from ase.data import atomic_numbers, chemical_symbols
 from scipy.linalg import block_diag
 
 from denser.data.render import density_on_grid, n_orbitals
 from denser.dft import atoms as pseudo_atoms
+from denser.dft import two_centre
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.scf import scf
 from denser.errors import InputError
@@ -154,6 +156,13 @@ def test_shipped_tables_are_what_pyscf_makes_today():
             assert ours["l"] == theirs["l"]
             np.testing.assert_allclose(ours["exponents"], theirs["exponents"], rtol=1e-8)
             np.testing.assert_allclose(ours["coefficients"], theirs["coefficients"], rtol=1e-8)
+    with np.load(folder / "two_centre.npz") as shipped:
+        assert [chemical_symbols[z] for z in shipped["numbers"]] == list(two_centre.ATOMS)
+        for pair in (("H", "C"), ("C", "O"), ("N", "Cl")):
+            numbers = [atomic_numbers[s] for s in pair]
+            (row,) = np.flatnonzero((shipped["pairs"] == numbers).all(axis=1))
+            made = two_centre.integrals(*pair, shipped["distances"][7])
+            np.testing.assert_allclose(shipped["integrals"][row, 7], made, atol=1e-6)
 
 
 def test_what_cannot_be_computed_is_refused():

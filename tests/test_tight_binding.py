@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.neighborlist import primitive_neighbor_list
 
+from denser.dft import two_centre
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.model import tight_binding as tb
@@ -23,7 +24,16 @@ ELEMENTS = (1, 3, 6, 7, 8, 9, 16, 17)
 def electrons(atoms, charge=0, cell=None):
     structure = Structure.from_ase(atoms, charge)
     grid = None if cell is None else Grid(np.zeros(3), structure.cell, (16, 16, 16))
-    return Graph.of(structure, grid, AsphericalConfig(ELEMENTS, electrons=2)).electrons
+    return Graph.of(structure, grid, AsphericalConfig(ELEMENTS, electrons=4)).electrons
+
+
+def populations(atoms, charge=0):
+    """Electrons of each atom in each solution: twice the trace of its block of P."""
+    typical = torch.tensor(
+        [[of.get(z, (0.0,) * 4) for of in tb._TYPICAL_OF] for z in atoms.numbers]
+    )
+    found = electrons(atoms, charge).scalars.reshape(len(atoms), 4, 4) * tb._SPREAD + typical
+    return found[:, :, 0] + 3 * found[:, :, 1]
 
 
 def solved(numbers, x, charge=0):
@@ -70,24 +80,44 @@ def test_pi_electrons_lie_across_the_bond_and_the_plane():
 
 
 def test_electrons_that_feel_each_other_charge_atoms_less():
-    """Both solutions hold N_e; the second moves less of them, from hydrogen to oxygen still."""
+    """All solutions hold N_e; the second of each two moves less of it from hydrogen to oxygen."""
     water = molecule("H2O")
-    typical = torch.tensor([tb._TYPICAL[z] for z in water.numbers])
-    found = electrons(water).scalars.reshape(3, 2, 4) * tb._SPREAD + typical[:, None]
-    n = found[:, :, 0] + 3 * found[:, :, 1]
-    torch.testing.assert_close(n.sum(dim=0), torch.tensor([8.0, 8.0]))
-    excess = n[0] - 6
-    assert 0.1 < float(excess[1]) < 0.95 * float(excess[0])
+    n = populations(water)
+    torch.testing.assert_close(n.sum(dim=0), torch.full((4,), 8.0))
+    alone, together = (n[0] - 6)[[0, 2]], (n[0] - 6)[[1, 3]]
+    assert (together > 0.1).all() and (together < 0.95 * alone).all()
 
 
 def test_fewer_solutions_are_the_first_of_more():
     water = Structure.from_ase(molecule("H2O"))
-    one, two = (
-        Graph.of(water, None, AsphericalConfig(ELEMENTS, electrons=n)).electrons for n in (1, 2)
+    one, *others = (
+        Graph.of(water, None, AsphericalConfig(ELEMENTS, electrons=n)).electrons
+        for n in range(1, 5)
     )
-    for f in fields(one):
-        first = getattr(one, f.name)
-        torch.testing.assert_close(getattr(two, f.name)[:, : first.shape[1]], first)
+    for n, more in enumerate(others, 2):
+        for f in fields(one):
+            first, found = getattr(one, f.name), getattr(more, f.name)
+            assert found.shape[1] == n * first.shape[1]
+            torch.testing.assert_close(found[:, : first.shape[1]], first)
+
+
+@pytest.mark.parametrize("symbols", ["CO", "OC", "HN", "CC", "ClH"])
+def test_blocks_of_the_tables_are_those_of_superposed_atoms(symbols):
+    """PySCF's Fock and overlap matrix of two atoms, anyhow turned and between tabulated r."""
+    first, second = Atoms(symbols).symbols
+    vector = 2.33 * np.array([1.0, -2.0, 3.0]) / 14**0.5
+    fock, overlap = two_centre.matrices([first, second], np.array([np.zeros(3), vector]))
+    n = 1 if first == "H" else 4
+    numbers = Atoms(symbols).numbers
+    levels, *blocks = tb._of_tables(
+        numbers, np.array([0]), np.array([1]), torch.as_tensor(vector)[None], CUTOFF
+    )
+    for found, exact in zip(blocks, (overlap, fock), strict=True):
+        np.testing.assert_allclose(found[0, :n, : len(exact) - n], exact[:n, n:], atol=2e-4)
+        assert (
+            float(found[0, n:].abs().sum()) == float(found[0, :, len(exact) - n :].abs().sum()) == 0
+        )
+    np.testing.assert_allclose(levels[0], two_centre.levels(first)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("charge", [0, 1, -1])
@@ -112,13 +142,11 @@ def test_a_charge_goes_where_chemistry_puts_it():
 
 
 def test_occupations_add_up_to_the_electrons():
-    """Twice the trace of the blocks, put back to what they were, is N_e."""
+    """Of every solution, whatever the charge."""
     for name, charge, expected in (("H2O", 0, 8), ("CH3OH", 0, 14), ("OH", -1, 8), ("Li", 1, 0)):
         atoms = molecule(name)
-        found = electrons(atoms, charge).scalars[:, :4]
-        typical = torch.tensor([tb._TYPICAL[z] for z in atoms.numbers])
-        s, p = (found * tb._SPREAD + typical)[:, :2].T
-        assert float(s.sum() + 3 * p.sum()) == pytest.approx(expected, abs=1e-5)
+        total = populations(atoms, charge).sum(dim=0)
+        torch.testing.assert_close(total, torch.full((4,), float(expected)), atol=1e-5, rtol=0)
 
 
 def test_a_period_is_a_supercell_of_it():
@@ -151,7 +179,7 @@ def test_a_small_cell_is_a_crystal():
 def test_an_element_without_parameters_is_named():
     with pytest.raises(InputError, match="tight-binding parameters for Fe"):
         require_parameters((6, 26))
-    with pytest.raises(InputError, match="electrons must be 0 to 2, found 3"):
-        AsphericalConfig(electrons=3)
+    with pytest.raises(InputError, match="electrons must be 0 to 4, found 5"):
+        AsphericalConfig(electrons=5)
     with pytest.raises(InputError, match="tight-binding parameters for Br"):
         AsphericalConfig((1, 35), electrons=2)

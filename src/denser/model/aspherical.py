@@ -86,8 +86,8 @@ class AsphericalConfig:
     exponents : tuple of float
         Of the Gaussians, bohr^-2.
     electrons : int
-        Solutions of `denser.model.tight_binding` that it is shown: 0, 1, or 2 and then also
-        how their bonds differ from axial symmetry.
+        Solutions of `denser.model.tight_binding` that it is shown: 0, 1, or 2 to 4 and then
+        also how their bonds differ from axial symmetry.
     """
 
     elements: tuple[int, ...] = (1, 6, 7, 8, 9)

@@ -16,6 +16,9 @@ with m the functions of atom a, Z its valence electrons and g_ab a softened Coul
 Klopman, J. Am. Chem. Soc. 86, 4550, 1964; K. Ohno, Theor. Chim. Acta 2, 219, 1964) that fades
 with the overlap. It shows how the electrons give way, beside where the levels alone put them.
 
+A third and a fourth solution are the same two with H and S of PBE, as tabulated for pairs of
+superposed atoms by `denser.dft.two_centre`, and with each element's own repulsion.
+
 The blocks of P and W say what a network of finite reach learns slowly: where electrons are
 delocalised, how a stretched bond loses them, and what a charge changes. They turn with the
 molecule, do not know of molecules without overlap, and have derivatives with respect to positions.
@@ -24,11 +27,14 @@ molecule, do not know of molecules without overlap, and have derivatives with re
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib.resources import files
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from ase.data import chemical_symbols
+from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from denser.errors import InputError
@@ -86,6 +92,25 @@ _TYPICAL = {
 }
 """Scalars of an atom in the mean over small molecules, which are taken off."""
 
+_TYPICAL_TABLES = {
+    1: (0.90, 0.0, -0.97, 0.0),
+    3: (0.18, 0.11, -0.27, -0.23),
+    5: (0.79, 0.60, -0.91, -1.08),
+    6: (0.97, 0.99, -0.58, -1.03),
+    7: (1.31, 1.33, -0.30, -0.79),
+    8: (1.55, 1.64, -0.13, -0.46),
+    9: (1.77, 1.85, -0.01, -0.20),
+    11: (0.13, 0.06, -0.18, -0.16),
+    12: (0.59, 0.18, -0.34, -0.27),
+    14: (1.00, 0.81, -0.56, -0.86),
+    15: (1.07, 0.82, -0.62, -1.15),
+    16: (1.54, 1.42, -0.10, -0.52),
+    17: (1.83, 1.81, 0.02, -0.13),
+}
+"""The same of the solutions of PBE's tables."""
+
+_TYPICAL_OF = (_TYPICAL, _TYPICAL, _TYPICAL_TABLES, _TYPICAL_TABLES)
+
 _SPREAD = 0.1
 """How much they differ from atom to atom, and size of the vectors and tensors."""
 
@@ -109,12 +134,19 @@ _UNIT = 5.0 / HARTREE
 _REPULSION = 0.3
 """Of two electrons in one atom, hartree."""
 
+_REPULSIONS = {
+    1: 0.4195, 3: 0.174, 4: 0.224, 5: 0.296, 6: 0.3647, 7: 0.4309, 8: 0.4954, 9: 0.5584,
+    11: 0.165, 12: 0.224, 13: 0.203, 14: 0.247, 15: 0.289, 16: 0.3288, 17: 0.3668,
+}  # fmt: skip
+"""The same of each element, beside the tables: how a level follows its own occupation (as in M.
+Gaus, A. Goez, M. Elstner, J. Chem. Theory Comput. 9, 338, 2013)."""
+
 _ITERATIONS = 3
 _MIXING = 0.4
 """How often, and how far, V follows the charges: a number of times, not until it is converged."""
 
-N_SOLUTIONS = 2
-"""Without and with V."""
+N_SOLUTIONS = 4
+"""Without and with V, of the parameters above and of PBE's tables."""
 
 N_SCALARS, N_VECTORS, N_TENSORS, N_BOND = 4, 2, 2, 11
 N_BOND_VECTORS, N_BOND_TENSORS = 4, 2
@@ -206,7 +238,7 @@ def solve(
         Lattice vectors, bohr, of a periodic structure; solved at Gamma of as many cells as make
         every period 15 bohr long.
     n_solutions : int
-        1 or 2: without, or also with what the electrons feel of each other.
+        1 to 4: without, and with what the electrons feel of each other; the same of PBE's tables.
 
     Raises
     ------
@@ -224,9 +256,6 @@ def solve(
     to = np.ravel_multi_index(np.moveaxis(to, -1, 0), times)
     row_atoms = torch.as_tensor((np.arange(m)[:, None] * n + receivers).ravel())
     column_atoms = torch.as_tensor((to * n + senders).ravel())
-    parameters = torch.tensor([_ELEMENTS[int(z)] for z in numbers], dtype=torch.float64)
-    levels = torch.stack([parameters[:, 4], *[parameters[:, 5]] * 3], dim=1) / HARTREE  # (n, 4)
-    blocks = _overlaps(numbers, receivers, senders, vectors, cutoff)
     # Functions of each atom in the matrices; hydrogen's missing p functions are all the last row.
     used = torch.ones(n, 4, dtype=torch.bool)
     used[torch.as_tensor(np.asarray(numbers) == 1), 1:] = False
@@ -234,34 +263,58 @@ def solve(
     size = int(used.sum())
     places = torch.full(used.shape, size)
     places[used] = torch.arange(size)
-    overlap = torch.zeros(size + 1, size + 1, dtype=torch.float64)
     where = (places[row_atoms][:, :, None], places[column_atoms][:, None, :])
-    overlap = overlap.index_put(where, blocks.repeat(m, 1, 1), accumulate=True)
-    overlap = overlap[:size, :size] + torch.eye(size, dtype=torch.float64)
+    owner = torch.arange(m * n)[:, None].expand(-1, 4)[used]  # atom of each function
+
+    def matrix(blocks: Tensor, diagonal: Tensor) -> Tensor:
+        out = torch.zeros(size + 1, size + 1, dtype=torch.float64)
+        out = out.index_put(where, blocks.repeat(m, 1, 1), accumulate=True)
+        return out[:size, :size] + torch.diag(diagonal)
+
+    def repulsion(of_atoms: Tensor) -> Tensor:
+        pairs = _repulsions(vectors, cutoff, of_atoms[receivers], of_atoms[senders])
+        out = torch.zeros(m * n, m * n, dtype=torch.float64)
+        out = out.index_put((row_atoms, column_atoms), pairs.repeat(m), accumulate=True)
+        return out + torch.diag(of_atoms.repeat(m))
+
+    def solutions(
+        overlap: Tensor, h: Tensor, hamiltonian: Tensor, of_atoms: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        root = _InverseRoot.apply(overlap)
+        hamiltonian = root @ hamiltonian @ root
+        p, w = _Occupied.apply(hamiltonian, n_electrons)
+        first = (p, _relative(w, p, h))
+        v = torch.zeros(m * n, dtype=torch.float64)
+        if n_solutions == 1:
+            return [first]
+        interaction = repulsion(of_atoms)
+        for _ in range(_ITERATIONS):
+            q = (-valence).repeat(m).index_add(0, owner, p.diagonal())
+            v = v + _MIXING * (interaction @ q - v)
+            p, w = _Occupied.apply(hamiltonian + torch.diag(v[owner]), n_electrons)
+        return [first, (p, _relative(w, p, h + v[owner]))]
+
+    parameters = torch.tensor([_ELEMENTS[int(z)] for z in numbers], dtype=torch.float64)
+    valence = parameters[:, 0]
+    n_electrons = m * (float(valence.sum()) - charge)
+    ones = torch.ones(size, dtype=torch.float64)
+    overlap = matrix(_overlaps(numbers, receivers, senders, vectors, cutoff), ones)
+    levels = torch.stack([parameters[:, 4], *[parameters[:, 5]] * 3], dim=1) / HARTREE  # (n, 4)
     h = levels.repeat(m, 1)[used]
     factor = 0.5 * _K * (h[:, None] + h)
     factor = factor - torch.diag(factor.diagonal() - h)  # K = 1 on the diagonal
-    root = _InverseRoot.apply(overlap)
-    n_electrons = m * (float(parameters[:, 0].sum()) - charge)
-    hamiltonian = root @ (factor * overlap) @ root
-    p, w = _Occupied.apply(hamiltonian, n_electrons)
-    solutions = [(p, _relative(w, p, h))]
-    if n_solutions > 1:
-        owner = torch.arange(m * n)[:, None].expand(-1, 4)[used]  # atom of each function
-        repulsion = torch.zeros(m * n, m * n, dtype=torch.float64)
-        repulsion = repulsion.index_put(
-            (row_atoms, column_atoms), _repulsions(vectors, cutoff).repeat(m), accumulate=True
-        ) + _REPULSION * torch.eye(m * n, dtype=torch.float64)
-        v = torch.zeros(m * n, dtype=torch.float64)
-        for _ in range(_ITERATIONS):
-            q = (-parameters[:, 0]).repeat(m).index_add(0, owner, p.diagonal())
-            v = v + _MIXING * (repulsion @ q - v)
-            p, w = _Occupied.apply(hamiltonian + torch.diag(v[owner]), n_electrons)
-        solutions.append((p, _relative(w, p, h + v[owner])))
-    typical = torch.tensor([_TYPICAL.get(int(z), (0.0,) * 4) for z in numbers]).double()
+    found = solutions(overlap, h, factor * overlap, torch.full_like(valence, _REPULSION))
+    if n_solutions > 2:
+        levels, overlaps, focks = _of_tables(numbers, receivers, senders, vectors, cutoff)
+        h = levels.repeat(m, 1)[used]
+        own = torch.tensor([_REPULSIONS[int(z)] for z in numbers], dtype=torch.float64)
+        found += solutions(matrix(overlaps, ones), h, matrix(focks, h), own)
     first = len(vectors)  # pairs whose receiver is in the first copy
     pairs = (places[row_atoms[:first]], places[column_atoms[:first]])
-    shown = [_shown(solution, typical, places[:n], pairs, vectors) for solution in solutions]
+    shown = []
+    for solution, typical in zip(found[:n_solutions], _TYPICAL_OF, strict=False):
+        typical = torch.tensor([typical.get(int(z), (0.0,) * 4) for z in numbers]).double()
+        shown.append(_shown(solution, typical, places[:n], pairs, vectors))
     names = [f.name for f in fields(Electrons)]
     return Electrons(*(torch.cat([getattr(x, name) for x in shown], dim=1) for name in names))
 
@@ -271,10 +324,11 @@ def _relative(w: Tensor, p: Tensor, h: Tensor) -> Tensor:
     return (w - 0.5 * (h[:, None] + h) * p) / _UNIT
 
 
-def _repulsions(vectors: Tensor, cutoff: float) -> Tensor:
-    """Repulsion (n_pairs,) of an electron each in two atoms, hartree."""
+def _repulsions(vectors: Tensor, cutoff: float, first: Tensor, second: Tensor) -> Tensor:
+    """Repulsion (n_pairs,) of an electron each in two atoms, given that within each, hartree."""
     r2 = vectors.square().sum(dim=1)
-    return (r2 + _REPULSION**-2) ** -0.5 * (1 - r2 / cutoff**2) ** 2
+    softened = r2 + (0.5 * (1 / first + 1 / second)) ** 2
+    return softened**-0.5 * (1 - r2 / cutoff**2) ** 2
 
 
 def _shown(
@@ -342,9 +396,7 @@ def _overlaps(
                 c = np.array(c) * one
                 weights[k, i] = c / np.sqrt(c @ self_overlap @ c)
     r2 = vectors.square().sum(dim=1)[:, None, None]
-    x = (torch.sqrt(r2[:, 0, 0]) - (cutoff - _FADE)) / _FADE
-    x = x.clamp(0.0, 1.0)
-    fade = 1 - x**3 * (10 - 15 * x + 6 * x**2)
+    fade = _faded(torch.sqrt(r2[:, 0, 0]), cutoff)
 
     def terms(k: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
         a = torch.as_tensor(exponents[k][receivers])[:, :, None]
@@ -371,6 +423,64 @@ def _overlaps(
     top = torch.cat([ss, sp], dim=1)[:, None]
     low = torch.cat([ps[:, :, None], pp], dim=2)
     return torch.cat([top, low], dim=1) * fade[:, None, None]
+
+
+def _faded(r: Tensor, cutoff: float) -> Tensor:
+    """From 1 to 0, with two derivatives, shortly before the cutoff."""
+    x = ((r - (cutoff - _FADE)) / _FADE).clamp(0.0, 1.0)
+    return 1 - x**3 * (10 - 15 * x + 6 * x**2)
+
+
+@cache
+def _tables() -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
+    """Row of each atomic number, levels of s and p, distances, and splines of the integrals.
+
+    Coefficients (first, second, power, interval, overlap or Fock, integral), highest power first.
+    """
+    with (files("denser") / "tables" / "two_centre.npz").open("rb") as file:
+        table = dict(np.load(file))
+    numbers, r = table["numbers"], table["distances"]
+    rows = torch.full((len(chemical_symbols),), -1)
+    rows[numbers] = torch.arange(len(numbers))
+    values = np.empty((len(numbers), len(numbers), len(r), *table["integrals"].shape[2:]))
+    for (a, b), integrals in zip(table["pairs"], table["integrals"], strict=True):
+        a, b = int(rows[a]), int(rows[b])
+        # from the other end: s sigma and sigma s change places and sign
+        values[b, a] = integrals[..., [0, 2, 1, 3, 4]] * [1, -1, -1, 1, 1]
+        values[a, b] = integrals
+    splines = torch.as_tensor(CubicSpline(r, values, axis=2).c)  # (power, interval, a, b, ...)
+    return rows, torch.as_tensor(table["levels"]), r, splines.permute(2, 3, 0, 1, 4, 5)
+
+
+def _of_tables(
+    numbers: np.ndarray,
+    receivers: np.ndarray,
+    senders: np.ndarray,
+    vectors: Tensor,
+    cutoff: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """PBE's levels (n_atoms, 4), overlap and Fock blocks (n_pairs, 4, 4) of receiver and sender."""
+    rows, levels, distances, splines = _tables()
+    rows = rows[torch.as_tensor(np.asarray(numbers))]
+    r = vectors.norm(dim=1)
+    inside = r.clamp(distances[0], distances[-1])
+    step = distances[1] - distances[0]
+    interval = ((inside.detach() - distances[0]) / step).long().clamp(max=len(distances) - 2)
+    x = (inside - torch.as_tensor(distances)[interval])[:, None, None]
+    c = splines[rows[receivers], rows[senders], :, interval]  # (pair, power, matrix, integral)
+    values = (((c[:, 0] * x + c[:, 1]) * x + c[:, 2]) * x + c[:, 3]) * _faded(r, cutoff)[
+        :, None, None
+    ]
+    ss, s_sigma, sigma_s, along, across = values.unbind(dim=2)  # (pair, matrix) each
+    direction = (vectors / r[:, None])[:, None]  # (pair, 1, 3)
+    line = direction[..., :, None] * direction[..., None, :]
+    plane = torch.eye(3, dtype=line.dtype) - line
+    pp = along[..., None, None] * line + across[..., None, None] * plane
+    top = torch.cat([ss[..., None], s_sigma[..., None] * direction], dim=2)[..., None, :]
+    low = torch.cat([(sigma_s[..., None] * direction)[..., None], pp], dim=3)
+    overlap, fock = torch.cat([top, low], dim=2).unbind(dim=1)
+    levels = levels[rows]
+    return torch.stack([levels[:, 0], *[levels[:, 1]] * 3], dim=1), overlap, fock
 
 
 class _InverseRoot(torch.autograd.Function):
