@@ -14,7 +14,8 @@ from denser.errors import InputError
 from denser.grid import Grid
 from denser.model import tight_binding as tb
 from denser.model.aspherical import AsphericalConfig, Graph
-from denser.model.tight_binding import Electrons, require_parameters, solve
+from denser.model.hamiltonians import require_parameters, tabulated
+from denser.model.tight_binding import Electrons, solve
 from denser.structure import Structure
 
 CUTOFF = 8.0
@@ -30,7 +31,10 @@ def electrons(atoms, charge=0, cell=None):
 def populations(atoms, charge=0):
     """Electrons of each atom in each solution: twice the trace of its block of P."""
     typical = torch.tensor(
-        [[of.get(z, (0.0,) * 4) for of in tb._TYPICAL_OF] for z in atoms.numbers]
+        [
+            [of.get(z, (0.0,) * 4) for of in (tb._TYPICAL,) * 2 + (tb._TYPICAL_TABLES,) * 2]
+            for z in atoms.numbers
+        ]
     )
     found = electrons(atoms, charge).scalars.reshape(len(atoms), 4, 4) * tb._SPREAD + typical
     return found[:, :, 0] + 3 * found[:, :, 1]
@@ -109,15 +113,11 @@ def test_blocks_of_the_tables_are_those_of_superposed_atoms(symbols):
     fock, overlap = two_centre.matrices([first, second], np.array([np.zeros(3), vector]))
     n = 1 if first == "H" else 4
     numbers = Atoms(symbols).numbers
-    levels, *blocks = tb._of_tables(
-        numbers, np.array([0]), np.array([1]), torch.as_tensor(vector)[None], CUTOFF
-    )
-    for found, exact in zip(blocks, (overlap, fock), strict=True):
-        np.testing.assert_allclose(found[0, :n, : len(exact) - n], exact[:n, n:], atol=2e-4)
-        assert (
-            float(found[0, n:].abs().sum()) == float(found[0, :, len(exact) - n :].abs().sum()) == 0
-        )
-    np.testing.assert_allclose(levels[0], two_centre.levels(first)[0], atol=1e-6)
+    found = tabulated(numbers, np.array([0]), np.array([1]), torch.as_tensor(vector)[None], CUTOFF)
+    for blocks, exact in ((found.overlap, overlap), (found.blocks, fock)):
+        np.testing.assert_allclose(blocks[0, :n, : len(exact) - n], exact[:n, n:], atol=2e-4)
+        assert not blocks[0, n:].any() and not blocks[0, :, len(exact) - n :].any()
+    np.testing.assert_allclose(found.levels[0], two_centre.levels(first)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("charge", [0, 1, -1])

@@ -32,6 +32,7 @@ from denser.density import Density
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.model.expansion import add_to_grid, orthonormal_radial
+from denser.model.hamiltonians import require_parameters
 from denser.model.harmonics import spherical_harmonics
 from denser.model.tight_binding import (
     N_BOND,
@@ -42,7 +43,6 @@ from denser.model.tight_binding import (
     N_TENSORS,
     N_VECTORS,
     Electrons,
-    require_parameters,
     solve,
 )
 from denser.structure import Structure

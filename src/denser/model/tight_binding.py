@@ -1,10 +1,7 @@
 """Electrons of a molecule in one small diagonalisation: input for networks, not an answer.
 
-Extended Hueckel theory (R. Hoffmann, J. Chem. Phys. 39, 1397, 1963) in a minimal valence basis of
-Slater functions, each three Gaussians (W. J. Hehre, R. F. Stewart, J. A. Pople, J. Chem. Phys. 51,
-2657, 1969):
+With the Hamiltonian H and overlap S of `denser.model.hamiltonians`:
 
-H_mn = K S_mn (h_m + h_n) / 2,  H_mm = h_m,  K = 1.75
 H' = S^(-1/2) H S^(-1/2) = sum_i e_i |i><i|
 P = sum_i f_i |i><i|,  W = sum_i f_i e_i |i><i|,  f_i = 2 / (1 + exp((e_i - mu) / kT)),  tr P = N_e
 
@@ -16,8 +13,7 @@ with m the functions of atom a, Z its valence electrons and g_ab a softened Coul
 Klopman, J. Am. Chem. Soc. 86, 4550, 1964; K. Ohno, Theor. Chim. Acta 2, 219, 1964) that fades
 with the overlap. It shows how the electrons give way, beside where the levels alone put them.
 
-A third and a fourth solution are the same two with H and S of PBE, as tabulated for pairs of
-superposed atoms by `denser.dft.two_centre`, and with each element's own repulsion.
+The first two solutions are Hueckel's, the third and fourth the same two of PBE's tables.
 
 The blocks of P and W say what a network of finite reach learns slowly: where electrons are
 delocalised, how a stretched bond loses them, and what a charge changes. They turn with the
@@ -26,54 +22,22 @@ molecule, do not know of molecules without overlap, and have derivatives with re
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from functools import cache
-from importlib.resources import files
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ase.data import chemical_symbols
-from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from denser.errors import InputError
+from denser.model.hamiltonians import (
+    ELEMENTS,
+    Hamiltonian,
+    hueckel,
+    require_parameters,
+    tabulated,
+)
 from denser.units import HARTREE
-
-_STO3G = {
-    1: ((2.227660584, 0.405771156, 0.109818), (0.154328967, 0.535328142, 0.444634542), (0.0,) * 3),
-    2: (
-        (0.994203, 0.231031, 0.0751386),
-        (-0.09996723, 0.39951283, 0.70011547),
-        (0.15591627, 0.60768372, 0.39195739),
-    ),
-    3: (
-        (0.4828540806, 0.1347150629, 0.05272656258),
-        (-0.2196203690, 0.2255954336, 0.9003984260),
-        (0.01058760429, 0.5951670053, 0.4620010120),
-    ),
-}
-"""By shell: exponents (bohr^-2) for a Slater exponent of one; coefficients of s and of p."""
-
-_ELEMENTS = {
-    # valence electrons, shell, Slater exponents of s and p (bohr^-1), h of s and p (eV)
-    1: (1, 1, 1.3, 0.0, -13.6, 0.0),
-    3: (1, 2, 1.0, 1.0, -5.4, -3.5),
-    4: (2, 2, 1.0, 1.0, -10.0, -6.0),
-    5: (3, 2, 1.3, 1.3, -15.2, -8.5),
-    6: (4, 2, 1.625, 1.625, -21.4, -11.4),
-    7: (5, 2, 1.95, 1.95, -26.0, -13.4),
-    8: (6, 2, 2.275, 2.275, -32.3, -14.8),
-    9: (7, 2, 2.425, 2.425, -40.0, -18.1),
-    11: (1, 3, 1.1, 1.1, -5.1, -3.0),
-    12: (2, 3, 1.1, 1.1, -9.0, -4.5),
-    13: (3, 3, 1.167, 1.167, -12.3, -6.5),
-    14: (4, 3, 1.383, 1.383, -17.3, -9.2),
-    15: (5, 3, 1.75, 1.3, -18.6, -14.0),
-    16: (6, 3, 2.122, 1.827, -20.0, -11.0),
-    17: (7, 3, 2.183, 1.733, -26.3, -14.2),
-}
-"""Hoffmann's parameters; Li, Be and Na are tighter than his, to overlap with neighbours only."""
 
 _TYPICAL = {
     1: (0.97, 0.0, -0.82, 0.0),
@@ -109,37 +73,21 @@ _TYPICAL_TABLES = {
 }
 """The same of the solutions of PBE's tables."""
 
-_TYPICAL_OF = (_TYPICAL, _TYPICAL, _TYPICAL_TABLES, _TYPICAL_TABLES)
-
 _SPREAD = 0.1
 """How much they differ from atom to atom, and size of the vectors and tensors."""
 
 _BOND_SIZE = 0.3
 """Size of what is shown of a pair."""
 
-_K = 1.75
 _KT = 0.1 / HARTREE
 _LEAST_OVERLAP = 0.05
 """Eigenvalues of the overlap matrix count as no smaller than this."""
-
-_FADE = 2.0
-"""Overlap goes to zero smoothly over this length before the cutoff, bohr."""
 
 _PERIOD = 15.0
 """Shorter periods are repeated until they are as long as this, bohr."""
 
 _UNIT = 5.0 / HARTREE
 """Scale of the energies that a network is shown, hartree."""
-
-_REPULSION = 0.3
-"""Of two electrons in one atom, hartree."""
-
-_REPULSIONS = {
-    1: 0.4195, 3: 0.174, 4: 0.224, 5: 0.296, 6: 0.3647, 7: 0.4309, 8: 0.4954, 9: 0.5584,
-    11: 0.165, 12: 0.224, 13: 0.203, 14: 0.247, 15: 0.289, 16: 0.3288, 17: 0.3668,
-}  # fmt: skip
-"""The same of each element, beside the tables: how a level follows its own occupation (as in M.
-Gaus, A. Goez, M. Elstner, J. Chem. Theory Comput. 9, 338, 2013)."""
 
 _ITERATIONS = 3
 _MIXING = 0.4
@@ -197,17 +145,6 @@ class Electrons:
         return Electrons(*(getattr(self, f.name).to(device, torch.float32) for f in fields(self)))
 
 
-def require_parameters(elements: tuple[int, ...]) -> None:
-    """Raise an InputError if there are no parameters for an element."""
-    missing = [z for z in elements if z not in _ELEMENTS]
-    if missing:
-        raise InputError(
-            f"there are no tight-binding parameters for {chemical_symbols[missing[0]]}, only for "
-            + " ".join(chemical_symbols[z] for z in _ELEMENTS)
-            + "; set model.options.electrons to false, or leave the element out"
-        )
-
-
 def solve(
     numbers: np.ndarray,
     charge: int,
@@ -246,77 +183,101 @@ def solve(
         An element without parameters.
     """
     require_parameters(tuple(int(z) for z in numbers))
-    n = len(numbers)
-    times = np.ones(3, dtype=int)
-    if cell is not None:
-        times = np.ceil(_PERIOD / np.linalg.norm(cell, axis=1)).astype(int)
-    copies = np.stack(np.meshgrid(*(range(k) for k in times), indexing="ij"), -1).reshape(-1, 3)
-    m = len(copies)
-    to = (copies[:, None] + shifts) % times  # (copy, pair, 3)
-    to = np.ravel_multi_index(np.moveaxis(to, -1, 0), times)
-    row_atoms = torch.as_tensor((np.arange(m)[:, None] * n + receivers).ravel())
-    column_atoms = torch.as_tensor((to * n + senders).ravel())
-    # Functions of each atom in the matrices; hydrogen's missing p functions are all the last row.
-    used = torch.ones(n, 4, dtype=torch.bool)
-    used[torch.as_tensor(np.asarray(numbers) == 1), 1:] = False
-    used = used.repeat(m, 1)
-    size = int(used.sum())
-    places = torch.full(used.shape, size)
-    places[used] = torch.arange(size)
-    where = (places[row_atoms][:, :, None], places[column_atoms][:, None, :])
-    owner = torch.arange(m * n)[:, None].expand(-1, 4)[used]  # atom of each function
-
-    def matrix(blocks: Tensor, diagonal: Tensor) -> Tensor:
-        out = torch.zeros(size + 1, size + 1, dtype=torch.float64)
-        out = out.index_put(where, blocks.repeat(m, 1, 1), accumulate=True)
-        return out[:size, :size] + torch.diag(diagonal)
-
-    def repulsion(of_atoms: Tensor) -> Tensor:
-        pairs = _repulsions(vectors, cutoff, of_atoms[receivers], of_atoms[senders])
-        out = torch.zeros(m * n, m * n, dtype=torch.float64)
-        out = out.index_put((row_atoms, column_atoms), pairs.repeat(m), accumulate=True)
-        return out + torch.diag(of_atoms.repeat(m))
-
-    def solutions(
-        overlap: Tensor, h: Tensor, hamiltonian: Tensor, of_atoms: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
-        root = _InverseRoot.apply(overlap)
-        hamiltonian = root @ hamiltonian @ root
-        p, w = _Occupied.apply(hamiltonian, n_electrons)
-        first = (p, _relative(w, p, h))
-        v = torch.zeros(m * n, dtype=torch.float64)
-        if n_solutions == 1:
-            return [first]
-        interaction = repulsion(of_atoms)
-        for _ in range(_ITERATIONS):
-            q = (-valence).repeat(m).index_add(0, owner, p.diagonal())
-            v = v + _MIXING * (interaction @ q - v)
-            p, w = _Occupied.apply(hamiltonian + torch.diag(v[owner]), n_electrons)
-        return [first, (p, _relative(w, p, h + v[owner]))]
-
-    parameters = torch.tensor([_ELEMENTS[int(z)] for z in numbers], dtype=torch.float64)
-    valence = parameters[:, 0]
-    n_electrons = m * (float(valence.sum()) - charge)
-    ones = torch.ones(size, dtype=torch.float64)
-    overlap = matrix(_overlaps(numbers, receivers, senders, vectors, cutoff), ones)
-    levels = torch.stack([parameters[:, 4], *[parameters[:, 5]] * 3], dim=1) / HARTREE  # (n, 4)
-    h = levels.repeat(m, 1)[used]
-    factor = 0.5 * _K * (h[:, None] + h)
-    factor = factor - torch.diag(factor.diagonal() - h)  # K = 1 on the diagonal
-    found = solutions(overlap, h, factor * overlap, torch.full_like(valence, _REPULSION))
-    if n_solutions > 2:
-        levels, overlaps, focks = _of_tables(numbers, receivers, senders, vectors, cutoff)
-        h = levels.repeat(m, 1)[used]
-        own = torch.tensor([_REPULSIONS[int(z)] for z in numbers], dtype=torch.float64)
-        found += solutions(matrix(overlaps, ones), h, matrix(focks, h), own)
-    first = len(vectors)  # pairs whose receiver is in the first copy
-    pairs = (places[row_atoms[:first]], places[column_atoms[:first]])
-    shown = []
-    for solution, typical in zip(found[:n_solutions], _TYPICAL_OF, strict=False):
-        typical = torch.tensor([typical.get(int(z), (0.0,) * 4) for z in numbers]).double()
-        shown.append(_shown(solution, typical, places[:n], pairs, vectors))
+    basis = _Basis(numbers, senders, receivers, shifts, cell)
+    n_valence = torch.tensor([ELEMENTS[int(z)][0] for z in numbers], dtype=torch.float64)
+    shown: list[Electrons] = []
+    for make, typical_of in ((hueckel, _TYPICAL), (tabulated, _TYPICAL_TABLES)):
+        if len(shown) == n_solutions:
+            break
+        found = make(numbers, receivers, senders, vectors, cutoff)
+        typical = torch.tensor([typical_of.get(int(z), (0.0,) * 4) for z in numbers]).double()
+        interaction = None
+        if n_solutions - len(shown) > 1:
+            interaction = _interaction(found.repulsion, receivers, senders, vectors, cutoff)
+        solutions = _solutions(found, basis, n_valence, charge, interaction)
+        shown += [_shown(matrices, typical, basis, vectors) for matrices in solutions]
     names = [f.name for f in fields(Electrons)]
     return Electrons(*(torch.cat([getattr(x, name) for x in shown], dim=1) for name in names))
+
+
+class _Basis:
+    """Rows of the matrices: the functions of every atom in every copy of the cell.
+
+    Hydrogen's missing p functions are all one last row, which the matrices leave out.
+    """
+
+    def __init__(
+        self,
+        numbers: np.ndarray,
+        senders: np.ndarray,
+        receivers: np.ndarray,
+        shifts: np.ndarray,
+        cell: np.ndarray | None,
+    ) -> None:
+        n = len(numbers)
+        times = np.ones(3, dtype=int)
+        if cell is not None:
+            times = np.ceil(_PERIOD / np.linalg.norm(cell, axis=1)).astype(int)
+        copies = np.stack(np.meshgrid(*(range(k) for k in times), indexing="ij"), -1).reshape(-1, 3)
+        self.n_copies = m = len(copies)
+        to = (copies[:, None] + shifts) % times  # (copy, pair, 3)
+        to = np.ravel_multi_index(np.moveaxis(to, -1, 0), times)
+        rows = torch.as_tensor((np.arange(m)[:, None] * n + receivers).ravel())
+        columns = torch.as_tensor((to * n + senders).ravel())
+        self.atom_pairs = (rows, columns)
+        used = torch.ones(n, 4, dtype=torch.bool)
+        used[torch.as_tensor(np.asarray(numbers) == 1), 1:] = False
+        self.used = used.repeat(m, 1)
+        self.size = int(self.used.sum())
+        places = torch.full(self.used.shape, self.size)
+        places[self.used] = torch.arange(self.size)
+        self.pairs = (places[rows], places[columns])  # (copy and pair, 4) each
+        self.atoms = places[:n]
+        self.owner = torch.arange(m * n)[:, None].expand(-1, 4)[self.used]  # atom of each function
+
+    def diagonal(self, levels: Tensor) -> Tensor:
+        """From (n_atoms, 4) to (size,)."""
+        return levels.repeat(self.n_copies, 1)[self.used]
+
+    def matrix(self, blocks: Tensor, diagonal: Tensor) -> Tensor:
+        """(size, size) from blocks (n_pairs, 4, 4) and a diagonal (size,)."""
+        where = (self.pairs[0][:, :, None], self.pairs[1][:, None, :])
+        out = torch.zeros(self.size + 1, self.size + 1, dtype=torch.float64)
+        out = out.index_put(where, blocks.repeat(self.n_copies, 1, 1), accumulate=True)
+        return out[:-1, :-1] + torch.diag(diagonal)
+
+    def matrix_of_atoms(self, pairs: Tensor, diagonal: Tensor) -> Tensor:
+        """One row per atom and copy, from (n_pairs,) and (n_atoms,)."""
+        n = len(diagonal) * self.n_copies
+        out = torch.zeros(n, n, dtype=torch.float64)
+        out = out.index_put(self.atom_pairs, pairs.repeat(self.n_copies), accumulate=True)
+        return out + torch.diag(diagonal.repeat(self.n_copies))
+
+
+def _solutions(
+    hamiltonian: Hamiltonian,
+    basis: _Basis,
+    n_valence: Tensor,
+    charge: int,
+    interaction: Tensor | None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """P, and W relative to the levels; given how electrons of two atoms repel also those with V."""
+    h = basis.diagonal(hamiltonian.levels)
+    root = _InverseRoot.apply(basis.matrix(hamiltonian.overlap, torch.ones_like(h)))
+    matrix = root @ basis.matrix(hamiltonian.blocks, h) @ root
+    n_electrons = basis.n_copies * (float(n_valence.sum()) - charge)
+    p, w = _Occupied.apply(matrix, n_electrons)
+    yield p, _relative(w, p, h)
+    if interaction is None:
+        return
+    repulsion = basis.matrix_of_atoms(interaction, hamiltonian.repulsion)
+    neutral = n_valence.repeat(basis.n_copies)
+    v = torch.zeros_like(neutral)
+    for _ in range(_ITERATIONS):
+        q = (-neutral).index_add(0, basis.owner, p.diagonal())
+        v = v + _MIXING * (repulsion @ q - v)
+        p, w = _Occupied.apply(matrix + torch.diag(v[basis.owner]), n_electrons)
+    yield p, _relative(w, p, h + v[basis.owner])
 
 
 def _relative(w: Tensor, p: Tensor, h: Tensor) -> Tensor:
@@ -324,23 +285,26 @@ def _relative(w: Tensor, p: Tensor, h: Tensor) -> Tensor:
     return (w - 0.5 * (h[:, None] + h) * p) / _UNIT
 
 
-def _repulsions(vectors: Tensor, cutoff: float, first: Tensor, second: Tensor) -> Tensor:
-    """Repulsion (n_pairs,) of an electron each in two atoms, given that within each, hartree."""
+def _interaction(
+    repulsion: Tensor, receivers: np.ndarray, senders: np.ndarray, vectors: Tensor, cutoff: float
+) -> Tensor:
+    """Repulsion (n_pairs,) of electrons in two atoms, given that in each (n_atoms,), hartree."""
     r2 = vectors.square().sum(dim=1)
-    softened = r2 + (0.5 * (1 / first + 1 / second)) ** 2
-    return softened**-0.5 * (1 - r2 / cutoff**2) ** 2
+    softening = 0.5 * (1 / repulsion[receivers] + 1 / repulsion[senders])
+    return (r2 + softening**2) ** -0.5 * (1 - r2 / cutoff**2) ** 2
 
 
 def _shown(
     matrices: tuple[Tensor, Tensor],
     typical: Tensor,
-    atoms: Tensor,
-    pairs: tuple[Tensor, Tensor],
+    basis: _Basis,
     vectors: Tensor,
 ) -> Electrons:
     """Atom and pair blocks of P and W, in the parts that turn in one way each."""
     occupations, levels, vector_parts, tensors, bonds = [], [], [], [], []
     bond_vectors, bond_tensors = [], []
+    atoms = basis.atoms
+    pairs = [rows[: len(vectors)] for rows in basis.pairs]  # whose receiver is in the first copy
     direction = vectors / vectors.norm(dim=1, keepdim=True)
     line = direction[:, :, None] * direction[:, None, :]
     identity = torch.eye(3, dtype=line.dtype)
@@ -372,115 +336,6 @@ def _shown(
         torch.stack(bond_vectors, dim=1) / _BOND_SIZE,
         torch.stack(bond_tensors, dim=1) / _BOND_SIZE,
     )
-
-
-def _overlaps(
-    numbers: np.ndarray,
-    receivers: np.ndarray,
-    senders: np.ndarray,
-    vectors: Tensor,
-    cutoff: float,
-) -> Tensor:
-    """Overlap (n_pairs, 4, 4) of s, px, py, pz of receiver and sender."""
-    exponents = np.ones((2, len(numbers), 3))
-    weights = np.zeros((2, len(numbers), 3))
-    for i, z in enumerate(numbers):
-        _, shell, *zetas, _, _ = _ELEMENTS[int(z)]
-        alphas, *coefficients = _STO3G[shell]
-        for k, (zeta, c) in enumerate(zip(zetas, coefficients, strict=True)):
-            if zeta:
-                a = exponents[k, i] = np.array(alphas) * zeta**2
-                one = (2 * a / np.pi) ** 0.75 * (2 * a**0.5) ** k  # norm of x^k exp(-a r^2)
-                both = a[:, None] + a
-                self_overlap = (np.pi / both) ** 1.5 * (1 if k == 0 else 0.5 / both)
-                c = np.array(c) * one
-                weights[k, i] = c / np.sqrt(c @ self_overlap @ c)
-    r2 = vectors.square().sum(dim=1)[:, None, None]
-    fade = _faded(torch.sqrt(r2[:, 0, 0]), cutoff)
-
-    def terms(k: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
-        a = torch.as_tensor(exponents[k][receivers])[:, :, None]
-        b = torch.as_tensor(exponents[j][senders])[:, None, :]
-        c = torch.as_tensor(weights[k][receivers])[:, :, None]
-        c = c * torch.as_tensor(weights[j][senders])[:, None, :]
-        s = c * (torch.pi / (a + b)) ** 1.5 * torch.exp(-a * b / (a + b) * r2)
-        return s, a / (a + b), b / (a + b)
-
-    def total(x: Tensor) -> Tensor:
-        return x.sum(dim=(1, 2))
-
-    s, _, _ = terms(0, 0)
-    ss = total(s)[:, None]
-    s, share, _ = terms(0, 1)
-    sp = -total(s * share)[:, None] * vectors
-    s, _, share = terms(1, 0)
-    ps = total(s * share)[:, None] * vectors
-    s, share_a, share_b = terms(1, 1)
-    b = torch.as_tensor(exponents[1][senders])[:, None, :]
-    outer = vectors[:, :, None] * vectors[:, None, :]
-    pp = -total(s * share_a * share_b)[:, None, None] * outer
-    pp = pp + total(s * share_b / (2 * b))[:, None, None] * torch.eye(3, dtype=vectors.dtype)
-    top = torch.cat([ss, sp], dim=1)[:, None]
-    low = torch.cat([ps[:, :, None], pp], dim=2)
-    return torch.cat([top, low], dim=1) * fade[:, None, None]
-
-
-def _faded(r: Tensor, cutoff: float) -> Tensor:
-    """From 1 to 0, with two derivatives, shortly before the cutoff."""
-    x = ((r - (cutoff - _FADE)) / _FADE).clamp(0.0, 1.0)
-    return 1 - x**3 * (10 - 15 * x + 6 * x**2)
-
-
-@cache
-def _tables() -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
-    """Row of each atomic number, levels of s and p, distances, and splines of the integrals.
-
-    Coefficients (first, second, power, interval, overlap or Fock, integral), highest power first.
-    """
-    with (files("denser") / "tables" / "two_centre.npz").open("rb") as file:
-        table = dict(np.load(file))
-    numbers, r = table["numbers"], table["distances"]
-    rows = torch.full((len(chemical_symbols),), -1)
-    rows[numbers] = torch.arange(len(numbers))
-    values = np.empty((len(numbers), len(numbers), len(r), *table["integrals"].shape[2:]))
-    for (a, b), integrals in zip(table["pairs"], table["integrals"], strict=True):
-        a, b = int(rows[a]), int(rows[b])
-        # from the other end: s sigma and sigma s change places and sign
-        values[b, a] = integrals[..., [0, 2, 1, 3, 4]] * [1, -1, -1, 1, 1]
-        values[a, b] = integrals
-    splines = torch.as_tensor(CubicSpline(r, values, axis=2).c)  # (power, interval, a, b, ...)
-    return rows, torch.as_tensor(table["levels"]), r, splines.permute(2, 3, 0, 1, 4, 5)
-
-
-def _of_tables(
-    numbers: np.ndarray,
-    receivers: np.ndarray,
-    senders: np.ndarray,
-    vectors: Tensor,
-    cutoff: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """PBE's levels (n_atoms, 4), overlap and Fock blocks (n_pairs, 4, 4) of receiver and sender."""
-    rows, levels, distances, splines = _tables()
-    rows = rows[torch.as_tensor(np.asarray(numbers))]
-    r = vectors.norm(dim=1)
-    inside = r.clamp(distances[0], distances[-1])
-    step = distances[1] - distances[0]
-    interval = ((inside.detach() - distances[0]) / step).long().clamp(max=len(distances) - 2)
-    x = (inside - torch.as_tensor(distances)[interval])[:, None, None]
-    c = splines[rows[receivers], rows[senders], :, interval]  # (pair, power, matrix, integral)
-    values = (((c[:, 0] * x + c[:, 1]) * x + c[:, 2]) * x + c[:, 3]) * _faded(r, cutoff)[
-        :, None, None
-    ]
-    ss, s_sigma, sigma_s, along, across = values.unbind(dim=2)  # (pair, matrix) each
-    direction = (vectors / r[:, None])[:, None]  # (pair, 1, 3)
-    line = direction[..., :, None] * direction[..., None, :]
-    plane = torch.eye(3, dtype=line.dtype) - line
-    pp = along[..., None, None] * line + across[..., None, None] * plane
-    top = torch.cat([ss[..., None], s_sigma[..., None] * direction], dim=2)[..., None, :]
-    low = torch.cat([(sigma_s[..., None] * direction)[..., None], pp], dim=3)
-    overlap, fock = torch.cat([top, low], dim=2).unbind(dim=1)
-    levels = levels[rows]
-    return torch.stack([levels[:, 0], *[levels[:, 1]] * 3], dim=1), overlap, fock
 
 
 class _InverseRoot(torch.autograd.Function):

@@ -1,0 +1,244 @@
+"""Two Hamiltonians of tight binding: levels of atoms and matrix blocks of pairs of them.
+
+Extended Hueckel theory (R. Hoffmann, J. Chem. Phys. 39, 1397, 1963) in a minimal valence basis of
+Slater functions, each three Gaussians (W. J. Hehre, R. F. Stewart, J. A. Pople, J. Chem. Phys. 51,
+2657, 1969):
+
+H_mn = K S_mn (h_m + h_n) / 2,  H_mm = h_m,  K = 1.75
+
+and PBE's own, as tabulated for pairs of superposed atoms by `denser.dft.two_centre`. Both fade to
+zero shortly before the cutoff and have derivatives with respect to the vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from scipy.interpolate import CubicSpline
+from torch import Tensor
+
+from denser.errors import InputError
+from denser.units import HARTREE
+
+_STO3G = {
+    1: ((2.227660584, 0.405771156, 0.109818), (0.154328967, 0.535328142, 0.444634542), (0.0,) * 3),
+    2: (
+        (0.994203, 0.231031, 0.0751386),
+        (-0.09996723, 0.39951283, 0.70011547),
+        (0.15591627, 0.60768372, 0.39195739),
+    ),
+    3: (
+        (0.4828540806, 0.1347150629, 0.05272656258),
+        (-0.2196203690, 0.2255954336, 0.9003984260),
+        (0.01058760429, 0.5951670053, 0.4620010120),
+    ),
+}
+"""By shell: exponents (bohr^-2) for a Slater exponent of one; coefficients of s and of p."""
+
+ELEMENTS = {
+    # valence electrons, shell, Slater exponents of s and p (bohr^-1), h of s and p (eV)
+    1: (1, 1, 1.3, 0.0, -13.6, 0.0),
+    3: (1, 2, 1.0, 1.0, -5.4, -3.5),
+    4: (2, 2, 1.0, 1.0, -10.0, -6.0),
+    5: (3, 2, 1.3, 1.3, -15.2, -8.5),
+    6: (4, 2, 1.625, 1.625, -21.4, -11.4),
+    7: (5, 2, 1.95, 1.95, -26.0, -13.4),
+    8: (6, 2, 2.275, 2.275, -32.3, -14.8),
+    9: (7, 2, 2.425, 2.425, -40.0, -18.1),
+    11: (1, 3, 1.1, 1.1, -5.1, -3.0),
+    12: (2, 3, 1.1, 1.1, -9.0, -4.5),
+    13: (3, 3, 1.167, 1.167, -12.3, -6.5),
+    14: (4, 3, 1.383, 1.383, -17.3, -9.2),
+    15: (5, 3, 1.75, 1.3, -18.6, -14.0),
+    16: (6, 3, 2.122, 1.827, -20.0, -11.0),
+    17: (7, 3, 2.183, 1.733, -26.3, -14.2),
+}
+"""Hoffmann's parameters; Li, Be and Na are tighter than his, to overlap with neighbours only."""
+
+_K = 1.75
+
+_FADE = 2.0
+"""Overlap goes to zero smoothly over this length before the cutoff, bohr."""
+
+_REPULSION = 0.3
+"""Of two electrons in one atom, beside Hueckel's levels, hartree."""
+
+_REPULSIONS = {
+    1: 0.4195, 3: 0.174, 4: 0.224, 5: 0.296, 6: 0.3647, 7: 0.4309, 8: 0.4954, 9: 0.5584,
+    11: 0.165, 12: 0.224, 13: 0.203, 14: 0.247, 15: 0.289, 16: 0.3288, 17: 0.3668,
+}  # fmt: skip
+"""The same of each element, beside PBE's: how a level follows its own occupation (as in M.
+Gaus, A. Goez, M. Elstner, J. Chem. Theory Comput. 9, 338, 2013)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hamiltonian:
+    """Of a structure and its pairs of neighbours.
+
+    Parameters
+    ----------
+    levels : (n_atoms, 4) tensor
+        Diagonal, hartree.
+    overlap, blocks : (n_pairs, 4, 4) tensor
+        Between s, px, py, pz of receiver and sender; blocks of the Hamiltonian in hartree.
+    repulsion : (n_atoms,) tensor
+        Of two electrons in one atom, hartree.
+    """
+
+    levels: Tensor
+    overlap: Tensor
+    blocks: Tensor
+    repulsion: Tensor
+
+
+def require_parameters(elements: tuple[int, ...]) -> None:
+    """Raise an InputError if there are no parameters for an element."""
+    missing = [z for z in elements if z not in ELEMENTS]
+    if missing:
+        raise InputError(
+            f"there are no tight-binding parameters for {chemical_symbols[missing[0]]}, only for "
+            + " ".join(chemical_symbols[z] for z in ELEMENTS)
+            + "; set model.options.electrons to false, or leave the element out"
+        )
+
+
+def hueckel(
+    numbers: np.ndarray,
+    receivers: np.ndarray,
+    senders: np.ndarray,
+    vectors: Tensor,
+    cutoff: float,
+) -> Hamiltonian:
+    """Extended Hueckel theory.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) int
+    receivers, senders : (n_pairs,) int
+    vectors : (n_pairs, 3) float64 tensor
+        From receiver to sender, bohr.
+    cutoff : float
+        Longest pair, bohr.
+    """
+    levels = torch.tensor([ELEMENTS[int(z)][4:] for z in numbers], dtype=torch.float64) / HARTREE
+    levels = levels[:, [0, 1, 1, 1]]
+    overlap = _overlaps(numbers, receivers, senders, vectors, cutoff)
+    mean = 0.5 * (levels[receivers][:, :, None] + levels[senders][:, None, :])
+    repulsion = torch.full((len(numbers),), _REPULSION, dtype=torch.float64)
+    return Hamiltonian(levels, overlap, _K * mean * overlap, repulsion)
+
+
+def tabulated(
+    numbers: np.ndarray,
+    receivers: np.ndarray,
+    senders: np.ndarray,
+    vectors: Tensor,
+    cutoff: float,
+) -> Hamiltonian:
+    """PBE of superposed atoms; parameters as of `hueckel`.
+
+    Shorter pairs than the tables' shortest (1 bohr) are given that one's elements.
+    """
+    rows, levels, distances, splines = _tables()
+    rows = rows[torch.as_tensor(np.asarray(numbers))]
+    r = vectors.norm(dim=1)
+    inside = r.clamp(distances[0], distances[-1])
+    step = distances[1] - distances[0]
+    interval = ((inside.detach() - distances[0]) / step).long().clamp(max=len(distances) - 2)
+    x = (inside - torch.as_tensor(distances)[interval])[:, None, None]
+    c = splines[rows[receivers], rows[senders], :, interval]  # (pair, power, matrix, integral)
+    values = ((c[:, 0] * x + c[:, 1]) * x + c[:, 2]) * x + c[:, 3]
+    values = values * _faded(r, cutoff)[:, None, None]
+    ss, s_sigma, sigma_s, along, across = values.unbind(dim=2)  # (pair, matrix) each
+    direction = (vectors / r[:, None])[:, None]  # (pair, 1, 3)
+    line = direction[..., :, None] * direction[..., None, :]
+    plane = torch.eye(3, dtype=line.dtype) - line
+    pp = along[..., None, None] * line + across[..., None, None] * plane
+    top = torch.cat([ss[..., None], s_sigma[..., None] * direction], dim=2)[..., None, :]
+    low = torch.cat([(sigma_s[..., None] * direction)[..., None], pp], dim=3)
+    overlap, blocks = torch.cat([top, low], dim=2).unbind(dim=1)
+    repulsion = torch.tensor([_REPULSIONS[int(z)] for z in numbers], dtype=torch.float64)
+    return Hamiltonian(levels[rows][:, [0, 1, 1, 1]], overlap, blocks, repulsion)
+
+
+def _overlaps(
+    numbers: np.ndarray,
+    receivers: np.ndarray,
+    senders: np.ndarray,
+    vectors: Tensor,
+    cutoff: float,
+) -> Tensor:
+    """Overlap (n_pairs, 4, 4) of s, px, py, pz of receiver and sender."""
+    exponents = np.ones((2, len(numbers), 3))
+    weights = np.zeros((2, len(numbers), 3))
+    for i, z in enumerate(numbers):
+        _, shell, *zetas, _, _ = ELEMENTS[int(z)]
+        alphas, *coefficients = _STO3G[shell]
+        for k, (zeta, c) in enumerate(zip(zetas, coefficients, strict=True)):
+            if zeta:
+                a = exponents[k, i] = np.array(alphas) * zeta**2
+                one = (2 * a / np.pi) ** 0.75 * (2 * a**0.5) ** k  # norm of x^k exp(-a r^2)
+                both = a[:, None] + a
+                self_overlap = (np.pi / both) ** 1.5 * (1 if k == 0 else 0.5 / both)
+                c = np.array(c) * one
+                weights[k, i] = c / np.sqrt(c @ self_overlap @ c)
+    r2 = vectors.square().sum(dim=1)[:, None, None]
+    fade = _faded(torch.sqrt(r2[:, 0, 0]), cutoff)
+
+    def terms(k: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
+        a = torch.as_tensor(exponents[k][receivers])[:, :, None]
+        b = torch.as_tensor(exponents[j][senders])[:, None, :]
+        c = torch.as_tensor(weights[k][receivers])[:, :, None]
+        c = c * torch.as_tensor(weights[j][senders])[:, None, :]
+        s = c * (torch.pi / (a + b)) ** 1.5 * torch.exp(-a * b / (a + b) * r2)
+        return s, a / (a + b), b / (a + b)
+
+    def total(x: Tensor) -> Tensor:
+        return x.sum(dim=(1, 2))
+
+    s, _, _ = terms(0, 0)
+    ss = total(s)[:, None]
+    s, share, _ = terms(0, 1)
+    sp = -total(s * share)[:, None] * vectors
+    s, _, share = terms(1, 0)
+    ps = total(s * share)[:, None] * vectors
+    s, share_a, share_b = terms(1, 1)
+    b = torch.as_tensor(exponents[1][senders])[:, None, :]
+    outer = vectors[:, :, None] * vectors[:, None, :]
+    pp = -total(s * share_a * share_b)[:, None, None] * outer
+    pp = pp + total(s * share_b / (2 * b))[:, None, None] * torch.eye(3, dtype=vectors.dtype)
+    top = torch.cat([ss, sp], dim=1)[:, None]
+    low = torch.cat([ps[:, :, None], pp], dim=2)
+    return torch.cat([top, low], dim=1) * fade[:, None, None]
+
+
+def _faded(r: Tensor, cutoff: float) -> Tensor:
+    """From 1 to 0, with two derivatives, shortly before the cutoff."""
+    x = ((r - (cutoff - _FADE)) / _FADE).clamp(0.0, 1.0)
+    return 1 - x**3 * (10 - 15 * x + 6 * x**2)
+
+
+@cache
+def _tables() -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
+    """Row of each atomic number, levels of s and p, distances, and splines of the integrals.
+
+    Coefficients (first, second, power, interval, overlap or Fock, integral), highest power first.
+    """
+    with (files("denser") / "tables" / "two_centre.npz").open("rb") as file:
+        table = dict(np.load(file))
+    numbers, r = table["numbers"], table["distances"]
+    rows = torch.full((len(chemical_symbols),), -1)
+    rows[numbers] = torch.arange(len(numbers))
+    values = np.empty((len(numbers), len(numbers), len(r), *table["integrals"].shape[2:]))
+    for (a, b), integrals in zip(table["pairs"], table["integrals"], strict=True):
+        a, b = int(rows[a]), int(rows[b])
+        # from the other end: s sigma and sigma s change places and sign
+        values[b, a] = integrals[..., [0, 2, 1, 3, 4]] * [1, -1, -1, 1, 1]
+        values[a, b] = integrals
+    splines = torch.as_tensor(CubicSpline(r, values, axis=2).c)  # (power, interval, a, b, ...)
+    return rows, torch.as_tensor(table["levels"]), r, splines.permute(2, 3, 0, 1, 4, 5)
