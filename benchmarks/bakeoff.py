@@ -1,12 +1,15 @@
-"""Networks at equal labels and equal time, or one network at equal steps and ever more labels.
+"""Networks at equal labels and time, or one network at equal steps: more labels, or others.
 
     python benchmarks/bakeoff.py networks --labels DIR --minutes 15 --out runs/bakeoff
     python benchmarks/bakeoff.py labels --labels DIR DIR2 --steps 3000 --counts 300 600 1200 \
 --out runs/curve
+    python benchmarks/bakeoff.py choices --labels RANDOM CHOSEN --test DIR DIR2 --steps 1500 \
+--out runs/choices
 
 Every run is a `denser train` of a file in `configs/`, in a folder of its own under --out; the
 same command goes on after an interruption. Molecules of the first DIR are held out, the same ones
-in every run; errors are those of the first --molecules of them, in the paper's box.
+in every run; errors are those of the first --molecules of them, in the paper's box. `choices`
+trains on equally many labels of each DIR, and errors are those of each of --test.
 """
 
 from __future__ import annotations
@@ -70,7 +73,7 @@ def train(run: Run, folder: Path, threads: int) -> Path:
     return path
 
 
-def row(run: Run, path: Path, labels: list[Label]) -> list[str]:
+def row(title: str, path: Path, labels: list[Label]) -> list[str]:
     """Figures of a trained model, as text."""
     model = load_model(path)
     predictor = Predictor(model, device="cpu")
@@ -82,7 +85,7 @@ def row(run: Run, path: Path, labels: list[Label]) -> list[str]:
     with FlopCounterMode(display=False) as counter:
         predictor.raw(sad, True)
     return [
-        run.title, f"{model.info['n_train']:,}", f"{model.info['steps']:,}",
+        title, f"{model.info['n_train']:,}", f"{model.info['steps']:,}",
         f"{model.info['seconds'] / 60:.0f}",
         *(f"{x:.2f}" for x in (errors.mean(), np.median(errors), errors.max())),
         f"{model.n_parameters:,}", f"{counter.get_total_flops() / 1e12:.3f}",
@@ -90,8 +93,37 @@ def row(run: Run, path: Path, labels: list[Label]) -> list[str]:
     ]  # fmt: skip
 
 
-def runs(chosen: argparse.Namespace) -> tuple[list[Run], list[Label]]:
+def choices(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label]]]:
+    """As `runs`: one on equally many labels of each folder or store, drawn at random."""
+    if not chosen.test:
+        raise InputError("choices are compared on labels of their own; name them with --test")
+    tests = {Path(path).stem: read_labels(path) for path in chosen.test}
+    groups = {label.group for labels in tests.values() for label in labels}
+    known = set(read_config(CONFIGS / "default.toml").model.options["elements"])
+    usable = {}
+    for path in chosen.labels:
+        labels = [x for x in read_labels(path) if x.group not in groups]
+        usable[path] = [x.name for x in labels if set(x.structure.numbers) <= known]
+    n = min(map(len, usable.values()))
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    out = []
+    for path, names in usable.items():
+        taken = set(np.random.default_rng(0).permutation(names)[:n])
+        left_out = chosen.out / f"without_{Path(path).stem}.txt"
+        left_out.write_text(
+            "".join(f"{x.name}\n" for x in read_labels(path) if x.name not in taken)
+        )
+        settings = (f'data.labels=["{path}"]', "data.validation=20", "data.validation_subset=20")
+        settings += ("schedule.validate_every=0.5", "schedule.minutes=0")
+        settings += (f"schedule.steps={chosen.steps}", f"data.exclude={left_out}")
+        out.append(Run(Path(path).stem, "default.toml", settings))
+    return out, {name: labels[: chosen.molecules] for name, labels in tests.items()}
+
+
+def runs(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label]]]:
     """Training runs to make, and the labels to measure them on."""
+    if chosen.what == "choices":
+        return choices(chosen)
     first, *others = [read_labels(path) for path in chosen.labels]
     labels = [label for part in (first, *others) for label in part]
     held_out = split(first, chosen.held_out, 0)[1]
@@ -120,31 +152,34 @@ def runs(chosen: argparse.Namespace) -> tuple[list[Run], list[Label]]:
             if left_out:
                 settings += (f"data.exclude={path}",)
             out.append(Run(f"aspherical atoms, {n}", "default.toml", settings))
-    return out, held_out[: chosen.molecules]
+    return out, {"": held_out[: chosen.molecules]}
 
 
 def main() -> int:
     """Train, measure and print; input that cannot be used is a sentence and exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("networks", "labels"))
+    parser.add_argument("what", choices=("networks", "labels", "choices"))
     parser.add_argument("--labels", nargs="+", required=True, help="folders or stores of labels")
+    parser.add_argument("--test", nargs="+", help="labels to measure on, choices")
     parser.add_argument("--out", type=Path, required=True, help="folder of the training runs")
     parser.add_argument("--minutes", type=float, default=15.0, help="of training, networks")
-    parser.add_argument("--steps", type=int, default=3000, help="of training, labels")
+    parser.add_argument("--steps", type=int, default=3000, help="of training, labels and choices")
     parser.add_argument("--counts", type=int, nargs="+", default=[300, 600], help="of labels")
     parser.add_argument("--held-out", type=int, default=200, help="molecules not to train on")
     parser.add_argument("--molecules", type=int, default=40, help="to measure on")
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     try:
-        planned, labels = runs(chosen)
+        planned, tests = runs(chosen)
         table = Table(
             "network", "labels", "steps", "minutes", "mean, %", "median", "worst", "parameters",
             f"TFLOP, {N_ATOMS} atoms", "seconds", box=None,
         )  # fmt: skip
         for run in planned:
             folder = chosen.out / run.title.replace(" ", "_").replace(",", "").replace(".", "")
-            table.add_row(*row(run, train(run, folder, chosen.threads), labels))
+            path = train(run, folder, chosen.threads)
+            for name, labels in tests.items():
+                table.add_row(*row(f"{run.title} on {name}" if name else run.title, path, labels))
         Console(width=140).print(table)
     except InputError as error:
         print(f"bakeoff.py: {error}", file=sys.stderr)

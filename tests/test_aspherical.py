@@ -20,17 +20,27 @@ from denser.training.processes import Processes
 REFERENCE = sorted((Path(__file__).parent / "reference" / "labels").glob("*.npz"))
 
 
-@pytest.fixture(scope="module", params=[0, 1, 2, 4], ids=["atoms", "electrons", "bonds", "tables"])
+SHOWN = {
+    "atoms": {},
+    "electrons": {"electrons": 1},
+    "bonds": {"electrons": 2},
+    "tables": {"electrons": 4},
+    "far atoms": {"reach": 11.0},
+}
+
+
+@pytest.fixture(scope="module", params=SHOWN.values(), ids=SHOWN.keys())
 def network(request) -> Aspherical:
     torch.manual_seed(1)
-    config = AsphericalConfig(
-        channels=8, layers=2, exponents=(0.3, 1.0, 3.0), electrons=request.param
-    )
+    config = AsphericalConfig(channels=8, layers=2, exponents=(0.3, 1.0, 3.0), **request.param)
     network = Aspherical(config)
     with torch.no_grad():
         for head in network.heads:
             head.normal_(std=0.02)
-        if request.param:
+        if config.reach:
+            for weights in network.shown_far:
+                weights.normal_(std=0.3)
+        if config.electrons:
             network.shown_atoms.normal_(std=0.1)
             for layer in network.shown_bonds:
                 layer.weight.normal_(std=0.1)

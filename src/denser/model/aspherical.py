@@ -56,6 +56,12 @@ _EPSILON = 1e-3
 _RESIDUAL_SCALE = 0.5
 """On the initial weights of every update, for stable first steps."""
 
+_FAR = 5
+"""Functions of the distance of far atoms, Gaussians 1 bohr apart up to 1 bohr within reach."""
+
+_FAR_FADE = 2.0
+"""They go to zero smoothly over this length before the reach, bohr."""
+
 _PAIRS = {"cpu": 128, "cuda": 16384}
 """Messages that are made at a time: they fit into a core's cache, or into a GPU's memory."""
 
@@ -88,6 +94,9 @@ class AsphericalConfig:
     electrons : int
         Solutions of `denser.model.tight_binding` that it is shown: 0, 1, or 2 to 4 and then
         also how their bonds differ from axial symmetry.
+    reach : float
+        Atoms up to this far are shown to each atom before the first message, bohr: neighbouring
+        molecules, or images in a tight box. 0: none.
     """
 
     elements: tuple[int, ...] = (1, 6, 7, 8, 9)
@@ -99,6 +108,7 @@ class AsphericalConfig:
     order: int = 11
     exponents: tuple[float, ...] = (0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
     electrons: int = 0
+    reach: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "elements", tuple(int(z) for z in self.elements))
@@ -114,6 +124,8 @@ class AsphericalConfig:
             )
         if min(self.channels, self.layers, self.radial) < 1 or self.cutoff <= _SHORTEST:
             raise InputError("channels, layers and radial must be positive, cutoff over 0.8 bohr")
+        if self.reach and self.reach <= self.cutoff:
+            raise InputError(f"reach must be 0 or more than the cutoff of {self.cutoff:g} bohr")
         object.__setattr__(self, "electrons", int(self.electrons))
         if not 0 <= self.electrons <= N_SOLUTIONS:
             raise InputError(f"electrons must be 0 to {N_SOLUTIONS}, found {self.electrons}")
@@ -142,6 +154,8 @@ class Graph:
     vectors : (n_pairs, 3) tensor
         From receiver to sender, or to the image of it, bohr.
     electrons : Electrons, optional
+    far : tuple of tensor, optional
+        Senders, receivers and vectors of all pairs within the config's reach.
     """
 
     numbers: Tensor
@@ -149,6 +163,7 @@ class Graph:
     receivers: Tensor
     vectors: Tensor
     electrons: Electrons | None = None
+    far: tuple[Tensor, Tensor, Tensor] | None = None
 
     @classmethod
     def of(
@@ -165,13 +180,24 @@ class Graph:
         """
         cell = np.eye(3) if grid is None else grid.cell
         receivers, senders, vectors, shifts = primitive_neighbor_list(
-            "ijDS", (grid is not None,) * 3, cell, structure.positions, config.cutoff
+            "ijDS",
+            (grid is not None,) * 3,
+            cell,
+            structure.positions,
+            max(config.cutoff, config.reach),
         )
+        near = np.linalg.norm(vectors, axis=1) < config.cutoff
         if positions is None:
             vectors = torch.as_tensor(vectors)
         else:
             moved = positions.cpu().double()
             vectors = moved[senders] - moved[receivers] + torch.as_tensor(shifts @ cell)
+        far = None
+        if config.reach:
+            far = tuple(torch.as_tensor(x, device=device) for x in (senders, receivers))
+            far += (vectors.to(device, torch.float32),)
+        receivers, senders, shifts = receivers[near], senders[near], shifts[near]
+        vectors = vectors[torch.as_tensor(near)]
         electrons = None
         if config.electrons:
             electrons = solve(
@@ -180,12 +206,13 @@ class Graph:
             ).to(device)  # fmt: skip
         senders, receivers = (torch.as_tensor(x, device=device) for x in (senders, receivers))
         numbers = torch.as_tensor(structure.numbers, device=device)
-        return cls(numbers, senders, receivers, vectors.to(device, torch.float32), electrons)
+        return cls(numbers, senders, receivers, vectors.to(device, torch.float32), electrons, far)
 
     def turned(self, rotation: Tensor) -> Graph:
         """The same graph with every vector times an orthogonal matrix (3, 3)."""
         electrons = None if self.electrons is None else self.electrons.turned(rotation)
-        return replace(self, vectors=self.vectors @ rotation, electrons=electrons)
+        far = self.far and (*self.far[:2], self.far[2] @ rotation)
+        return replace(self, vectors=self.vectors @ rotation, electrons=electrons, far=far)
 
 
 class Aspherical(nn.Module):
@@ -208,6 +235,7 @@ class Aspherical(nn.Module):
         constants = {
             "points": points.T,
             "to_harmonics": to_harmonics,  # (point, lm)
+            "harmonics": harmonics,  # (point, lm)
             "limit": to_harmonics @ harmonics.T,  # (point, point): keeps degrees up to `degree`
             "radial": radial,  # (l, k orthonormal, k Gaussian)
             "exponents": np.array(config.exponents),
@@ -239,6 +267,10 @@ class Aspherical(nn.Module):
             self.shown_atoms = nn.Parameter(torch.zeros(c, n_elements, shown))
             self.shown_bonds = nn.ModuleList(
                 nn.Linear(config.electrons * N_BOND, 64, bias=False) for _ in range(config.layers)
+            )
+        if config.reach:
+            self.shown_far = nn.ParameterList(
+                nn.Parameter(torch.zeros(c, n_elements * _FAR)) for _ in range(degree + 1)
             )
         with torch.no_grad():
             for layer in self.unmix:
@@ -272,6 +304,8 @@ class Aspherical(nn.Module):
         if config.electrons:
             shown = self._on_spheres(graph.electrons)
             features = features + self.shown_atoms[:, rows].transpose(0, 1) @ shown
+        if config.reach:
+            features = features + self._far_atoms(graph)
         if config.electrons > 1:
             shapes = torch.cat([shapes, self._about_bonds(graph.electrons)], dim=1)
         at_a_time = _PAIRS.get(r.device.type, 16384)
@@ -321,6 +355,25 @@ class Aspherical(nn.Module):
         scalars = electrons.scalars[:, :, None].expand(-1, -1, len(self.points))
         vectors = electrons.vectors @ self.points.T
         return torch.cat([scalars, vectors, self._quadratic(electrons.tensors)], dim=1)
+
+    def _far_atoms(self, graph: Graph) -> Tensor:
+        """Atoms within reach, by element and distance, as functions (atom, channel, point)."""
+        senders, receivers, vectors = graph.far
+        reach, degree = self.config.reach, self.config.degree
+        r = vectors.norm(dim=1)
+        centres = torch.arange(reach - _FAR, reach, device=r.device)
+        x = ((r - (reach - _FAR_FADE)) / _FAR_FADE).clamp(0.0, 1.0)
+        radial = torch.exp(-((r[:, None] - centres) ** 2)) * (1 - x**2 * (3 - 2 * x))[:, None]
+        found = radial[:, :, None] * spherical_harmonics(vectors / r[:, None], degree)[:, None]
+        n = len(graph.numbers)
+        kinds = len(self.config.elements)
+        seen = found.new_zeros(n * kinds, *found.shape[1:])  # (atom and element, distance, lm)
+        seen = seen.index_add(0, receivers * kinds + self.rows[graph.numbers][senders], found)
+        seen = seen.reshape(n, kinds * _FAR, -1)
+        parts = [
+            weights @ seen[:, :, k * k : (k + 1) ** 2] for k, weights in enumerate(self.shown_far)
+        ]
+        return torch.cat(parts, dim=-1) @ self.harmonics.T
 
     def _about_bonds(self, electrons: Electrons) -> Tensor:
         """How electrons of pairs differ from axial symmetry, as functions (pair, function, point).
