@@ -16,6 +16,7 @@ from denser.structure import Structure
 from denser.training.config import Config, SampleConfig, ScheduleConfig
 from denser.training.points import PER_LABEL, Points
 from denser.training.processes import Processes
+from denser.units import BOHR
 
 REFERENCE = sorted((Path(__file__).parent / "reference" / "labels").glob("*.npz"))
 
@@ -62,6 +63,24 @@ def test_a_turned_molecule_gives_turned_harmonics(network, ethanol):
     np.testing.assert_allclose(after[..., 0], before[..., 0], atol=2e-3 * scale)
     vector = before[..., 1:4][..., [2, 0, 1]] @ turn
     np.testing.assert_allclose(after[..., 1:4][..., [2, 0, 1]], vector, atol=2e-3 * scale)
+
+
+def test_images_in_a_tight_box_are_seen_within_reach():
+    """Acetylene in a box 4.1 angstrom wide: the cutoff ends at its images, the reach does not."""
+    acetylene = molecule("C2H2")
+    acetylene.center(vacuum=2.06)
+    tight = Structure.from_ase(acetylene)
+    box = Grid(np.zeros(3), np.diag(acetylene.cell.lengths()) / BOHR, (16, 16, 16))
+    for reach, seen in ((0.0, False), (11.0, True)):
+        config = AsphericalConfig(channels=8, layers=1, reach=reach)
+        torch.manual_seed(0)
+        network = Aspherical(config)
+        with torch.no_grad():
+            for weights in (*network.heads, *(network.shown_far if reach else ())):
+                weights.normal_(std=0.1)
+            alone, packed = (network(Graph.of(tight, grid, config)) for grid in (None, box))
+        change = float((packed - alone).abs().max() / alone.abs().max())
+        assert (change > 0.01) == seen, (reach, change)
 
 
 def test_distant_molecules_do_not_know_of_each_other(network, water):
@@ -131,6 +150,8 @@ def test_an_unknown_element_is_named(network):
 def test_options_are_checked():
     with pytest.raises(InputError, match="order of 8"):
         AsphericalConfig(order=7)
+    with pytest.raises(InputError, match="reach must be 0 or more than the cutoff of 8 bohr"):
+        AsphericalConfig(reach=7.0)
     with pytest.raises(InputError, match="positive"):
         AsphericalConfig(exponents=(0.1, -1.0))
 
