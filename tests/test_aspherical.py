@@ -1,5 +1,6 @@
 """The equivariant network: symmetry, locality, and that density and points agree."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from ase.build import molecule
 from denser.data.labels import read_label
 from denser.errors import InputError
 from denser.grid import Grid
-from denser.model.aspherical import Aspherical, AsphericalConfig, Graph, deform
+from denser.model.aspherical import Aspherical, AsphericalConfig, Graph, deform, grown
 from denser.sad import superposition
 from denser.structure import Structure
 from denser.training.config import Config, SampleConfig, ScheduleConfig
@@ -26,7 +27,7 @@ SHOWN = {
     "electrons": {"electrons": 1},
     "bonds": {"electrons": 2},
     "tables": {"electrons": 4},
-    "far atoms": {"reach": 11.0},
+    "far atoms": {"electrons": 1, "reach": 11.0},
 }
 
 
@@ -63,6 +64,24 @@ def test_a_turned_molecule_gives_turned_harmonics(network, ethanol):
     np.testing.assert_allclose(after[..., 0], before[..., 0], atol=2e-3 * scale)
     vector = before[..., 1:4][..., [2, 0, 1]] @ turn
     np.testing.assert_allclose(after[..., 1:4][..., [2, 0, 1]], vector, atol=2e-3 * scale)
+
+
+@pytest.mark.parametrize("more", [{"electrons": 4}, {"electrons": 4, "reach": 11.0}])
+def test_a_grown_network_is_the_same_until_it_learns(network, ethanol, more):
+    """All that is new has weight zero, and a gradient."""
+    more = {"reach": network.config.reach} | more
+    larger = grown(network, more | {"channels": 8})
+    assert larger.config == replace(network.config, **more)
+    torch.testing.assert_close(coefficients(larger, ethanol), coefficients(network, ethanol))
+    larger(Graph.of(ethanol, None, larger.config)).square().sum().backward()
+    assert all(bool((p.grad != 0).any()) for p in larger.parameters())
+
+
+def test_a_trained_network_keeps_its_sizes(network):
+    with pytest.raises(InputError, match="keeps its channels, 8, found 16"):
+        grown(network, {"channels": 16})
+    with pytest.raises(InputError, match="keeps its electrons, 4, found 1"):
+        grown(Aspherical(AsphericalConfig(electrons=4)), {"electrons": 1})
 
 
 def test_images_in_a_tight_box_are_seen_within_reach():

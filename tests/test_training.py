@@ -16,7 +16,8 @@ import torch
 from denser import InputError, load_model
 from denser.data.labels import read_label, read_labels, split
 from denser.data.qm9 import split_numbers
-from denser.model.checkpoint import build, save_model
+from denser.model.aspherical import Aspherical, AsphericalConfig
+from denser.model.checkpoint import Model, build, save_model
 from denser.recipe import Recipe
 from denser.training.config import Config, DataConfig, from_dict, read_config
 from denser.training.dataset import read_dataset
@@ -392,6 +393,20 @@ def test_fine_tuning_starts_from_a_model(tmp_path, small_model):
             small_config(model={"start": str(start)}, data={"sad": "gth-szv-1e-atrocious"}),
             tmp_path / "other",
         )
+
+
+def test_a_run_can_show_a_trained_network_more(tmp_path):
+    start = tmp_path / "start.safetensors"
+    old = Aspherical(AsphericalConfig(channels=4, layers=1, electrons=1))
+    save_model(start, Model("start", "aspherical", old, Recipe()))
+    config = small_config(
+        model={"architecture": "aspherical", "start": str(start), "options": {"electrons": 2}},
+        schedule={"steps": 1},
+    )
+    assert load_model(train(config, tmp_path / "run")).network.config.electrons == 2
+    with pytest.raises(InputError, match="no option 'electron'"):
+        small = {"architecture": "aspherical", "start": str(start), "options": {"electron": 2}}
+        train(small_config(model=small), tmp_path / "other")
 
 
 def test_warm_up_then_cosine():

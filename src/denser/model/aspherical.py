@@ -388,6 +388,58 @@ class Aspherical(nn.Module):
         return torch.einsum("pi,atij,pj->atp", self.points, tensors, self.points)
 
 
+def grown(network: Aspherical, options: dict) -> Aspherical:
+    """The same network, ready to be shown more: the weights of all that is new are zero.
+
+    Parameters
+    ----------
+    network : Aspherical
+    options : dict
+        Of the config: more `electrons`, a first `reach`; others must be what they were.
+
+    Raises
+    ------
+    InputError
+        An option that a trained network cannot change.
+    """
+    old, new = network.config, replace(network.config, **options)
+    for name in options:
+        was, wanted = getattr(old, name), getattr(new, name)
+        more = (name == "electrons" and wanted > was) or (name == "reach" and not was)
+        if wanted != was and not more:
+            raise InputError(
+                f"a trained network keeps its {name}, {was!r}, found {wanted!r}; "
+                "it can be given more electrons and a first reach"
+            )
+
+    def places(*sizes: int) -> list[int]:
+        """Columns of the old solutions, when each of some groups has columns for new ones."""
+        starts = new.electrons * np.cumsum((0, *sizes))
+        return [
+            i + k for i, n in zip(starts, sizes, strict=False) for k in range(n * old.electrons)
+        ]
+
+    shapes = list(range(old.degree + 1))
+    if old.electrons > 1:
+        shapes += [len(shapes) + k for k in places(N_BOND_VECTORS, N_BOND_TENSORS)]
+    larger = Aspherical(new)
+    state, before = larger.state_dict(), network.state_dict()
+    for key, value in state.items():
+        if key not in before:
+            value.zero_()
+        elif value.shape == before[key].shape:
+            value.copy_(before[key])
+        elif key == "shown_atoms":
+            value.zero_()[:, :, places(N_SCALARS, N_VECTORS, N_TENSORS)] = before[key]
+        elif key.startswith("shown_bonds"):
+            value.zero_()[:, places(N_BOND)] = before[key]
+        else:  # the filters' last layers, a row for each channel and shape
+            rows = before[key].view(old.channels, old.n_shapes, -1)
+            value.zero_().view(old.channels, new.n_shapes, -1)[:, shapes] = rows
+    larger.load_state_dict(state)
+    return larger
+
+
 def deform(
     network: Aspherical, sad: Density, periodic: bool, rotations: Sequence[Tensor] = ()
 ) -> Tensor:

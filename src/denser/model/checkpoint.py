@@ -59,16 +59,21 @@ class Model:
 
 def build(architecture: str, options: dict) -> nn.Module:
     """Return an untrained network; unknown names or options are an InputError."""
+    require_options(architecture, options)
+    network_class, config_class = ARCHITECTURES[architecture]
+    return network_class(config_class(**options))
+
+
+def require_options(architecture: str, options: dict) -> None:
+    """Raise an InputError for an unknown architecture, or an option that it does not have."""
     if architecture not in ARCHITECTURES:
         raise InputError(
             f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}"
         )
-    network_class, config_class = ARCHITECTURES[architecture]
-    known = [f.name for f in fields(config_class)]
+    known = [f.name for f in fields(ARCHITECTURES[architecture][1])]
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise InputError(f"{architecture} has no option {unknown[0]!r}; known: {', '.join(known)}")
-    return network_class(config_class(**options))
 
 
 def save_model(path: Path, model: Model, dtype: torch.dtype = torch.float32) -> None:

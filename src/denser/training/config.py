@@ -41,7 +41,7 @@ class ModelConfig:
     """Which network; `options` are the fields of its own config.
 
     With a model file or name in `start` the run goes on from its weights, and the options are
-    that model's.
+    that model's; an `aspherical` one may be given more `electrons` and a `reach` here.
     """
 
     architecture: str = "unet"

@@ -18,8 +18,8 @@ from torch import nn
 
 from denser.data.labels import Label
 from denser.errors import InputError
-from denser.model.aspherical import Aspherical
-from denser.model.checkpoint import Model, build, load_model, save_model
+from denser.model.aspherical import Aspherical, grown
+from denser.model.checkpoint import Model, build, load_model, require_options, save_model
 from denser.recipe import Recipe
 from denser.training.config import Config
 from denser.training.dataset import read_dataset
@@ -341,7 +341,11 @@ def _start_network(config: Config, recipe: Recipe) -> nn.Module:
             f"model.start is a {start.architecture}, model.architecture says "
             f"{config.model.architecture}"
         )
-    return start.network.train()
+    network = start.network
+    if isinstance(network, Aspherical) and config.model.options:
+        require_options(start.architecture, config.model.options)
+        network = grown(network, config.model.options)
+    return network.train()
 
 
 def _copy_of(network: nn.Module) -> nn.Module:
