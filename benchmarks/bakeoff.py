@@ -38,8 +38,15 @@ from denser.training.config import read_config
 CONFIGS = Path(__file__).parents[1] / "configs"
 NETWORKS = {
     "aspherical atoms": ("default.toml", ()),
-    "the same, one solution": ("default.toml", ("model.options.electrons=1",)),
-    "the same without electrons": ("default.toml", ("model.options.electrons=0",)),
+    "the same, two solutions": (
+        "default.toml", ("model.options.electrons=2", "model.options.reach=0"),
+    ),
+    "the same, one solution": (
+        "default.toml", ("model.options.electrons=1", "model.options.reach=0"),
+    ),
+    "the same without electrons": (
+        "default.toml", ("model.options.electrons=0", "model.options.reach=0"),
+    ),
     "local U-Net": ("unet.toml", ()),
     # A step on a whole box, as published, takes minutes on one core.
     "ResNet of Li et al., x2": (
