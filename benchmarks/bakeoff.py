@@ -120,7 +120,7 @@ def choices(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label
         left_out.write_text(
             "".join(f"{x.name}\n" for x in read_labels(path) if x.name not in taken)
         )
-        settings = (f'data.labels=["{path}"]', "data.validation=20", "data.validation_subset=20")
+        settings = (f'data.labels=["{path}"]', f"data.validation={max(1, min(20, n // 10))}")
         settings += ("schedule.validate_every=0.5", "schedule.minutes=0")
         settings += (f"schedule.steps={chosen.steps}", f"data.exclude={left_out}")
         out.append(Run(Path(path).stem, "default.toml", settings))

@@ -1,6 +1,7 @@
 """The benchmark commands run and print their tables; the figures are for people to judge."""
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 from ase.build import molecule
 from ase.io import write
+
+from denser import load_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,6 +71,29 @@ def test_bakeoff(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "aspherical atoms, 2" in done.stdout and "parameters" in done.stdout
     assert len(list(tmp_path.glob("*/model.safetensors"))) == 1
+
+
+@pytest.mark.slow
+def test_choices_of_labels_are_compared_on_others(tmp_path):
+    """Two folders, one of them smaller: both runs learn from as many, and not from the test."""
+    labels = sorted((ROOT / "tests" / "reference" / "labels").glob("*.npz"))
+    for name, chosen in (("test", labels[:1]), ("all", labels), ("some", labels[:-1])):
+        (tmp_path / name).mkdir()
+        for path in chosen:
+            shutil.copy(path, tmp_path / name)
+    arguments = ["choices", "--labels", tmp_path / "all", tmp_path / "some", "--steps", 2]
+    out = tmp_path / "out"
+    done = bench("bakeoff.py", *arguments, "--out", out)
+    assert done.returncode == 2 and "--test" in done.stderr
+    done = bench("bakeoff.py", *arguments, "--test", tmp_path / "test", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "all on test" in done.stdout and "some on test" in done.stdout
+    counts = []
+    for name in ("all", "some"):
+        info = load_model(out / name / "model.safetensors").info
+        assert labels[0].stem not in info["train_names"]
+        counts.append(info["n_train"] + info["n_validation"])
+    assert counts == [len(labels) - 2] * 2
 
 
 def test_choosing_prefers_what_is_new_and_small():
