@@ -104,6 +104,9 @@ def choices(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label
     """As `runs`: one on equally many labels of each folder or store, drawn at random."""
     if not chosen.test:
         raise InputError("choices are compared on labels of their own; name them with --test")
+    for paths in (chosen.labels, chosen.test):
+        if len({Path(path).stem for path in paths}) < len(paths):
+            raise InputError("two folders or stores of labels have one name, which tells the rows")
     tests = {Path(path).stem: read_labels(path) for path in chosen.test}
     groups = {label.group for labels in tests.values() for label in labels}
     known = set(read_config(CONFIGS / "default.toml").model.options["elements"])

@@ -9,9 +9,9 @@ and limited to a degree. A message multiplies the features of a neighbour with a
 is symmetric about the line between the two, or differs from that as their electrons do; an update
 mixes channels point by point. Both commute with rotations, but for what the point-wise
 non-linearity adds beyond the degree that the points resolve; training on turned molecules removes
-that remainder. Nothing depends on a grid. Messages reach `layers` times the cutoff; what
-electrons there are at each atom and between neighbours is told by `denser.model.tight_binding`,
-which sees the molecule as a whole.
+that remainder. Nothing depends on a grid. Messages reach `layers` times the cutoff; which other
+atoms lie within a larger reach is shown once, linearly; what electrons there are at each atom and
+between neighbours is told by `denser.model.tight_binding`, which sees the molecule as a whole.
 """
 
 from __future__ import annotations
@@ -361,7 +361,7 @@ class Aspherical(nn.Module):
         senders, receivers, vectors = graph.far
         reach, degree = self.config.reach, self.config.degree
         r = vectors.norm(dim=1)
-        centres = torch.arange(reach - _FAR, reach, device=r.device)
+        centres = reach - _FAR + torch.arange(_FAR, device=r.device)
         x = ((r - (reach - _FAR_FADE)) / _FAR_FADE).clamp(0.0, 1.0)
         radial = torch.exp(-((r[:, None] - centres) ** 2)) * (1 - x**2 * (3 - 2 * x))[:, None]
         found = radial[:, :, None] * spherical_harmonics(vectors / r[:, None], degree)[:, None]
