@@ -100,6 +100,11 @@ def row(title: str, path: Path, labels: list[Label]) -> list[str]:
     ]  # fmt: skip
 
 
+def known_elements() -> set[int]:
+    """Atomic numbers that the default network has a row for."""
+    return set(read_config(CONFIGS / "default.toml").model.options["elements"])
+
+
 def choices(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label]]]:
     """As `runs`: one on equally many labels of each folder or store, drawn at random."""
     if not chosen.test:
@@ -109,20 +114,21 @@ def choices(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label
             raise InputError("two folders or stores of labels have one name, which tells the rows")
     tests = {Path(path).stem: read_labels(path) for path in chosen.test}
     groups = {label.group for labels in tests.values() for label in labels}
-    known = set(read_config(CONFIGS / "default.toml").model.options["elements"])
-    usable = {}
+    known = known_elements()
+    found, usable = {}, {}
     for path in chosen.labels:
-        labels = [x for x in read_labels(path) if x.group not in groups]
-        usable[path] = [x.name for x in labels if set(x.structure.numbers) <= known]
+        labels = read_labels(path)
+        found[path] = [x.name for x in labels]
+        usable[path] = [
+            x.name for x in labels if x.group not in groups and set(x.structure.numbers) <= known
+        ]
     n = min(map(len, usable.values()))
     chosen.out.mkdir(parents=True, exist_ok=True)
     out = []
     for path, names in usable.items():
         taken = set(np.random.default_rng(0).permutation(names)[:n])
         left_out = chosen.out / f"without_{Path(path).stem}.txt"
-        left_out.write_text(
-            "".join(f"{x.name}\n" for x in read_labels(path) if x.name not in taken)
-        )
+        left_out.write_text("".join(f"{name}\n" for name in found[path] if name not in taken))
         settings = (f'data.labels=["{path}"]', f"data.validation={max(1, min(20, n // 10))}")
         settings += ("schedule.validate_every=0.5", "schedule.minutes=0")
         settings += (f"schedule.steps={chosen.steps}", f"data.exclude={left_out}")
@@ -150,7 +156,7 @@ def runs(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label]]]
         length = (f"schedule.minutes={chosen.minutes}",)
         out = [Run(t, c, (*common, *s, *length)) for t, (c, s) in NETWORKS.items()]
     else:
-        known = set(read_config(CONFIGS / "default.toml").model.options["elements"])
+        known = known_elements()
         foreign = {label.name for label in labels if set(label.structure.numbers) - known}
         names = [name for name in names if name not in foreign]
         out = []
