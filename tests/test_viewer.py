@@ -530,6 +530,14 @@ def test_bugs_are_told_and_survived(predictor: Predictor, monkeypatch, caplog):
     viewer.slow.close()
 
 
+def test_address_answers_before_the_server_does():
+    """A browser may come as soon as the address is told; it waits instead of being refused."""
+    from denser.viewer.server import bind
+
+    with bind("127.0.0.1", 0) as listener:
+        socket.create_connection(listener.getsockname(), timeout=10).close()
+
+
 def test_taken_port_is_one_sentence():
     from denser.viewer.server import bind
 

@@ -427,8 +427,9 @@ def test_notebook_view_draws(browser, tmp_path: Path):
     page.goto((tmp_path / "notebook.html").as_uri())
     frame = Page(page.frames[1])
     frame.wait("window.denser")
-    start = frame.covered()
-    assert 0.02 < start < 0.7
+    end = time.monotonic() + 60
+    while not 0.02 < (start := frame.covered()) < 0.7:  # until the canvas has its size
+        assert time.monotonic() < end, f"{start:.1%} of the canvas is covered"
     frame.js("{ const s = document.getElementById('level'); s.value = 1; s.oninput() }")
     assert frame.covered() > 1.2 * start
     page.close()

@@ -308,13 +308,14 @@ class Aspherical(nn.Module):
             features = features + self._far_atoms(graph)
         if config.electrons > 1:
             shapes = torch.cat([shapes, self._about_bonds(graph.electrons)], dim=1)
+        shapes = shapes * envelope[:, None]
         at_a_time = _PAIRS.get(r.device.type, 16384)
         layers = zip(self.scales, self.filters, self.mix, self.gates, self.unmix, strict=True)
         for n, (scale, to_filter, mix, gate, unmix) in enumerate(layers):
             hidden = to_filter[0](radial)
             if config.electrons:
                 hidden = hidden + self.shown_bonds[n](graph.electrons.bonds)
-            weights = to_filter[2](to_filter[1](hidden)) * envelope
+            weights = to_filter[2](to_filter[1](hidden))
             weights = weights.view(-1, config.channels, config.n_shapes)
             size = features.square().mean(dim=(1, 2), keepdim=True)
             x = scale * features * torch.rsqrt(size + _EPSILON)  # (atom, channel, point)

@@ -60,11 +60,18 @@ def evaluate(
     degree = round(coefficients.shape[-1] ** 0.5) - 1
     x, y, z = displacements.unbind(-1)  # (images, points)
     harmonics = torch.stack(harmonic_terms(x, y, z, degree), dim=1)  # (images, lm, points)
-    radial = torch.exp(
-        -exponents[:, None] * (x * x + y * y + z * z)[:, None]
-    )  # (images, k, points)
+    radial = _gaussians(x * x + y * y + z * z, exponents)  # (images, k, points)
     terms = torch.bmm(coefficients[parents].transpose(1, 2), radial)  # (images, lm, points)
     return (terms * harmonics).sum(dim=(0, 1))
+
+
+def _gaussians(r2: Tensor, exponents: Tensor) -> Tensor:
+    """exp(-alpha_k r^2) (images, k, points): the square of the one before where alpha doubles."""
+    found: list[Tensor] = []
+    doubles = (exponents[1:] == 2 * exponents[:-1]).tolist()
+    for alpha, square in zip(exponents, [False, *doubles], strict=True):
+        found.append(found[-1] * found[-1] if square else torch.exp(-alpha * r2))
+    return torch.stack(found, dim=1)
 
 
 def add_to_grid(

@@ -16,6 +16,7 @@ from torch import Tensor
 import denser.sad
 from denser.data.labels import Label
 from denser.data.render import density_on_grid
+from denser.grid import Grid
 from denser.model.aspherical import Aspherical, AsphericalConfig, Graph
 from denser.model.expansion import evaluate
 from denser.training.config import Config
@@ -93,7 +94,7 @@ class Points:
         return self._kept[i]
 
     def _draw(self, label: Label, rng: np.random.Generator) -> PointSet:
-        structure, grid = label.structure, label.grid
+        structure, grid = label.structure, _every_other(label.grid, rng)
         rho = density_on_grid(
             structure.numbers, structure.positions, label.mo_coeff, grid, self.device
         )
@@ -143,7 +144,14 @@ class Points:
         stride = max(1, PER_LABEL // config.sample.points)
         turns = [np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in chosen]
         starts = rng.integers(stride, size=batch)
-        share = list(zip(chosen, turns, starts, strict=True))[peers.rank :: peers.size]
+        share = list(zip(chosen, turns, starts, strict=True))
+        if peers.size > 1:  # large ones first, dealt to and fro: everybody has as much to do
+            share.sort(key=lambda sample: -len(self.labels[sample[0]].structure))
+            share = [
+                sample
+                for k, sample in enumerate(share)
+                if peers.rank in (k % (2 * peers.size), 2 * peers.size - 1 - k % (2 * peers.size))
+            ]
         total = 0.0
         for i, turn, start in share:
             rotation = torch.as_tensor(turn, dtype=torch.float32, device=self.device)
@@ -162,6 +170,14 @@ class Points:
             for i in range(peers.rank, len(self), peers.size):
                 found[i] = float(self[i].error(network, slice(0, None, 2)))
         return np.array(peers.sum(*found))
+
+
+def _every_other(grid: Grid, rng: np.random.Generator) -> Grid:
+    """Every other node along each axis that has an even number of them, from a random one."""
+    shape = np.array(grid.shape)
+    every = np.where(shape % 2, 1, 2)
+    start = rng.integers(every) * (np.diag(grid.cell) / shape)
+    return Grid(grid.origin + start, grid.cell, tuple(int(n) for n in shape // every))
 
 
 def _images(

@@ -310,7 +310,7 @@ async def _bug(_request: Request, error: Exception) -> Response:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Open the socket to listen on.
+    """Open a socket and listen, so that a browser sent to it waits until the server answers.
 
     Raises
     ------
@@ -322,6 +322,7 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()
     except OSError as error:
         listener.close()
         if port and error.errno in (13, 98, 48):
