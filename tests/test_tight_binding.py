@@ -14,7 +14,7 @@ from denser.errors import InputError
 from denser.grid import Grid
 from denser.model import tight_binding as tb
 from denser.model.aspherical import AsphericalConfig, Graph
-from denser.model.hamiltonians import require_parameters, tabulated
+from denser.model.hamiltonians import Neighbours, require_parameters, tabulated
 from denser.model.tight_binding import Electrons, solve
 from denser.structure import Structure
 
@@ -45,7 +45,8 @@ def solved(numbers, x, charge=0):
     receivers, senders, shifts = primitive_neighbor_list(
         "ijS", (False,) * 3, np.eye(3), x.detach().numpy(), CUTOFF
     )
-    found = solve(numbers, charge, senders, receivers, shifts, x[senders] - x[receivers], CUTOFF)
+    pairs = Neighbours(numbers, senders, receivers, x[senders] - x[receivers], CUTOFF)
+    found = solve(pairs, charge, shifts)
     return tuple(getattr(found, f.name) for f in fields(found))
 
 
@@ -113,7 +114,8 @@ def test_blocks_of_the_tables_are_those_of_superposed_atoms(symbols):
     fock, overlap = two_centre.matrices([first, second], np.array([np.zeros(3), vector]))
     n = 1 if first == "H" else 4
     numbers = Atoms(symbols).numbers
-    found = tabulated(numbers, np.array([0]), np.array([1]), torch.as_tensor(vector)[None], CUTOFF)
+    vectors = torch.as_tensor(vector)[None]
+    found = tabulated(Neighbours(numbers, np.array([1]), np.array([0]), vectors, CUTOFF))
     for blocks, exact in ((found.overlap, overlap), (found.blocks, fock)):
         np.testing.assert_allclose(blocks[0, :n, : len(exact) - n], exact[:n, n:], atol=2e-4)
         assert not blocks[0, n:].any() and not blocks[0, :, len(exact) - n :].any()

@@ -32,7 +32,7 @@ from denser.density import Density
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.model.expansion import add_to_grid, orthonormal_radial
-from denser.model.hamiltonians import require_parameters
+from denser.model.hamiltonians import Neighbours, require_parameters
 from denser.model.harmonics import spherical_harmonics
 from denser.model.tight_binding import (
     N_BOND,
@@ -200,10 +200,9 @@ class Graph:
         vectors = vectors[torch.as_tensor(near)]
         electrons = None
         if config.electrons:
-            electrons = solve(
-                structure.numbers, structure.charge, senders, receivers, shifts, vectors,
-                config.cutoff, None if grid is None else cell, config.electrons,
-            ).to(device)  # fmt: skip
+            pairs = Neighbours(structure.numbers, senders, receivers, vectors, config.cutoff)
+            periods = None if grid is None else cell
+            electrons = solve(pairs, structure.charge, shifts, periods, config.electrons).to(device)
         senders, receivers = (torch.as_tensor(x, device=device) for x in (senders, receivers))
         numbers = torch.as_tensor(structure.numbers, device=device)
         return cls(numbers, senders, receivers, vectors.to(device, torch.float32), electrons, far)

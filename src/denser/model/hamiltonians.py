@@ -77,6 +77,27 @@ Gaus, A. Goez, M. Elstner, J. Chem. Theory Comput. 9, 338, 2013)."""
 
 
 @dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Atoms and their pairs of neighbours, every pair in both directions.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) int
+    senders, receivers : (n_pairs,) int
+    vectors : (n_pairs, 3) float64 tensor
+        From receiver to sender, or to the image of it, bohr.
+    cutoff : float
+        Longest pair, bohr.
+    """
+
+    numbers: np.ndarray
+    senders: np.ndarray
+    receivers: np.ndarray
+    vectors: Tensor
+    cutoff: float
+
+
+@dataclass(frozen=True, eq=False)
 class Hamiltonian:
     """Of a structure and its pairs of neighbours.
 
@@ -103,80 +124,56 @@ def require_parameters(elements: tuple[int, ...]) -> None:
         raise InputError(
             f"there are no tight-binding parameters for {chemical_symbols[missing[0]]}, only for "
             + " ".join(chemical_symbols[z] for z in ELEMENTS)
-            + "; set model.options.electrons to false, or leave the element out"
+            + "; set model.options.electrons to 0, or leave the element out"
         )
 
 
-def hueckel(
-    numbers: np.ndarray,
-    receivers: np.ndarray,
-    senders: np.ndarray,
-    vectors: Tensor,
-    cutoff: float,
-) -> Hamiltonian:
-    """Extended Hueckel theory.
-
-    Parameters
-    ----------
-    numbers : (n_atoms,) int
-    receivers, senders : (n_pairs,) int
-    vectors : (n_pairs, 3) float64 tensor
-        From receiver to sender, bohr.
-    cutoff : float
-        Longest pair, bohr.
-    """
+def hueckel(pairs: Neighbours) -> Hamiltonian:
+    """Extended Hueckel theory."""
+    numbers, receivers, senders = pairs.numbers, pairs.receivers, pairs.senders
     levels = torch.tensor([ELEMENTS[int(z)][4:] for z in numbers], dtype=torch.float64) / HARTREE
     levels = levels[:, [0, 1, 1, 1]]
-    overlap = _overlaps(numbers, receivers, senders, vectors, cutoff)
+    overlap = _overlaps(pairs)
     mean = 0.5 * (levels[receivers][:, :, None] + levels[senders][:, None, :])
     repulsion = torch.full((len(numbers),), _REPULSION, dtype=torch.float64)
     return Hamiltonian(levels, overlap, _K * mean * overlap, repulsion)
 
 
-def tabulated(
-    numbers: np.ndarray,
-    receivers: np.ndarray,
-    senders: np.ndarray,
-    vectors: Tensor,
-    cutoff: float,
-) -> Hamiltonian:
-    """PBE of superposed atoms; parameters as of `hueckel`.
+def tabulated(pairs: Neighbours) -> Hamiltonian:
+    """PBE of superposed atoms.
 
     Shorter pairs than the tables' shortest (1 bohr) are given that one's elements.
     """
     rows, levels, distances, splines = _tables()
-    rows = rows[torch.as_tensor(np.asarray(numbers))]
-    r = vectors.norm(dim=1)
+    rows = rows[torch.as_tensor(np.asarray(pairs.numbers))]
+    r = pairs.vectors.norm(dim=1)
     inside = r.clamp(distances[0], distances[-1])
     step = distances[1] - distances[0]
     interval = ((inside.detach() - distances[0]) / step).long().clamp(max=len(distances) - 2)
     x = (inside - torch.as_tensor(distances)[interval])[:, None, None]
-    c = splines[rows[receivers], rows[senders], :, interval]  # (pair, power, matrix, integral)
+    c = splines[
+        rows[pairs.receivers], rows[pairs.senders], :, interval
+    ]  # (pair, power, matrix, integral)
     values = ((c[:, 0] * x + c[:, 1]) * x + c[:, 2]) * x + c[:, 3]
-    values = values * _faded(r, cutoff)[:, None, None]
+    values = values * _faded(r, pairs.cutoff)[:, None, None]
     ss, s_sigma, sigma_s, along, across = values.unbind(dim=2)  # (pair, matrix) each
-    direction = (vectors / r[:, None])[:, None]  # (pair, 1, 3)
+    direction = (pairs.vectors / r[:, None])[:, None]  # (pair, 1, 3)
     line = direction[..., :, None] * direction[..., None, :]
     plane = torch.eye(3, dtype=line.dtype) - line
     pp = along[..., None, None] * line + across[..., None, None] * plane
     top = torch.cat([ss[..., None], s_sigma[..., None] * direction], dim=2)[..., None, :]
     low = torch.cat([(sigma_s[..., None] * direction)[..., None], pp], dim=3)
     overlap, blocks = torch.cat([top, low], dim=2).unbind(dim=1)
-    repulsion = torch.tensor([_REPULSIONS[int(z)] for z in numbers], dtype=torch.float64)
+    repulsion = torch.tensor([_REPULSIONS[int(z)] for z in pairs.numbers], dtype=torch.float64)
     return Hamiltonian(levels[rows][:, [0, 1, 1, 1]], overlap, blocks, repulsion)
 
 
-def _overlaps(
-    numbers: np.ndarray,
-    receivers: np.ndarray,
-    senders: np.ndarray,
-    vectors: Tensor,
-    cutoff: float,
-) -> Tensor:
+def _overlaps(pairs: Neighbours) -> Tensor:
     """Overlap (n_pairs, 4, 4) of s, px, py, pz of receiver and sender."""
-    exponents = np.ones((2, len(numbers), 3))
-    weights = np.zeros((2, len(numbers), 3))
-    for i, z in enumerate(numbers):
+    receivers, senders, vectors = pairs.receivers, pairs.senders, pairs.vectors
+    exponents = np.ones((2, len(pairs.numbers), 3))
+    weights = np.zeros((2, len(pairs.numbers), 3))
+    for i, z in enumerate(pairs.numbers):
         _, shell, *zetas, _, _ = ELEMENTS[int(z)]
         alphas, *coefficients = _STO3G[shell]
         for k, (zeta, c) in enumerate(zip(zetas, coefficients, strict=True)):
@@ -188,7 +185,7 @@ def _overlaps(
                 c = np.array(c) * one
                 weights[k, i] = c / np.sqrt(c @ self_overlap @ c)
     r2 = vectors.square().sum(dim=1)[:, None, None]
-    fade = _faded(torch.sqrt(r2[:, 0, 0]), cutoff)
+    fade = _faded(torch.sqrt(r2[:, 0, 0]), pairs.cutoff)
 
     def terms(k: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
         a = torch.as_tensor(exponents[k][receivers])[:, :, None]

@@ -33,6 +33,7 @@ from torch import Tensor
 from denser.model.hamiltonians import (
     ELEMENTS,
     Hamiltonian,
+    Neighbours,
     hueckel,
     require_parameters,
     tabulated,
@@ -146,13 +147,9 @@ class Electrons:
 
 
 def solve(
-    numbers: np.ndarray,
+    pairs: Neighbours,
     charge: int,
-    senders: np.ndarray,
-    receivers: np.ndarray,
     shifts: np.ndarray,
-    vectors: Tensor,
-    cutoff: float,
     cell: np.ndarray | None = None,
     n_solutions: int = N_SOLUTIONS,
 ) -> Electrons:
@@ -160,17 +157,12 @@ def solve(
 
     Parameters
     ----------
-    numbers : (n_atoms,) int
+    pairs : Neighbours
+        The results have derivatives with respect to their vectors.
     charge : int
         Of all atoms together.
-    senders, receivers : (n_pairs,) int
-        Every pair in both directions.
     shifts : (n_pairs, 3) int
         Which image of the sender it is, in lattice vectors.
-    vectors : (n_pairs, 3) float64 tensor
-        From receiver to sender, bohr; the results have derivatives with respect to them.
-    cutoff : float
-        Longest pair, bohr.
     cell : (3, 3) float, optional
         Lattice vectors, bohr, of a periodic structure; solved at Gamma of as many cells as make
         every period 15 bohr long.
@@ -182,20 +174,21 @@ def solve(
     InputError
         An element without parameters.
     """
+    numbers = pairs.numbers
     require_parameters(tuple(int(z) for z in numbers))
-    basis = _Basis(numbers, senders, receivers, shifts, cell)
+    basis = _Basis(pairs, shifts, cell)
     n_valence = torch.tensor([ELEMENTS[int(z)][0] for z in numbers], dtype=torch.float64)
     shown: list[Electrons] = []
     for make, typical_of in ((hueckel, _TYPICAL), (tabulated, _TYPICAL_TABLES)):
         if len(shown) == n_solutions:
             break
-        found = make(numbers, receivers, senders, vectors, cutoff)
+        found = make(pairs)
         typical = torch.tensor([typical_of.get(int(z), (0.0,) * 4) for z in numbers]).double()
         interaction = None
         if n_solutions - len(shown) > 1:
-            interaction = _interaction(found.repulsion, receivers, senders, vectors, cutoff)
+            interaction = _interaction(found.repulsion, pairs)
         solutions = _solutions(found, basis, n_valence, charge, interaction)
-        shown += [_shown(matrices, typical, basis, vectors) for matrices in solutions]
+        shown += [_shown(matrices, typical, basis, pairs.vectors) for matrices in solutions]
     names = [f.name for f in fields(Electrons)]
     return Electrons(*(torch.cat([getattr(x, name) for x in shown], dim=1) for name in names))
 
@@ -206,15 +199,8 @@ class _Basis:
     Hydrogen's missing p functions are all one last row, which the matrices leave out.
     """
 
-    def __init__(
-        self,
-        numbers: np.ndarray,
-        senders: np.ndarray,
-        receivers: np.ndarray,
-        shifts: np.ndarray,
-        cell: np.ndarray | None,
-    ) -> None:
-        n = len(numbers)
+    def __init__(self, pairs: Neighbours, shifts: np.ndarray, cell: np.ndarray | None) -> None:
+        n = len(pairs.numbers)
         times = np.ones(3, dtype=int)
         if cell is not None:
             times = np.ceil(_PERIOD / np.linalg.norm(cell, axis=1)).astype(int)
@@ -222,11 +208,11 @@ class _Basis:
         self.n_copies = m = len(copies)
         to = (copies[:, None] + shifts) % times  # (copy, pair, 3)
         to = np.ravel_multi_index(np.moveaxis(to, -1, 0), times)
-        rows = torch.as_tensor((np.arange(m)[:, None] * n + receivers).ravel())
-        columns = torch.as_tensor((to * n + senders).ravel())
+        rows = torch.as_tensor((np.arange(m)[:, None] * n + pairs.receivers).ravel())
+        columns = torch.as_tensor((to * n + pairs.senders).ravel())
         self.atom_pairs = (rows, columns)
         used = torch.ones(n, 4, dtype=torch.bool)
-        used[torch.as_tensor(np.asarray(numbers) == 1), 1:] = False
+        used[torch.as_tensor(np.asarray(pairs.numbers) == 1), 1:] = False
         self.used = used.repeat(m, 1)
         self.size = int(self.used.sum())
         places = torch.full(self.used.shape, self.size)
@@ -285,13 +271,11 @@ def _relative(w: Tensor, p: Tensor, h: Tensor) -> Tensor:
     return (w - 0.5 * (h[:, None] + h) * p) / _UNIT
 
 
-def _interaction(
-    repulsion: Tensor, receivers: np.ndarray, senders: np.ndarray, vectors: Tensor, cutoff: float
-) -> Tensor:
+def _interaction(repulsion: Tensor, pairs: Neighbours) -> Tensor:
     """Repulsion (n_pairs,) of electrons in two atoms, given that in each (n_atoms,), hartree."""
-    r2 = vectors.square().sum(dim=1)
-    softening = 0.5 * (1 / repulsion[receivers] + 1 / repulsion[senders])
-    return (r2 + softening**2) ** -0.5 * (1 - r2 / cutoff**2) ** 2
+    r2 = pairs.vectors.square().sum(dim=1)
+    softening = 0.5 * (1 / repulsion[pairs.receivers] + 1 / repulsion[pairs.senders])
+    return (r2 + softening**2) ** -0.5 * (1 - r2 / pairs.cutoff**2) ** 2
 
 
 def _shown(
