@@ -2,7 +2,8 @@
 
 A network from atoms to Gaussians gives its density anywhere, so a step needs no box. With nodes
 drawn from probabilities q, Err_rho = (1/N_e) sum_r |rho_pred - rho| dv is estimated without bias
-by the mean over the drawn nodes of |rho_pred - rho| dv / (N_e q).
+by the mean over the drawn nodes of |rho_pred - rho| dv / (N_e q). They are drawn from every other
+plane of nodes along each axis, beginning at a random one: an eighth of the nodes, and of the time.
 """
 
 from __future__ import annotations
