@@ -191,3 +191,27 @@ def test_few_points_can_learn_one_molecule():
         points.backward(network, config, step, 0.0, 1, peers)
         optimizer.step()
     assert points.errors(network, False, peers)[0] < 0.3 * start
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_share_a_batch_of_points(network, size):
+    """What the processes add up is the gradient that one takes, and each has a part of it."""
+    device = torch.device("cpu")
+    labels = [read_label(p) for p in REFERENCE if p.stem in ("H2CO", "H2O", "CH4", "HCN")]
+    points = Points(labels, "gth-szv-1e", device, network.config)
+    config = Config(schedule=ScheduleConfig(steps=9), sample=SampleConfig(batch=6, points=512))
+
+    def gradient(ranks, size):
+        copy = Aspherical(network.config)
+        copy.load_state_dict(network.state_dict())
+        losses = [
+            points.backward(copy, config, 3, 0.0, len(labels), Processes(rank, size, device))[0]
+            for rank in ranks
+        ]
+        return losses, torch.cat([p.grad.ravel() for p in copy.parameters()])
+
+    one, whole = gradient([0], 1)
+    shares, total = gradient(range(size), size)
+    assert min(shares) > 0
+    assert sum(shares) == pytest.approx(one[0], rel=1e-5)
+    assert float((total - whole).norm()) < 1e-4 * float(whole.norm())

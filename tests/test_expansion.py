@@ -9,7 +9,7 @@ from denser.grid import Grid
 from denser.model.expansion import add_to_grid, evaluate, orthonormal_radial, project
 from denser.model.harmonics import solid_harmonics, spherical_harmonics
 
-ALPHAS = torch.tensor([0.3, 0.9, 2.5], dtype=torch.float64)
+ALPHAS = torch.tensor([0.3, 0.6, 2.5], dtype=torch.float64)
 
 
 def test_harmonics_are_orthonormal():

@@ -151,9 +151,8 @@ def tabulated(pairs: Neighbours) -> Hamiltonian:
     step = distances[1] - distances[0]
     interval = ((inside.detach() - distances[0]) / step).long().clamp(max=len(distances) - 2)
     x = (inside - torch.as_tensor(distances)[interval])[:, None, None]
-    c = splines[
-        rows[pairs.receivers], rows[pairs.senders], :, interval
-    ]  # (pair, power, matrix, integral)
+    first, second = rows[pairs.receivers], rows[pairs.senders]
+    c = splines[first, second, :, interval]  # (pair, power, matrix, integral)
     values = ((c[:, 0] * x + c[:, 1]) * x + c[:, 2]) * x + c[:, 3]
     values = values * _faded(r, pairs.cutoff)[:, None, None]
     ss, s_sigma, sigma_s, along, across = values.unbind(dim=2)  # (pair, matrix) each
