@@ -146,13 +146,10 @@ class Points:
         turns = [np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in chosen]
         starts = rng.integers(stride, size=batch)
         share = list(zip(chosen, turns, starts, strict=True))
-        if peers.size > 1:  # large ones first, dealt to and fro: everybody has as much to do
-            share.sort(key=lambda sample: -len(self.labels[sample[0]].structure))
-            share = [
-                sample
-                for k, sample in enumerate(share)
-                if peers.rank in (k % (2 * peers.size), 2 * peers.size - 1 - k % (2 * peers.size))
-            ]
+        # Large ones first, dealt to and fro, so that every process has as much to do.
+        share.sort(key=lambda sample: len(self.labels[sample[0]].structure), reverse=True)
+        round_trip = 2 * peers.size
+        share = share[peers.rank :: round_trip] + share[round_trip - 1 - peers.rank :: round_trip]
         total = 0.0
         for i, turn, start in share:
             rotation = torch.as_tensor(turn, dtype=torch.float32, device=self.device)
