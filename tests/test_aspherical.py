@@ -66,15 +66,30 @@ def test_a_turned_molecule_gives_turned_harmonics(network, ethanol):
     np.testing.assert_allclose(after[..., 1:4][..., [2, 0, 1]], vector, atol=2e-3 * scale)
 
 
-@pytest.mark.parametrize("more", [{"electrons": 4}, {"electrons": 4, "reach": 11.0}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"electrons": 4},
+        {"electrons": 4, "reach": 11.0},
+        {"hidden": 80},
+        {"width": 3},
+        {"electrons": 4, "hidden": 80, "width": 3},
+    ],
+)
 def test_a_grown_network_is_the_same_until_it_learns(network, ethanol, more):
-    """All that is new has weight zero, and a gradient."""
-    more = {"reach": network.config.reach} | more
+    """What is new adds nothing, and has a gradient."""
+    was = network.config
+    more = {"reach": was.reach, "electrons": was.electrons} | more
     larger = grown(network, more | {"channels": 8})
     assert larger.config == replace(network.config, **more)
     torch.testing.assert_close(coefficients(larger, ethanol), coefficients(network, ethanol))
     larger(Graph.of(ethanol, None, larger.config)).square().sum().backward()
-    assert all(bool((p.grad != 0).any()) for p in larger.parameters())
+    gradients = {key: p.grad != 0 for key, p in larger.named_parameters()}
+    assert all(bool(found.any()) for found in gradients.values())
+    new = gradients["unmix.1.weight"][:, was.width * was.channels :]
+    assert bool(new.all())
+    new = gradients["filters.0.2.weight"][:, was.hidden :]
+    assert bool(new.any()) or not new.numel()
 
 
 def test_a_trained_network_keeps_its_sizes(network):
@@ -82,6 +97,8 @@ def test_a_trained_network_keeps_its_sizes(network):
         grown(network, {"channels": 16})
     with pytest.raises(InputError, match="keeps its electrons, 4, found 1"):
         grown(Aspherical(AsphericalConfig(electrons=4)), {"electrons": 1})
+    with pytest.raises(InputError, match="keeps its width, 2, found 1"):
+        grown(network, {"width": 1})
 
 
 def test_images_in_a_tight_box_are_seen_within_reach():

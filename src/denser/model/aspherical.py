@@ -97,6 +97,10 @@ class AsphericalConfig:
     reach : float
         Atoms up to this far are shown to each atom before the first message, bohr: neighbouring
         molecules, or images in a tight box. 0: none.
+    hidden : int
+        Units that make a message out of what is known of a pair.
+    width : int
+        Units of the update at every point, in channels.
     """
 
     elements: tuple[int, ...] = (1, 6, 7, 8, 9)
@@ -109,6 +113,8 @@ class AsphericalConfig:
     exponents: tuple[float, ...] = (0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
     electrons: int = 0
     reach: float = 0.0
+    hidden: int = 64
+    width: int = 2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "elements", tuple(int(z) for z in self.elements))
@@ -122,8 +128,11 @@ class AsphericalConfig:
                 f"points of order {self.order} do not resolve harmonics of degree {self.degree}; "
                 f"give an order of {2 * self.degree} or more"
             )
-        if min(self.channels, self.layers, self.radial) < 1 or self.cutoff <= _SHORTEST:
-            raise InputError("channels, layers and radial must be positive, cutoff over 0.8 bohr")
+        sizes = (self.channels, self.layers, self.radial, self.hidden, self.width)
+        if min(sizes) < 1 or self.cutoff <= _SHORTEST:
+            raise InputError(
+                "channels, layers, radial, hidden and width must be positive, cutoff over 0.8 bohr"
+            )
         if self.reach and self.reach <= self.cutoff:
             raise InputError(f"reach must be 0 or more than the cutoff of {self.cutoff:g} bohr")
         object.__setattr__(self, "electrons", int(self.electrons))
@@ -250,13 +259,16 @@ class Aspherical(nn.Module):
         self.scales = nn.ParameterList(nn.Parameter(torch.ones(c, 1)) for _ in range(config.layers))
         self.filters = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(config.radial, 64), nn.SiLU(), nn.Linear(64, c * config.n_shapes)
+                nn.Linear(config.radial, config.hidden),
+                nn.SiLU(),
+                nn.Linear(config.hidden, c * config.n_shapes),
             )
             for _ in range(config.layers)
         )
-        self.mix = nn.ModuleList(nn.Linear(2 * c, 2 * c) for _ in range(config.layers))
-        self.gates = nn.ModuleList(nn.Embedding(n_elements, 2 * c) for _ in range(config.layers))
-        self.unmix = nn.ModuleList(nn.Linear(2 * c, c) for _ in range(config.layers))
+        wide = config.width * c
+        self.mix = nn.ModuleList(nn.Linear(2 * c, wide) for _ in range(config.layers))
+        self.gates = nn.ModuleList(nn.Embedding(n_elements, wide) for _ in range(config.layers))
+        self.unmix = nn.ModuleList(nn.Linear(wide, c) for _ in range(config.layers))
         # The untrained network returns the SAD.
         self.heads = nn.ParameterList(
             nn.Parameter(torch.zeros(n_elements, n, c)) for _ in range(degree + 1)
@@ -265,7 +277,8 @@ class Aspherical(nn.Module):
             shown = config.electrons * (N_SCALARS + N_VECTORS + N_TENSORS)
             self.shown_atoms = nn.Parameter(torch.zeros(c, n_elements, shown))
             self.shown_bonds = nn.ModuleList(
-                nn.Linear(config.electrons * N_BOND, 64, bias=False) for _ in range(config.layers)
+                nn.Linear(config.electrons * N_BOND, config.hidden, bias=False)
+                for _ in range(config.layers)
             )
         if config.reach:
             self.shown_far = nn.ParameterList(
@@ -389,13 +402,14 @@ class Aspherical(nn.Module):
 
 
 def grown(network: Aspherical, options: dict) -> Aspherical:
-    """The same network, ready to be shown more: the weights of all that is new are zero.
+    """The same network, ready to learn more: what is new adds nothing yet.
 
     Parameters
     ----------
     network : Aspherical
     options : dict
-        Of the config: more `electrons`, a first `reach`; others must be what they were.
+        Of the config: more `electrons`, `hidden` or `width`, a first `reach`; others must be what
+        they were.
 
     Raises
     ------
@@ -405,11 +419,11 @@ def grown(network: Aspherical, options: dict) -> Aspherical:
     old, new = network.config, replace(network.config, **options)
     for name in options:
         was, wanted = getattr(old, name), getattr(new, name)
-        more = (name == "electrons" and wanted > was) or (name == "reach" and not was)
-        if wanted != was and not more:
+        more = name in ("electrons", "hidden", "width") and wanted > was
+        if wanted != was and not more and not (name == "reach" and not was):
             raise InputError(
                 f"a trained network keeps its {name}, {was!r}, found {wanted!r}; "
-                "it can be given more electrons and a first reach"
+                "it can be given more electrons, hidden and width, and a first reach"
             )
 
     def places(*sizes: int) -> list[int]:
@@ -422,20 +436,31 @@ def grown(network: Aspherical, options: dict) -> Aspherical:
     shapes = list(range(old.degree + 1))
     if old.electrons > 1:
         shapes += [len(shapes) + k for k in places(N_BOND_VECTORS, N_BOND_TENSORS)]
+    wide = old.width * old.channels
     larger = Aspherical(new)
     state, before = larger.state_dict(), network.state_dict()
     for key, value in state.items():
+        name = key.split(".")[0]
         if key not in before:
             value.zero_()
         elif value.shape == before[key].shape:
             value.copy_(before[key])
-        elif key == "shown_atoms":
+        elif name == "shown_atoms":
             value.zero_()[:, :, places(N_SCALARS, N_VECTORS, N_TENSORS)] = before[key]
-        elif key.startswith("shown_bonds"):
-            value.zero_()[:, places(N_BOND)] = before[key]
-        else:  # the filters' last layers, a row for each channel and shape
+        elif name == "shown_bonds":
+            value.zero_()[: old.hidden, places(N_BOND)] = before[key]
+        elif name == "mix":
+            value[:wide] = before[key]
+        elif name == "gates":
+            value[:, :wide] = before[key]
+        elif name == "unmix":
+            value.zero_()[:, :wide] = before[key]
+        elif key.split(".")[2] == "0":  # the filters' first layers
+            value[: old.hidden] = before[key]
+        else:  # their last ones, a row for each channel and shape
             rows = before[key].view(old.channels, old.n_shapes, -1)
-            value.zero_().view(old.channels, new.n_shapes, -1)[:, shapes] = rows
+            new_rows = value.zero_().view(old.channels, new.n_shapes, -1)
+            new_rows[:, shapes, : rows.shape[2]] = rows
     larger.load_state_dict(state)
     return larger
 

@@ -41,7 +41,8 @@ class ModelConfig:
     """Which network; `options` are the fields of its own config.
 
     With a model file or name in `start` the run goes on from its weights, and the options are
-    that model's; an `aspherical` one may be given more `electrons` and a `reach` here.
+    that model's; an `aspherical` one may be given more `electrons`, `hidden` and `width` and a
+    first `reach` here.
     """
 
     architecture: str = "unet"
