@@ -36,18 +36,16 @@ from denser.sad import superposition
 from denser.training.config import read_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-SMALLER = ("model.options.hidden=64", "model.options.width=2")
 NETWORKS = {
     "aspherical atoms": ("default.toml", ()),
-    "the same, smaller": ("default.toml", SMALLER),
     "the same, two solutions": (
-        "default.toml", (*SMALLER, "model.options.electrons=2", "model.options.reach=0"),
+        "default.toml", ("model.options.electrons=2", "model.options.reach=0"),
     ),
     "the same, one solution": (
-        "default.toml", (*SMALLER, "model.options.electrons=1", "model.options.reach=0"),
+        "default.toml", ("model.options.electrons=1", "model.options.reach=0"),
     ),
     "the same without electrons": (
-        "default.toml", (*SMALLER, "model.options.electrons=0", "model.options.reach=0"),
+        "default.toml", ("model.options.electrons=0", "model.options.reach=0"),
     ),
     "local U-Net": ("unet.toml", ()),
     # A step on a whole box, as published, takes minutes on one core.
