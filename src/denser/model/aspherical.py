@@ -420,7 +420,8 @@ def grown(network: Aspherical, options: dict) -> Aspherical:
     for name in options:
         was, wanted = getattr(old, name), getattr(new, name)
         more = name in ("electrons", "hidden", "width") and wanted > was
-        if wanted != was and not more and not (name == "reach" and not was):
+        first = name == "reach" and not was
+        if not (wanted == was or more or first):
             raise InputError(
                 f"a trained network keeps its {name}, {was!r}, found {wanted!r}; "
                 "it can be given more electrons, hidden and width, and a first reach"
