@@ -437,31 +437,24 @@ def grown(network: Aspherical, options: dict) -> Aspherical:
     shapes = list(range(old.degree + 1))
     if old.electrons > 1:
         shapes += [len(shapes) + k for k in places(N_BOND_VECTORS, N_BOND_TENSORS)]
-    wide = old.width * old.channels
     larger = Aspherical(new)
     state, before = larger.state_dict(), network.state_dict()
     for key, value in state.items():
         name = key.split(".")[0]
         if key not in before:
             value.zero_()
-        elif value.shape == before[key].shape:
-            value.copy_(before[key])
         elif name == "shown_atoms":
             value.zero_()[:, :, places(N_SCALARS, N_VECTORS, N_TENSORS)] = before[key]
         elif name == "shown_bonds":
             value.zero_()[: old.hidden, places(N_BOND)] = before[key]
-        elif name == "mix":
-            value[:wide] = before[key]
-        elif name == "gates":
-            value[:, :wide] = before[key]
-        elif name == "unmix":
-            value.zero_()[:, :wide] = before[key]
-        elif key.split(".")[2] == "0":  # the filters' first layers
-            value[: old.hidden] = before[key]
-        else:  # their last ones, a row for each channel and shape
+        elif name == "filters" and key.split(".")[2] == "2":  # a row for each channel and shape
             rows = before[key].view(old.channels, old.n_shapes, -1)
             new_rows = value.zero_().view(old.channels, new.n_shapes, -1)
             new_rows[:, shapes, : rows.shape[2]] = rows
+        else:  # new units come after the old ones
+            if name == "unmix":
+                value.zero_()
+            value[tuple(slice(n) for n in before[key].shape)] = before[key]
     larger.load_state_dict(state)
     return larger
 
