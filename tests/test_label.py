@@ -22,7 +22,15 @@ from denser.cli import app
 from denser.data.labels import read_labels
 from denser.data.store import LabelStore
 from denser.errors import InputError
-from denser.label import Settings, calculate, label, label_density, rattled, read_inputs
+from denser.label import (
+    Settings,
+    calculate,
+    calculation,
+    label,
+    label_density,
+    rattled,
+    read_inputs,
+)
 from denser.recipe import Recipe
 from denser.structure import Structure
 from denser.units import BOHR, DEBYE
@@ -118,6 +126,19 @@ def test_reasons_of_failure():
     hurried = replace(SETTINGS, max_cycle=1)
     reason = calculate(hurried.task("x", hydrogen(0.74)))
     assert reason == "not converged in 1 cycles; smearing and a larger box did not help"
+
+
+def test_orbitals_that_the_store_refuses_fail_one_structure(monkeypatch):
+    """As in a tight box where the basis is all but linearly dependent."""
+    converge = calculation._converge
+
+    def of_a_dependent_basis(task):
+        box, grid, attempt, result = converge(task)
+        return box, grid, attempt, replace(result, mo_coeff=1e3 * result.mo_coeff)
+
+    monkeypatch.setattr(calculation, "_converge", of_a_dependent_basis)
+    reason = calculate(SETTINGS.task("x", hydrogen(0.74)))
+    assert "beyond 500" in reason and "give it a larger box" in reason
 
 
 def test_a_second_attempt_starts_from_smeared_occupations():

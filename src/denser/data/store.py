@@ -145,16 +145,24 @@ def store_name(text: str) -> str:
     return f"molecule_{text}"
 
 
+def require_storable(coefficients: np.ndarray) -> None:
+    """Raise an InputError if a coefficient is not finite or beyond 500."""
+    if not np.all(np.abs(coefficients) < 500):
+        raise InputError(
+            "an orbital coefficient is not finite or beyond 500: the basis is all but linearly "
+            "dependent there; give it a larger box"
+        )
+
+
 def pack(coefficients: np.ndarray) -> np.ndarray:
     """Compress coefficients to bytes, rounded to multiples of 2^-22.
 
     Raises
     ------
     InputError
-        A coefficient that is not finite or beyond 500.
+        Those of `require_storable`.
     """
-    if not np.all(np.abs(coefficients) < 500):
-        raise InputError("an orbital coefficient is not finite or beyond 500; check the basis")
+    require_storable(coefficients)
     whole = np.round(np.ascontiguousarray(coefficients) / _QUANTUM).astype("<i4")
     # All first bytes, then all second bytes, ...: the upper ones hardly vary.
     planes = whole.reshape(-1, 1).view(np.uint8).T.tobytes()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from denser.data.labels import Label
-from denser.data.store import Facts, content_hash
+from denser.data.store import Facts, content_hash, require_storable
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.lanes import THREADS
@@ -145,6 +145,7 @@ def _calculate(task: Task) -> tuple[Label, Facts] | str:
         cell = build_cell(structure, grid, recipe)
         dipole = density_from_dm(cell, result.dm, grid, structure).dipole()
     occupied = result.mo_coeff[:, :n_occupied]
+    require_storable(occupied)
     return (
         Label(task.name, structure, grid, occupied, result.e_tot, result.mo_energy),
         Facts(
