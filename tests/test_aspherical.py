@@ -12,6 +12,7 @@ from denser.data.labels import read_label
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.model.aspherical import Aspherical, AsphericalConfig, Graph, deform, grown
+from denser.model.harmonics import spherical_harmonics
 from denser.sad import superposition
 from denser.structure import Structure
 from denser.training.config import Config, SampleConfig, ScheduleConfig
@@ -90,6 +91,45 @@ def test_a_grown_network_is_the_same_until_it_learns(network, ethanol, more):
     assert bool(new.all())
     new = gradients["filters.0.2.weight"][:, was.hidden :]
     assert bool(new.any()) or not new.numel()
+
+
+def test_a_grown_network_has_room_for_more_functions(network, ethanol):
+    """More Gaussians, and harmonics of a higher degree than the features: zero, with gradients."""
+    was = network.config
+    more = {"exponents": (0.3, 0.7, 1.0, 3.0, 5.0), "output_degree": 5}
+    larger = grown(network, more)
+    found, before = coefficients(larger, ethanol), coefficients(network, ethanol)
+    assert found.shape == (9, 5, 36)
+    scale = float(before.abs().max())
+    torch.testing.assert_close(found[:, [0, 2, 3], :25], before, rtol=0, atol=1e-5 * scale)
+    assert float(found[:, [1, 4]].abs().max()) < 1e-5 * scale
+    assert float(found[:, :, 25:].abs().max()) == 0
+    larger(Graph.of(ethanol, None, larger.config)).square().sum().backward()
+    for head in larger.heads[:5]:
+        assert bool((head.grad[larger.rows[6]] != 0).all())
+    with pytest.raises(InputError, match="keeps its exponents"):
+        grown(larger, {"exponents": was.exponents})
+    with pytest.raises(InputError, match="keeps its output_degree, 5, found 4"):
+        grown(larger, {"output_degree": 4})
+
+
+def test_functions_of_a_higher_degree_turn_with_the_molecule(network, ethanol):
+    """Exactly, and `averaged` turns them back."""
+    torch.manual_seed(2)
+    larger = grown(network, {"output_degree": 5})
+    with torch.no_grad():
+        larger.heads[5].normal_(std=0.02)
+    turn = torch.as_tensor(np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0])
+    before, after = (coefficients(larger, ethanol, t)[..., 25:] for t in (None, turn.float()))
+    points = torch.as_tensor(np.random.default_rng(2).normal(size=(50, 3)))
+    points = points / points.norm(dim=1, keepdim=True)
+    there, here = (spherical_harmonics(p, 5)[:, 25:].float() for p in (points @ turn, points))
+    scale = float((before @ here.T).abs().max())
+    assert scale > 0
+    np.testing.assert_allclose(after @ there.T, before @ here.T, atol=1e-4 * scale)
+    with torch.no_grad():
+        averaged = larger.averaged(Graph.of(ethanol, None, larger.config), [turn.float()])
+    np.testing.assert_allclose(averaged[..., 25:], before, atol=1e-4 * float(before.abs().max()))
 
 
 def test_a_trained_network_keeps_its_sizes(network):

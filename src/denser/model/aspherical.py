@@ -12,6 +12,7 @@ non-linearity adds beyond the degree that the points resolve; training on turned
 that remainder. Nothing depends on a grid. Messages reach `layers` times the cutoff; which other
 atoms lie within a larger reach is shown once, linearly; what electrons there are at each atom and
 between neighbours is told by `denser.model.tight_binding`, which sees the molecule as a whole.
+The density may have harmonics of a higher degree than the features: sums over neighbours alone.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class AsphericalConfig:
     layers : int
         Rounds of messages.
     degree : int
-        Highest degree of the harmonics, of features and of the density.
+        Highest degree of the harmonics of the features, and of the density's unless
+        `output_degree` says otherwise.
     cutoff : float
         Neighbours reach this far, bohr.
     radial : int
@@ -101,6 +103,8 @@ class AsphericalConfig:
         Units that make a message out of what is known of a pair.
     width : int
         Units of the update at every point, in channels.
+    output_degree : int
+        Highest degree of the harmonics of the density, if above that of the features; 0: the same.
     """
 
     elements: tuple[int, ...] = (1, 6, 7, 8, 9)
@@ -115,6 +119,7 @@ class AsphericalConfig:
     reach: float = 0.0
     hidden: int = 64
     width: int = 2
+    output_degree: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "elements", tuple(int(z) for z in self.elements))
@@ -123,10 +128,13 @@ class AsphericalConfig:
             raise InputError(f"elements must be atomic numbers, found {self.elements}")
         if not self.exponents or min(self.exponents) <= 0:
             raise InputError(f"exponents must be positive, found {self.exponents}")
-        if self.order < 2 * self.degree:
+        object.__setattr__(self, "output_degree", self.output_degree or self.degree)
+        if self.output_degree < self.degree:
+            raise InputError(f"output_degree must be 0 or at least the degree of {self.degree}")
+        if self.order < 2 * self.output_degree:
             raise InputError(
-                f"points of order {self.order} do not resolve harmonics of degree {self.degree}; "
-                f"give an order of {2 * self.degree} or more"
+                f"points of order {self.order} do not resolve harmonics of degree "
+                f"{self.output_degree}; give an order of {2 * self.output_degree} or more"
             )
         sizes = (self.channels, self.layers, self.radial, self.hidden, self.width)
         if min(sizes) < 1 or self.cutoff <= _SHORTEST:
@@ -224,7 +232,7 @@ class Graph:
 
 
 class Aspherical(nn.Module):
-    """From a `Graph` to coefficients (n_atoms, n_exponents, (degree + 1)^2) of Gaussians.
+    """From a `Graph` to coefficients (n_atoms, n_exponents, (output_degree + 1)^2) of Gaussians.
 
     Those of `denser.model.expansion`: delta in e/bohr^3, lengths in bohr.
     """
@@ -235,16 +243,19 @@ class Aspherical(nn.Module):
         super().__init__()
         self.config = config
         c, degree, n = config.channels, config.degree, len(config.exponents)
+        degrees = range(config.output_degree + 1)
         n_elements = len(config.elements)
         points, weights = lebedev_rule(config.order)
-        harmonics = spherical_harmonics(torch.as_tensor(points.T), degree)
+        harmonics = spherical_harmonics(torch.as_tensor(points.T), config.output_degree)
         to_harmonics = harmonics * torch.as_tensor(weights)[:, None]
-        radial = np.stack([orthonormal_radial(config.exponents, n) for n in range(degree + 1)])
+        low = slice((degree + 1) ** 2)
+        radial = np.stack([orthonormal_radial(config.exponents, n) for n in degrees])
         constants = {
             "points": points.T,
-            "to_harmonics": to_harmonics,  # (point, lm)
-            "harmonics": harmonics,  # (point, lm)
-            "limit": to_harmonics @ harmonics.T,  # (point, point): keeps degrees up to `degree`
+            "to_harmonics": to_harmonics,  # (point, lm), all degrees of the density
+            "harmonics": harmonics[:, low],  # (point, lm), those of the features
+            # (point, point): keeps degrees up to `degree`
+            "limit": to_harmonics[:, low] @ harmonics[:, low].T,
             "radial": radial,  # (l, k orthonormal, k Gaussian)
             "exponents": np.array(config.exponents),
             "centres": np.linspace(_SHORTEST, config.cutoff, config.radial),
@@ -271,7 +282,8 @@ class Aspherical(nn.Module):
         self.unmix = nn.ModuleList(nn.Linear(wide, c) for _ in range(config.layers))
         # The untrained network returns the SAD.
         self.heads = nn.ParameterList(
-            nn.Parameter(torch.zeros(n_elements, n, c)) for _ in range(degree + 1)
+            nn.Parameter(torch.zeros(n_elements, n, c if k <= degree else config.hidden))
+            for k in degrees
         )
         if config.electrons:
             shown = config.electrons * (N_SCALARS + N_VECTORS + N_TENSORS)
@@ -301,7 +313,7 @@ class Aspherical(nn.Module):
             )
 
     def forward(self, graph: Graph) -> Tensor:
-        """Coefficients (n_atoms, n_exponents, (degree + 1)^2)."""
+        """Coefficients (n_atoms, n_exponents, (output_degree + 1)^2)."""
         config, rows = self.config, self.rows[graph.numbers]
         r = graph.vectors.norm(dim=-1)
         cosine = (graph.vectors / r[:, None]) @ self.points.T  # (pair, point)
@@ -339,12 +351,17 @@ class Aspherical(nn.Module):
             x = torch.cat([x, _MESSAGE_SCALE * heard], dim=1).transpose(1, 2)
             x = F.silu(mix(x)) * (1 + gate(rows)[:, None])  # (atom, point, channel)
             features = features + unmix(x).transpose(1, 2) @ self.limit
-        harmonics = features @ self.to_harmonics  # (atom, channel, lm)
+        low = (config.degree + 1) ** 2
+        harmonics = features @ self.to_harmonics[:, :low]  # (atom, channel, lm)
+        known = F.silu(hidden) * envelope  # (pair, hidden)
         parts = []
-        for n in range(config.degree + 1):
+        for n, head in enumerate(self.heads):
             # orthonormal functions to Gaussians, element by element
-            head = torch.einsum("kg,ekc->egc", self.radial[n], self.heads[n])
-            parts.append(head[rows] @ harmonics[:, :, n * n : (n + 1) ** 2])
+            head = torch.einsum("kg,ekc->egc", self.radial[n], head)
+            if n <= config.degree:
+                parts.append(head[rows] @ harmonics[:, :, n * n : (n + 1) ** 2])
+            else:
+                parts.append(self._steep(graph, known, head, n))
         return torch.cat(parts, dim=-1)
 
     def averaged(self, graph: Graph, rotations: Sequence[Tensor]) -> Tensor:
@@ -358,7 +375,7 @@ class Aspherical(nn.Module):
         """
         total = torch.zeros((), device=self.points.device)
         for rotation in rotations:
-            harmonics = spherical_harmonics(self.points @ rotation, self.config.degree)
+            harmonics = spherical_harmonics(self.points @ rotation, self.config.output_degree)
             back = self.to_harmonics.T @ harmonics  # Y(r rotation) = Y(r) back
             total = total + self(graph.turned(rotation)) @ back.T
         return total / len(rotations)
@@ -388,6 +405,21 @@ class Aspherical(nn.Module):
         ]
         return torch.cat(parts, dim=-1) @ self.harmonics.T
 
+    def _steep(self, graph: Graph, known: Tensor, head: Tensor, degree: int) -> Tensor:
+        """Coefficients (atom, Gaussian, m) of a degree above the features'.
+
+        It is too high for the points: a sum over neighbours of their direction's harmonics, times
+        what the head (element, Gaussian, hidden) makes of what is known of the pair.
+        """
+        n_elements, n_gaussians, _ = head.shape
+        sizes = F.linear(known, head.flatten(0, 1)).view(-1, n_elements, n_gaussians)
+        receivers = self.rows[graph.numbers][graph.receivers]
+        sizes = sizes[torch.arange(len(sizes), device=sizes.device), receivers]
+        direction = graph.vectors / graph.vectors.norm(dim=1, keepdim=True)
+        harmonics = spherical_harmonics(direction, degree)[:, None, degree**2 :]
+        total = sizes.new_zeros(len(graph.numbers), n_gaussians, 2 * degree + 1)
+        return total.index_add(0, graph.receivers, sizes[:, :, None] * harmonics)
+
     def _about_bonds(self, electrons: Electrons) -> Tensor:
         """How electrons of pairs differ from axial symmetry, as functions (pair, function, point).
 
@@ -408,8 +440,8 @@ def grown(network: Aspherical, options: dict) -> Aspherical:
     ----------
     network : Aspherical
     options : dict
-        Of the config: more `electrons`, `hidden` or `width`, a first `reach`; others must be what
-        they were.
+        Of the config: more `electrons`, `hidden`, `width`, `exponents` or `output_degree`, a first
+        `reach`; others must be what they were.
 
     Raises
     ------
@@ -419,12 +451,14 @@ def grown(network: Aspherical, options: dict) -> Aspherical:
     old, new = network.config, replace(network.config, **options)
     for name in options:
         was, wanted = getattr(old, name), getattr(new, name)
-        more = name in ("electrons", "hidden", "width") and wanted > was
+        more = name in ("electrons", "hidden", "width", "output_degree") and wanted > was
+        more |= name == "exponents" and set(wanted) > set(was)
         first = name == "reach" and not was
         if not (wanted == was or more or first):
             raise InputError(
                 f"a trained network keeps its {name}, {was!r}, found {wanted!r}; "
-                "it can be given more electrons, hidden and width, and a first reach"
+                "it can be given more electrons, hidden, width, exponents and output_degree, and a "
+                "first reach"
             )
 
     def places(*sizes: int) -> list[int]:
@@ -451,6 +485,16 @@ def grown(network: Aspherical, options: dict) -> Aspherical:
             rows = before[key].view(old.channels, old.n_shapes, -1)
             new_rows = value.zero_().view(old.channels, new.n_shapes, -1)
             new_rows[:, shapes, : rows.shape[2]] = rows
+        elif name == "heads" and new.exponents != old.exponents:
+            n = int(key.split(".")[1])
+            kept = [new.exponents.index(a) for a in old.exponents]
+            # as coefficients of the Gaussians, with zeros for the new ones
+            of_gaussians = torch.zeros(value.shape, dtype=torch.float64)
+            from_old = torch.as_tensor(orthonormal_radial(old.exponents, n))
+            old_head = torch.einsum("kg,ekc->egc", from_old, before[key].double())
+            of_gaussians[:, kept, : old_head.shape[2]] = old_head
+            from_new = torch.as_tensor(orthonormal_radial(new.exponents, n))
+            value.copy_(torch.linalg.solve(from_new.T, of_gaussians))
         else:  # new units come after the old ones
             if name == "unmix":
                 value.zero_()

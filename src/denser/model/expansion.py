@@ -66,11 +66,11 @@ def evaluate(
 
 
 def _gaussians(r2: Tensor, exponents: Tensor) -> Tensor:
-    """exp(-alpha_k r^2) (images, k, points): the square of the one before where alpha doubles."""
+    """exp(-alpha_k r^2) (images, k, points): the square of an earlier one where alpha doubles."""
     found: list[Tensor] = []
-    doubles = (exponents[1:] == 2 * exponents[:-1]).tolist()
-    for alpha, square in zip(exponents, [False, *doubles], strict=True):
-        found.append(found[-1] * found[-1] if square else torch.exp(-alpha * r2))
+    for alpha in exponents:
+        half = (2 * exponents[: len(found)] == alpha).nonzero()
+        found.append(found[half[0]].square() if len(half) else torch.exp(-alpha * r2))
     return torch.stack(found, dim=1)
 
 
