@@ -1,7 +1,7 @@
 """How well Gaussians at the atoms can describe a deformation density at best.
 
     python benchmarks/basis.py --labels DIR
-    python benchmarks/basis.py --labels DIR --only qm9_000001 --degree 3
+    python benchmarks/basis.py --labels DIR --degree 4 --exponents 0.16 0.32 0.64 1.28 2.56 5.12 10
 
 For labels of few atoms, fits rho - SAD by the functions of the network `aspherical` (weighted
 least squares, iterated towards the least absolute error) on three of four points drawn as for
@@ -22,26 +22,29 @@ from rich.table import Table
 from denser.data.labels import Label, read_labels
 from denser.errors import InputError
 from denser.model.aspherical import AsphericalConfig
-from denser.model.expansion import evaluate, orthonormal_radial
+from denser.model.expansion import orthonormal_radial
+from denser.model.harmonics import harmonic_terms
+from denser.training.config import read_config
 from denser.training.points import Points, PointSet
+
+CONFIG = Path(__file__).parents[1] / "configs" / "default.toml"
 
 
 def design(points: PointSet, exponents: tuple[float, ...], degree: int) -> np.ndarray:
     """Every function at every point (n_points, n_atoms * n_exponents * (degree + 1)^2)."""
-    n_atoms, n = len(points.graph.numbers), len(exponents)
-    displacements = points.nodes[None] - points.images[:, None]
+    n_atoms = len(points.graph.numbers)
+    x, y, z = (points.nodes - points.images[:, None]).unbind(-1)  # (image, point) each
+    gaussians = torch.exp(-torch.tensor(exponents)[:, None] * (x * x + y * y + z * z)[:, None])
+    harmonics = harmonic_terms(x, y, z, degree)
     columns = []
-    for atom in range(n_atoms):
-        for m in range((degree + 1) ** 2):
-            for row in orthonormal_radial(exponents, int(m**0.5)):
-                c = torch.zeros(n_atoms, n, (degree + 1) ** 2)
-                c[atom, :, m] = torch.as_tensor(row, dtype=torch.float32)
-                near = points.parents == atom
-                part = evaluate(
-                    c, torch.tensor(exponents), displacements[near], points.parents[near]
-                )
-                columns.append(part.numpy().astype(float))
-    return np.stack(columns, axis=1)
+    for n in range(degree + 1):
+        mix = torch.as_tensor(orthonormal_radial(exponents, n), dtype=torch.float32)
+        radial = mix @ gaussians  # (image, function, point)
+        for m in range(n * n, (n + 1) ** 2):
+            at_atoms = torch.zeros(n_atoms, *radial.shape[1:])
+            at_atoms.index_add_(0, points.parents, radial * harmonics[m][:, None])
+            columns.append(at_atoms.flatten(0, 1).T.numpy().astype(float))
+    return np.concatenate(columns, axis=1)
 
 
 def floor(label: Label, exponents: tuple[float, ...], degree: int, rounds: int = 5) -> float:
@@ -72,7 +75,7 @@ def run(chosen: argparse.Namespace) -> None:
         labels = [x for x in labels if len(x.structure) <= chosen.atoms][: chosen.n]
     if not labels:
         raise InputError(f"{chosen.labels}: no such labels; try --atoms 12")
-    exponents = AsphericalConfig().exponents
+    exponents = tuple(chosen.exponents)
     table = Table(
         title=f"Best Err_rho, percent: {len(exponents)} exponents, degree {chosen.degree}"
     )
@@ -91,7 +94,11 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[])
     parser.add_argument("--atoms", type=int, default=9, help="most atoms of a label")
     parser.add_argument("--n", type=int, default=6, help="number of labels")
-    parser.add_argument("--degree", type=int, default=AsphericalConfig().degree)
+    shipped = AsphericalConfig(**read_config(CONFIG).model.options)
+    parser.add_argument("--degree", type=int, default=shipped.output_degree)
+    parser.add_argument(
+        "--exponents", type=float, nargs="+", default=shipped.exponents, help="bohr^-2"
+    )
     try:
         run(parser.parse_args())
     except InputError as error:
