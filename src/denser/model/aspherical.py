@@ -316,7 +316,8 @@ class Aspherical(nn.Module):
         """Coefficients (n_atoms, n_exponents, (output_degree + 1)^2)."""
         config, rows = self.config, self.rows[graph.numbers]
         r = graph.vectors.norm(dim=-1)
-        cosine = (graph.vectors / r[:, None]) @ self.points.T  # (pair, point)
+        direction = graph.vectors / r[:, None]
+        cosine = direction @ self.points.T  # (pair, point)
         legendre = [torch.ones_like(cosine), cosine]
         for n in range(2, config.degree + 1):
             legendre.append(((2 * n - 1) * cosine * legendre[-1] - (n - 1) * legendre[-2]) / n)
@@ -339,7 +340,8 @@ class Aspherical(nn.Module):
             hidden = to_filter[0](radial)
             if config.electrons:
                 hidden = hidden + self.shown_bonds[n](graph.electrons.bonds)
-            weights = to_filter[2](to_filter[1](hidden))
+            hidden = to_filter[1](hidden)
+            weights = to_filter[2](hidden)
             weights = weights.view(-1, config.channels, config.n_shapes)
             size = features.square().mean(dim=(1, 2), keepdim=True)
             x = scale * features * torch.rsqrt(size + _EPSILON)  # (atom, channel, point)
@@ -353,7 +355,6 @@ class Aspherical(nn.Module):
             features = features + unmix(x).transpose(1, 2) @ self.limit
         low = (config.degree + 1) ** 2
         harmonics = features @ self.to_harmonics[:, :low]  # (atom, channel, lm)
-        known = F.silu(hidden) * envelope  # (pair, hidden)
         parts = []
         for n, head in enumerate(self.heads):
             # orthonormal functions to Gaussians, element by element
@@ -361,7 +362,7 @@ class Aspherical(nn.Module):
             if n <= config.degree:
                 parts.append(head[rows] @ harmonics[:, :, n * n : (n + 1) ** 2])
             else:
-                parts.append(self._steep(graph, known, head, n))
+                parts.append(self._steep(graph, direction, hidden * envelope, head, n))
         return torch.cat(parts, dim=-1)
 
     def averaged(self, graph: Graph, rotations: Sequence[Tensor]) -> Tensor:
@@ -405,7 +406,9 @@ class Aspherical(nn.Module):
         ]
         return torch.cat(parts, dim=-1) @ self.harmonics.T
 
-    def _steep(self, graph: Graph, known: Tensor, head: Tensor, degree: int) -> Tensor:
+    def _steep(
+        self, graph: Graph, direction: Tensor, known: Tensor, head: Tensor, degree: int
+    ) -> Tensor:
         """Coefficients (atom, Gaussian, m) of a degree above the features'.
 
         It is too high for the points: a sum over neighbours of their direction's harmonics, times
@@ -415,7 +418,6 @@ class Aspherical(nn.Module):
         sizes = F.linear(known, head.flatten(0, 1)).view(-1, n_elements, n_gaussians)
         receivers = self.rows[graph.numbers][graph.receivers]
         sizes = sizes[torch.arange(len(sizes), device=sizes.device), receivers]
-        direction = graph.vectors / graph.vectors.norm(dim=1, keepdim=True)
         harmonics = spherical_harmonics(direction, degree)[:, None, degree**2 :]
         total = sizes.new_zeros(len(graph.numbers), n_gaussians, 2 * degree + 1)
         return total.index_add(0, graph.receivers, sizes[:, :, None] * harmonics)

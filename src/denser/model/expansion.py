@@ -68,9 +68,10 @@ def evaluate(
 def _gaussians(r2: Tensor, exponents: Tensor) -> Tensor:
     """exp(-alpha_k r^2) (images, k, points): the square of an earlier one where alpha doubles."""
     found: list[Tensor] = []
-    for alpha in exponents:
-        half = (2 * exponents[: len(found)] == alpha).nonzero()
-        found.append(found[half[0]].square() if len(half) else torch.exp(-alpha * r2))
+    alphas = exponents.tolist()
+    for k, alpha in enumerate(alphas):
+        halves = [i for i in range(k) if 2 * alphas[i] == alpha]
+        found.append(found[halves[0]].square() if halves else torch.exp(-alpha * r2))
     return torch.stack(found, dim=1)
 
 
