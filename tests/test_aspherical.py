@@ -272,3 +272,25 @@ def test_processes_share_a_batch_of_points(network, size):
     assert min(shares) > 0
     assert sum(shares) == pytest.approx(one[0], rel=1e-5)
     assert float((total - whole).norm()) < 1e-4 * float(whole.norm())
+
+
+def test_what_errs_more_can_weigh_more(network):
+    """With an exponent p the gradient is that of mean Err^p, but for a factor p 0.01^(p - 1)."""
+    device = torch.device("cpu")
+    labels = [read_label(p) for p in REFERENCE if p.stem in ("H2CO", "CH4")]
+    points = Points(labels, "gth-szv-1e", device, network.config)
+
+    def found(step, exponent):
+        copy = Aspherical(network.config)
+        copy.load_state_dict(network.state_dict())
+        sample = SampleConfig(batch=1, points=512, exponent=exponent)
+        config = Config(schedule=ScheduleConfig(steps=9), sample=sample)
+        error, names = points.backward(copy, config, step, 0.0, 2, Processes(0, 1, device))
+        return error, names, torch.cat([p.grad.ravel() for p in copy.parameters()])
+
+    for step in range(2):
+        error, names, gradient = found(step, 1.0)
+        same, same_names, raised = found(step, 2.5)
+        assert (same, same_names) == (error, names)  # what is reported stays Err_rho
+        expected = gradient * (error / 0.01) ** 1.5
+        assert float((raised - expected).norm()) < 1e-5 * float(expected.norm())

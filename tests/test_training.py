@@ -197,6 +197,9 @@ def test_labels_from_several_places_and_names(tmp_path):
     assert [label.name for label in found.train] == ["CH4", "H2CO"]  # the copy does not train
     assert [label.name for label in found.validation] == ["HCN"]
     assert found.record()["data_hash"] == read_dataset(data, Recipe()).record()["data_hash"]
+    often = read_dataset(replace(data, often=("CH4",)), Recipe())
+    assert [label.name for label in often.train] == ["CH4", "H2CO", "CH4"]
+    assert often.record()["n_train"] == 2
     shutil.copy(LABELS / "CH4.npz", two)
     with pytest.raises(InputError, match="both hold a label named CH4"):
         read_dataset(data, Recipe())
@@ -205,6 +208,7 @@ def test_labels_from_several_places_and_names(tmp_path):
         "leaves none to train on": {"validation": ("CH4", "H2O")},
         "cannot be read as a list of names": {"validation": "absent.txt"},
         "none of them is there": {"exclude": ("benzene",)},
+        "data.often: no label is named 'benzene'": {"often": ("benzene",)},
     }
     for words, changes in cases.items():
         with pytest.raises(InputError, match=words):

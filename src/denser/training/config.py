@@ -21,14 +21,16 @@ class DataConfig:
     how many labels are held out (whole molecules, drawn by `seed`), a list of their names, or a
     file with one name per line; the first `validation_subset` of them, in random order, judge
     the run on its way. `exclude` (names, or a file of them, or `qm9:test`) are left out
-    altogether. A share `rehearsal_share` of the samples is drawn from the labels `rehearsal`,
-    so that a model that goes on does not forget what it knew.
+    altogether; what is named in `often` is trained on twice as often as the rest. A share
+    `rehearsal_share` of the samples is drawn from the labels `rehearsal`, so that a model that
+    goes on does not forget what it knew.
     """
 
     labels: tuple[str, ...] = ("labels",)
     validation: int | str | tuple[str, ...] = 200
     validation_subset: int = 40
     exclude: str | tuple[str, ...] = ()
+    often: str | tuple[str, ...] = ()
     rehearsal: tuple[str, ...] = ()
     rehearsal_share: float = 0.25
     seed: int = 0
@@ -91,7 +93,8 @@ class SampleConfig:
     leaves out `margin` voxels at the faces of a window, which the network sees as context. The
     `order` is `shuffle` (each label once before any comes again) or `random`. Processes of
     `torchrun` share the batch. The network `aspherical` needs no windows: of each of `batch`
-    molecules, turned at random, it sees `points` nodes.
+    molecules, turned at random, it sees `points` nodes, and it lowers the mean over molecules of
+    Err_rho to the power `exponent`: above 1, what errs more weighs more.
     """
 
     batch: int = 1
@@ -102,6 +105,7 @@ class SampleConfig:
     order: str = "shuffle"
     symmetry: str = "cube"
     points: int = 1024
+    exponent: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ class Config:
             ("schedule.patience", self.schedule.patience, 0),
             ("sample.batch", self.sample.batch, 1),
             ("sample.points", self.sample.points, 1),
+            ("sample.exponent", self.sample.exponent, 1),
             ("sample.whole_batch", self.sample.whole_batch, 1),
             ("sample.crop", self.sample.crop, 0),
             ("sample.margin", self.sample.margin, 0),

@@ -30,6 +30,7 @@ class DataSet:
     Parameters
     ----------
     train, validation, rehearsal : list of Label
+        Those of `data.often` are twice in `train`.
     """
 
     train: list[Label]
@@ -38,10 +39,11 @@ class DataSet:
 
     def record(self) -> dict:
         """Names, and one hash of everything that was learnt from or judged by."""
+        names = list(dict.fromkeys(label.name for label in self.train))
         return {
-            "n_train": len(self.train),
+            "n_train": len(names),
             "n_validation": len(self.validation),
-            "train_names": [label.name for label in self.train],
+            "train_names": names,
             "validation_names": [label.name for label in self.validation],
             "rehearsal_names": [label.name for label in self.rehearsal],
             "data_hash": content_hash([*self.train, *self.validation, *self.rehearsal]),
@@ -93,8 +95,9 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
     # Sorted by name, the first few would all be of one kind.
     order = np.random.default_rng(data.seed).permutation(len(validation))
     groups = {label.group for label in (*train, *validation)}
+    often = names_in(data.often, labels, "data.often")
     return DataSet(
-        train,
+        [*train, *(label for label in train if label.name in often)],
         [validation[i] for i in order],
         [label for label in rehearsal if label.group not in groups],
     )

@@ -30,6 +30,9 @@ PER_LABEL = 16384
 SHARES = (0.45, 0.3, 0.15, 0.1)
 """Of the nodes: drawn by |rho - SAD|, by SAD, by its square root, and evenly."""
 
+_USUAL = 0.01
+"""Err_rho of a molecule whose weight does not depend on `sample.exponent`."""
+
 _REACH = 7.0
 """Images of atoms within this distance (bohr) of the box count in it."""
 
@@ -135,12 +138,14 @@ class Points:
         n_train: int,
         peers: Processes,
     ) -> tuple[float, list[str]]:
-        """Add the gradients of the mean Err_rho of a batch; returns this process's share of it.
+        """Add the gradients of the loss of a batch; returns this process's share of mean Err_rho.
 
+        The loss is the mean of Err_rho, or of its power `sample.exponent` (over that and
+        `_USUAL`^(exponent - 1): the weight of a molecule grows with its error).
         Every sample is turned at random, or reflected: what does not follow is trained away.
         """
         rng = np.random.default_rng([config.seed, step])
-        batch = config.sample.batch
+        batch, exponent = config.sample.batch, config.sample.exponent
         chosen = labels_of_step(config, len(self), n_train, step, batch, rng)
         stride = max(1, PER_LABEL // config.sample.points)
         turns = [np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in chosen]
@@ -153,9 +158,10 @@ class Points:
         total = 0.0
         for i, turn, start in share:
             rotation = torch.as_tensor(turn, dtype=torch.float32, device=self.device)
-            loss = self[i].error(network, slice(int(start), None, stride), rotation) / batch
-            loss.backward()
-            total += float(loss.detach())
+            error = self[i].error(network, slice(int(start), None, stride), rotation) / batch
+            found = float(error.detach())
+            error.backward(error.new_tensor((found * batch / _USUAL) ** (exponent - 1)))
+            total += found
         return total, [self.labels[i].name for i in chosen]
 
     def errors(self, network: Aspherical, bf16: bool, peers: Processes) -> np.ndarray:
