@@ -38,7 +38,7 @@ _DEFAULTS: dict[str, tuple[dict, dict]] = {
     # Its instance normalisation ties a voxel to the whole box: a window would be another input.
     "resnet": ({"name": "adam", "lr": 1e-3, "clip": 1e9}, {"batch": 1, "crop": 0}),
     "aspherical": (
-        {"name": "muon", "lr": 3e-3, "lr_rest": 1e-4},
+        {"name": "muon", "lr": 5e-4, "lr_rest": 1e-4},
         {"batch": 4, "points": 1024},
     ),
 }
