@@ -294,3 +294,12 @@ def test_what_errs_more_can_weigh_more(network):
         assert (same, same_names) == (error, names)  # what is reported stays Err_rho
         expected = gradient * (error / 0.01) ** 1.5
         assert float((raised - expected).norm()) < 1e-5 * float(expected.norm())
+
+
+def test_points_of_a_label_that_is_there_twice_are_drawn_once(network):
+    one, other = (read_label(p) for p in REFERENCE if p.stem in ("CH4", "H2O"))
+    device = torch.device("cpu")
+    points = Points([one, other, other], "gth-szv-1e", device, network.config)
+    assert points[2] is points[1]
+    alone = Points([one, other], "gth-szv-1e", device, network.config)
+    torch.testing.assert_close(points[2].nodes, alone[1].nodes, rtol=0, atol=0)

@@ -43,7 +43,7 @@ class Images:
     ) -> None:
         self.labels, self.sad, self.device = labels, sad, device
         self.grids = [_rounded(label.grid, multiple_of) for label in labels]
-        self._cache: dict[int, tuple[Tensor, Tensor]] = {}
+        self._cache: dict[Label, tuple[Tensor, Tensor]] = {}
         self._room = cache_gb * 1e9
 
     def __len__(self) -> int:
@@ -51,9 +51,9 @@ class Images:
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         """Return (sad, rho), each (nx, ny, nz), e/bohr^3."""
-        if i in self._cache:
-            return self._cache[i]
         label, grid = self.labels[i], self.grids[i]
+        if label in self._cache:
+            return self._cache[label]
         structure = label.structure
         sad = torch.as_tensor(
             denser.sad.superposition(structure, grid, self.sad).values,
@@ -67,7 +67,7 @@ class Images:
         size = 8 * grid.size
         if size <= self._room:
             self._room -= size
-            self._cache[i] = pair
+            self._cache[label] = pair
         return pair
 
     def backward(

@@ -86,16 +86,19 @@ class Points:
     ) -> None:
         self.labels, self.sad, self.device = labels, sad, device
         self.config, self.seed = config, seed
-        self._kept: dict[int, PointSet] = {}
+        self._kept: dict[Label, PointSet] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, i: int) -> PointSet:
         """Point set of label `i`."""
-        if i not in self._kept:
-            self._kept[i] = self._draw(self.labels[i], np.random.default_rng([self.seed, i]))
-        return self._kept[i]
+        label = self.labels[i]
+        if label not in self._kept:
+            # one that is there twice has the points of its first place, whichever is asked for
+            rng = np.random.default_rng([self.seed, self.labels.index(label)])
+            self._kept[label] = self._draw(label, rng)
+        return self._kept[label]
 
     def _draw(self, label: Label, rng: np.random.Generator) -> PointSet:
         structure, grid = label.structure, _every_other(label.grid, rng)
