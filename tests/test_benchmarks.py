@@ -73,6 +73,14 @@ def test_bakeoff(tmp_path):
     assert len(list(tmp_path.glob("*/model.safetensors"))) == 1
 
 
+def test_bakeoff_names_its_networks(tmp_path):
+    labels = ROOT / "tests" / "reference" / "labels"
+    arguments = ["networks", "--labels", labels, "--held-out", 1, "--out", tmp_path]
+    done = bench("bakeoff.py", *arguments, "--only", "unet")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "no network 'unet'" in done.stderr and "local U-Net" in done.stderr
+
+
 @pytest.mark.slow
 def test_choices_of_labels_are_compared_on_others(tmp_path):
     """Two folders, one of them smaller: both runs learn from as many, and not from the test."""

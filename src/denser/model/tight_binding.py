@@ -28,6 +28,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import expit
 from torch import Tensor
 
 from denser.model.hamiltonians import (
@@ -374,9 +375,9 @@ def _divided(x: Tensor, y: Tensor, slope: Tensor) -> Tensor:
 
 def _occupations(e: Tensor, n_electrons: float) -> Tensor:
     """Fermi occupations of levels that hold as many electrons as there are, or all they can."""
-    low, high = float(e[0]) - 50 * _KT, float(e[-1]) + 50 * _KT
-    for _ in range(100):
+    levels = e.detach().cpu().numpy()  # small: quicker without torch
+    low, high = levels[0] - 50 * _KT, levels[-1] + 50 * _KT
+    for _ in range(60):
         mu = 0.5 * (low + high)
-        f = 2 * torch.sigmoid((mu - e) / _KT)
-        low, high = (low, mu) if float(f.sum()) > n_electrons else (mu, high)
-    return f
+        low, high = (low, mu) if 2 * expit((mu - levels) / _KT).sum() > n_electrons else (mu, high)
+    return 2 * torch.sigmoid((mu - e) / _KT)
