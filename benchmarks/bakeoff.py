@@ -160,11 +160,13 @@ def runs(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label]]]
     common += ("data.validation_subset=20", "schedule.validate_every=0.25")
     if chosen.what == "networks":
         length = (f"schedule.minutes={chosen.minutes}",)
-        unknown = set(chosen.only or ()) - set(NETWORKS)
+        unknown = set(chosen.only) - set(NETWORKS)
         if unknown:
             raise InputError(f"no network {min(unknown)!r}; there are: {', '.join(NETWORKS)}")
-        wanted = {t: row for t, row in NETWORKS.items() if t in (chosen.only or NETWORKS)}
-        out = [Run(t, c, (*common, *s, *length)) for t, (c, s) in wanted.items()]
+        out = []
+        for title in chosen.only or NETWORKS:
+            config, settings = NETWORKS[title]
+            out.append(Run(title, config, (*common, *settings, *length)))
     else:
         known = known_elements()
         foreign = {label.name for label in labels if set(label.structure.numbers) - known}
@@ -189,7 +191,7 @@ def main() -> int:
     parser.add_argument("--test", nargs="+", help="labels to measure on, choices")
     parser.add_argument("--out", type=Path, required=True, help="folder of the training runs")
     parser.add_argument("--minutes", type=float, default=15.0, help="of training, networks")
-    parser.add_argument("--only", nargs="+", metavar="TITLE", help="rows of networks")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TITLE", help="rows of networks")
     parser.add_argument("--steps", type=int, default=3000, help="of training, labels and choices")
     parser.add_argument("--counts", type=int, nargs="+", default=[300, 600], help="of labels")
     parser.add_argument("--held-out", type=int, default=200, help="molecules not to train on")
