@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ from denser.data.qm9 import split_numbers
 from denser.model.aspherical import Aspherical, AsphericalConfig
 from denser.model.checkpoint import Model, build, save_model
 from denser.recipe import Recipe
-from denser.training.config import Config, DataConfig, from_dict, read_config
+from denser.training.config import Config, DataConfig, OptimizerConfig, from_dict, read_config
 from denser.training.dataset import read_dataset
 from denser.training.images import Images, places
 from denser.training.loop import learning_rate_factor, train
 from denser.training.muon import Muon, orthogonalise
+from denser.training.optimizers import optimizers_of
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 ROOT = Path(__file__).parents[1]
@@ -514,6 +516,52 @@ def test_muon_orthogonalises_and_descends():
         ((weight - target) ** 2).sum().backward()
         optimizer.step()
     assert float((weight - target).detach().abs().mean()) < 0.1
+
+
+def test_step_sizes_multiply_the_learning_rates_of_what_they_name():
+    network = Aspherical(AsphericalConfig(channels=8, electrons=2, reach=11.0, output_degree=5))
+    names = {id(p): key for key, p in network.named_parameters()}
+    for name in names.values():  # each is named, none by a pattern that was meant for another
+        assert any(fnmatchcase(name, pattern) for pattern in Aspherical.step_sizes), name
+    settings = OptimizerConfig(name="muon", lr=0.01, lr_rest=1e-4, weight_decay=0.3)
+    optimizers = optimizers_of(settings, network)
+    found = {
+        names[id(p)]: (type(optimizer).__name__, group["base_lr"], group["weight_decay"])
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    assert found.keys() == set(names.values())
+    assert found["mix.1.weight"] == ("Muon", 0.01, 0.3)
+    assert found["unmix.0.weight"] == ("Muon", pytest.approx(7e-4), 0.3)
+    assert found["filters.1.0.weight"] == ("Muon", pytest.approx(0.08), pytest.approx(0.3 / 8))
+    assert found["heads.1"] == ("AdamW", pytest.approx(1e-4), 0.0)
+    assert found["heads.5"] == ("AdamW", pytest.approx(2e-5), 0.0)
+    assert found["filters.0.2.bias"] == ("AdamW", pytest.approx(0.06), 0.0)
+    before = {key: p.detach().clone() for key, p in network.named_parameters()}
+    for p in network.parameters():
+        p.grad = torch.ones_like(p)
+    for optimizer in optimizers:
+        optimizer.step()
+    moved = {
+        key: float((p - before[key]).detach().abs().max()) for key, p in network.named_parameters()
+    }
+    assert moved["heads.5"] == pytest.approx(2e-5, rel=1e-3)
+    assert moved["gates.0.weight"] == pytest.approx(0.07, rel=1e-3)
+
+
+def test_state_of_other_groups_of_weights_is_refused_in_a_sentence(tmp_path):
+    config = small_config(schedule={"save_every_seconds": 0.0})
+    asked = iter([False, False, True])
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", stop=lambda: next(asked))
+    path = tmp_path / "run" / "state.pt"
+    saved = torch.load(path, weights_only=True)
+    group = saved["optimizers"][0]["param_groups"][0]
+    group["params"] = group["params"][:-1]
+    torch.save(saved, path)
+    with pytest.raises(InputError, match=r"state\.pt is of another version of denser"):
+        train(config, tmp_path / "run")
 
 
 def test_label_with_an_element_that_the_network_lacks_is_named(tmp_path):

@@ -122,8 +122,14 @@ def _train(
         saved = read_state(state_path, device)
         network.load_state_dict(saved["network"])
         average.load_state_dict(saved["average"])
-        for optimizer, optimizer_state in zip(optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(optimizer_state)
+        try:
+            for optimizer, optimizer_state in zip(optimizers, saved["optimizers"], strict=True):
+                optimizer.load_state_dict(optimizer_state)
+        except ValueError as error:
+            raise InputError(
+                f"{state_path} is of another version of denser, which updated other groups of "
+                "weights together; go on from its model (model.start) in another folder"
+            ) from error
         state |= saved["state"]
     info = {"config": config.to_dict()} | record | _circumstances(peers, command)
     peers.wait()  # until all have read what the first is about to replace

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from denser.training.config import OptimizerConfig
 from denser.training.muon import Muon
@@ -15,7 +17,8 @@ _EDGES = ("stem", "head", "conv1.0", "conv3", "embedding", "gates")
 def optimizers_of(settings: OptimizerConfig, network: nn.Module) -> list[torch.optim.Optimizer]:
     """Adam for everything, or Muon for hidden convolutions and AdamW for the rest.
 
-    Each group of parameters keeps its full learning rate as `base_lr`.
+    With Muon, a network's `step_sizes`, {pattern of parameters' names: factor}, multiply the
+    learning rates. Each group of parameters keeps its full learning rate as `base_lr`.
     """
     everything = list(network.parameters())
     if settings.name == "adam":
@@ -27,16 +30,32 @@ def optimizers_of(settings: OptimizerConfig, network: nn.Module) -> list[torch.o
             )
         ]
     else:
-        hidden = [
-            p for key, p in network.named_parameters() if p.ndim > 1 and not key.startswith(_EDGES)
-        ]
-        chosen = {id(p) for p in hidden}
-        rest = [p for p in everything if id(p) not in chosen]
+        hidden: dict[float, list[Tensor]] = {}
+        rest: dict[float, list[Tensor]] = {}
+        for key, p in network.named_parameters():
+            group = hidden if p.ndim > 1 and not key.startswith(_EDGES) else rest
+            group.setdefault(step_size(network, key), []).append(p)
+        decay = settings.weight_decay
         optimizers = [
-            Muon(hidden, settings.lr, weight_decay=settings.weight_decay),
-            torch.optim.AdamW(rest, settings.lr_rest, settings.betas, weight_decay=0.0),
+            Muon(
+                [  # nothing decays faster for longer steps
+                    {"params": p, "lr": settings.lr * size, "weight_decay": decay / max(1.0, size)}
+                    for size, p in hidden.items()
+                ]
+            ),
+            torch.optim.AdamW(
+                [{"params": p, "lr": settings.lr_rest * size} for size, p in rest.items()],
+                betas=settings.betas,
+                weight_decay=0.0,
+            ),
         ]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
     return optimizers
+
+
+def step_size(network: nn.Module, name: str) -> float:
+    """Factor of a parameter's learning rate: of the first pattern that fits, or 1."""
+    sizes = getattr(network, "step_sizes", {})
+    return next((size for pattern, size in sizes.items() if fnmatchcase(name, pattern)), 1.0)
