@@ -28,8 +28,6 @@ from denser.training.points import Points, PointSet
 
 UNIT = 1e-3
 RISE = 0.05
-MORE_ATOMS_THAN = 9
-
 NODES = slice(0, None, 8)
 """Of the 16,384 that are kept of a label."""
 
@@ -86,17 +84,18 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--n", type=int, default=96, help="molecules for the direction")
     parser.add_argument("--test", type=int, default=16, help="molecules to measure on")
+    parser.add_argument("--atoms", type=int, default=10, help="fewest of a molecule")
     options = parser.parse_args()
     model = load_model(options.model)
     network = model.network
     if not isinstance(network, Aspherical):
         raise InputError(f"{options.model} is no network of atoms; only such have step sizes")
-    labels = [x for x in read_labels(options.labels) if len(x.structure) > MORE_ATOMS_THAN]
+    labels = [x for x in read_labels(options.labels) if len(x.structure) >= options.atoms]
     wanted = options.n + options.test
     if len(labels) < wanted:
         raise InputError(
-            f"{options.labels} holds {len(labels)} labels of more than {MORE_ATOMS_THAN} atoms, "
-            f"fewer than the {wanted} that --n and --test ask for"
+            f"{options.labels} holds {len(labels)} labels of {options.atoms} atoms or more, fewer "
+            f"than the {wanted} that --n and --test ask for"
         )
     labels = [labels[i] for i in np.random.default_rng(0).permutation(len(labels))[:wanted]]
     points = Points(labels, model.recipe.sad, torch.device("cpu"), network.config)
@@ -114,4 +113,5 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as problem:
-        sys.exit(f"step_sizes.py: {problem}")
+        print(f"step_sizes.py: {problem}", file=sys.stderr)
+        sys.exit(2)

@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from ase.build import molecule
 from ase.io import write
 
 from denser import load_model
+from denser.model.aspherical import Aspherical, AsphericalConfig
+from denser.model.checkpoint import Model, save_model
+from denser.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,6 +59,28 @@ def test_trajectory():
     done = bench("trajectory.py", "--frames", "2", "--waters", "2")
     assert done.returncode == 0, done.stderr
     assert "2 frames of 2 waters" in done.stdout and "frames a second" in done.stdout
+
+
+def test_step_sizes(tmp_path):
+    labels = ROOT / "tests" / "reference" / "labels"
+    torch.manual_seed(0)
+    network = Aspherical(AsphericalConfig(channels=8, layers=1, hidden=8, electrons=1))
+    with torch.no_grad():  # as it begins it adds nothing, whatever its other parameters are
+        for head in network.heads:
+            head.normal_(std=1e-3)
+    path = tmp_path / "small.safetensors"
+    save_model(path, Model("small", "aspherical", network, Recipe(sad="gth-szv-1e"), {}))
+    arguments = ["--labels", labels, "--model", path, "--atoms", 3, "--n", 1, "--test", 1]
+    done = bench("step_sizes.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    rows = {row.split()[0]: row.split()[1:] for row in done.stdout.splitlines()[2:]}
+    assert rows.keys() == dict(network.named_parameters()).keys()
+    lengths = {key: float(row[0]) for key, row in rows.items()}
+    assert 0 < lengths["heads.1"] < lengths["filters.0.2.bias"]
+    assert float(rows["heads.0"][2]) == pytest.approx(lengths["heads.0"] / 0.2, rel=0.01)
+    done = bench("step_sizes.py", "--labels", labels, "--model", path)
+    assert done.returncode == 2
+    assert "fewer than the 112" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_properties_needs_labels(tmp_path):
