@@ -5,8 +5,9 @@
 DIR holds labels. The direction of a parameter is that of its optimiser's first step (of Muon's or
 AdamW's), by the mean gradient of --n molecules. Moved forth and back along it, the mean error of
 --test others rises by a twentieth at some length, shown in units of a learning rate of 0.001, and
-divided by the parameter's factor in `Aspherical.step_sizes`: parameters that all have one number
-there learn at one pace, those with a large one hardly learn.
+divided by the parameter's factor in `Aspherical.step_sizes`: parameters that have one number there
+learn at one pace (those of AdamW a 140th of it, as their learning rate is), those with a large one
+hardly learn.
 """
 
 from __future__ import annotations
