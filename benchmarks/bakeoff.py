@@ -1,15 +1,16 @@
 """Networks at equal labels and time, or one network at equal steps: more labels, or others.
 
     python benchmarks/bakeoff.py networks --labels DIR --minutes 15 --out runs/bakeoff
-    python benchmarks/bakeoff.py labels --labels DIR DIR2 --steps 3000 --counts 300 600 1200 \
+    python benchmarks/bakeoff.py labels --labels DIR DIR2 --steps 2000 --counts 300 600 1200 \
 --out runs/curve
     python benchmarks/bakeoff.py choices --labels RANDOM CHOSEN --test DIR DIR2 --steps 1500 \
 --out runs/choices
 
 Every run is a `denser train` of a file in `configs/`, in a folder of its own under --out; the
 same command goes on after an interruption. Molecules of the first DIR are held out, the same ones
-in every run; errors are those of the first --molecules of them, in the paper's box. `choices`
-trains on equally many labels of each DIR, and errors are those of each of --test.
+in every run; errors are those of the first --molecules of them, in the paper's box, and of as many
+of each --test, whose molecules are not trained on. `choices` trains on equally many labels of each
+DIR, and errors are those of each of --test alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,17 +42,18 @@ SMALL = (
     "model.options.hidden=64", "model.options.width=2", "model.options.output_degree=0",
     "model.options.exponents=[0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24]",
 )  # fmt: skip
-"""The default network before it was grown: it learns more in the first minutes."""
+"""The default network before it was grown."""
 
 NETWORKS = {
-    "aspherical atoms": ("default.toml", SMALL),
-    "the same, two solutions": (
+    "aspherical atoms": ("default.toml", ()),
+    "the same, smaller": ("default.toml", SMALL),
+    "smaller, two solutions": (
         "default.toml", (*SMALL, "model.options.electrons=2", "model.options.reach=0"),
     ),
-    "the same, one solution": (
+    "smaller, one solution": (
         "default.toml", (*SMALL, "model.options.electrons=1", "model.options.reach=0"),
     ),
-    "the same without electrons": (
+    "smaller, without electrons": (
         "default.toml", (*SMALL, "model.options.electrons=0", "model.options.reach=0"),
     ),
     "local U-Net": ("unet.toml", ()),
@@ -100,7 +103,7 @@ def row(title: str, path: Path, labels: list[Label]) -> list[str]:
     return [
         title, f"{model.info['n_train']:,}", f"{model.info['steps']:,}",
         f"{model.info['seconds'] / 60:.0f}",
-        *(f"{x:.2f}" for x in (errors.mean(), np.median(errors), errors.max())),
+        *(f"{x:.3f}" for x in (errors.mean(), np.median(errors), errors.max())),
         f"{model.n_parameters:,}", f"{counter.get_total_flops() / 1e12:.3f}",
         f"{measured.seconds_sad + measured.seconds_network:.2f}",
     ]  # fmt: skip
@@ -111,14 +114,32 @@ def known_elements() -> set[int]:
     return set(read_config(CONFIGS / "default.toml").model.options["elements"])
 
 
+def require_distinct(paths: list[str]) -> None:
+    """An `InputError` if two folders or stores have the same name but for their suffix."""
+    if len({Path(path).stem for path in paths}) < len(paths):
+        raise InputError("two folders or stores of labels have one name, which tells the rows")
+
+
+def read_tests(chosen: argparse.Namespace) -> dict[str, list[Label]]:
+    """Labels of each of --test, evenly through it, that the default network can know."""
+    require_distinct(chosen.test)
+    known = known_elements()
+    out = {}
+    for path in chosen.test:
+        labels = [x for x in read_labels(path) if set(x.structure.numbers) <= known]
+        if not labels:
+            raise InputError(f"{path} holds no label of elements that the default network knows")
+        n = min(chosen.molecules, len(labels))
+        out[Path(path).stem] = [labels[i * len(labels) // n] for i in range(n)]
+    return out
+
+
 def choices(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label]]]:
     """As `runs`: one on equally many labels of each folder or store, drawn at random."""
-    if not chosen.test:
+    tests = read_tests(chosen)
+    if not tests:
         raise InputError("choices are compared on labels of their own; name them with --test")
-    for paths in (chosen.labels, chosen.test):
-        if len({Path(path).stem for path in paths}) < len(paths):
-            raise InputError("two folders or stores of labels have one name, which tells the rows")
-    tests = {Path(path).stem: read_labels(path) for path in chosen.test}
+    require_distinct(chosen.labels)
     groups = {label.group for labels in tests.values() for label in labels}
     known = known_elements()
     found, usable = {}, {}
@@ -139,7 +160,7 @@ def choices(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label
         settings += ("schedule.validate_every=0.5", "schedule.minutes=0")
         settings += (f"schedule.steps={chosen.steps}", f"data.exclude={left_out}", *SMALL)
         out.append(Run(Path(path).stem, "default.toml", settings))
-    return out, {name: labels[: chosen.molecules] for name, labels in tests.items()}
+    return out, tests
 
 
 def runs(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label]]]:
@@ -149,9 +170,11 @@ def runs(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label]]]
     first, *others = [read_labels(path) for path in chosen.labels]
     labels = [label for part in (first, *others) for label in part]
     held_out = split(first, chosen.held_out, 0)[1]
-    groups = {label.group for label in held_out}
-    names = sorted({label.name for label in labels if label.group not in groups})
-    names = list(np.random.default_rng(0).permutation(names))
+    tests = {"": held_out[: chosen.molecules]} | read_tests(chosen)
+    tested = {label.group for part in tests.values() for label in part}
+    validated = {label.group for label in held_out}
+    left_out = (tested - validated) & {label.group for label in labels}
+    labels = [label for label in labels if label.group not in tested | validated]
     chosen.out.mkdir(parents=True, exist_ok=True)
     validation = chosen.out / "validation.txt"
     validation.write_text("\n".join(label.name for label in held_out) + "\n")
@@ -159,6 +182,7 @@ def runs(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label]]]
     common = (f"data.labels=[{paths}]", f"data.validation={validation}")
     common += ("data.validation_subset=20", "schedule.validate_every=0.25")
     if chosen.what == "networks":
+        common += (*without(chosen.out / "without.txt", left_out), *chosen.set)
         length = (f"schedule.minutes={chosen.minutes}",)
         unknown = set(chosen.only) - set(NETWORKS)
         if unknown:
@@ -169,18 +193,24 @@ def runs(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label]]]
             out.append(Run(title, config, (*common, *settings, *length)))
     else:
         known = known_elements()
-        foreign = {label.name for label in labels if set(label.structure.numbers) - known}
-        names = [name for name in names if name not in foreign]
+        sizes = Counter(x.group for x in labels if set(x.structure.numbers) <= known)
+        left_out |= {label.group for label in labels} - sizes.keys()
+        groups = np.random.default_rng(0).permutation(sorted(sizes))
+        total = np.cumsum([sizes[group] for group in groups])
+        common += ("schedule.minutes=0", f"schedule.steps={chosen.steps}")
         out = []
         for n in chosen.counts:
-            left_out = [*names[n:], *sorted(foreign)]
-            path = chosen.out / f"without_{n}.txt"
-            path.write_text("\n".join(left_out) + "\n")
-            settings = (*common, *SMALL, "schedule.minutes=0", f"schedule.steps={chosen.steps}")
-            if left_out:
-                settings += (f"data.exclude={path}",)
+            more = set(groups[np.searchsorted(total, n) + 1 :])
+            settings = without(chosen.out / f"without_{n}.txt", left_out | more)
+            settings = (*common, *settings, *chosen.set)
             out.append(Run(f"aspherical atoms, {n}", "default.toml", settings))
-    return out, {"": held_out[: chosen.molecules]}
+    return out, tests
+
+
+def without(path: Path, groups: set[str]) -> tuple[str, ...]:
+    """The setting that leaves molecules out, which are written to a file."""
+    path.write_text("".join(f"{group}\n" for group in sorted(groups)))
+    return (f"data.exclude={path}",) if groups else ()
 
 
 def main() -> int:
@@ -188,7 +218,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("networks", "labels", "choices"))
     parser.add_argument("--labels", nargs="+", required=True, help="folders or stores of labels")
-    parser.add_argument("--test", nargs="+", help="labels to measure on, choices")
+    parser.add_argument("--test", nargs="+", default=[], help="more labels to measure on")
     parser.add_argument("--out", type=Path, required=True, help="folder of the training runs")
     parser.add_argument("--minutes", type=float, default=15.0, help="of training, networks")
     parser.add_argument("--only", nargs="+", default=[], metavar="TITLE", help="rows of networks")
@@ -196,6 +226,9 @@ def main() -> int:
     parser.add_argument("--counts", type=int, nargs="+", default=[300, 600], help="of labels")
     parser.add_argument("--held-out", type=int, default=200, help="molecules not to train on")
     parser.add_argument("--molecules", type=int, default=40, help="to measure on")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of every run"
+    )
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     try:

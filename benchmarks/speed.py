@@ -20,8 +20,12 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from denser.errors import InputError
+
+if TYPE_CHECKING:
+    from denser.density import Field
 
 DEFAULT_FILE = Path(__file__).parents[1] / "examples" / "aspirin.xyz"
 
@@ -52,6 +56,27 @@ def median(function: Callable[[], object], repeat: int) -> float:
     return statistics.median(times)
 
 
+def paper_seconds(sad: Field, repeat: int) -> dict[str, float]:
+    """Median wall time of the network of Li et al. (x2, random weights) by precision, seconds.
+
+    Its input is every second node of the SAD.
+    """
+    import torch
+
+    from denser.model.resnet import X2, ResNet
+
+    torch.manual_seed(0)
+    network = ResNet(X2).eval()
+    image = torch.as_tensor(sad.values, dtype=torch.float32)[None, None]
+
+    def forward(bf16: bool) -> None:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            network(image)
+
+    precisions = {"float32": False, "bfloat16": True}
+    return {name: median(lambda b=bf16: forward(b), repeat) for name, bf16 in precisions.items()}
+
+
 def processor() -> str:
     """Name of the CPU."""
     try:
@@ -77,7 +102,6 @@ def run(chosen: argparse.Namespace) -> None:
 
     import denser
     from denser.dft.scf import scf
-    from denser.model.resnet import X2, ResNet
     from denser.prediction import Predictor
     from denser.structure import Structure
 
@@ -107,17 +131,7 @@ def run(chosen: argparse.Namespace) -> None:
             lambda: subprocess.run(command, check=True, capture_output=True), chosen.repeat
         )
     rows.append(("denser predict, whole command, with start and cube", seconds, ""))
-    torch.manual_seed(0)
-    paper = ResNet(X2).eval()
-    image = torch.as_tensor(sad.values, dtype=torch.float32)[None, None]
-
-    def paper_network(bf16: bool) -> None:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            paper(image)
-
-    for bf16 in (False, True):
-        seconds = median(lambda bf16=bf16: paper_network(bf16), chosen.repeat)
-        precision = "bfloat16" if bf16 else "float32"
+    for precision, seconds in paper_seconds(sad, chosen.repeat).items():
         rows.append((f"network of Li et al. x2 ({precision}), random weights", seconds, ""))
     if not chosen.skip_scf:
         result = scf(structure, grid, predictor.model.recipe)

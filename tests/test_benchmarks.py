@@ -12,6 +12,7 @@ from ase.build import molecule
 from ase.io import write
 
 from denser import load_model
+from denser.data.labels import read_label
 from denser.model.aspherical import Aspherical, AsphericalConfig
 from denser.model.checkpoint import Model, save_model
 from denser.recipe import Recipe
@@ -55,6 +56,20 @@ def test_speed(tmp_path):
         assert row in done.stdout
 
 
+@pytest.mark.slow
+def test_scaling():
+    done = bench("scaling.py", "--only", "ethanol", "--skip-paper")
+    assert done.returncode == 0, done.stderr
+    head, row = (line.split() for line in done.stdout.splitlines()[1:])
+    assert head[0] == "atoms" and row[0] == "9" and row[-1] == "ethanol"
+    sad, network, prediction, _, scf = map(float, row[2:7])
+    assert 0 < sad + network <= prediction + 0.02 < scf
+    assert abs(float(row[-2])) < 10  # meV, of one step
+    done = bench("scaling.py", "--only", "unobtainium")
+    assert done.returncode == 2
+    assert "unobtainium" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_trajectory():
     done = bench("trajectory.py", "--frames", "2", "--waters", "2")
     assert done.returncode == 0, done.stderr
@@ -90,13 +105,37 @@ def test_properties_needs_labels(tmp_path):
 
 
 @pytest.mark.slow
-def test_bakeoff(tmp_path):
-    arguments = ["labels", "--labels", ROOT / "tests" / "reference" / "labels", "--steps", 2]
-    arguments += ["--counts", 2, "--held-out", 1, "--molecules", 1, "--out", tmp_path]
+def test_bakeoff_learns_from_as_many_labels_as_asked_and_not_from_those_it_is_measured_on(tmp_path):
+    labels = sorted((ROOT / "tests" / "reference" / "labels").glob("*.npz"))
+    molecules = sorted({read_label(path).group for path in labels})
+    tested = [path for path in labels if read_label(path).group == molecules[-1]]
+    for name, chosen in (("all", labels), ("others", tested)):
+        (tmp_path / name).mkdir()
+        for path in chosen:
+            shutil.copy(path, tmp_path / name)
+    out = tmp_path / "out"
+    arguments = [
+        "labels",
+        "--labels",
+        tmp_path / "all",
+        "--test",
+        tmp_path / "others",
+        "--out",
+        out,
+    ]
+    arguments += ["--steps", 1, "--counts", 1, 1000, "--held-out", 1, "--molecules", 1]
+    arguments += ["--set", "sample.points=128", "model.options.layers=1"]
     done = bench("bakeoff.py", *arguments)
     assert done.returncode == 0, done.stderr
-    assert "aspherical atoms, 2" in done.stdout and "parameters" in done.stdout
-    assert len(list(tmp_path.glob("*/model.safetensors"))) == 1
+    assert "aspherical atoms, 1 on others" in done.stdout and "parameters" in done.stdout
+    infos = [
+        load_model(out / f"aspherical_atoms_{n}" / "model.safetensors").info for n in (1, 1000)
+    ]
+    assert infos[0]["n_train"] in (1, 2) and infos[0]["n_train"] < infos[1]["n_train"]
+    for info in infos:
+        assert not {path.stem for path in tested} & set(info["train_names"])
+    names = {*infos[1]["train_names"], *(path.stem for path in tested)}
+    assert infos[1]["n_validation"] == len(labels) - len(names)
 
 
 def test_bakeoff_names_its_networks(tmp_path):
