@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from denser.sad import superposition
     from denser.structure import Structure
 
-__version__ = "0.11.0"
+__version__ = "0.11.1"
 
 _WHERE = {
     "Calculator": "denser.calculator",

@@ -36,6 +36,7 @@ from denser.grid import Grid
 from denser.model.expansion import add_to_grid, orthonormal_radial
 from denser.model.hamiltonians import Neighbours, require_parameters
 from denser.model.harmonics import spherical_harmonics
+from denser.model.messages import messages
 from denser.model.tight_binding import (
     N_BOND,
     N_BOND_TENSORS,
@@ -63,9 +64,6 @@ _FAR = 5
 
 _FAR_FADE = 2.0
 """They go to zero smoothly over this length before the reach, bohr."""
-
-_PAIRS = {"cpu": 128, "cuda": 16384}
-"""Messages that are made at a time: they fit into a core's cache, or into a GPU's memory."""
 
 _SHORTEST = 0.8
 """Where the radial functions of the messages begin, bohr."""
@@ -348,7 +346,6 @@ class Aspherical(nn.Module):
         if config.electrons > 1:
             shapes = torch.cat([shapes, self._about_bonds(graph.electrons)], dim=1)
         shapes = shapes * envelope[:, None]
-        at_a_time = _PAIRS.get(r.device.type, 16384)
         layers = zip(self.scales, self.filters, self.mix, self.gates, self.unmix, strict=True)
         for n, (scale, to_filter, mix, gate, unmix) in enumerate(layers):
             hidden = to_filter[0](radial)
@@ -359,11 +356,7 @@ class Aspherical(nn.Module):
             weights = weights.view(-1, config.channels, config.n_shapes)
             size = features.square().mean(dim=(1, 2), keepdim=True)
             x = scale * features * torch.rsqrt(size + _EPSILON)  # (atom, channel, point)
-            heard = torch.zeros_like(x)
-            for i in range(0, len(r), at_a_time):
-                part = slice(i, i + at_a_time)
-                messages = x[graph.senders[part]] * (weights[part] @ shapes[part])
-                heard.index_add_(0, graph.receivers[part], messages)
+            heard = messages(x, weights, shapes, graph.senders, graph.receivers)
             x = torch.cat([x, _MESSAGE_SCALE * heard], dim=1).transpose(1, 2)
             x = F.silu(mix(x)) * (1 + gate(rows)[:, None])  # (atom, point, channel)
             features = features + unmix(x).transpose(1, 2) @ self.limit

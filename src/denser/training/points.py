@@ -19,7 +19,7 @@ from denser.data.labels import Label
 from denser.data.render import density_on_grid
 from denser.grid import Grid
 from denser.model.aspherical import Aspherical, AsphericalConfig, Graph
-from denser.model.expansion import evaluate
+from denser.model.expansion import l1_distance
 from denser.training.config import Config
 from denser.training.draw import labels_of_step
 from denser.training.processes import Processes
@@ -65,12 +65,13 @@ class PointSet:
 
     def error(self, network: Aspherical, chosen: slice, rotation: Tensor | None = None) -> Tensor:
         """Err_rho estimated from some of the nodes, all of it turned by a (3, 3) matrix."""
-        graph, displacements = self.graph, self.nodes[chosen] - self.images[:, None]
+        graph, nodes, images = self.graph, self.nodes[chosen], self.images
         if rotation is not None:
-            graph, displacements = graph.turned(rotation), displacements @ rotation
-        delta = evaluate(network(graph), network.exponents, displacements, self.parents)
-        error = (self.sad[chosen] + delta - self.rho[chosen]).abs()
-        return (self.weights[chosen] * error).sum() * (len(self.nodes) / len(error))
+            graph, nodes, images = graph.turned(rotation), nodes @ rotation, images @ rotation
+        target = self.rho[chosen] - self.sad[chosen]
+        weights = self.weights[chosen] * (len(self.nodes) / len(nodes))
+        where = (network.exponents, nodes, images, self.parents)
+        return l1_distance(network(graph), *where, target, weights)
 
 
 class Points:

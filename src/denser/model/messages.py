@@ -1,0 +1,73 @@
+"""Messages between atoms: functions on a sphere, multiplied by one that a pair gives."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+_PAIRS = {"cpu": 32, "cuda": 16384}
+"""Messages that are made at a time: they fit into a core's cache, or into a GPU's memory."""
+
+
+def messages(
+    features: Tensor, weights: Tensor, shapes: Tensor, senders: Tensor, receivers: Tensor
+) -> Tensor:
+    """What every atom hears: the sum over its pairs of features_sender (weights @ shapes).
+
+    No message is kept for the gradient; it is made again from what it came from.
+
+    Parameters
+    ----------
+    features : (n_atoms, n_channels, n_points) tensor
+    weights : (n_pairs, n_channels, n_shapes) tensor
+    shapes : (n_pairs, n_shapes, n_points) tensor
+    senders, receivers : (n_pairs,) int tensor
+
+    Returns
+    -------
+    (n_atoms, n_channels, n_points) tensor
+    """
+    return _Messages.apply(features, weights, shapes, senders, receivers)
+
+
+class _Messages(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        features: Tensor,
+        weights: Tensor,
+        shapes: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(features, weights, shapes, senders, receivers)
+        heard = torch.zeros_like(features)
+        for part in _parts(senders):
+            message = torch.bmm(weights[part], shapes[part]).mul_(features[senders[part]])
+            heard.index_add_(0, receivers[part], message)
+        return heard
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        features, weights, shapes, senders, receivers = ctx.saved_tensors
+        of_features = torch.zeros_like(features)
+        of_weights = torch.empty_like(weights)
+        of_shapes = torch.empty_like(shapes) if ctx.needs_input_grad[2] else None
+        for part in _parts(senders):
+            arrived = gradient[receivers[part]]
+            through = torch.bmm(weights[part], shapes[part]).mul_(arrived)
+            of_features.index_add_(0, senders[part], through)
+            arrived *= features[senders[part]]
+            of_weights[part] = torch.bmm(arrived, shapes[part].transpose(1, 2))
+            if of_shapes is not None:
+                of_shapes[part] = torch.bmm(weights[part].transpose(1, 2), arrived)
+        return of_features, of_weights, of_shapes, None, None
+
+
+def _parts(pairs: Tensor) -> list[slice]:
+    n = _PAIRS.get(pairs.device.type, 16384)
+    return [slice(i, i + n) for i in range(0, len(pairs), n)]
+
+
+__all__ = ["messages"]
