@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import time
 from importlib import import_module
 
 from denser.errors import InputError
-from speed import median, paper_seconds
+from speed import paper_seconds, time_prediction
 
 MOLECULES = {
     "ethanol": "CCO",
@@ -40,7 +39,7 @@ def run(chosen: argparse.Namespace) -> None:
     from denser.dft.refine import refine
     from denser.dft.scf import scf
     from denser.io.structures import from_smiles
-    from denser.prediction import Prediction, Predictor
+    from denser.prediction import Predictor
     from denser.units import HARTREE
 
     torch.set_num_threads(chosen.threads)
@@ -57,13 +56,7 @@ def run(chosen: argparse.Namespace) -> None:
     predictor.predict(from_smiles("O"), box="paper")  # the first call loads and compiles
     for name in chosen.only or MOLECULES:
         atoms = from_smiles(MOLECULES[name])
-        runs: list[Prediction] = []
-        predict = median(lambda: runs.append(predictor.predict(atoms, box="paper")), 3)  # noqa: B023
-        sad, network = (
-            statistics.median(getattr(run, part) for run in runs[1:])
-            for part in ("seconds_sad", "seconds_network")
-        )
-        prediction = runs[-1]
+        prediction, sad, network, predict = time_prediction(predictor, atoms, "paper", 3)
         begin = time.perf_counter()
         step = refine(prediction.density, recipe)
         one_step = time.perf_counter() - begin

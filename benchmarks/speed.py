@@ -25,7 +25,11 @@ from typing import TYPE_CHECKING
 from denser.errors import InputError
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from denser.density import Field
+    from denser.prediction import Prediction, Predictor
+    from denser.structure import Structure
 
 DEFAULT_FILE = Path(__file__).parents[1] / "examples" / "aspirin.xyz"
 
@@ -54,6 +58,17 @@ def median(function: Callable[[], object], repeat: int) -> float:
         function()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+def time_prediction(
+    predictor: Predictor, atoms: Atoms | Structure, box: str, repeat: int
+) -> tuple[Prediction, float, float, float]:
+    """The last prediction, and median seconds of SAD, network and the whole of it."""
+    found: list[Prediction] = []
+    whole = median(lambda: found.append(predictor.predict(atoms, box=box)), repeat)
+    sad = statistics.median(p.seconds_sad for p in found[1:])
+    network = statistics.median(p.seconds_network for p in found[1:])
+    return found[-1], sad, network, whole
 
 
 def paper_seconds(sad: Field, repeat: int) -> dict[str, float]:
@@ -109,17 +124,15 @@ def run(chosen: argparse.Namespace) -> None:
     pyscf.lib.num_threads(chosen.threads)
     structure = Structure.of(ase.io.read(chosen.file))
     predictor = Predictor(chosen.model, device="cpu")
-    parts = []
-    whole = median(
-        lambda: parts.append(predictor.predict(structure, box=chosen.box)), chosen.repeat
+    prediction, seconds_sad, seconds_network, whole = time_prediction(
+        predictor, structure, chosen.box, chosen.repeat
     )
-    counted = parts[1:]
-    sad, grid = counted[-1].sad, counted[-1].sad.grid
+    sad, grid = prediction.sad, prediction.sad.grid
     rows = [
-        ("denser, SAD", statistics.median(p.seconds_sad for p in counted), ""),
+        ("denser, SAD", seconds_sad, ""),
         (
             f"denser, network ({'bfloat16' if predictor.bf16 else 'float32'})",
-            statistics.median(p.seconds_network for p in counted),
+            seconds_network,
             "",
         ),
         ("denser, atoms to density", whole, ""),

@@ -114,16 +114,20 @@ def test_bakeoff_learns_from_as_many_labels_as_asked_and_not_from_those_it_is_me
         for path in chosen:
             shutil.copy(path, tmp_path / name)
     out = tmp_path / "out"
-    arguments = [
-        "labels",
-        "--labels",
-        tmp_path / "all",
-        "--test",
-        tmp_path / "others",
+    arguments = ["labels", "--labels", tmp_path / "all", "--test", tmp_path / "others"]
+    arguments += [
         "--out",
         out,
+        "--steps",
+        1,
+        "--counts",
+        1,
+        1000,
+        "--held-out",
+        1,
+        "--molecules",
+        1,
     ]
-    arguments += ["--steps", 1, "--counts", 1, 1000, "--held-out", 1, "--molecules", 1]
     arguments += ["--set", "sample.points=128", "model.options.layers=1"]
     done = bench("bakeoff.py", *arguments)
     assert done.returncode == 0, done.stderr

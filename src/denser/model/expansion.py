@@ -96,7 +96,8 @@ def l1_distance(
     -------
     () tensor
     """
-    return _L1Distance.apply(coefficients, exponents, points, images, parents, target, weights)
+    factors = coefficients[parents].transpose(1, 2).contiguous()  # (images, lm, k)
+    return _L1Distance.apply(factors, exponents, points, images, target, weights)
 
 
 class _L1Distance(torch.autograd.Function):
@@ -105,19 +106,17 @@ class _L1Distance(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: torch.autograd.function.FunctionCtx,
-        coefficients: Tensor,
+        factors: Tensor,
         exponents: Tensor,
         points: Tensor,
         images: Tensor,
-        parents: Tensor,
         target: Tensor,
         weights: Tensor,
     ) -> Tensor:
-        degree = round(coefficients.shape[-1] ** 0.5) - 1
-        factors = coefficients[parents].transpose(1, 2).contiguous()  # (images, lm, k)
+        degree = round(factors.shape[1] ** 0.5) - 1
         wanted = ctx.needs_input_grad[0]
         gradient = torch.zeros_like(factors)
-        total = coefficients.new_zeros(())
+        total = factors.new_zeros(())
         n = max(1, _AT_ONCE // factors[..., 0].numel()) if points.is_cpu else len(points)
         for start in range(0, len(points), n):
             some = slice(start, start + n)
@@ -129,18 +128,15 @@ class _L1Distance(torch.autograd.Function):
             if wanted:
                 harmonics *= weights[some] * error.sign()
                 gradient.baddbmm_(harmonics, radial.transpose(1, 2))
-        ctx.save_for_backward(gradient, parents)
-        ctx.shape = coefficients.shape
+        ctx.save_for_backward(gradient)
         return total
 
     @staticmethod
     def backward(
         ctx: torch.autograd.function.FunctionCtx, scale: Tensor
     ) -> tuple[Tensor | None, ...]:
-        gradient, parents = ctx.saved_tensors
-        by_atom = gradient.new_zeros(ctx.shape)
-        by_atom.index_add_(0, parents, scale * gradient.transpose(1, 2))
-        return by_atom, None, None, None, None, None, None
+        (gradient,) = ctx.saved_tensors
+        return scale * gradient, None, None, None, None, None
 
 
 def _factors(
