@@ -84,12 +84,14 @@ def _mdl_charge(record: str) -> int:
 def from_smiles(smiles: str) -> Atoms:
     """Build a 3-D structure from SMILES: ETKDG embedding (fixed seed), then MMFF94 (else UFF).
 
+    An atom with six neighbours is made an octahedron, which only UFF keeps.
     The formal charge goes into `info["charge"]`.
 
     Raises
     ------
     InputError
-        RDKit is missing, or the SMILES cannot be parsed or embedded, or holds several molecules.
+        RDKit is missing, or the SMILES cannot be parsed or embedded, holds several molecules, or
+        is of atoms that no force field knows.
     """
     try:
         from rdkit import Chem, RDLogger
@@ -106,12 +108,21 @@ def from_smiles(smiles: str) -> Atoms:
             "structure file"
         )
     molecule = Chem.AddHs(molecule)
+    octahedral = [atom for atom in molecule.GetAtoms() if atom.GetDegree() == 6]
+    for atom in octahedral:
+        if not atom.HasProp("_chiralPermutation"):
+            atom.SetChiralTag(Chem.ChiralType.CHI_OCTAHEDRAL)
+            atom.SetIntProp("_chiralPermutation", 1)
     if AllChem.EmbedMolecule(molecule, randomSeed=7) != 0:
         raise InputError(f"SMILES {smiles!r}: no 3-D geometry found; give a structure file")
-    if AllChem.MMFFHasAllMoleculeParams(molecule):
+    if AllChem.MMFFHasAllMoleculeParams(molecule) and not octahedral:
         AllChem.MMFFOptimizeMolecule(molecule, maxIters=2000)
     elif AllChem.UFFHasAllMoleculeParams(molecule):
         AllChem.UFFOptimizeMolecule(molecule, maxIters=2000)
+    elif molecule.GetNumAtoms() > 1:
+        raise InputError(
+            f"SMILES {smiles!r}: neither MMFF94 nor UFF knows these atoms; give a structure file"
+        )
     atoms = Atoms(
         [atom.GetAtomicNum() for atom in molecule.GetAtoms()],
         molecule.GetConformer().GetPositions(),
