@@ -52,7 +52,12 @@ KINDS = {
     "1-chlorobutane": ("CCCCCl", "chlorine"),
     "phosphine": ("P", "phosphorus"),
     "ethyl(methyl)silane": ("CC[SiH2]C", "silicon"),
+    "disilane": (molecule("Si2H6"), "silicon"),
     "sodium chloride": (molecule("NaCl"), "sodium"),
+    "hydrogen fluoride": (molecule("HF"), "two atoms"),
+    "chlorine": (molecule("Cl2"), "two atoms"),
+    "carbon monosulfide": (molecule("CS"), "two atoms"),
+    "chlorine trifluoride": (molecule("ClF3"), "hypervalent"),
 }
 
 
