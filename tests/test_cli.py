@@ -139,6 +139,18 @@ def test_equal_names_do_not_overwrite_each_other(run, water):
     assert sorted(p.name for p in Path("d").iterdir()) == ["w.cube", "w_2.cube"]
 
 
+def test_a_density_in_doubt_says_so(run, water):
+    put("mg.xyz", Atoms("Mg4", [[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]]))
+    put("w.xyz", water)
+    code, out, err = run("predict", "mg.xyz", "w.xyz", "-o", "out", "--json")
+    assert code == 0
+    strange, known = [json.loads(line) for line in out.splitlines()]
+    assert f"{abs(strange['excess_percent']):.2g} % too" in strange["doubt"]
+    assert (abs(known["excess_percent"]) < 0.1, known["doubt"]) == (True, "")
+    assert f"denser: mg.xyz: {strange['doubt']}" in err
+    assert "w.xyz: model" not in err
+
+
 def test_smiles_and_charge(run):
     code, out, err = run(
         "predict", "--smiles", "CC(=O)[O-]", "-o", "a.cube", "--json", "--spacing", "0.3"

@@ -13,12 +13,14 @@ from denser.evaluation import Evaluation, Failure, Measured, sentences, tables
 from denser.units import DEBYE
 
 
-def row(name, error, n_atoms=5, distorted=False, around=None, off=0.0, dipole=0.0) -> Measured:
+def row(
+    name, error, n_atoms=5, distorted=False, around=None, off=0.0, dipole=0.0, in_doubt=False
+) -> Measured:
     errors = {"model": error, "sad": 0.14, "atrocious_sad": 0.28}
     by_distance = np.array([[error, 0, 0, 0, 0], [0.5, 0.3, 0.2, 0, 0]])
     return Measured(
         name, "CH4", n_atoms, 8.0, distorted, errors, around or {}, by_distance, dipole, off,
-        0.01, 0.2,
+        in_doubt, 0.01, 0.2,
     )  # fmt: skip
 
 
@@ -64,6 +66,18 @@ def test_summary_of_elements_electrons_and_dipoles():
     assert scaling["worst_percent"] == pytest.approx(-10)
     with pytest.raises(InputError, match="nothing was measured"):
         Evaluation("x", ()).summary()
+
+
+def test_summary_of_doubts():
+    rows = (row("a", 0.05, in_doubt=True), row("b", 0.01, in_doubt=True), row("c", 0.002))
+    found = Evaluation("x", rows)
+    doubt = found.summary()["doubt"]
+    assert (doubt["in_doubt"]["n"], doubt["trusted"]["n"]) == (2, 1)
+    assert doubt["in_doubt"]["mean"] == pytest.approx(3)
+    assert doubt["trusted"]["worst"] == pytest.approx(0.2)
+    text = "in doubt by those electrons: 2 of 3; these off by 3.00 %, worst 5.00; the others off by"
+    assert any(line.startswith(text) for line in sentences(found))
+    assert Evaluation("x", rows[2:]).summary()["doubt"]["in_doubt"] == {"n": 0}
 
 
 def test_tables_and_csv_hold_the_figures(tmp_path):

@@ -49,7 +49,9 @@ def test_density_holds_the_electrons_of_each_molecule():
     sad = superposition(both, Grid.around(both, 8.0, 0.3))
     left = sad.grid.points()[..., 0] < both.positions[:, 0].mean()
     raw = torch.as_tensor(np.where(left, 1.02, 0.99) * sad.values, dtype=torch.float32)
-    rho = normalise(raw, sad, "gth-szv-1e").double().numpy()
+    rho, excess = normalise(raw, sad, "gth-szv-1e")
+    assert excess == pytest.approx(0.02, abs=1e-4)  # though the whole box is only 0.5 % off
+    rho = rho.double().numpy()
     assert rho.sum() * sad.grid.dv == pytest.approx(16, abs=1e-5)
     assert rho[left].sum() * sad.grid.dv == pytest.approx(8, abs=2e-4)
     assert np.abs(rho - sad.values).sum() * sad.grid.dv / 16 < 2e-4
@@ -61,5 +63,6 @@ def test_any_shape_and_charge(ethanol):
     sad = superposition(cation, Grid.paper(cation, 0.35))
     assert any(n % 4 for n in sad.grid.shape)
     raw = torch.as_tensor(sad.values * 1.3, dtype=torch.float32)
-    rho = normalise(raw, sad, "gth-szv-1e")
+    rho, excess = normalise(raw, sad, "gth-szv-1e")
+    assert excess == pytest.approx(0.3, rel=1e-3)  # atoms share a factor nearly
     assert float(rho.double().sum()) * sad.grid.dv == pytest.approx(18, abs=1e-5)

@@ -193,6 +193,47 @@ def test_top_level_function(predictor, ethanol_atoms, ethanol_density):
     np.testing.assert_array_equal(rho.values, ethanol_density.values)
 
 
+MAGNESIUM = Atoms("Mg4", [[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]])
+"""Nothing that a shipped model has learnt from."""
+
+
+def test_what_the_model_does_not_know_is_in_doubt(predictor, ethanol_atoms):
+    known = predictor.predict(ethanol_atoms)
+    assert predictor.doubt(known) == ""
+    assert predictor.doubt(replace(known, excess=np.nan)) == ""
+    for excess, words in ((0.021, "2.1 % too many"), (-0.03, "3 % too few")):
+        assert words in predictor.doubt(replace(known, excess=excess))
+    assert "does not know" in predictor.doubt(predictor.predict(MAGNESIUM))
+
+
+def test_a_stranger_among_many_is_in_doubt(ethanol_atoms):
+    """Its electrons are counted by themselves; all together they would be right to 0.1 %."""
+    predictor = Predictor("default", "cpu")
+    alone = predictor.predict(MAGNESIUM, padding=3.0)
+    many = MAGNESIUM.copy()
+    for n in range(4):
+        other = ethanol_atoms.copy()
+        other.translate(np.subtract([13.0 * (n + 1), 0, 0], other.positions.mean(axis=0)))
+        many += other
+    together = predictor.predict(many, padding=3.0)
+    assert together.excess == pytest.approx(alone.excess, rel=0.02)
+    assert predictor.doubt(together)
+
+
+def test_nodes_too_far_apart_tell_nothing_of_electrons():
+    predictor = Predictor("default", "cpu")
+    fine = predictor.predict(MAGNESIUM, padding=3.0).excess
+    assert predictor.predict(MAGNESIUM, padding=3.0, spacing=0.145).excess == pytest.approx(
+        fine, rel=0.05
+    )
+    assert np.isnan(predictor.predict(MAGNESIUM, padding=3.0, spacing=0.2).excess)
+
+
+def test_top_level_function_warns_of_doubt():
+    with pytest.warns(UserWarning, match="Mg4: model 'default' does not know"):
+        denser.predict(MAGNESIUM, padding=3.0, device="cpu")
+
+
 def test_paper_network_predicts_on_its_own_grid(tmp_path):
     from denser.model.checkpoint import Model, build
     from denser.recipe import Recipe

@@ -21,6 +21,7 @@ from denser.units import BOHR
 from denser.viewer import draw, sketch, surfaces
 from denser.viewer.fields import reduced
 from denser.viewer.session import CACHED_FIELDS, MAX_ATOMS, Item, Session, read_items
+from denser.viewer.state import describe
 
 pytest.importorskip("skimage")
 TestClient = pytest.importorskip("starlette.testclient").TestClient
@@ -37,6 +38,22 @@ def predictor() -> Predictor:
 def water_session(predictor: Predictor) -> Session:
     structure = Structure.from_ase(molecule("H2O"))
     return Session(predictor, [Item("water.xyz", structure)])
+
+
+def error_row(session: Session) -> dict:
+    rows = describe(session)["numbers"]
+    return next(row for row in rows if row["key"] == "density_error_percent")
+
+
+def test_a_molecule_that_the_model_does_not_know(predictor, water_session):
+    assert error_row(water_session)["label"] == "Expected error"
+    cluster = Atoms("Mg4", [[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]])
+    strange = Session(predictor, [Item("mg.xyz", Structure.from_ase(cluster))])
+    row = error_row(strange)
+    assert "doubt" in row["label"]
+    assert float(row["value"]) == pytest.approx(100 * abs(strange.excess), rel=0.05)
+    strange.open(0, draft=True)  # too coarse to tell
+    assert error_row(strange)["label"] == "Expected error"
 
 
 def unpack(message: bytes) -> dict:

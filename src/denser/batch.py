@@ -122,6 +122,8 @@ class Batch:
                                 _print_json(record)
                             else:
                                 lines.print(summary(record), markup=False)
+                            if record["doubt"]:
+                                told.print(f"denser: {job.name}: {record['doubt']}", markup=False)
                     bar.advance(task)
         except KeyboardInterrupt:
             told.print(
@@ -147,6 +149,7 @@ class Batch:
         write(output, prediction.density)
         write_seconds = time.perf_counter() - start
         record = _record(job, output, prediction, predictor.model.name)
+        record["doubt"] = predictor.doubt(prediction)
         record["refined_steps"] = self.refine
         if self.refine:
             record["seconds"]["refine"] = round(refine_seconds, 4)
@@ -194,6 +197,9 @@ def _record(job: Job, output: Path, prediction: Prediction, model: str) -> dict:
         "dipole_debye": [round(float(d), 4) for d in dipole],
         "dipole_norm_debye": round(float(np.linalg.norm(dipole)), 4),
         "model": model,
+        "excess_percent": (
+            None if np.isnan(prediction.excess) else round(100 * prediction.excess, 4)
+        ),
         "seconds": {
             "sad": round(prediction.seconds_sad, 4),
             "network": round(prediction.seconds_network, 4),

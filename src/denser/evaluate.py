@@ -97,7 +97,7 @@ def measure(
     sad = superposition(structure, grid, predictor.model.recipe.sad)
     middle = time.perf_counter()
     raw = predictor.raw(sad, periodic)
-    predicted = predictor.normalised(raw, sad)
+    predicted, excess = predictor.normalised(raw, sad)
     end = time.perf_counter()
     errors = {"model": err_rho(predicted, reference)}
     for key, recipe in BASELINES.items():
@@ -119,6 +119,7 @@ def measure(
         by_distance=error_by_distance(predicted, reference, distances),
         dipole_error=float(np.linalg.norm(predicted.dipole() - reference.dipole())),
         electrons_off=float(raw.double().sum()) * grid.dv - reference.n_electrons,
+        in_doubt=predictor.in_doubt(excess),
         seconds_sad=middle - start,
         seconds_network=end - middle,
     )

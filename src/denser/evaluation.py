@@ -44,6 +44,8 @@ class Measured:
         |mu_pred - mu_ref|, e*bohr.
     electrons_off : float
         Electrons in the model's density before it is scaled to N_e, less N_e.
+    in_doubt : bool
+        Whether `Predictor.in_doubt` tells so.
     seconds_sad, seconds_network : float
     """
 
@@ -57,6 +59,7 @@ class Measured:
     by_distance: np.ndarray
     dipole_error: float
     electrons_off: float
+    in_doubt: bool
     seconds_sad: float
     seconds_network: float
 
@@ -72,6 +75,7 @@ class Measured:
             **{f"{key}_percent": 100 * error for key, error in self.errors.items()},
             "dipole_error_debye": self.dipole_error * DEBYE,
             "electrons_before_scaling": self.n_electrons + self.electrons_off,
+            "in_doubt": int(self.in_doubt),
             "seconds_sad": self.seconds_sad,
             "seconds_network": self.seconds_network,
             **{f"from_{edge:g}_angstrom_percent": 100 * float(error) for edge, error in shells},
@@ -161,6 +165,7 @@ class Evaluation:
                 "mean_absolute_percent": 100 * float(np.abs(relative).mean()),
                 "worst_percent": 100 * float(relative[np.abs(relative).argmax()]),
             },
+            "doubt": self._by_doubt(),
             "seconds": {
                 "sad_median": float(np.median([row.seconds_sad for row in self.rows])),
                 "network_median": float(np.median([row.seconds_network for row in self.rows])),
@@ -188,6 +193,16 @@ class Evaluation:
             writer = csv.DictWriter(file, keys)
             writer.writeheader()
             writer.writerows(records)
+
+    def _by_doubt(self) -> dict:
+        """Errors of the molecules in doubt, and of those that are not."""
+        out: dict = {}
+        for key, doubt in (("in_doubt", True), ("trusted", False)):
+            part = self.part(lambda row, d=doubt: row.in_doubt == d)
+            out[key] = {"n": len(part.rows)}
+            if part.rows:
+                out[key] |= _statistics(part.rows, 100 * part.errors())
+        return out
 
     def _by_atoms(self) -> list[dict]:
         out = []
@@ -258,17 +273,22 @@ def tables(evaluation: Evaluation) -> list[Table]:
 
 
 def sentences(evaluation: Evaluation) -> list[str]:
-    """Dipoles, electrons before scaling and seconds, a line each."""
+    """Dipoles, electrons before scaling, doubts and seconds, a line each."""
     figures = evaluation.summary()
     dipole, scaling, seconds = (
         figures[key] for key in ("dipole_error_debye", "before_scaling", "seconds")
     )
+    doubted = f"in doubt by those electrons: {figures['doubt']['in_doubt']['n']} of {figures['n']}"
+    for what, key in (("these", "in_doubt"), ("the others", "trusted")):
+        if (part := figures["doubt"][key])["n"]:
+            doubted += f"; {what} off by {part['mean']:.2f} %, worst {part['worst']:.2f}"
     return [
         f"dipole error: mean {dipole['mean']:.3f}, median {dipole['median']:.3f}, worst "
         f"{dipole['worst']:.3f} debye ({dipole['worst_name']})",
         f"electrons before scaling to N_e: off by {scaling['mean_absolute_percent']:.3f} % in the "
         f"mean ({scaling['mean_electrons']:+.4f} electrons), worst "
         f"{scaling['worst_percent']:+.3f} %",
+        doubted,
         f"median seconds per molecule: SAD {seconds['sad_median']:.3f}, network "
         f"{seconds['network_median']:.3f}",
     ]

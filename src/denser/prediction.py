@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +34,12 @@ BOXES = ("auto", "isolated", "paper")
 MIN_PADDING = 2.0
 """Least padding in angstrom: below it the density meets its own periodic images."""
 
+DOUBT = 0.5
+"""A density is in doubt if its electrons miss N_e by this times the model's mean error or more."""
+
+_FINE_ENOUGH = 1.8
+"""Nodes that are this times as far apart as the model's still count electrons rightly."""
+
 _BYTES_PER_NODE = 60
 
 
@@ -40,12 +47,13 @@ _BYTES_PER_NODE = 60
 class Prediction:
     """A predicted density, the SAD it came from, its box, and what it took (seconds).
 
-    `box` is "cell", "isolated" or "paper".
+    `box` is "cell", "isolated" or "paper"; `excess` as from `Predictor.normalised`.
     """
 
     density: Density
     sad: Density
     box: str
+    excess: float
     seconds_sad: float
     seconds_network: float
 
@@ -100,7 +108,7 @@ class Predictor:
         periodic : bool
             Whether the box repeats, or stands in vacuum.
         """
-        return self.normalised(self.raw(sad, periodic), sad)
+        return self.normalised(self.raw(sad, periodic), sad)[0]
 
     def raw(self, sad: Density, periodic: bool = False) -> torch.Tensor:
         """What the network returns (nx, ny, nz), e/bohr^3, before `normalised`.
@@ -133,9 +141,37 @@ class Predictor:
             )
         return raw
 
-    def normalised(self, raw: torch.Tensor, sad: Density) -> Density:
-        """Scale what `raw` returned to exactly N_e electrons, each molecule by itself."""
-        return sad.with_values(normalise(raw, sad, self.model.recipe.sad).cpu().numpy())
+    def normalised(self, raw: torch.Tensor, sad: Density) -> tuple[Density, float]:
+        """Scale what `raw` returned to exactly N_e electrons, each molecule by itself.
+
+        The second value is the excess that this removed, as of `normalise`; nan on nodes too far
+        apart to tell.
+        """
+        values, excess = normalise(raw, sad, self.model.recipe.sad)
+        if max(sad.grid.spacing) > _FINE_ENOUGH * self.model.recipe.spacing:
+            excess = np.nan
+        return sad.with_values(values.cpu().numpy()), excess
+
+    def in_doubt(self, excess: float) -> bool:
+        """Whether an `excess` of electrons tells of a molecule unlike those of the training.
+
+        The error of the density before it is scaled is at least the excess, and that of the scaled
+        one hardly less. In doubt is what has that alone come to `DOUBT` times the mean error on the
+        model's validation molecules; docs/model.md says how well this tells.
+        """
+        error = self.model.info.get("measured", {}).get("validation_mean_percent", np.inf)
+        return abs(excess) > DOUBT * error / 100
+
+    def doubt(self, prediction: Prediction) -> str:
+        """One sentence if the prediction is in doubt, else an empty one."""
+        excess = 100 * prediction.excess
+        if not self.in_doubt(prediction.excess):
+            return ""
+        return (
+            f"model {self.model.name!r} does not know this kind of molecule well: before scaling "
+            f"it had {abs(excess):.2g} % too {'many' if excess > 0 else 'few'} electrons, and the "
+            "error of the density is likely larger; take Kohn-Sham steps (--refine) or fine-tune"
+        )
 
     def predict(
         self,
@@ -160,11 +196,11 @@ class Predictor:
         start = time.perf_counter()
         sad = superposition(structure, grid, self.model.recipe.sad)
         middle = time.perf_counter()
-        density = self.density(sad, periodic=box != "isolated")
+        density, excess = self.normalised(self.raw(sad, periodic=box != "isolated"), sad)
         end = time.perf_counter()
         if spacing is not None and not direct:
             density = respace(density, spacing / BOHR)
-        return Prediction(density, sad, box, middle - start, end - middle)
+        return Prediction(density, sad, box, excess, middle - start, end - middle)
 
 
 def predict(
@@ -209,9 +245,17 @@ def predict(
     ------
     InputError
         A structure, option or model that cannot be used.
+
+    Warns
+    -----
+    UserWarning
+        A molecule that the model does not know well (`Predictor.doubt`).
     """
     predictor = Predictor(model, device, average=average)
-    return predictor.predict(atoms, charge, box, padding, spacing).density
+    prediction = predictor.predict(atoms, charge, box, padding, spacing)
+    if doubt := predictor.doubt(prediction):
+        warnings.warn(f"{prediction.density.structure.formula}: {doubt}", stacklevel=2)
+    return prediction.density
 
 
 def make_grid(

@@ -70,7 +70,7 @@ def _before_scaling(
     raw: torch.Tensor, predictor: Predictor, sad: Density, field: np.ndarray
 ) -> torch.Tensor:
     """The field that acts on the raw density as `field` does on the normalised one."""
-    rho = normalise(raw, sad, predictor.model.recipe.sad)
+    rho, _ = normalise(raw, sad, predictor.model.recipe.sad)
     f = torch.as_tensor(field, dtype=torch.float64, device=predictor.device)
     # rho = N_e t / sum t with t = raw * factors, hence d rho / d raw = (rho / raw)(1 - <.>)
     mean = (f * rho).sum() / rho.sum(dtype=torch.float64)

@@ -136,6 +136,8 @@ def _density(task: Task) -> tuple[Density, Recipe, list[str]]:
     spacing = None if settings.refine else settings.spacing
     prediction = predictor.predict(source, settings.charge, settings.box, settings.padding, spacing)
     density, recipe = prediction.density, predictor.model.recipe
+    if doubt := predictor.doubt(prediction):
+        notes.append(doubt)
     if settings.refine:
         from denser.dft.refine import refine
 

@@ -64,7 +64,7 @@ def electron_factors(structure: Structure, electrons: np.ndarray, excess: np.nda
     return 1.0 - np.atleast_1d(spsolve(matrix.tocsc(), excess))
 
 
-def normalise(raw: Tensor, sad: Density, recipe: str) -> Tensor:
+def normalise(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, float]:
     """Scale a raw density so that it holds N_e electrons, each molecule by itself.
 
     rho(r) = raw(r) sum_a w_a(r) f_a, with Hirshfeld weights w_a = n_a / sum_b n_b on blocks of
@@ -78,17 +78,27 @@ def normalise(raw: Tensor, sad: Density, recipe: str) -> Tensor:
         On the same grid; its N_e is the target.
     recipe : str
         SAD recipe, for the weights.
+
+    Returns
+    -------
+    (nx, ny, nz) tensor
+    float
+        Share of the electrons that was too many (or too few: negative), of the molecule
+        furthest off. The Err_rho of the raw density of that molecule is at least as large.
     """
     structure, grid = sad.structure, sad.grid
+    excess = 0.0
     if len(structure) > 1 and min(grid.shape) >= 2 * _BLOCK:
-        factor = _factor_field(raw, sad, recipe)
+        factor, factors = _factor_field(raw, sad, recipe)
         raw = raw * factor
+        excess = float((1.0 / factors - 1.0)[np.abs(factors - 1.0).argmax()])
     total = float(raw.sum(dtype=torch.float64)) * grid.dv
-    return (raw.double() * (sad.n_electrons / total)).to(raw.dtype)
+    left = total / sad.n_electrons
+    return (raw.double() / left).to(raw.dtype), (1.0 + excess) * left - 1.0
 
 
-def _factor_field(raw: Tensor, sad: Density, recipe: str) -> Tensor:
-    """sum_a w_a(r) f_a on the nodes of `raw`."""
+def _factor_field(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, np.ndarray]:
+    """sum_a w_a(r) f_a on the nodes of `raw`, and the factors f_a (n_atoms,)."""
     structure, grid = sad.structure, sad.grid
     blocks = tuple(-(-n // _BLOCK) for n in grid.shape)
     padding = [p for n in reversed(grid.shape) for p in (0, -n % _BLOCK)]
@@ -110,4 +120,4 @@ def _factor_field(raw: Tensor, sad: Density, recipe: str) -> Tensor:
         scale_factor=_BLOCK,
         mode="trilinear",
     )[0, 0]
-    return fine[: grid.shape[0], : grid.shape[1], : grid.shape[2]]
+    return fine[: grid.shape[0], : grid.shape[1], : grid.shape[2]], factors

@@ -101,6 +101,7 @@ class Session:
         self.committed: Structure | None = None
         self.density: Density | None = None
         self.source = ""
+        self.excess = np.nan
         self.problem = ""
         self.draft = False
         self.seconds: dict[str, float] = {}
@@ -193,6 +194,7 @@ class Session:
         self.cache.clear()
         self.charges = self.points = self.kohn_sham = None
         self.problem = ""
+        self.excess = np.nan
         self.seconds = {}
         if not draft:
             self.committed, self.from_file = structure, density
@@ -218,7 +220,9 @@ class Session:
             coarse = fields.coarse_grid(grid, MAX_NODES)
             if coarse is not grid:
                 return self._on(coarse)
-        return self.predictor.predict(structure).density
+        prediction = self.predictor.predict(structure)
+        self.excess = prediction.excess
+        return prediction.density
 
     def _draft(self) -> Density:
         grid = self._grid(DRAFT_PADDING / BOHR, DRAFT_SPACING / BOHR)
@@ -236,7 +240,9 @@ class Session:
     def _on(self, grid: Grid) -> Density:
         closed_shell_electrons(self.structure)
         sad = superposition(self.structure, grid, self.predictor.model.recipe.sad)
-        return self.predictor.density(sad, self.structure.cell is not None)
+        raw = self.predictor.raw(sad, self.structure.cell is not None)
+        density, self.excess = self.predictor.normalised(raw, sad)
+        return density
 
     def use_kohn_sham(self, result: KohnSham, revision: int) -> None:
         """Take the result of a one-step calculation, unless the molecule has changed since."""

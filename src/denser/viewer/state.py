@@ -88,7 +88,10 @@ def numbers(session: Session) -> list[dict]:
         vector = dipole(session)
         row("dipole_debye", "Dipole", f"{vector['norm']:.3f}", "D")
         error = model_card(session)["error_percent"]
-        if session.source == "prediction" and error is not None:
+        if session.source == "prediction" and session.predictor.in_doubt(session.excess):
+            least = f"{100 * abs(session.excess):.2g}"
+            row("density_error_percent", "In doubt: error likely above", least, "%")
+        elif session.source == "prediction" and error is not None:
             row("density_error_percent", "Expected error", f"{error:.1f}", "%")
     if session.kohn_sham is not None:
         rows += session.kohn_sham.numbers()
