@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from denser.sad import superposition
     from denser.structure import Structure
 
-__version__ = "0.11.1"
+__version__ = "0.12.0"
 
 _WHERE = {
     "Calculator": "denser.calculator",
