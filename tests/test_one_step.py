@@ -19,7 +19,7 @@ from denser.dft.one_step import (
     potential_matrix,
     screened,
 )
-from denser.dft.refine import refine
+from denser.dft.refine import UNCERTAINTY_FLOOR, refine
 from denser.dft.scf import mean_field
 from denser.errors import InputError
 from denser.fourier import resample
@@ -134,7 +134,7 @@ def test_refinement_approaches_self_consistency(water, errors):
     for result in (first, second):
         assert result.density.integrate() == pytest.approx(8, abs=1e-9)
         assert result.density.values.min() >= 0
-        assert result.uncertainty > 0
+        assert result.uncertainty > UNCERTAINTY_FLOOR
         assert np.trace(result.dm @ first.steps[0].mf.get_ovlp()) == pytest.approx(8)
     wrong = [abs(e - label.e_tot) for e in (errors[1][2].e_ks, first.e_tot, second.e_tot)]
     assert wrong[1] < 0.3 * wrong[0] and wrong[2] < 0.2 * wrong[0]

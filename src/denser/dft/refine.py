@@ -23,6 +23,7 @@ from denser.dft.one_step import (
 from denser.dft.scf import FrontierOrbitals
 from denser.errors import InputError
 from denser.recipe import Recipe
+from denser.units import HARTREE
 
 SCREENING = (0.4, 10.0)
 """Parameters (p_0, k_0^2) of the screened step: the least mean error of the energy after a second
@@ -36,6 +37,10 @@ UNCERTAINTY = (0.26, 0.36)
 """Of the first step, and of later ones: the share of E_KS - E_Harris that nine errors in ten stay
 below, 20 molecules."""
 
+UNCERTAINTY_FLOOR = 0.1e-3 / HARTREE
+"""Hartree, added in quadrature. E_KS - E_Harris = <R|K|R>/2 has a Hartree part above zero and a
+part of exchange and correlation below it; where they cancel, it says nothing of the error."""
+
 
 @dataclass(frozen=True, eq=False)
 class Refined(FrontierOrbitals):
@@ -48,7 +53,8 @@ class Refined(FrontierOrbitals):
     e_tot : float
         Estimate of the self-consistent energy, hartree.
     uncertainty : float
-        What the error of `e_tot` stays below in nine cases of ten, hartree.
+        What the error of `e_tot` stays below in nine cases of ten, hartree; never below
+        `UNCERTAINTY_FLOOR`.
     mo_energy, mo_occ : (nao,) float
         Of the potential after the last step, hartree; occupations 2 or 0.
     mo_coeff, dm : (nao, nao) float
@@ -134,7 +140,7 @@ def refine(
     return Refined(
         density=density,
         e_tot=e_tot,
-        uncertainty=share * (step.e_ks - step.e_harris),
+        uncertainty=float(np.hypot(share * (step.e_ks - step.e_harris), UNCERTAINTY_FLOOR)),
         mo_energy=np.asarray(mo_energy),
         mo_occ=mo_occ,
         mo_coeff=np.asarray(mo_coeff),
