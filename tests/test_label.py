@@ -321,7 +321,8 @@ def ends(session: int) -> bool:
     return False
 
 
-def test_ctrl_c_keeps_what_is_done(tmp_path, frames):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_an_interrupted_run_keeps_what_is_done(tmp_path, frames, how):
     store = tmp_path / "labels.db"
     with subprocess.Popen(
         command(frames, "-o", store, "--workers", "1"),
@@ -330,12 +331,13 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, frames):
     ) as run:  # fmt: skip
         try:
             wait_for(store, 1)
-            os.kill(run.pid, signal.SIGINT)
+            os.kill(run.pid, how)
             out, err = run.communicate(timeout=60)
         finally:
             run.kill()
     assert run.returncode == 130, err
     assert "stopped; run the same command to go on" in err and "Traceback" not in err
+    assert "leaked" not in err
     with LabelStore(store) as labels:
         assert f"{len(labels)} labelled" in out and 1 <= len(labels) < 40
     assert ends(run.pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -64,7 +65,11 @@ app.add_typer(labels, name="labels")
 
 
 def main() -> None:
-    """Entry point: bad input is one sentence on standard error and exit code 2."""
+    """Entry point: bad input is one sentence on standard error and exit code 2.
+
+    SIGTERM, with which batch systems end a job, is treated as Ctrl-C.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except InputError as error:
