@@ -20,7 +20,7 @@ from denser.dft.one_step import (
     screened,
 )
 from denser.dft.refine import UNCERTAINTY_FLOOR, refine
-from denser.dft.scf import mean_field
+from denser.dft.scf import mean_field, scf
 from denser.errors import InputError
 from denser.fourier import resample
 from denser.grid import Grid
@@ -28,6 +28,7 @@ from denser.metrics import err_rho
 from denser.recipe import Recipe
 from denser.sad import superposition
 from denser.structure import Structure
+from denser.units import BOHR
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 
@@ -109,6 +110,19 @@ def test_potential_is_the_derivative_of_the_energy(water):
     assert slope == pytest.approx(np.vdot(potential, change) * rho.grid.dv, rel=1e-5)
     with pytest.raises(KeyError):
         hartree_xc(ni, "no-such-functional", rho.values)
+
+
+def test_a_basis_all_but_linearly_dependent_is_that_of_the_scf():
+    """Else the step is one in another basis, and lies below the self-consistent energy."""
+    hydrogen = Structure(np.ones(6, int), np.outer(np.arange(6), [0, 0, 0.41 / BOHR]))
+    grid = Grid.around(hydrogen, 2.0 / BOHR)
+    converged = scf(hydrogen, grid)
+    assert converged.mo_coeff.shape == (54, 52)
+    mf = mean_field(hydrogen, grid)
+    refined = refine(density_from_dm(mf.cell, converged.dm, grid, hydrogen), mf=mf)
+    assert refined.mo_coeff.shape == (54, 52) == refined.steps[0].mo_coeff.shape
+    assert refined.steps[0].e_ks == pytest.approx(converged.e_tot, abs=1e-8)
+    np.testing.assert_allclose(refined.mo_energy[:3], converged.mo_energy[:3], atol=1e-4)
 
 
 def test_screening_multiplies_plane_waves():

@@ -55,10 +55,13 @@ class OneStep(FrontierOrbitals):
         Harris-Foulkes functional of the input density, hartree.
     e_tot : float
         The recommended estimate of the self-consistent energy, hartree.
-    mo_energy, mo_occ : (nao,) float
+    mo_energy, mo_occ : (nmo,) float
         Hartree; occupations 2 or 0.
-    mo_coeff, dm : (nao, nao) float
-        Output orbitals in columns, in PySCF's order, and their density matrix.
+    mo_coeff : (nao, nmo) float
+        Output orbitals in columns, in PySCF's order; nmo is nao less the linear dependences of
+        the basis.
+    dm : (nao, nao) float
+        Their density matrix.
     density_in, density : Density
         The input, and the density of `dm`; both on the grid of the calculation.
     potential_in, potential : (nx, ny, nz) float
@@ -162,7 +165,7 @@ def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None 
     hcore = core_hamiltonian(mf)
     rho_in = np.asarray(density.values, dtype=float)
     v_in, e_hxc_in = hartree_xc(ni, mf.xc, rho_in)
-    mo_energy, mo_coeff = mf.eig(hcore + potential_matrix(ni, v_in), overlap(mf))
+    mo_energy, mo_coeff = eigenstates(mf, hcore + potential_matrix(ni, v_in))
     mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))
     dm = np.asarray(mf.make_rdm1(mo_coeff, mo_occ))
     rho_out = ni.get_rho(mf.cell, dm, None).reshape(rho_in.shape)
@@ -277,11 +280,17 @@ def core_hamiltonian(mf: rks.RKS) -> np.ndarray:
     return mf._denser_hcore
 
 
-def overlap(mf: rks.RKS) -> np.ndarray:
-    """Overlap of the basis functions (nao, nao)."""
-    if getattr(mf, "_denser_overlap", None) is None:
-        mf._denser_overlap = np.asarray(mf.get_ovlp())
-    return mf._denser_overlap
+def eigenstates(mf: rks.RKS, fock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Energies (nmo,), hartree, and orbitals (nao, nmo) of a Fock matrix (nao, nao).
+
+    They leave out what PySCF's own SCF leaves out: directions in which the basis is all but
+    linearly dependent, as happens in tight boxes. With them energies would be those of another
+    basis, and of noise.
+    """
+    if getattr(mf, "_denser_basis", None) is None:
+        mf._denser_basis = np.asarray(mf.check_linear_dependency(mf.get_ovlp()))
+    mo_energy, mo_coeff = mf.eig(fock, None, x=mf._denser_basis)
+    return np.asarray(mo_energy), np.asarray(mo_coeff)
 
 
 def hartree_xc(ni: MultiGridNumInt2, xc: str, rho: np.ndarray) -> tuple[np.ndarray, float]:

@@ -14,8 +14,8 @@ from denser.density import Density
 from denser.dft.one_step import (
     OneStep,
     core_hamiltonian,
+    eigenstates,
     one_step,
-    overlap,
     potential_matrix,
     screened,
     wave_numbers,
@@ -55,10 +55,12 @@ class Refined(FrontierOrbitals):
     uncertainty : float
         What the error of `e_tot` stays below in nine cases of ten, hartree; never below
         `UNCERTAINTY_FLOOR`.
-    mo_energy, mo_occ : (nao,) float
+    mo_energy, mo_occ : (nmo,) float
         Of the potential after the last step, hartree; occupations 2 or 0.
-    mo_coeff, dm : (nao, nao) float
-        Orbitals in columns, in PySCF's order, and their density matrix.
+    mo_coeff : (nao, nmo) float
+        Orbitals in columns, in PySCF's order; nmo is nao less the linear dependences of the basis.
+    dm : (nao, nao) float
+        Their density matrix.
     steps : tuple of OneStep
         The first began at the density given.
     seconds : float
@@ -135,7 +137,7 @@ def refine(
         *SCREENING,
     )
     fock = core_hamiltonian(mf) + potential_matrix(mf._numint, potential)
-    mo_energy, mo_coeff = mf.eig(fock, overlap(mf))
+    mo_energy, mo_coeff = eigenstates(mf, fock)
     mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))
     return Refined(
         density=density,

@@ -51,12 +51,12 @@ class KSResult(FrontierOrbitals):
     ----------
     e_tot : float
         Total energy of the cell, hartree.
-    mo_energy : (nao,) float
+    mo_energy : (nmo,) float
         Orbital energies, hartree. In a periodic box they have no absolute zero.
-    mo_occ : (nao,) float
+    mo_occ : (nmo,) float
         Occupations, 2 or 0.
-    mo_coeff : (nao, nao) float
-        Orbitals in columns.
+    mo_coeff : (nao, nmo) float
+        Orbitals in columns; nmo is nao less the linear dependences of the basis.
     dm : (nao, nao) float
         Density matrix of the occupied orbitals.
     cycles : int
