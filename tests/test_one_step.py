@@ -125,6 +125,18 @@ def test_a_basis_all_but_linearly_dependent_is_that_of_the_scf():
     np.testing.assert_allclose(refined.mo_energy[:3], converged.mo_energy[:3], atol=1e-4)
 
 
+def test_a_cell_too_narrow_for_the_basis_is_refused():
+    """Its SCF may converge, but with 40 electrons on the grid in place of 10."""
+    sides = np.array([2.6, 2.6, 3.73]) / BOHR
+    atoms = np.array([[1.3, 1.3, 1.3], [1.3, 1.3, 2.43]]) / BOHR
+    nitrogen = Structure(np.array([7, 7]), atoms, cell=np.diag(sides))
+    grid = Grid.periodic(nitrogen)
+    with pytest.raises(InputError, match=r"2.60 x 2.60 x 3.73 angstrom\) 10 electrons"):
+        scf(nitrogen, grid, max_cycle=3)
+    with pytest.raises(InputError, match="take a supercell"):
+        one_step(superposition(nitrogen, grid))
+
+
 def test_screening_multiplies_plane_waves():
     grid = Grid(np.zeros(3), np.diag([8.0, 9.0, 10.0]), (16, 18, 20))
     g = 2 * np.pi * np.array([2 / 8, 1 / 9, 3 / 10])

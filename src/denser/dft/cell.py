@@ -15,6 +15,7 @@ from denser.grid import Grid
 from denser.recipe import Recipe
 from denser.sad import closed_shell_electrons, valence_charges
 from denser.structure import Structure
+from denser.units import BOHR
 
 PRECISION = 1e-6
 """PySCF's `cell.precision`: accuracy of lattice sums and of the multigrid's grid levels."""
@@ -111,6 +112,21 @@ def density_from_dm(cell: gto.Cell, dm: np.ndarray, grid: Grid, structure: Struc
         structure=structure,
         valence_charges=valence_charges(structure),
     )
+
+
+def require_electrons(cell: gto.Cell, rho: np.ndarray) -> None:
+    """Raise an InputError unless the density (nx, ny, nz) of orbitals holds their electrons.
+
+    In cells narrower than some 3 angstrom the basis is all but linearly dependent, PySCF's
+    multigrid does not integrate its orbitals, and an SCF may converge to nonsense.
+    """
+    found = float(rho.sum()) * cell.vol / rho.size
+    if not abs(found - cell.nelectron) < 0.05 * cell.nelectron:
+        sides = " x ".join(f"{BOHR * d:.2f}" for d in np.diag(cell.lattice_vectors()))
+        raise InputError(
+            f"on the grid of this cell ({sides} angstrom) {cell.nelectron} electrons become "
+            f"{found:.1f}: it is too narrow for this basis; take a supercell"
+        )
 
 
 def require_fitting_dm(cell: gto.Cell, dm: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from pyscf.pbc.dft import rks
 from pyscf.pbc.dft.multigrid import MultiGridNumInt2, multigrid_pair
 
 from denser.density import Density
+from denser.dft.cell import require_electrons
 from denser.dft.scf import FrontierOrbitals, mean_field
 from denser.errors import InputError
 from denser.fourier import resample
@@ -144,7 +145,7 @@ def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None 
     InputError
         A density with a value that is not finite, with another number of electrons than its
         structure, with negative regions, or not orthorhombic; an `mf` of another grid; and as
-        `denser.dft.scf.mean_field`.
+        `denser.dft.scf.mean_field` and `denser.dft.cell.require_electrons`.
 
     Warns
     -----
@@ -169,6 +170,7 @@ def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None 
     mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))
     dm = np.asarray(mf.make_rdm1(mo_coeff, mo_occ))
     rho_out = ni.get_rho(mf.cell, dm, None).reshape(rho_in.shape)
+    require_electrons(mf.cell, rho_out)
     v_out, e_hxc_out = hartree_xc(ni, mf.xc, rho_out)
     e_band = float(mo_occ @ mo_energy + mf.energy_nuc())
     e_harris = e_band - float(np.vdot(rho_in, v_in)) * dv + e_hxc_in

@@ -11,14 +11,19 @@ from pyscf.dft import libxc
 from pyscf.pbc.dft import rks
 from pyscf.pbc.dft.multigrid import MultiGridNumInt2
 
-from denser.dft.cell import build_cell, require_fitting_dm
+from denser.dft.cell import build_cell, require_electrons, require_fitting_dm
 from denser.errors import InputError
 from denser.grid import Grid
 from denser.recipe import Recipe
 from denser.structure import Structure
+from denser.units import BOHR
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+
+NARROW = 4.0 / BOHR
+"""Of cells below this width, bohr, the electrons are counted after an SCF."""
 
 
 class FrontierOrbitals:
@@ -148,7 +153,8 @@ def scf(
     Raises
     ------
     InputError
-        As `mean_field`, or a `dm0` that does not fit the basis.
+        As `mean_field`, a `dm0` that does not fit the basis, or a cell too narrow for it
+        (`require_electrons`).
     """
     start = time.perf_counter()
     structure = Structure.of(structure)
@@ -161,6 +167,8 @@ def scf(
     if dm0 is not None:
         require_fitting_dm(mf.cell, dm0)
     mf.kernel(dm0)
+    if np.linalg.norm(grid.cell, axis=1).min() < NARROW:
+        require_electrons(mf.cell, mf._numint.get_rho(mf.cell, mf.make_rdm1(), None))
     return KSResult(
         e_tot=float(mf.e_tot),
         mo_energy=mf.mo_energy,
