@@ -66,7 +66,8 @@ def run(chosen: argparse.Namespace) -> None:
         nodes = f"{prediction.density.grid.size / 1e6:.2f}"
         row = [str(len(atoms)), nodes, *times, str(result.cycles), *ratios]
         if not chosen.skip_paper:
-            row += [f"{t:.1f}" for t in paper_seconds(prediction.sad, 1).values()]
+            paper = paper_seconds(prediction.sad, 1)
+            row += [f"{paper[key]:.1f}" if key in paper else "-" for key in ("float32", "bfloat16")]
         error = 1000 * HARTREE * (step.e_tot - result.e_tot)
         print("".join(f"{value:>11}" for value in row) + f"{error:14.1f}  {name}", flush=True)
 

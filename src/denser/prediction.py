@@ -22,6 +22,7 @@ from denser.model import tiling
 from denser.model.aspherical import Aspherical, deform
 from denser.model.checkpoint import Model, load_model
 from denser.model.normalise import normalise
+from denser.model.precision import fast_bf16
 from denser.recipe import Recipe
 from denser.sad import RECIPES, closed_shell_electrons, superposition
 from denser.structure import Structure
@@ -93,7 +94,7 @@ class Predictor:
         known = Recipe(spacing=recipe.spacing, sad=recipe.sad)
         known.require_same(recipe, "this version of denser", f"model {self.model.name!r}")
         self.device = _device(device)
-        self.bf16 = _fast_bf16(self.device) if bf16 is None else bf16
+        self.bf16 = fast_bf16(self.device) if bf16 is None else bf16
         if self.model.architecture != "unet" and bf16 is None:
             self.bf16 = False  # instance norms and sums of Gaussians lose too much in bf16
         self.network = self.model.network.to(self.device)
@@ -318,13 +319,6 @@ def _device(name: str) -> torch.device:
             f"device {name!r} is not available ({str(error).splitlines()[0]}); use --device cpu"
         ) from error
     return device
-
-
-def _fast_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and bool(capabilities.get("avx512_bf16"))
 
 
 def _check_memory(grid: Grid) -> None:

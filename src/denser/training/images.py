@@ -13,6 +13,7 @@ from denser.data.crops import CubeOperation, window
 from denser.data.labels import Label
 from denser.data.render import density_on_grid
 from denser.grid import Grid
+from denser.model.precision import fast_bf16
 from denser.training.config import Config, SampleConfig
 from denser.training.draw import labels_of_step
 from denser.training.processes import Processes
@@ -97,7 +98,8 @@ class Images:
         (electrons,) = peers.sum(sum(float(rho[inner].sum()) for _, rho in batches))
         total = 0.0
         for sad, rho in batches:
-            with torch.autocast(peers.device.type, torch.bfloat16, enabled=config.bf16):
+            bf16 = config.bf16 and fast_bf16(peers.device)
+            with torch.autocast(peers.device.type, torch.bfloat16, enabled=bf16):
                 predicted = network(sad[:, None], whole)[:, 0]
             loss = (predicted[inner] - rho[inner]).abs().sum() / electrons
             loss.backward()
@@ -107,6 +109,7 @@ class Images:
     def errors(self, network: nn.Module, bf16: bool, peers: Processes) -> np.ndarray:
         """Err_rho (a fraction) of each label (n_labels,), whole boxes, scaled to N_e."""
         found = [0.0] * len(self)
+        bf16 = bf16 and fast_bf16(peers.device)
         network.eval()
         for i in range(peers.rank, len(self), peers.size):
             sad, rho = self[i]

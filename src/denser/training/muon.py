@@ -11,13 +11,17 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from denser.model.precision import fast_bf16
+
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     """Newton-Schulz iteration (m, n) to U V^T of the singular value decomposition, roughly."""
     a, b, c = 3.4445, -4.7750, 2.0315
     transposed = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if transposed else matrix
-    x = (x / (x.norm() + 1e-12)).bfloat16()  # the iteration tolerates the rounding
+    x = x / (x.norm() + 1e-12)
+    if fast_bf16(x.device):
+        x = x.bfloat16()  # the iteration tolerates the rounding
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x

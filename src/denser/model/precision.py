@@ -1,0 +1,13 @@
+"""Where bfloat16 is faster than single precision."""
+
+from __future__ import annotations
+
+import torch
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; without them it is many times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and bool(capabilities.get("avx512_bf16"))
