@@ -349,10 +349,10 @@ def test_memory_is_flat_over_200_updates(predictor: Predictor):
         for field in ("density", "minus_sad", "potential"):
             message = draw.message(session, {"surface": {"field": field, "level": 0.05}})
         assert len(session.cache) <= CACHED_FIELDS
-        if step in (60, 199):
-            measured.append(resident())
+        measured.append(resident())
     assert len(session.undo) == 10
-    assert measured[1] - measured[0] < 25
+    # From one update to the next it moves by 40 MB up and down; what is leaked stays.
+    assert min(measured[140:]) - min(measured[20:80]) < 25
     assert len(message) > 1000
 
 
