@@ -98,8 +98,7 @@ class Images:
         (electrons,) = peers.sum(sum(float(rho[inner].sum()) for _, rho in batches))
         total = 0.0
         for sad, rho in batches:
-            bf16 = config.bf16 and fast_bf16(peers.device)
-            with torch.autocast(peers.device.type, torch.bfloat16, enabled=bf16):
+            with _autocast(peers.device, config.bf16):
                 predicted = network(sad[:, None], whole)[:, 0]
             loss = (predicted[inner] - rho[inner]).abs().sum() / electrons
             loss.backward()
@@ -109,11 +108,10 @@ class Images:
     def errors(self, network: nn.Module, bf16: bool, peers: Processes) -> np.ndarray:
         """Err_rho (a fraction) of each label (n_labels,), whole boxes, scaled to N_e."""
         found = [0.0] * len(self)
-        bf16 = bf16 and fast_bf16(peers.device)
         network.eval()
         for i in range(peers.rank, len(self), peers.size):
             sad, rho = self[i]
-            with torch.no_grad(), torch.autocast(sad.device.type, torch.bfloat16, enabled=bf16):
+            with torch.no_grad(), _autocast(sad.device, bf16):
                 predicted = network(sad[None, None], True)[0, 0]
             scale = rho.sum(dtype=torch.float64) / predicted.sum(dtype=torch.float64)
             error = (predicted * scale - rho).abs().sum(dtype=torch.float64)
@@ -176,3 +174,8 @@ def _place(
     new_start = operation.matrix @ centre - sample.crop // 2
     start = tuple(int(n) for n in np.round(operation.matrix.T @ new_start))
     return Place(i, operation, (sample.crop,) * 3, start)
+
+
+def _autocast(device: torch.device, bf16: bool) -> torch.autocast:
+    """Context of bfloat16 where it is asked for and the device has instructions for it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16 and fast_bf16(device))
