@@ -21,11 +21,11 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from denser.errors import InputError
-from denser.evaluate import choose, measure_each, read_each
-from denser.evaluation import Evaluation, sentences, tables
 from denser.model.checkpoint import load_model, save_model
-from denser.prediction import Predictor
+from denser.model.predictor import Predictor
+from denser.types.errors import InputError
+from denser.workflows.evaluate.measure import choose, measure_each, read_each
+from denser.workflows.evaluate.records import Evaluation, sentences, tables
 
 
 def figures(evaluation: Evaluation) -> dict[str, float]:

@@ -28,14 +28,14 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from denser.data.labels import Label, read_labels, split
-from denser.errors import InputError
-from denser.evaluate import measure_each
-from denser.evaluation import Evaluation
+from denser.atoms.sad import superposition
+from denser.labels.label import Label, read_labels, split
 from denser.model.checkpoint import load_model
-from denser.prediction import Predictor
-from denser.sad import superposition
+from denser.model.predictor import Predictor
 from denser.training.config import read_config
+from denser.types.errors import InputError
+from denser.workflows.evaluate.measure import measure_each
+from denser.workflows.evaluate.records import Evaluation
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SMALL = (

@@ -19,13 +19,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from denser.data.labels import Label, read_labels
-from denser.errors import InputError
+from denser.labels.label import Label, read_labels
 from denser.model.aspherical import AsphericalConfig
 from denser.model.expansion import orthonormal_radial
 from denser.model.harmonics import harmonic_terms
 from denser.training.config import read_config
 from denser.training.points import Points, PointSet
+from denser.types.errors import InputError
 
 CONFIG = Path(__file__).parents[1] / "configs" / "default.toml"
 

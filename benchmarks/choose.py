@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from denser.data.labels import read_labels
-from denser.data.qm9 import smiles, split_numbers
-from denser.errors import InputError
+from denser.labels.label import read_labels
+from denser.labels.qm9 import smiles, split_numbers
+from denser.types.errors import InputError
 
 RAREST = 5
 """Surroundings that occur in fewer molecules than this do not count."""

@@ -19,17 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from denser.data.labels import read_labels
-from denser.errors import InputError
-from denser.evaluate import choose
-from denser.grid import Grid
-from denser.metrics import err_rho
+from denser.atoms.sad import superposition
+from denser.fields.metrics import err_rho
+from denser.labels.label import read_labels
 from denser.model.aspherical import Aspherical
 from denser.model.expansion import evaluate
-from denser.prediction import Predictor
-from denser.sad import superposition
-from denser.structure import Structure
+from denser.model.predictor import Predictor
 from denser.training.points import Points, PointSet
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.workflows.evaluate.measure import choose
 
 
 def turned(network: Aspherical, points: PointSet, rng: np.random.Generator) -> float:

@@ -20,11 +20,11 @@ from rich.table import Table
 
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.scf import scf
-from denser.errors import InputError
+from denser.fields.metrics import err_rho
 from denser.io.structures import from_smiles
-from denser.metrics import err_rho
-from denser.prediction import Predictor
-from denser.units import DEBYE
+from denser.model.predictor import Predictor
+from denser.types.errors import InputError
+from denser.types.units import DEBYE
 
 WATER_DIMER = Atoms(
     "OHHOHH",

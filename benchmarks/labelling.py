@@ -29,14 +29,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from denser.data.labels import read_label
-from denser.data.store import LabelStore
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.label import label_density
-from denser.recipe import Recipe
-from denser.structure import Structure
-from denser.units import HARTREE
+from denser.labels.label import read_label
+from denser.labels.store import LabelStore
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import HARTREE
+from denser.workflows.label import label_density
 
 MOLECULES = [
     "CH3CH2OH", "C3H4_C3v", "CH3COCH3", "CH3CN", "C2H6CHOH", "CH3CONH2",

@@ -20,17 +20,17 @@ from rich.console import Console
 from rich.table import Table
 
 import denser.dft  # noqa: F401 - before torch
-from denser.data.labels import Label, read_labels
-from denser.density import Density
+from denser.atoms.sad import superposition
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.one_step import one_step
 from denser.dft.refine import Refined, refine
 from denser.dft.scf import scf
-from denser.errors import InputError
-from denser.metrics import err_rho
-from denser.prediction import Predictor
-from denser.sad import superposition
-from denser.units import HARTREE
+from denser.fields.metrics import err_rho
+from denser.labels.label import Label, read_labels
+from denser.model.predictor import Predictor
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.units import HARTREE
 
 MEV = 1000 * HARTREE
 

@@ -23,21 +23,21 @@ from rich.console import Console
 from rich.table import Table
 
 import denser.dft  # noqa: F401 - before torch
-from denser.analysis.scattering import structure_factors
-from denser.data.labels import Label, read_labels
-from denser.density import Density
+from denser.analysis.catalogue import CHARGES, Analysis
+from denser.analysis.crystal.scattering import structure_factors
 from denser.dft.refine import refine
 from denser.dft.scf import scf
-from denser.energy import converged_density
-from denser.errors import InputError
-from denser.evaluate import choose
+from denser.fields.metrics import err_rho
 from denser.io.files import replacing
-from denser.metrics import err_rho
-from denser.prediction import Predictor
-from denser.properties import CHARGES, Analysis
-from denser.recipe import Recipe
-from denser.structure import Structure
-from denser.units import BOHR, DEBYE, KCAL_PER_MOL
+from denser.labels.label import Label, read_labels
+from denser.model.predictor import Predictor
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR, DEBYE, KCAL_PER_MOL
+from denser.workflows.energy import converged_density
+from denser.workflows.evaluate.measure import choose
 
 MOST_VALUES = 40
 """Of one property in the file of all values: structure factors have thousands."""

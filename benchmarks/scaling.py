@@ -17,7 +17,7 @@ import sys
 import time
 from importlib import import_module
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 from speed import paper_seconds, time_prediction
 
 MOLECULES = {
@@ -39,8 +39,8 @@ def run(chosen: argparse.Namespace) -> None:
     from denser.dft.refine import refine
     from denser.dft.scf import scf
     from denser.io.structures import from_smiles
-    from denser.prediction import Predictor
-    from denser.units import HARTREE
+    from denser.model.predictor import Predictor
+    from denser.types.units import HARTREE
 
     torch.set_num_threads(chosen.threads)
     pyscf.lib.num_threads(chosen.threads)

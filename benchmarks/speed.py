@@ -22,14 +22,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from denser.density import Field
-    from denser.prediction import Prediction, Predictor
-    from denser.structure import Structure
+    from denser.model.predictor import Prediction, Predictor
+    from denser.types.density import Field
+    from denser.types.structure import Structure
 
 DEFAULT_FILE = Path(__file__).parents[1] / "examples" / "aspirin.xyz"
 
@@ -121,8 +121,8 @@ def run(chosen: argparse.Namespace) -> None:
 
     import denser
     from denser.dft.scf import scf
-    from denser.prediction import Predictor
-    from denser.structure import Structure
+    from denser.model.predictor import Predictor
+    from denser.types.structure import Structure
 
     torch.set_num_threads(chosen.threads)
     pyscf.lib.num_threads(chosen.threads)

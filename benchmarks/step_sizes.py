@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from denser.data.labels import read_labels
-from denser.errors import InputError
+from denser.labels.label import read_labels
 from denser.model.aspherical import Aspherical
 from denser.model.checkpoint import load_model
 from denser.training.config import OptimizerConfig
 from denser.training.optimizers import optimizers_of, step_size
 from denser.training.points import Points, PointSet
+from denser.types.errors import InputError
 
 UNIT = 1e-3
 RISE = 0.05

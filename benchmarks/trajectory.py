@@ -21,8 +21,8 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import write
 
-from denser.products import Settings
-from denser.report import Report, find_inputs
+from denser.workflows.report.outputs import Settings
+from denser.workflows.report.report import Report, find_inputs
 
 
 def cluster(n: int) -> list[Atoms]:

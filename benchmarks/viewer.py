@@ -16,9 +16,9 @@ import time
 import numpy as np
 
 from denser.io.structures import from_smiles
-from denser.prediction import Predictor
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.model.predictor import Predictor
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 from denser.viewer import draw
 from denser.viewer.session import Item, Session
 from trajectory import cluster

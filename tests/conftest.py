@@ -11,11 +11,11 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from denser.grid import Grid
+from denser.atoms.sad import superposition
 from denser.model.checkpoint import Model, build
-from denser.recipe import Recipe
-from denser.sad import superposition
-from denser.structure import Structure
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
 
 
 @pytest.fixture

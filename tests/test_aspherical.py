@@ -8,17 +8,17 @@ import pytest
 import torch
 from ase.build import molecule
 
-from denser.data.labels import read_label
-from denser.errors import InputError
-from denser.grid import Grid
+from denser.atoms.sad import superposition
+from denser.labels.label import read_label
 from denser.model.aspherical import Aspherical, AsphericalConfig, Graph, deform, grown
 from denser.model.harmonics import spherical_harmonics
-from denser.sad import superposition
-from denser.structure import Structure
 from denser.training.config import Config, SampleConfig, ScheduleConfig
 from denser.training.points import PER_LABEL, Points
 from denser.training.processes import Processes
-from denser.units import BOHR
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 REFERENCE = sorted((Path(__file__).parent / "reference" / "labels").glob("*.npz"))
 
@@ -211,7 +211,7 @@ def test_points_estimate_the_error_of_the_whole_grid(network):
 
 
 def points_reference(label):
-    from denser.data.render import density_on_grid
+    from denser.labels.render import density_on_grid
 
     s = label.structure
     return density_on_grid(s.numbers, s.positions, label.mo_coeff, label.grid).numpy()

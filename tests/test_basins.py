@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from denser.analysis.basins import _fraction, bader
+from denser.analysis.charges.bader import _fraction, bader
+from denser.analysis.charges.weight_method import voronoi_faces
 from denser.analysis.continuous import ContinuousDensity
-from denser.analysis.core import free_atom
-from denser.analysis.critical_points import critical_points
-from denser.analysis.interatomic import interatomic_surfaces
-from denser.analysis.weight_method import voronoi_faces
-from denser.data.labels import read_label
-from denser.data.render import density_on_grid
-from denser.density import Density
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.sad import valence_charges
-from denser.structure import Structure
+from denser.analysis.topology.critical_points import critical_points
+from denser.analysis.topology.interatomic_surfaces import interatomic_surfaces
+from denser.atoms.free_atoms import free_atom
+from denser.atoms.sad import valence_charges
+from denser.labels.label import read_label
+from denser.labels.render import density_on_grid
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
 
 REFERENCE = Path(__file__).parent / "reference"
 BADER = json.loads((REFERENCE / "bader.json").read_text())

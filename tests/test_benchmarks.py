@@ -12,10 +12,10 @@ from ase.build import molecule
 from ase.io import write
 
 from denser import load_model
-from denser.data.labels import read_label
+from denser.labels.label import read_label
 from denser.model.aspherical import Aspherical, AsphericalConfig
 from denser.model.checkpoint import Model, save_model
-from denser.recipe import Recipe
+from denser.types.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 

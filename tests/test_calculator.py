@@ -9,18 +9,18 @@ from ase.calculators.fd import calculate_numerical_forces
 from ase.optimize import BFGS
 
 import denser
-import denser.units
-from denser.calculator import Calculator
-from denser.dispersion import dispersion
-from denser.errors import InputError
-from denser.grid import Grid
+import denser.types.units
+from denser.atoms.sad import superposition
+from denser.dft.dispersion import dispersion
 from denser.model.checkpoint import Model, build
-from denser.prediction import Predictor
-from denser.pullback import prediction_pullback, superposition_pullback
-from denser.recipe import Recipe
-from denser.sad import superposition
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.model.derivatives import prediction_pullback, superposition_pullback
+from denser.model.predictor import Predictor
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+from denser.workflows.calculator import Calculator
 
 COARSE = Recipe(spacing=0.28)
 
@@ -187,7 +187,7 @@ def test_dispersion_is_added_to_energy_and_forces(model, hydrogen, kind, package
     hydrogen.calc = Calculator(model, padding=2.0, device="cpu", dispersion=kind)
     e_disp, gradient = dispersion(Structure.of(hydrogen), kind)
     assert e_disp < 0
-    unit = denser.units.HARTREE
+    unit = denser.types.units.HARTREE
     assert hydrogen.get_potential_energy() - energy == pytest.approx(e_disp * unit, abs=1e-8)
     difference = hydrogen.get_forces() - forces
     np.testing.assert_allclose(difference, -gradient * unit / BOHR, atol=1e-8)

@@ -253,7 +253,7 @@ def test_interrupt_says_how_to_go_on(run, water, monkeypatch):
 def test_model_of_another_recipe_is_used_with_its_own_sad(run, water, small_model):
     """The SAD recipe belongs to the checkpoint; an unknown one is an error."""
     from denser.model.checkpoint import Model, save_model
-    from denser.recipe import Recipe
+    from denser.types.recipe import Recipe
 
     put("w.xyz", water)
     odd = Model("odd", "unet", small_model.network, Recipe(sad="minao"), {})

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denser.analysis.coarse import coarsen, macroscopic_average, planar_average
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.sad import superposition
-from denser.units import BOHR
+from denser.analysis.averages import coarsen, macroscopic_average, planar_average
+from denser.atoms.sad import superposition
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.units import BOHR
 
 SKEWED = np.array([[6.0, 0.3, -0.2], [0.5, 5.0, 0.4], [1.0, -0.6, 7.0]])
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from denser.analysis.continuous import ContinuousDensity, laplacian_at_nodes, sharp, sharp_radius
-from denser.analysis.core import complete, free_atom
-from denser.data.labels import read_label
-from denser.data.render import density_on_grid
-from denser.density import Density
+from denser.atoms.free_atoms import complete, free_atom
+from denser.atoms.sad import superposition, valence_charges
 from denser.dft.cell import build_cell
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.sad import superposition, valence_charges
-from denser.structure import Structure
+from denser.labels.label import read_label
+from denser.labels.render import density_on_grid
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 

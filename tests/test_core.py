@@ -4,7 +4,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from denser.analysis.core import (
+from denser.atoms.free_atoms import (
     all_electron_or_valence,
     ball,
     complete,
@@ -13,13 +13,13 @@ from denser.analysis.core import (
     supported_elements,
     without_core,
 )
-from denser.density import Density
-from denser.dft import free_atoms
-from denser.errors import InputError
-from denser.grid import Grid
+from denser.atoms.sad import superposition
+from denser.dft.tables import free_atoms
 from denser.io import npz
-from denser.sad import superposition
-from denser.structure import Structure
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
 
 
 @cache

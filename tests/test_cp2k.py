@@ -8,15 +8,15 @@ import pytest
 from ase.data import atomic_numbers
 from pyscf.pbc.grad.rks import Gradients
 
-from denser.density import Density
+from denser.atoms.sad import valence_charges
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.gradient import scf_gradient
 from denser.dft.scf import mean_field, scf
-from denser.grid import Grid
-from denser.metrics import err_rho
-from denser.sad import valence_charges
-from denser.structure import Structure
-from denser.units import BOHR, HARTREE
+from denser.fields.metrics import err_rho
+from denser.types.density import Density
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR, HARTREE
 
 FOLDER = Path(__file__).parent / "reference" / "cp2k"
 REFERENCE = json.loads((FOLDER / "cp2k.json").read_text())["molecules"]

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from denser.analysis.continuous import ContinuousDensity
-from denser.analysis.core import free_atom
-from denser.analysis.critical_points import _euler_characteristic, critical_points
-from denser.data.labels import read_label
-from denser.data.render import density_on_grid
-from denser.density import Density
+from denser.analysis.topology.critical_points import _euler_characteristic, critical_points
+from denser.atoms.free_atoms import free_atom
+from denser.atoms.sad import valence_charges
 from denser.dft.cell import build_cell
-from denser.grid import Grid
-from denser.sad import valence_charges
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.labels.label import read_label
+from denser.labels.render import density_on_grid
+from denser.types.density import Density
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 REFERENCE = Path(__file__).parent / "reference"
 BONDS = json.loads((REFERENCE / "bond_points.json").read_text())

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from denser import Grid, Structure
-from denser.data.crops import CubeOperation, cube_operations, window
-from denser.sad import superposition
+from denser.atoms.sad import superposition
+from denser.fields.cube_group import CubeOperation, cube_operations, window
 
 OPERATIONS = [
     CubeOperation(p, (a, b, c))

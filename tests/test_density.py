@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from denser import Density, Field, Grid, InputError, Structure, err_rho
-from denser.sad import superposition
+from denser.atoms.sad import superposition
 
 
 def gaussian(grid: Grid, centre: np.ndarray, n: float, a: float = 1.3) -> np.ndarray:

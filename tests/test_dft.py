@@ -11,18 +11,18 @@ from ase.build import molecule
 from ase.data import atomic_numbers, chemical_symbols
 from scipy.linalg import block_diag
 
-from denser.data.render import density_on_grid, n_orbitals
-from denser.dft import atoms as pseudo_atoms
-from denser.dft import two_centre
+from denser.atoms.sad import RECIPES, superposition
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.scf import scf
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.metrics import err_rho
-from denser.recipe import Recipe
-from denser.sad import RECIPES, superposition
-from denser.structure import Structure
-from denser.units import BOHR, HARTREE
+from denser.dft.tables import sad as pseudo_atoms
+from denser.dft.tables import two_centre
+from denser.fields.metrics import err_rho
+from denser.labels.render import density_on_grid, n_orbitals
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR, HARTREE
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "scf_energies.json").read_text())
 # PySCF 2.14 uses its own deprecated function in its atoms.
@@ -136,7 +136,7 @@ def test_charged_cells_and_the_default_grid():
 
 @own_atoms
 def test_shipped_tables_are_what_pyscf_makes_today():
-    folder = files("denser") / "tables"
+    folder = files("denser.atoms") / "tables"
     shipped = json.loads((folder / "sad.json").read_text())["recipes"]
     for symbol in ("H", "C", "Cl", "Na"):
         for recipe in RECIPES:

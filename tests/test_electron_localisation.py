@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from denser.analysis.core import complete
-from denser.analysis.electron_localisation import (
+from denser.analysis.energies.electron_localisation import (
     NO_DENSITY,
     THOMAS_FERMI,
     localisation,
@@ -14,18 +13,19 @@ from denser.analysis.electron_localisation import (
     localisation_of_orbitals,
 )
 from denser.analysis.fields import gradient_norm
-from denser.data.labels import read_label
-from denser.density import Density
+from denser.atoms.free_atoms import complete
+from denser.atoms.sad import superposition
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.kinetic_density import kinetic_density
 from denser.dft.one_step import one_step
 from denser.dft.scf import scf
-from denser.errors import InputError
-from denser.evaluate import reference_density
-from denser.grid import Grid
-from denser.recipe import Recipe
-from denser.sad import superposition
-from denser.structure import Structure
+from denser.labels.label import read_label
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.workflows.evaluate.measure import reference_density
 
 REFERENCE = Path(__file__).parent / "reference"
 

@@ -5,17 +5,21 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from denser.analysis.core import complete, core_values, free_atom
-from denser.analysis.electrostatics import Potential, electric_field, electrostatic_potential
-from denser.analysis.esp_surface import esp_surface
-from denser.data.labels import read_label
-from denser.data.render import density_on_grid
-from denser.density import Density
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.sad import superposition, valence_charges
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.analysis.potential.electrostatics import (
+    Potential,
+    electric_field,
+    electrostatic_potential,
+)
+from denser.analysis.potential.esp_surface import esp_surface
+from denser.atoms.free_atoms import complete, core_values, free_atom
+from denser.atoms.sad import superposition, valence_charges
+from denser.labels.label import read_label
+from denser.labels.render import density_on_grid
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 
@@ -23,7 +27,7 @@ LABELS = Path(__file__).parent / "reference" / "labels"
 def isolated(name):
     """Density of a label's orbitals, orthonormal without the box, and PySCF's molecule."""
     from denser.dft.cell import build_cell
-    from denser.recipe import Recipe
+    from denser.types.recipe import Recipe
 
     label = read_label(LABELS / f"{name}.npz")
     structure = replace(label.structure, cell=None)

@@ -8,13 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from denser.cli import app
-from denser.data.labels import read_label
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.orbitals import molden
-from denser.energy import orbital_index, run
-from denser.errors import InputError
 from denser.io import read, write
-from denser.units import DEBYE, HARTREE
+from denser.labels.label import read_label
+from denser.types.errors import InputError
+from denser.types.units import DEBYE, HARTREE
+from denser.workflows.energy import orbital_index, run
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 

@@ -5,21 +5,21 @@ import pytest
 from ase.build import molecule
 from scipy.spatial.distance import cdist
 
-from denser.analysis.esp_charges import (
+from denser.analysis.charges.esp_charges import (
     chelpg,
     chelpg_points,
     merz_kollman,
     merz_kollman_points,
     resp,
 )
-from denser.analysis.esp_fit import equivalence_classes, fit_charges, fit_resp
-from denser.density import Density
-from denser.errors import InputError
-from denser.grid import Grid
+from denser.analysis.charges.esp_fit import equivalence_classes, fit_charges, fit_resp
+from denser.atoms.sad import superposition
 from denser.io.charges import bonds, write_charges
-from denser.sad import superposition
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 
 def hartree_fock(atoms, basis="6-31g*", fitting=None):

@@ -12,16 +12,22 @@ from torch import nn
 
 import denser
 from denser import cli
-from denser.data.labels import Label, read_label, read_labels
-from denser.data.store import Facts, LabelStore
-from denser.errors import InputError
-from denser.evaluate import choose, evaluate, measure, read_each, reference_density
-from denser.metrics import err_rho, error_around_elements, nearest_atom
+from denser.atoms.sad import superposition
+from denser.fields.metrics import err_rho, error_around_elements, nearest_atom
+from denser.labels.label import Label, read_label, read_labels
+from denser.labels.store import Facts, LabelStore
 from denser.model.checkpoint import Model, build, save_model
-from denser.prediction import Predictor
-from denser.recipe import Recipe
-from denser.sad import superposition
-from denser.units import DEBYE
+from denser.model.predictor import Predictor
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+from denser.types.units import DEBYE
+from denser.workflows.evaluate.measure import (
+    choose,
+    evaluate,
+    measure,
+    read_each,
+    reference_density,
+)
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 OPTIONS = {"channels": [8, 8, 8], "blocks": [1, 1, 1], "decoder_blocks": [1, 1]}
@@ -185,7 +191,7 @@ def model_file(tmp_path):
 
 def test_evaluate_command(run, model_file, monkeypatch):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr("denser.plot.DPI", 60)
+    monkeypatch.setattr("denser.pictures.plot.DPI", 60)
     code, out, err = run(
         "evaluate", model_file, LABELS, "--json", "e.json", "--csv", "e.csv", "--plot", "e.png",
         "--worst", 1, "-o", "worst", "--select", "H*",
@@ -251,7 +257,7 @@ def test_evaluate_says_what_is_wrong(run, model_file, arguments, sentence):
 
 
 def test_ctrl_c_keeps_what_was_done(run, model_file, monkeypatch):
-    import denser.evaluate as module
+    import denser.workflows.evaluate.measure as module
 
     original, seen = module.measure, []
 

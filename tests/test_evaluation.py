@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from denser.errors import InputError
-from denser.evaluation import Evaluation, Failure, Measured, sentences, tables
-from denser.units import DEBYE
+from denser.types.errors import InputError
+from denser.types.units import DEBYE
+from denser.workflows.evaluate.records import Evaluation, Failure, Measured, sentences, tables
 
 
 def row(

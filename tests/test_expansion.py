@@ -5,7 +5,6 @@ import pytest
 import torch
 from scipy.integrate import lebedev_rule
 
-from denser.grid import Grid
 from denser.model import expansion
 from denser.model.expansion import (
     add_to_grid,
@@ -15,6 +14,7 @@ from denser.model.expansion import (
     project,
 )
 from denser.model.harmonics import solid_harmonics, spherical_harmonics
+from denser.types.grid import Grid
 
 ALPHAS = torch.tensor([0.3, 0.6, 2.5], dtype=torch.float64)
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from denser.analysis.core import complete, free_atom
 from denser.analysis.fields import (
     PAIRS,
     S_CONSTANT,
@@ -23,13 +22,14 @@ from denser.analysis.fields import (
     overlap,
     reduced_density_gradient,
 )
-from denser.data.labels import read_label
-from denser.data.render import density_on_grid
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.sad import superposition, valence_charges
-from denser.structure import Structure
+from denser.atoms.free_atoms import complete, free_atom
+from denser.atoms.sad import superposition, valence_charges
+from denser.labels.label import read_label
+from denser.labels.render import density_on_grid
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 SKEW = Grid([0.3, -0.2, 0.1], [[9.0, 0, 0], [1.5, 8.0, 0], [-0.7, 0.9, 10.0]], (18, 17, 20))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from denser import figures
-from denser.errors import InputError
-from denser.figures import COLOURS, plot_distribution
+from denser.pictures import distributions as figures
+from denser.pictures.distributions import COLOURS, plot_distribution
+from denser.types.errors import InputError
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from denser import InputError, load_model
-from denser.data.labels import read_labels
-from denser.evaluate import measure
-from denser.finetune import Plan, finetune, sentences, table
+from denser.labels.label import read_labels
 from denser.model.checkpoint import Model, build, save_model
-from denser.prediction import Predictor
-from denser.recipe import Recipe
+from denser.model.predictor import Predictor
+from denser.types.recipe import Recipe
+from denser.workflows.evaluate.measure import measure
+from denser.workflows.finetune import Plan, finetune, sentences, table
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 QUICK = ("sample.crop=32", "sample.margin=4", "bf16=false", "optimizer.lr=0.01")

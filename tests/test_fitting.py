@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from denser.data.labels import read_label
-from denser.data.render import density_on_grid
+from denser.atoms.sad import superposition
 from denser.dft import fitting
 from denser.dft.fitting import AuxiliaryBasis, auxiliary_shells, fit_density
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.metrics import err_rho
-from denser.recipe import Recipe
-from denser.sad import superposition
-from denser.structure import Structure
+from denser.fields.metrics import err_rho
+from denser.labels.label import read_label
+from denser.labels.render import density_on_grid
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 

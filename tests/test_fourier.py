@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from denser.fourier import resample
+from denser.fields.fourier import resample
 
 
 def wave(shape, modes):

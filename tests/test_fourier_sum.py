@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from denser.analysis.fourier_sum import fourier_sum
+from denser.analysis.crystal.fourier_sum import fourier_sum
 
 
 def direct(values, first, theta):

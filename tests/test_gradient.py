@@ -5,7 +5,7 @@ import pytest
 from ase.build import molecule
 from pyscf.pbc.grad.rks import Gradients
 
-from denser.density import Density
+from denser.atoms.sad import valence_charges
 from denser.dft.gradient import (
     harris_gradient,
     kernel_product,
@@ -16,12 +16,12 @@ from denser.dft.gradient import (
 )
 from denser.dft.one_step import core_hamiltonian, hartree_xc, one_step
 from denser.dft.scf import mean_field, scf
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.recipe import Recipe
-from denser.sad import valence_charges
-from denser.structure import Structure
-from denser.units import BOHR, HARTREE
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR, HARTREE
 
 MEV_PER_ANGSTROM = 1e3 * HARTREE / BOHR
 COARSE = Recipe(spacing=0.25)

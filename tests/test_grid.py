@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from denser import Grid, InputError, Structure
-from denser.recipe import PAPER_SPACING
-from denser.units import BOHR
+from denser.types.recipe import PAPER_SPACING
+from denser.types.units import BOHR
 
 
 def test_nodes_exclude_the_end_point():

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.grid import Grid
 from denser.io import SUFFIXES, check_suffix, cube, read, write
 from denser.io._digits import exponential, lines
 from denser.io._text import total_charge
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 NAMES = ("a.cube", "CHGCAR", "a.ccp4", "a.npz")
 CUBOID = np.diag([5.0, 6.5, 8.0])

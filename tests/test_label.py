@@ -19,10 +19,13 @@ from typer.testing import CliRunner
 
 import denser
 from denser.cli import app
-from denser.data.labels import read_labels
-from denser.data.store import LabelStore
-from denser.errors import InputError
-from denser.label import (
+from denser.labels.label import read_labels
+from denser.labels.store import LabelStore
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR, DEBYE
+from denser.workflows.label import (
     Settings,
     calculate,
     calculation,
@@ -31,9 +34,6 @@ from denser.label import (
     rattled,
     read_inputs,
 )
-from denser.recipe import Recipe
-from denser.structure import Structure
-from denser.units import BOHR, DEBYE
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 COARSE = ["--box", "paper", "--spacing", "0.2"]
@@ -207,7 +207,7 @@ def test_names_and_unusable_inputs(tmp_path, frames):
 
 
 def test_qm9_selections(monkeypatch):
-    from denser.data import qm9
+    from denser.labels import qm9
 
     known = {1: ("qm9_000001", HELIUM), 2: ("qm9_000002", HELIUM)}
     monkeypatch.setattr(qm9, "molecules", lambda ns: (known[n] for n in ns if n in known))

@@ -9,21 +9,21 @@ import pytest
 from scipy.integrate import quad
 
 import denser
-from denser.analysis.form_factors import electron_form_factor, spherical_form_factor
-from denser.analysis.maps import (
+from denser.analysis.crystal.form_factors import electron_form_factor, spherical_form_factor
+from denser.analysis.crystal.maps import (
     electron_potential_map,
     fourier_map,
     fourier_shell_correlation,
     real_space_correlation,
     xray_map,
 )
-from denser.analysis.scattering import structure_factors
-from denser.density import Field
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.sad import superposition
-from denser.structure import Structure
-from denser.units import BOHR, HARTREE
+from denser.analysis.crystal.scattering import structure_factors
+from denser.atoms.sad import superposition
+from denser.types.density import Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR, HARTREE
 
 
 def at(field, positions):

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from pyscf import dft, gto, scf
 
-from denser.analysis.core import complete, free_atom
-from denser.analysis.mbis import Quadrature, free_shells, interpolate, mbis, partition
-from denser.data.labels import read_label
-from denser.density import Density
-from denser.errors import InputError
-from denser.evaluate import reference_density
-from denser.grid import Grid
-from denser.sad import superposition
-from denser.structure import Structure
-from denser.units import DEBYE
+from denser.analysis.charges.mbis import Quadrature, free_shells, interpolate, mbis, partition
+from denser.atoms.free_atoms import complete, free_atom
+from denser.atoms.sad import superposition
+from denser.labels.label import read_label
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import DEBYE
+from denser.workflows.evaluate.measure import reference_density
 
 REFERENCE = Path(__file__).parent / "reference"
 WATER = Structure([8, 1, 1], [[0.1, 0.2, 0.3], [1.6, 1.2, 0.3], [-1.4, 1.3, 0.4]])

@@ -5,10 +5,8 @@ import pytest
 from ase.build import molecule
 
 import denser
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.metrics import (
+from denser.atoms.sad import superposition
+from denser.fields.metrics import (
     PYYKKO,
     SHELLS,
     compare,
@@ -18,9 +16,11 @@ from denser.metrics import (
     nearest_atom,
     require_same_grid,
 )
-from denser.sad import superposition
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 
 @pytest.fixture(scope="module")

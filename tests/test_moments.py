@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from denser.analysis.core import complete, free_atom
 from denser.analysis.moments import moments
-from denser.data.render import density_on_grid
-from denser.density import Density
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.sad import superposition, valence_charges
-from denser.structure import Structure
-from denser.units import DEBYE
+from denser.atoms.free_atoms import complete, free_atom
+from denser.atoms.sad import superposition, valence_charges
+from denser.labels.render import density_on_grid
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import DEBYE
 
 
 def pyscf_moments(mol, dm, charges, origin):

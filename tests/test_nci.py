@@ -5,18 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from denser.analysis.core import complete
 from denser.analysis.fields import S_CONSTANT
-from denser.analysis.nci import EXPONENTS, RHO_MIN, nci
-from denser.data.labels import read_label
-from denser.data.render import density_on_grid
-from denser.density import Density
+from denser.analysis.interactions.nci import EXPONENTS, RHO_MIN, nci
+from denser.atoms.free_atoms import complete
+from denser.atoms.sad import superposition, valence_charges
 from denser.dft.cell import build_cell
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.sad import superposition, valence_charges
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.labels.label import read_label
+from denser.labels.render import density_on_grid
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 REFERENCE = Path(__file__).parent / "reference"
 FINE, COARSE = np.pi / 20, np.pi / 10

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from denser.data.labels import read_label
-from denser.density import Density
+from denser.atoms.sad import superposition
 from denser.dft.cell import density_from_dm
 from denser.dft.one_step import (
     SCREENING,
@@ -21,14 +20,15 @@ from denser.dft.one_step import (
 )
 from denser.dft.refine import UNCERTAINTY_FLOOR, refine
 from denser.dft.scf import mean_field, scf
-from denser.errors import InputError
-from denser.fourier import resample
-from denser.grid import Grid
-from denser.metrics import err_rho
-from denser.recipe import Recipe
-from denser.sad import superposition
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.fields.fourier import resample
+from denser.fields.metrics import err_rho
+from denser.labels.label import read_label
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 

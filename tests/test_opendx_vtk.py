@@ -5,12 +5,12 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.grid import Grid
 from denser.io import check_suffix, read, write
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 SKEWED = np.array([[5.0, 0.3, -0.2], [0.1, 6.5, 0.4], [1.5, -0.6, 8.0]])
 CUBOID = np.diag([5.0, 6.5, 8.0])

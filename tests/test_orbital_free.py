@@ -5,21 +5,21 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from denser.analysis.core import complete
-from denser.analysis.orbital_free import (
+from denser.analysis.energies.orbital_free import (
     C_TF,
     KINETIC,
     density_gradient,
     kinetic_energies,
     orbital_free_energies,
 )
-from denser.data.render import density_on_grid
-from denser.density import Density
+from denser.atoms.free_atoms import complete
+from denser.atoms.sad import superposition, valence_charges
 from denser.dft.functionals import xc_energy
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.sad import superposition, valence_charges
-from denser.structure import Structure
+from denser.labels.render import density_on_grid
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
 
 # Kinetic functionals
 

@@ -22,7 +22,26 @@ def test_import_loads_neither_torch_nor_pyscf():
     loaded = modules_after("import denser")
     assert not {"torch", "pyscf", "matplotlib", "numpy"} & loaded
     assert not {"torch", "pyscf"} & modules_after("import denser; denser.superposition")
-    assert not {"pyscf"} & modules_after("import denser.prediction, denser.training.loop")
+    assert not {"pyscf"} & modules_after("import denser.model.predictor, denser.training.loop")
+
+
+def test_old_import_paths_give_the_same_objects_and_warn():
+    from denser.types._moved import MOVED
+
+    code = (
+        "import warnings, denser; warnings.simplefilter('ignore')\n"
+        "from importlib import import_module\n"
+        f"for old, new in {MOVED!r}.items():\n"
+        "    assert import_module('denser.' + old) is import_module('denser.' + new), old\n"
+        "warnings.simplefilter('error')\n"
+        "import denser.types.structure, denser.labels.store\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import denser, sys; from denser.structure import Structure"
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "denser.structure is now denser.types.structure" in done.stderr
 
 
 def test_help_is_light():
@@ -33,7 +52,7 @@ def test_help_is_light():
 def test_public_names_exist_and_predict_stays_a_function():
     for name in denser.__all__:
         assert getattr(denser, name) is not None
-    code = "import denser.prediction, denser; assert callable(denser.predict)"
+    code = "import denser.model.predictor, denser; assert callable(denser.predict)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

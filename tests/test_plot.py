@@ -7,14 +7,14 @@ import pytest
 from ase.build import bulk, molecule
 from PIL import Image
 
-from denser import plot, scene
-from denser.density import Field
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.plot import plot_density, plot_difference
-from denser.sad import superposition
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.atoms.sad import superposition
+from denser.pictures import plot, scene
+from denser.pictures.plot import plot_density, plot_difference
+from denser.types.density import Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 
 @pytest.fixture(autouse=True)

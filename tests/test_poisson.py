@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from denser.errors import InputError
-from denser.fourier import gradient, poisson, poisson_isolated
-from denser.grid import Grid
+from denser.fields.fourier import gradient, poisson, poisson_isolated
+from denser.types.errors import InputError
+from denser.types.grid import Grid
 
 
 def gaussian(grid, centre, b):

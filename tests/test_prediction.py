@@ -11,10 +11,10 @@ from ase.build import molecule
 
 import denser
 from denser import Density, Grid, InputError, Predictor, Structure, err_rho, superposition
-from denser.data.crops import CubeOperation, window
-from denser.data.labels import read_labels
-from denser.data.render import density_on_grid
-from denser.units import BOHR
+from denser.fields.cube_group import CubeOperation, window
+from denser.labels.label import read_labels
+from denser.labels.render import density_on_grid
+from denser.types.units import BOHR
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 
@@ -178,7 +178,7 @@ def test_device_and_model_must_exist():
 
 def test_model_of_another_recipe_names_both(small_model):
     from denser.model.checkpoint import Model
-    from denser.recipe import Recipe
+    from denser.types.recipe import Recipe
 
     for recipe, words in (
         (Recipe(xc="b3lyp"), r"xc 'pbe' in this version of denser, 'b3lyp' in model 'odd'"),
@@ -236,7 +236,7 @@ def test_top_level_function_warns_of_doubt():
 
 def test_paper_network_predicts_on_its_own_grid(tmp_path):
     from denser.model.checkpoint import Model, build
-    from denser.recipe import Recipe
+    from denser.types.recipe import Recipe
 
     options = {"channels": 4, "kernel": 3, "blocks": 1, "stages": 2}
     model = Model("x4", "resnet", build("resnet", options).eval(), Recipe(), {})

@@ -6,9 +6,9 @@ from importlib.machinery import ModuleSpec
 import numpy as np
 import pytest
 
-from denser.data import qm9
-from denser.errors import InputError
-from denser.units import BOHR
+from denser.labels import qm9
+from denser.types.errors import InputError
+from denser.types.units import BOHR
 
 HEADER = "XYZ_file,Index,SMILES,Elements,XYZ_Ang\n"
 METHANE = (

@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from denser.analysis.reactivity import reactivity
-from denser.data.labels import read_label
-from denser.data.render import density_on_grid
-from denser.density import Density
+from denser.analysis.energies.reactivity import reactivity
+from denser.atoms.sad import superposition, valence_charges
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.finite_field import (
     Polarizability,
@@ -23,12 +21,14 @@ from denser.dft.finite_field import (
 from denser.dft.frontier import density_with
 from denser.dft.one_step import one_step
 from denser.dft.scf import scf
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.recipe import Recipe
-from denser.sad import superposition, valence_charges
-from denser.structure import Structure
-from denser.units import BOHR, HARTREE
+from denser.labels.label import read_label
+from denser.labels.render import density_on_grid
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR, HARTREE
 
 REFERENCE = Path(__file__).parent / "reference"
 PYSCF = json.loads((REFERENCE / "molecules.json").read_text())["molecules"]

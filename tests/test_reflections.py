@@ -4,10 +4,10 @@ import gemmi
 import numpy as np
 import pytest
 
-from denser.analysis.symmetry import miller_indices
-from denser.errors import InputError
+from denser.analysis.crystal.symmetry import miller_indices
 from denser.io import reflections
-from denser.units import BOHR
+from denser.types.errors import InputError
+from denser.types.units import BOHR
 
 CELL = np.array([[9.1, 0, 0], [0, 10.2, 0], [-2.0, 0, 11.3]]) / BOHR
 

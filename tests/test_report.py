@@ -16,17 +16,17 @@ from ase.io import write as write_atoms
 from typer.testing import CliRunner
 
 import denser
-from denser import summary
-from denser.analysis.core import complete
+from denser.analysis.catalogue import FIELDS, PROPERTIES, Analysis
 from denser.analysis.moments import moments
+from denser.atoms.free_atoms import complete
 from denser.cli import app
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.prediction import Predictor
-from denser.products import Settings
-from denser.properties import FIELDS, PROPERTIES, Analysis
-from denser.report import FRAMES, Report, Task, analyse, find_inputs, read_density
-from denser.structure import Structure
+from denser.model.predictor import Predictor
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.workflows.report import tables as summary
+from denser.workflows.report.outputs import Settings
+from denser.workflows.report.report import FRAMES, Report, Task, analyse, find_inputs, read_density
 
 COARSE = ("--spacing", "0.2")
 SETTINGS = Settings(properties=("moments", "hirshfeld"), spacing=0.25)

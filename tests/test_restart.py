@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from denser.data.labels import read_label
 from denser.dft.guess import gto, pbcgto, rks, structure_of
 from denser.dft.scf import scf
-from denser.errors import InputError
-from denser.prediction import Predictor
-from denser.recipe import Recipe
-from denser.restart import guess_dm, pyscf_guess
+from denser.labels.label import read_label
+from denser.model.predictor import Predictor
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+from denser.workflows.scf_guess import guess_dm, pyscf_guess
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 

@@ -5,14 +5,14 @@ import pytest
 from scipy.optimize import check_grad
 from scipy.spatial.transform import Rotation
 
-from denser.analysis.maps import electron_potential_map, xray_map
-from denser.analysis.rigid_fit import _left_jacobian, _Target, fit_rigid, orientations
-from denser.density import Field
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.sad import superposition
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.analysis.crystal.maps import electron_potential_map, xray_map
+from denser.analysis.crystal.rigid_fit import _left_jacobian, _Target, fit_rigid, orientations
+from denser.atoms.sad import superposition
+from denser.types.density import Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 
 @pytest.fixture(scope="module")

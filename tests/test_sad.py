@@ -4,7 +4,7 @@ from ase.build import molecule
 from ase.data import chemical_symbols
 
 from denser import Grid, InputError, Structure
-from denser.sad import (
+from denser.atoms.sad import (
     CUTOFF,
     RECIPES,
     atomic_density,

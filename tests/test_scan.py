@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from denser.cli import app
-from denser.errors import InputError
 from denser.model.checkpoint import Model, build, save_model
-from denser.prediction import Predictor
-from denser.recipe import Recipe
-from denser.scan import Scan, diatomic, minimum, plot_scans, scan, write_csv
-from denser.units import BOHR
+from denser.model.predictor import Predictor
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+from denser.types.units import BOHR
+from denser.workflows.scan import Scan, diatomic, minimum, plot_scans, scan, write_csv
 
 runner = CliRunner()
 

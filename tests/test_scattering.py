@@ -8,24 +8,24 @@ import gemmi
 import numpy as np
 import pytest
 
-from denser.analysis.core import complete, free_atom
-from denser.analysis.form_factors import (
+from denser.analysis.crystal.form_factors import (
     electron_form_factor,
     form_factors,
     mott_bethe,
     spherical_form_factor,
 )
-from denser.analysis.scattering import displacement_factors, structure_factors, write_tsc
-from denser.analysis.symmetry import miller_indices, operations, site_occupancies
-from denser.data.labels import read_label
-from denser.density import Density
-from denser.errors import InputError
-from denser.evaluate import reference_density
-from denser.grid import Grid
+from denser.analysis.crystal.scattering import displacement_factors, structure_factors, write_tsc
+from denser.analysis.crystal.symmetry import miller_indices, operations, site_occupancies
+from denser.atoms.free_atoms import complete, free_atom
+from denser.atoms.sad import superposition, valence_charges
 from denser.io import tsc
-from denser.sad import superposition, valence_charges
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.labels.label import read_label
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+from denser.workflows.evaluate.measure import reference_density
 
 REFERENCE = Path(__file__).parent / "reference"
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from pyscf import dft, gto
 
-from denser.analysis.core import complete, free_atom
-from denser.analysis.mbis import mbis
-from denser.analysis.stockholder import Hirshfeld, cm5, hirshfeld
-from denser.data.labels import read_label
-from denser.density import Density
-from denser.errors import InputError
-from denser.evaluate import reference_density
-from denser.grid import Grid
-from denser.sad import superposition
-from denser.structure import Structure
-from denser.units import BOHR, DEBYE
+from denser.analysis.charges.mbis import mbis
+from denser.analysis.charges.stockholder import Hirshfeld, cm5, hirshfeld
+from denser.atoms.free_atoms import complete, free_atom
+from denser.atoms.sad import superposition
+from denser.labels.label import read_label
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR, DEBYE
+from denser.workflows.evaluate.measure import reference_density
 
 REFERENCE = Path(__file__).parent / "reference"
 WATER = Structure([8, 1, 1], [[0.1, 0.2, 0.3], [1.6, 1.2, 0.3], [-1.4, 1.3, 0.4]])

@@ -14,13 +14,13 @@ from ase.build import molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denser.data.labels import read_label, read_labels
-from denser.data.store import Facts, LabelStore, content_hash, pack, store_name, unpack
-from denser.errors import InputError
-from denser.label import import_labels, label_density
-from denser.recipe import Recipe
-from denser.structure import Structure
-from denser.units import BOHR, DEBYE, HARTREE
+from denser.labels.label import read_label, read_labels
+from denser.labels.store import Facts, LabelStore, content_hash, pack, store_name, unpack
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR, DEBYE, HARTREE
+from denser.workflows.label import import_labels, label_density
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 
@@ -232,8 +232,8 @@ def test_a_killed_transaction_leaves_nothing(store, water):
     code = f"""
 import os
 from pathlib import Path
-from denser.data.labels import read_label
-from denser.data.store import Facts, LabelStore
+from denser.labels.label import read_label
+from denser.labels.store import Facts, LabelStore
 store = LabelStore({str(store.path)!r})
 store._db._initialize(store._db.connection)
 def die(): os._exit(9)

@@ -4,7 +4,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from denser import InputError, Structure
-from denser.units import BOHR
+from denser.types.units import BOHR
 
 
 def test_round_trip_through_ase_keeps_the_frame(water):

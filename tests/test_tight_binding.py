@@ -9,14 +9,14 @@ from ase import Atoms
 from ase.build import molecule
 from ase.neighborlist import primitive_neighbor_list
 
-from denser.dft import two_centre
-from denser.errors import InputError
-from denser.grid import Grid
+from denser.dft.tables import two_centre
 from denser.model import tight_binding as tb
 from denser.model.aspherical import AsphericalConfig, Graph
 from denser.model.hamiltonians import Neighbours, require_parameters, tabulated
 from denser.model.tight_binding import Electrons, solve
-from denser.structure import Structure
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
 
 CUTOFF = 8.0
 ELEMENTS = (1, 3, 6, 7, 8, 9, 16, 17)

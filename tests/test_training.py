@@ -15,17 +15,17 @@ import pytest
 import torch
 
 from denser import InputError, load_model
-from denser.data.labels import read_label, read_labels, split
-from denser.data.qm9 import split_numbers
+from denser.labels.label import read_label, read_labels, split
+from denser.labels.qm9 import split_numbers
 from denser.model.aspherical import Aspherical, AsphericalConfig
 from denser.model.checkpoint import Model, build, save_model
-from denser.recipe import Recipe
 from denser.training.config import Config, DataConfig, OptimizerConfig, from_dict, read_config
 from denser.training.dataset import read_dataset
 from denser.training.images import Images, places
 from denser.training.loop import learning_rate_factor, train
 from denser.training.muon import Muon, orthogonalise
 from denser.training.optimizers import optimizers_of
+from denser.types.recipe import Recipe
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 ROOT = Path(__file__).parents[1]

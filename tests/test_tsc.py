@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from denser.errors import InputError
 from denser.io import tsc
+from denser.types.errors import InputError
 
 HKL = np.array([[1, 0, 0], [-1, 2, -3]])
 FACTORS = np.array([[5.5 - 0.25j, 1e-3 + 2j], [0.75, -0.5j]])

@@ -11,13 +11,13 @@ from ase import Atoms
 from ase.build import molecule
 
 import denser
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.prediction import Predictor
-from denser.sad import superposition
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.atoms.sad import superposition
+from denser.model.predictor import Predictor
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 from denser.viewer import draw, sketch, surfaces
 from denser.viewer.fields import reduced
 from denser.viewer.session import CACHED_FIELDS, MAX_ATOMS, Item, Session, read_items
@@ -579,7 +579,7 @@ def test_command_names_what_is_missing(monkeypatch):
 
 
 def test_notebook_view_is_one_page(sad_density: Density):
-    from denser.notebook import show
+    from denser.viewer.notebook import show
 
     view = show(sad_density)
     markup = view._repr_html_()
@@ -593,7 +593,7 @@ def test_notebook_view_is_one_page(sad_density: Density):
 
 
 def test_notebook_refuses_what_it_cannot_show(sad_density: Density):
-    from denser.notebook import show
+    from denser.viewer.notebook import show
 
     with pytest.raises(InputError, match="has no atoms"):
         show(Field(sad_density.grid, sad_density.values))

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import molecule
-
-import denser
 from denser.sad import superposition
 from denser.structure import Structure
+
+import denser
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",

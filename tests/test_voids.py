@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from denser.analysis.interactions.voids import voids
 from denser.analysis.regions import accumulation, connected_regions, nearest_atoms, percolation
-from denser.analysis.voids import voids
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.sad import superposition
-from denser.structure import Structure
+from denser.atoms.sad import superposition
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
 
 SHAPE = (12, 14, 16)
 

@@ -11,44 +11,46 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from denser.types import _moved
+
 if TYPE_CHECKING:
-    from denser.calculator import Calculator
-    from denser.data.store import LabelStore
-    from denser.density import Density, Field
-    from denser.errors import InputError
-    from denser.grid import Grid
+    from denser.analysis.catalogue import analyze
+    from denser.atoms.sad import superposition
+    from denser.fields.metrics import compare, err_rho
     from denser.io import read, write
-    from denser.metrics import compare, err_rho
+    from denser.labels.store import LabelStore
     from denser.model.checkpoint import load_model
-    from denser.notebook import show
-    from denser.prediction import Predictor, predict
-    from denser.properties import analyze
-    from denser.recipe import Recipe
-    from denser.restart import pyscf_guess
-    from denser.sad import superposition
-    from denser.structure import Structure
+    from denser.model.predictor import Predictor, predict
+    from denser.types.density import Density, Field
+    from denser.types.errors import InputError
+    from denser.types.grid import Grid
+    from denser.types.recipe import Recipe
+    from denser.types.structure import Structure
+    from denser.viewer.notebook import show
+    from denser.workflows.calculator import Calculator
+    from denser.workflows.scf_guess import pyscf_guess
 
 __version__ = "0.12.0"
 
 _WHERE = {
-    "Calculator": "denser.calculator",
-    "Density": "denser.density",
-    "Field": "denser.density",
-    "Grid": "denser.grid",
-    "InputError": "denser.errors",
-    "LabelStore": "denser.data.store",
-    "Predictor": "denser.prediction",
-    "Recipe": "denser.recipe",
-    "Structure": "denser.structure",
-    "analyze": "denser.properties",
-    "compare": "denser.metrics",
-    "err_rho": "denser.metrics",
+    "Calculator": "denser.workflows.calculator",
+    "Density": "denser.types.density",
+    "Field": "denser.types.density",
+    "Grid": "denser.types.grid",
+    "InputError": "denser.types.errors",
+    "LabelStore": "denser.labels.store",
+    "Predictor": "denser.model.predictor",
+    "Recipe": "denser.types.recipe",
+    "Structure": "denser.types.structure",
+    "analyze": "denser.analysis.catalogue",
+    "compare": "denser.fields.metrics",
+    "err_rho": "denser.fields.metrics",
     "load_model": "denser.model.checkpoint",
-    "predict": "denser.prediction",
-    "pyscf_guess": "denser.restart",
+    "predict": "denser.model.predictor",
+    "pyscf_guess": "denser.workflows.scf_guess",
     "read": "denser.io",
-    "show": "denser.notebook",
-    "superposition": "denser.sad",
+    "show": "denser.viewer.notebook",
+    "superposition": "denser.atoms.sad",
     "write": "denser.io",
 }
 
@@ -88,6 +90,8 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     return sorted({*globals(), *_WHERE})
 
+
+_moved.install()
 
 if "pyscf" in sys.modules and "torch" not in sys.modules:
     import_module("denser.dft")  # all of PySCF before torch: see there

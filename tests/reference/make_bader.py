@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from denser.analysis.core import free_atom
-from denser.data.labels import read_label
+from denser.atoms.free_atoms import free_atom
 from denser.dft.cell import build_cell
+from denser.labels.label import read_label
 
 from pyscf import dft, gto  # isort: skip
 from pyscf.dft.gen_grid import MakeAngularGrid  # isort: skip

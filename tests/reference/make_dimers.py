@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from denser.dft.scf import scf
-from denser.structure import Structure
+from denser.types.structure import Structure
 
 WATER = Atoms(  # S22 geometry (Jurecka et al. 2006), angstrom
     "OHHOHH",

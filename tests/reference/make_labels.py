@@ -11,10 +11,10 @@ import numpy as np
 from ase.build import molecule
 
 from denser.dft.scf import scf
-from denser.grid import Grid
-from denser.recipe import Recipe
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 FOLDER = Path(__file__).parent / "labels"
 NAMES = ("CH4", "H2O", "C2H2", "H2CO", "HCN")

@@ -15,9 +15,9 @@ from ase.build import molecule
 from ase.data.s22 import create_s22_system
 
 from denser.dft.scf import scf
-from denser.grid import Grid
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 FOLDER = Path(__file__).parent / "topologies"
 

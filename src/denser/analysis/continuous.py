@@ -3,7 +3,7 @@
 rho(r) = s(r) + sum_a c_a(|r - R_a|),    c_a = n_all - n_pseudo (1 - exp(-(r/w)^4))
 
 c_a is what a free atom has near its nucleus, evaluated analytically: the core of
-`denser.analysis.core` with its cusp, and the pseudo-atom's own dip within w = 1.2 bohr, which
+`denser.atoms.free_atoms` with its cusp, and the pseudo-atom's own dip within w = 1.2 bohr, which
 makes s, the rest, smooth. s is the tensor product of quintic B-splines through its values at the
 nodes, four times differentiable and periodic in the box. An all-electron density is taken apart
 the same way.
@@ -21,10 +21,10 @@ from scipy.interpolate import BSpline, PPoly
 from scipy.ndimage import correlate1d, spline_filter, spline_filter1d
 from scipy.spatial import cKDTree
 
-from denser.analysis.core import FreeAtom, ball, complete, free_atom
-from denser.density import Density
-from denser.grid import Grid
-from denser.patches import pieces
+from denser.atoms.free_atoms import FreeAtom, ball, complete, free_atom
+from denser.fields.windows import pieces
+from denser.types.density import Density
+from denser.types.grid import Grid
 
 ORDER = 5
 """Degree of the B-splines."""

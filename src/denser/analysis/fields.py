@@ -5,7 +5,7 @@ that the grid resolves; or, where asked for, differences of sixth order, which d
 the tails what a coarse grid misses near a nucleus. A density is differentiated as it is given:
 of a valence density they are those of the valence density, which differ from the all-electron
 ones within about 0.6 angstrom of a nucleus. Of an all-electron density
-(`denser.analysis.core.complete`) the cores, which no grid resolves, are taken off before and
+(`denser.atoms.free_atoms.complete`) the cores, which no grid resolves, are taken off before and
 added again by their analytic derivatives.
 """
 
@@ -18,14 +18,14 @@ from functools import lru_cache
 import numpy as np
 from scipy.linalg import circulant
 
-from denser import metrics
-from denser.analysis.core import ball, core_values, free_atom, pseudo_charges
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.patches import pieces
-from denser.sad import RECIPES, superposition
-from denser.units import BOHR
+from denser.atoms.free_atoms import ball, core_values, free_atom, pseudo_charges
+from denser.atoms.sad import RECIPES, superposition
+from denser.fields import metrics
+from denser.fields.windows import pieces
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.units import BOHR
 
 S_CONSTANT = 2 * (3 * np.pi**2) ** (1 / 3)
 """2 (3 pi^2)^(1/3) of the reduced density gradient."""
@@ -228,7 +228,7 @@ def deformation_density(density: Density, recipe: str = RECIPES[0]) -> Field:
     density : Density
         On an orthorhombic grid.
     recipe : str
-        How the atoms are made, a key of `denser.sad.RECIPES`. Their sum is scaled to the
+        How the atoms are made, a key of `denser.atoms.sad.RECIPES`. Their sum is scaled to the
         density's number of electrons.
     """
     atoms = superposition(density.structure, density.grid, recipe)
@@ -249,7 +249,7 @@ def difference(a: Field, b: Field) -> Field:
     if len(set(kinds)) == 2:
         raise InputError(
             "one of the two densities holds all electrons, the other the valence electrons only; "
-            "complete the latter first (denser.analysis.core.complete)"
+            "complete the latter first (denser.atoms.free_atoms.complete)"
         )
     return Field(a.grid, metrics.difference(a, b), a.unit)
 

@@ -8,11 +8,11 @@ from functools import cache
 import numpy as np
 from ase.data import atomic_masses
 
-from denser.analysis.core import free_atom, without_core
-from denser.density import Density
-from denser.errors import InputError
-from denser.structure import Structure
-from denser.units import BOHR, DEBYE
+from denser.atoms.free_atoms import free_atom, without_core
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.types.units import BOHR, DEBYE
 
 AXES = "xyz"
 

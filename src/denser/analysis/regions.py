@@ -11,10 +11,10 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 from scipy.spatial import cKDTree
 
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 NEIGHBOURS = np.ones((3, 3, 3))
 """Nodes that share a corner are neighbours: a sheet one node thick does not fall apart."""

@@ -20,7 +20,7 @@ from denser.cli.predict import predict
 from denser.cli.scan import scan
 from denser.cli.train import finetune, train
 from denser.cli.view import view
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 app = typer.Typer(
     add_completion=False,

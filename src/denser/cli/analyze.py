@@ -10,12 +10,12 @@ import typer
 
 from denser.cli.energy import BoxName, Charge, Device, ModelName, Padding, Smiles
 from denser.cli.predict import Box
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from denser.report import Report, Totals
+    from denser.workflows.report.report import Report, Totals
 
 Flag = bool
 
@@ -129,9 +129,9 @@ def analyze(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per input.")] = False,
 ) -> None:
     """Properties of predicted densities, or of anyone's: charges, potentials, topology, ..."""
-    from denser.products import Settings
-    from denser.properties import CHARGES, FIELDS, NEED_ORBITALS, PROPERTIES
-    from denser.report import Report, find_inputs
+    from denser.analysis.catalogue import CHARGES, FIELDS, NEED_ORBITALS, PROPERTIES
+    from denser.workflows.report.outputs import Settings
+    from denser.workflows.report.report import Report, find_inputs
 
     if field and "help" in field:
         width = max(map(len, FIELDS))
@@ -212,7 +212,7 @@ def _run(report: Report, workers: int, as_json: bool) -> Totals:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from denser.summary import text
+    from denser.workflows.report.tables import text
 
     told = Console(stderr=True, soft_wrap=True, highlight=False)
     lines = Console(soft_wrap=True, highlight=False)
@@ -242,7 +242,7 @@ def _run(report: Report, workers: int, as_json: bool) -> Totals:
 
 
 def _tell_totals(report: Report, totals: Totals, lines: Console, told: Console) -> None:
-    from denser.summary import JSON, TABLE, TEXT
+    from denser.workflows.report.tables import JSON, TABLE, TEXT
 
     n = len(report.inputs)
     if totals.interrupted:

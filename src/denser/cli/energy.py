@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from denser.cli.predict import Box
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 if TYPE_CHECKING:
-    from denser.energy import Start, Starts
     from denser.io.structures import Job
+    from denser.workflows.energy import Start, Starts
 
 Files = Annotated[
     list[Path] | None,
@@ -45,7 +45,7 @@ def energy(
     json: Json = False,
 ) -> None:
     """Energy, orbitals and dipole of molecules by Kohn-Sham steps from predicted densities."""
-    from denser.energy import Starts, energy_record, energy_summary, orbital_index, run
+    from denser.workflows.energy import Starts, energy_record, energy_summary, orbital_index, run
 
     if steps < 1:
         raise InputError(f"an energy takes at least one Kohn-Sham step, found --steps {steps}")
@@ -89,8 +89,8 @@ def scf(
     json: Json = False,
 ) -> None:
     """Converge the Kohn-Sham equations, starting at the predicted density."""
-    from denser.energy import Starts, run, scf_record, scf_summary
     from denser.io import check_suffix
+    from denser.workflows.energy import Starts, run, scf_record, scf_summary
 
     if steps < 1:
         raise InputError(f"a start takes at least one Kohn-Sham step, found --steps {steps}")

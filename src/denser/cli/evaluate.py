@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from denser.data.labels import Label
-    from denser.density import Density, Field
-    from denser.evaluation import Evaluation
-    from denser.metrics import Comparison
-    from denser.prediction import Predictor
+    from denser.fields.metrics import Comparison
+    from denser.labels.label import Label
+    from denser.model.predictor import Predictor
+    from denser.types.density import Density, Field
+    from denser.workflows.evaluate.records import Evaluation
 
 
 def evaluate(
@@ -65,7 +65,7 @@ def evaluate(
         if path is not None and not path.parent.is_dir():  # known before hours of work
             raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
     if plot is not None or worst:
-        from denser.plot import check_suffix, require_packages
+        from denser.pictures.plot import check_suffix, require_packages
 
         require_packages()
         if plot is not None:
@@ -73,9 +73,9 @@ def evaluate(
 
     from rich.console import Console
 
-    from denser.evaluate import choose, read_each
-    from denser.evaluation import Evaluation, sentences, tables
-    from denser.prediction import Predictor
+    from denser.model.predictor import Predictor
+    from denser.workflows.evaluate.measure import choose, read_each
+    from denser.workflows.evaluate.records import Evaluation, sentences, tables
 
     width = None if sys.stdout.isatty() else 120
     console = Console(stderr=json == "-", highlight=False, width=width)
@@ -122,8 +122,8 @@ def _measure(
     """Results so far, and whether Ctrl-C ended it."""
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from denser.evaluate import measure_each
-    from denser.evaluation import Failure
+    from denser.workflows.evaluate.measure import measure_each
+    from denser.workflows.evaluate.records import Failure
 
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
     results: list = []
@@ -154,8 +154,8 @@ def _write(
         evaluation.write_csv(csv)
         console.print(f"wrote {csv}", markup=False)
     if plot is not None:
-        from denser.evaluation import TITLES
-        from denser.figures import plot_distribution
+        from denser.pictures.distributions import plot_distribution
+        from denser.workflows.evaluate.records import TITLES
 
         keys = evaluation.rows[0].errors
         plot_distribution({TITLES[key]: evaluation.errors(key) for key in keys}, plot)
@@ -181,7 +181,7 @@ def _write_worst(
     told: Console,
 ) -> None:
     """Error cubes and pictures of the worst molecules."""
-    from denser.evaluate import write_error
+    from denser.workflows.evaluate.measure import write_error
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,9 +205,9 @@ def compare(
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Compare two density files on the same grid: Err_rho, electrons, dipoles, largest error."""
+    from denser.fields.metrics import compare as compare_densities
+    from denser.fields.metrics import difference
     from denser.io import check_suffix, read, write
-    from denser.metrics import compare as compare_densities
-    from denser.metrics import difference
 
     if out is not None:
         check_suffix(out)
@@ -233,7 +233,7 @@ def _print_comparison(
     from rich.console import Console
     from rich.table import Table
 
-    from denser.units import BOHR, DEBYE
+    from denser.types.units import BOHR, DEBYE
 
     table = Table()
     for column in ("", f"A: {files[0].name}", f"B: {files[1].name} (reference)"):

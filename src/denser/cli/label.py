@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 if TYPE_CHECKING:
-    from denser.data.store import LabelStore
-    from denser.label import Progress, Settings, Totals
-    from denser.structure import Structure
+    from denser.labels.store import LabelStore
+    from denser.types.structure import Structure
+    from denser.workflows.label import Progress, Settings, Totals
 
 app = typer.Typer(no_args_is_help=True, help="Look into stores of labels, fill and empty them.")
 
@@ -84,9 +84,9 @@ def label(
 ) -> None:
     """Converge reference densities into a store; run it again to go on after an interruption."""
     try:
-        from denser.label import Settings, rattled, read_inputs
-        from denser.recipe import Recipe
-        from denser.units import BOHR
+        from denser.types.recipe import Recipe
+        from denser.types.units import BOHR
+        from denser.workflows.label import Settings, rattled, read_inputs
 
         recipe = Recipe() if spacing is None else Recipe(spacing=spacing / BOHR)
         share = None if residual is None else residual / 100
@@ -138,7 +138,7 @@ def _run(
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    from denser.label import label as label_all
+    from denser.workflows.label import label as label_all
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
@@ -182,8 +182,8 @@ def _summary(totals: Totals, bad: int, out: Path) -> str:
 @app.command("info")
 def labels_info(store: Store) -> None:
     """Summarise a store: molecules, boxes, recipe, failures."""
-    from denser.data.store import LabelStore
-    from denser.units import BOHR
+    from denser.labels.store import LabelStore
+    from denser.types.units import BOHR
 
     with LabelStore(store) as labels:
         found = labels.info()
@@ -226,9 +226,9 @@ def labels_import(
     out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
 ) -> None:
     """Copy .npz labels of the default level of theory into a store."""
-    from denser.data.store import LabelStore
-    from denser.label import import_labels
-    from denser.recipe import Recipe
+    from denser.labels.store import LabelStore
+    from denser.types.recipe import Recipe
+    from denser.workflows.label import import_labels
 
     with LabelStore(out, Recipe()) as store:
         copied, present, bad = import_labels(folder, store, _tell)
@@ -250,9 +250,9 @@ def labels_export(
     ] = None,
 ) -> None:
     """Write the densities of labels, in the frame of their structures."""
-    from denser.data.store import LabelStore
     from denser.io import check_suffix, write
-    from denser.label import label_density
+    from denser.labels.store import LabelStore
+    from denser.workflows.label import label_density
 
     suffix = "." + format.lower().lstrip(".")
     check_suffix(Path("x" + suffix))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="List and import models.")
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from denser.errors import InputError
-from denser.units import BOHR
+from denser.types.errors import InputError
+from denser.types.units import BOHR
 
 
 class Kind(StrEnum):
@@ -45,7 +45,7 @@ def plot(
 ) -> None:
     """Draw a density, the difference of two, or what is read off a density."""
     from denser.io import read
-    from denser.plot import check_suffix, plot_density, plot_difference
+    from denser.pictures.plot import check_suffix, plot_density, plot_difference
 
     if kind in (Kind.esp, Kind.nci, Kind.qtaim):
         if minus is not None:
@@ -69,10 +69,10 @@ def plot(
 
 def _portrait(file: Path, kind: Kind, isovalue: float, out: Path) -> None:
     """Draw a property of the density in a file."""
-    from denser.plot import require_packages
-    from denser.portraits import plot_property
-    from denser.properties import Analysis
-    from denser.report import read_density
+    from denser.analysis.catalogue import Analysis
+    from denser.pictures.plot import require_packages
+    from denser.pictures.properties import plot_property
+    from denser.workflows.report.report import read_density
 
     require_packages()
     density, _ = read_density(file)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 
 class Box(StrEnum):
@@ -57,7 +57,7 @@ def predict(
     """Predict the valence electron density of molecules and write it."""
     if refine and steps < 1:
         raise InputError(f"refining takes at least one step, found --steps {steps}")
-    from denser.batch import Batch
+    from denser.workflows.predict import Batch
 
     batch = Batch(
         files or [], smiles or [], out, format, charge, model, box.value, padding, spacing,

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from denser.errors import InputError
-from denser.units import BOHR
+from denser.types.errors import InputError
+from denser.types.units import BOHR
 
 
 def scan(
@@ -29,9 +29,9 @@ def scan(
     """Scan the bond of diatomic molecules: energies from the prediction and from the SCF."""
     wanted = None if distances is None else _distances(distances)
 
-    from denser import scan as scans
-    from denser.plot import check_suffix, require_packages
-    from denser.prediction import MIN_PADDING, Predictor
+    from denser.model.predictor import MIN_PADDING, Predictor
+    from denser.pictures.plot import check_suffix, require_packages
+    from denser.workflows import scan as scans
 
     if plot is not None:
         check_suffix(plot)
@@ -86,8 +86,8 @@ def _summary(curve) -> str:
     """One line: points, both minima and how far the energies are apart."""
     import numpy as np
 
-    from denser.scan import minimum
-    from denser.units import HARTREE
+    from denser.types.units import HARTREE
+    from denser.workflows.scan import minimum
 
     parts = [f"{curve.name}: {curve.distances.size} points"]
     for label, energies in (("prediction", curve.one_step), ("SCF", curve.scf)):

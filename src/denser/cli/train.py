@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -76,7 +76,7 @@ def finetune(
     """Fine tune a model on your own labels and measure it on a part that it never saw."""
     from rich.console import Console
 
-    from denser import finetune as workflow
+    from denser.workflows import finetune as workflow
 
     plan = workflow.Plan(
         model=model,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 
 def view(
@@ -31,8 +31,8 @@ def view(
     if missing:
         raise InputError(f"the viewer needs {missing[0]}; pip install 'denser[view]'")
     from denser.io.structures import from_smiles
-    from denser.prediction import Predictor
-    from denser.structure import Structure
+    from denser.model.predictor import Predictor
+    from denser.types.structure import Structure
     from denser.viewer.server import serve
     from denser.viewer.session import Item, read_items
 

@@ -9,7 +9,7 @@ them early where PySCF is there already, and the harmful order is an error.
 
 import sys
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 
 def _torch_is_between() -> bool:

@@ -9,13 +9,13 @@ from pyscf.lib.exceptions import BasisNotFoundError
 from pyscf.pbc import gto
 from pyscf.pbc.dft.multigrid import MultiGridNumInt2
 
-from denser.density import Density
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.recipe import Recipe
-from denser.sad import closed_shell_electrons, valence_charges
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.atoms.sad import closed_shell_electrons, valence_charges
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 PRECISION = 1e-6
 """PySCF's `cell.precision`: accuracy of lattice sums and of the multigrid's grid levels."""

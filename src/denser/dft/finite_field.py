@@ -17,7 +17,6 @@ import scipy.fft
 from pyscf import lib
 from pyscf.pbc.dft import rks
 
-from denser.density import Density
 from denser.dft.one_step import (
     OneStep,
     core_hamiltonian,
@@ -27,11 +26,12 @@ from denser.dft.one_step import (
     wave_numbers,
 )
 from denser.dft.scf import mean_field
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.recipe import Recipe
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 FIELD = 2e-3
 """Strength of the finite field, hartree/(e bohr): its third-order error is below 0.1 % and the

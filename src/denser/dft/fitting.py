@@ -13,12 +13,12 @@ from pyscf.gto.mole import cart2sph
 from scipy.linalg import eigh
 from scipy.sparse import block_diag, diags_array
 
-from denser.data.render import axis_functions
-from denser.density import Density
-from denser.dft.atoms import pseudo_atom
-from denser.errors import InputError
-from denser.recipe import Recipe
-from denser.structure import Structure
+from denser.dft.tables.sad import pseudo_atom
+from denser.labels.render import axis_functions
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
 
 BETA = 2.0
 """Ratio of neighbouring exponents of the even-tempered basis; PySCF's default."""

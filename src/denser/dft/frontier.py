@@ -8,10 +8,10 @@ import numpy as np
 import scipy.fft
 from pyscf import lib
 
-from denser.data.render import density_on_grid
-from denser.density import Density
 from denser.dft.one_step import OneStep, core_hamiltonian
-from denser.errors import InputError
+from denser.labels.render import density_on_grid
+from denser.types.density import Density
+from denser.types.errors import InputError
 
 DEGENERATE = 2e-3
 """Orbitals whose energies differ by less, hartree (0.05 eV), count as one degenerate level."""

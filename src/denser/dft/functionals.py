@@ -6,7 +6,7 @@ import numpy as np
 from pyscf.dft import libxc
 
 from denser.dft.one_step import XC_CUTOFF
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 _BLOCK = 200_000
 

@@ -16,7 +16,6 @@ from pyscf.pbc.dft.multigrid import MultiGridNumInt2, multigrid_pair
 from pyscf.pbc.grad import rhf as rhf_grad
 from pyscf.pbc.gto.pseudo import pp_int
 
-from denser.density import Density
 from denser.dft.one_step import (
     SCREENING,
     XC_CUTOFF,
@@ -29,10 +28,11 @@ from denser.dft.one_step import (
     wave_numbers,
 )
 from denser.dft.scf import KSResult, mean_field
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.recipe import Recipe
-from denser.structure import Structure
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
 
 _GAMMA = np.zeros((1, 3))
 

@@ -11,12 +11,12 @@ from pyscf.pbc.scf.hf import RHF as PeriodicRHF
 from pyscf.pbc.scf.khf import KSCF
 from pyscf.scf.hf import RHF, SCF
 
-from denser.density import Density
 from denser.dft.cell import PRECISION
 from denser.dft.refine import refine
-from denser.errors import InputError
-from denser.recipe import Recipe
-from denser.structure import Structure
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
 
 
 def structure_of(mf: SCF, recipe: Recipe = Recipe()) -> Structure:

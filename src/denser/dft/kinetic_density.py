@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from denser.data.render import axis_functions, n_orbitals, primitives
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.structure import Structure
+from denser.labels.render import axis_functions, n_orbitals, primitives
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
 
 _BLOCK = 16
 _NEGLIGIBLE = 1e-8
@@ -44,7 +44,7 @@ def kinetic_density(structure: Structure, mo_coeff: np.ndarray, grid: Grid) -> K
 
     The derivatives are those of the Gaussians, exact at every node of any grid, because a
     Gaussian is a product of functions of x, y and z and so is its derivative (compare
-    `denser.data.render`).
+    `denser.labels.render`).
 
     Parameters
     ----------

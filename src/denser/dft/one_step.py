@@ -12,14 +12,14 @@ from pyscf import lib
 from pyscf.pbc.dft import rks
 from pyscf.pbc.dft.multigrid import MultiGridNumInt2, multigrid_pair
 
-from denser.density import Density
 from denser.dft.cell import require_electrons
 from denser.dft.scf import FrontierOrbitals, mean_field
-from denser.errors import InputError
-from denser.fourier import resample
-from denser.grid import Grid
-from denser.recipe import Recipe
-from denser.units import BOHR
+from denser.fields.fourier import resample
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.units import BOHR
 
 ELECTRON_TOLERANCE = 1e-3
 """Largest relative error in the number of electrons of a density that a step starts from."""

@@ -8,8 +8,8 @@ import numpy as np
 from pyscf.pbc import gto as pbcgto
 from pyscf.tools import molden
 
-from denser.density import Density
 from denser.io.files import replacing
+from denser.types.density import Density
 
 _BLOCK = 40_000
 

@@ -10,7 +10,6 @@ import scipy.fft
 from pyscf import lib
 from pyscf.pbc.dft import rks
 
-from denser.density import Density
 from denser.dft.one_step import (
     OneStep,
     core_hamiltonian,
@@ -21,9 +20,10 @@ from denser.dft.one_step import (
     wave_numbers,
 )
 from denser.dft.scf import FrontierOrbitals
-from denser.errors import InputError
-from denser.recipe import Recipe
-from denser.units import HARTREE
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+from denser.types.units import HARTREE
 
 SCREENING = (0.4, 10.0)
 """Parameters (p_0, k_0^2) of the screened step: the least mean error of the energy after a second

@@ -12,11 +12,11 @@ from pyscf.pbc.dft import rks
 from pyscf.pbc.dft.multigrid import MultiGridNumInt2
 
 from denser.dft.cell import build_cell, require_electrons, require_fitting_dm
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.recipe import Recipe
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 if TYPE_CHECKING:
     from ase import Atoms

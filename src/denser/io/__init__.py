@@ -21,12 +21,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from denser.density import Density, Field
+    from denser.types.density import Density, Field
 
 __all__ = ["SUFFIXES", "check_suffix", "is_density_file", "read", "write"]
 

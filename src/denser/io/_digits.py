@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 _LIMIT = 99
 # 10^k for every k that brings a number between 1e-99 and 1e99 to at most 17 digits.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from denser.errors import InputError
 from denser.io.files import read_bytes
+from denser.types.errors import InputError
 
 _CHARGE_TOLERANCE = 0.05
 _HUGE = 1e15  # no length or count, and its square would overflow somewhere

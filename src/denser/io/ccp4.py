@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denser.density import Field
-from denser.errors import InputError
-from denser.grid import Grid
 from denser.io.files import (
     DENSITY_UNIT,
     naming,
@@ -26,7 +23,10 @@ from denser.io.files import (
     replacing,
     writable_values,
 )
-from denser.units import BOHR
+from denser.types.density import Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.units import BOHR
 
 if TYPE_CHECKING:
     from types import ModuleType

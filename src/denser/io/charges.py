@@ -23,10 +23,10 @@ from xml.etree import ElementTree
 import numpy as np
 from ase.data import atomic_masses, covalent_radii
 
-from denser.errors import InputError
 from denser.io.files import replacing
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 BONDED = 1.25
 """Atoms nearer than this times the sum of their covalent radii (Cordero) are bonded."""

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from denser.density import Density
-from denser.errors import InputError
-from denser.grid import Grid
 from denser.io._digits import lines
 from denser.io._text import TextReader, excerpt
 from denser.io.files import naming, of_density_unit, replacing, with_atoms, writable_values
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 _TAG = "denser:"
 _MAX_ORDERED = 100  # keeps the comment line short enough for other programs' buffers

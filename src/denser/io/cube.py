@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.grid import Grid
 from denser.io._digits import lines
 from denser.io._text import TextReader, total_charge
 from denser.io.files import DENSITY_UNIT, naming, replacing, with_atoms, writable_values
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 
 def write(path: str | Path, obj: Density) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from denser.density import Density, Field
-from denser.errors import InputError
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
 
 DENSITY_UNIT = "e/bohr^3"
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.grid import Grid
 from denser.io.files import naming, read_bytes, replacing, writable_values
-from denser.structure import Structure
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
 
 FORMAT = "denser-density-1"
 

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from scipy import constants
 
-from denser.density import Field
-from denser.grid import Grid
 from denser.io._digits import lines
 from denser.io._text import TextReader, excerpt
 from denser.io.files import DENSITY_UNIT, naming, read_bytes, replacing, writable_values
-from denser.units import BOHR, HARTREE
+from denser.types.density import Field
+from denser.types.grid import Grid
+from denser.types.units import BOHR, HARTREE
 
 KT = constants.k / constants.e * 298.15 / HARTREE
 """Thermal energy at 298.15 K, hartree."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denser.errors import InputError
 from denser.io.ccp4 import load_gemmi
 from denser.io.files import read_bytes, replacing
-from denser.units import BOHR
+from denser.types.errors import InputError
+from denser.types.units import BOHR
 
 if TYPE_CHECKING:
     from types import ModuleType

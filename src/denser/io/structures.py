@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

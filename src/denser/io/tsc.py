@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from denser.errors import InputError
 from denser.io.files import read_bytes, replacing
+from denser.types.errors import InputError
 
 
 def write(

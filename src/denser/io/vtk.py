@@ -14,11 +14,11 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.grid import Grid
 from denser.io.files import DENSITY_UNIT, replacing, writable_values
-from denser.units import BOHR
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.units import BOHR
 
 _TYPES = {"<f4": "Float32", "<i4": "Int32", "<f8": "Float64"}
 

@@ -30,9 +30,6 @@ from ase.neighborlist import primitive_neighbor_list
 from scipy.integrate import lebedev_rule
 from torch import Tensor, nn
 
-from denser.density import Density
-from denser.errors import InputError
-from denser.grid import Grid
 from denser.model.expansion import add_to_grid, orthonormal_radial
 from denser.model.hamiltonians import Neighbours, require_parameters
 from denser.model.harmonics import spherical_harmonics
@@ -48,7 +45,10 @@ from denser.model.tight_binding import (
     Electrons,
     solve,
 )
-from denser.structure import Structure
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
 
 _MESSAGE_SCALE = 0.3
 """Brings a sum over some ten neighbours to the size of one atom's features."""

@@ -14,13 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from denser.errors import InputError
+from denser.atoms.sad import require_recipe
 from denser.io.files import replacing
 from denser.model.aspherical import Aspherical, AsphericalConfig
 from denser.model.resnet import X2, X4, ResNet, ResNetConfig
 from denser.model.unet import UNet, UNetConfig
-from denser.recipe import Recipe
-from denser.sad import require_recipe
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
 
 ARCHITECTURES = {
     "aspherical": (Aspherical, AsphericalConfig),
@@ -114,7 +114,7 @@ def load_model(name: str | Path = "default") -> Model:
                 f"no model named {str(name)!r}; shipped: {', '.join(shipped) or 'none'}; "
                 "or give the path of a .safetensors file"
             )
-        with as_file(files("denser") / "weights" / f"{name}.safetensors") as shipped_path:
+        with as_file(files("denser.model") / "weights" / f"{name}.safetensors") as shipped_path:
             return _load(shipped_path, str(name))
     if path.suffix in (".pth", ".pt"):
         raise InputError(
@@ -125,7 +125,7 @@ def load_model(name: str | Path = "default") -> Model:
 
 def shipped_models() -> list[str]:
     """Names of the models inside the package."""
-    folder = files("denser") / "weights"
+    folder = files("denser.model") / "weights"
     names = (entry.name for entry in folder.iterdir())
     return sorted(n.removesuffix(".safetensors") for n in names if n.endswith(".safetensors"))
 

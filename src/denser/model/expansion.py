@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denser.grid import Grid
+from denser.fields.windows import axis_window, pieces
 from denser.model.harmonics import harmonic_terms, solid_harmonics
-from denser.patches import axis_window, pieces
+from denser.types.grid import Grid
 
 CUTOFF = 1e-6
 """A patch ends where its Gaussians have fallen below this, e/bohr^3."""

@@ -6,8 +6,9 @@ Slater functions, each three Gaussians (W. J. Hehre, R. F. Stewart, J. A. Pople,
 
 H_mn = K S_mn (h_m + h_n) / 2,  H_mm = h_m,  K = 1.75
 
-and PBE's own, as tabulated for pairs of superposed atoms by `denser.dft.two_centre`. Both fade to
-zero shortly before the cutoff and have derivatives with respect to the vectors.
+and PBE's own, as tabulated for pairs of superposed atoms by
+`denser.dft.tables.two_centre`. Both fade to zero shortly before the cutoff and have derivatives
+with respect to the vectors.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from ase.data import chemical_symbols
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from denser.errors import InputError
-from denser.units import HARTREE
+from denser.types.errors import InputError
+from denser.types.units import HARTREE
 
 _STO3G = {
     1: ((2.227660584, 0.405771156, 0.109818), (0.154328967, 0.535328142, 0.444634542), (0.0,) * 3),
@@ -225,7 +226,7 @@ def _tables() -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
 
     Coefficients (first, second, power, interval, overlap or Fock, integral), highest power first.
     """
-    with (files("denser") / "tables" / "two_centre.npz").open("rb") as file:
+    with (files("denser.atoms") / "tables" / "two_centre.npz").open("rb") as file:
         table = dict(np.load(file))
     numbers, r = table["numbers"], table["distances"]
     rows = torch.full((len(chemical_symbols),), -1)

@@ -15,11 +15,11 @@ from scipy.sparse.csgraph import laplacian
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
-from denser.density import Density
-from denser.grid import Grid
-from denser.sad import hirshfeld_weights
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.atoms.sad import hirshfeld_weights
+from denser.types.density import Density
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 MOBILITY = 1e5
 """How freely excess charge flows between bonded atoms: atoms of one molecule share a factor."""

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from denser.errors import InputError
 from denser.model.unet import depth_to_space
+from denser.types.errors import InputError
 
 
 @dataclass(frozen=True)

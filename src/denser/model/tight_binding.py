@@ -39,7 +39,7 @@ from denser.model.hamiltonians import (
     require_parameters,
     tabulated,
 )
-from denser.units import HARTREE
+from denser.types.units import HARTREE
 
 _TYPICAL = {
     1: (0.97, 0.0, -0.82, 0.0),

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 
 @dataclass(frozen=True)

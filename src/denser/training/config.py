@@ -10,7 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
-from denser.errors import InputError
+from denser.types.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from denser.data.labels import Label, read_labels, split
-from denser.data.render import n_orbitals
-from denser.errors import InputError
-from denser.recipe import Recipe
-from denser.sad import valence_charges
+from denser.atoms.sad import valence_charges
+from denser.labels.label import Label, read_labels, split
+from denser.labels.render import n_orbitals
 from denser.training.config import DataConfig
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
 
 QM9_TEST = "qm9:test"
 """As an exclusion: all molecules of the test part of the QM9 split."""
@@ -140,7 +140,7 @@ def _is_test_molecule(name: str) -> bool:
     match = _QM9_NAME.fullmatch(name)
     if match is None:
         return False
-    from denser.data.qm9 import split_numbers
+    from denser.labels.qm9 import split_numbers
 
     numbers = split_numbers("test")
     i = int(np.searchsorted(numbers, int(match[1])))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from denser.errors import InputError
 from denser.io.files import replacing
 from denser.training.config import Config, from_dict
+from denser.types.errors import InputError
 
 COLUMNS = (
     "step", "seconds", "loss_percent", "gradient_norm", "lr_factor", "validation_percent",

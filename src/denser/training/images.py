@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import denser.sad
-from denser.data.crops import CubeOperation, window
-from denser.data.labels import Label
-from denser.data.render import density_on_grid
-from denser.grid import Grid
+import denser.atoms.sad
+from denser.fields.cube_group import CubeOperation, window
+from denser.labels.label import Label
+from denser.labels.render import density_on_grid
 from denser.model.precision import fast_bf16
 from denser.training.config import Config, SampleConfig
-from denser.training.draw import labels_of_step
 from denser.training.processes import Processes
+from denser.training.sampling import labels_of_step
+from denser.types.grid import Grid
 
 
 class Images:
@@ -57,7 +57,7 @@ class Images:
             return self._cache[label]
         structure = label.structure
         sad = torch.as_tensor(
-            denser.sad.superposition(structure, grid, self.sad).values,
+            denser.atoms.sad.superposition(structure, grid, self.sad).values,
             dtype=torch.float32,
             device=self.device,
         )

@@ -16,11 +16,9 @@ import torch
 from ase.data import chemical_symbols
 from torch import nn
 
-from denser.data.labels import Label
-from denser.errors import InputError
+from denser.labels.label import Label
 from denser.model.aspherical import Aspherical, grown
 from denser.model.checkpoint import Model, build, load_model, require_options, save_model
-from denser.recipe import Recipe
 from denser.training.config import Config
 from denser.training.dataset import read_dataset
 from denser.training.folder import (
@@ -35,6 +33,8 @@ from denser.training.images import Images
 from denser.training.optimizers import optimizers_of
 from denser.training.points import Points
 from denser.training.processes import Processes, processes
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
 
 BAD_STEPS = 5
 """A step whose loss or gradient is not finite is left out; after so many in a row the run ends."""

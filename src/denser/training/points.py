@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import denser.sad
-from denser.data.labels import Label
-from denser.data.render import density_on_grid
-from denser.grid import Grid
+import denser.atoms.sad
+from denser.labels.label import Label
+from denser.labels.render import density_on_grid
 from denser.model.aspherical import Aspherical, AsphericalConfig, Graph
 from denser.model.expansion import l1_distance
 from denser.training.config import Config
-from denser.training.draw import labels_of_step
 from denser.training.processes import Processes
+from denser.training.sampling import labels_of_step
+from denser.types.grid import Grid
 
 PER_LABEL = 16384
 """Nodes that are kept of every label."""
@@ -107,7 +107,7 @@ class Points:
             structure.numbers, structure.positions, label.mo_coeff, grid, self.device
         )
         rho = rho.cpu().numpy().ravel().astype(float)
-        density = denser.sad.superposition(structure, grid, self.sad)
+        density = denser.atoms.sad.superposition(structure, grid, self.sad)
         sad = density.values.ravel() * (density.valence_charges.sum() / label.n_electrons)
         parts = (np.abs(rho - sad), sad, np.sqrt(sad), np.ones_like(sad))
         q = sum(share * part / part.sum() for share, part in zip(SHARES, parts, strict=True))

@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from denser.density import Field
-from denser.errors import InputError
-from denser.units import BOHR, HARTREE, KCAL_PER_MOL
+from denser.types.density import Field
+from denser.types.errors import InputError
+from denser.types.units import BOHR, HARTREE, KCAL_PER_MOL
 from denser.viewer import fields, surfaces
 from denser.viewer.session import Session
 from denser.viewer.state import describe

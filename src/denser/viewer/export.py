@@ -7,8 +7,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from denser.errors import InputError
 from denser.io import SUFFIXES, check_suffix, write
+from denser.types.errors import InputError
 from denser.viewer import state
 from denser.viewer.fields import with_atoms
 from denser.viewer.session import Session

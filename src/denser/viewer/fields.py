@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from denser.density import Density, Field
-from denser.grid import Grid
+from denser.types.density import Density, Field
+from denser.types.grid import Grid
 
 WORKING_SPACING, LARGE_SPACING = 0.33, 0.42
 """Derived fields are made on every second, third, ... node up to about this spacing, bohr; the
@@ -72,7 +72,7 @@ def reduced(density: Density) -> Density:
 
 def potential(density: Density) -> Field:
     """Electrostatic potential, hartree/e."""
-    from denser.analysis.electrostatics import electrostatic_potential
+    from denser.analysis.potential.electrostatics import electrostatic_potential
 
     return electrostatic_potential(density)
 
@@ -87,7 +87,7 @@ def laplacian(density: Density) -> Field:
 def nci(density: Density) -> Field:
     """Reduced density gradient s where the analysis finds an interaction, and 2 elsewhere."""
     from denser.analysis.fields import reduced_density_gradient
-    from denser.analysis.nci import RHO_CUTOFF, nci
+    from denser.analysis.interactions.nci import RHO_CUTOFF, nci
 
     near = binary_dilation(nci(density).labels.values > 0, iterations=2)
     near &= np.asarray(density.values) < 1.2 * RHO_CUTOFF

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.recipe import Recipe
-from denser.units import DEBYE, HARTREE
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.units import DEBYE, HARTREE
 
 if TYPE_CHECKING:
     from denser.dft.refine import Refined

@@ -31,9 +31,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from denser.density import Field
-from denser.errors import InputError
-from denser.prediction import Predictor
+from denser.model.predictor import Predictor
+from denser.types.density import Field
+from denser.types.errors import InputError
 from denser.viewer import draw, state
 from denser.viewer.export import export, suffixes
 from denser.viewer.fields import MAKERS, reduced
@@ -209,7 +209,7 @@ class Viewer:
 
     async def points(self, request: Request) -> Response:
         """Critical points of what is shown."""
-        from denser.analysis.critical_points import critical_points
+        from denser.analysis.topology.critical_points import critical_points
 
         _, session = self.session(request)
         body = await _json(request)

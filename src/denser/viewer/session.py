@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from denser.density import Density, Field
-from denser.errors import InputError
-from denser.grid import Grid
-from denser.prediction import Predictor
-from denser.sad import closed_shell_electrons, superposition
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.atoms.sad import closed_shell_electrons, superposition
+from denser.model.predictor import Predictor
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 from denser.viewer import fields, sketch
 
 if TYPE_CHECKING:
-    from denser.analysis.critical_points import CriticalPoints
+    from denser.analysis.topology.critical_points import CriticalPoints
     from denser.viewer.orbitals import KohnSham
 
 MAX_ATOMS = 600

@@ -12,10 +12,10 @@ from ase.data import atomic_numbers, covalent_radii
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-from denser.errors import InputError
 from denser.io.charges import bonds
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 VALENCES = {1: 1, 5: 3, 6: 4, 7: 3, 8: 2, 9: 1, 14: 4, 15: 3, 16: 2, 17: 1, 35: 1, 53: 1}
 """Bonds that a neutral atom usually makes."""

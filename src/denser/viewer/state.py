@@ -9,9 +9,9 @@ from importlib.metadata import version
 
 import numpy as np
 
-from denser.density import Density
-from denser.errors import InputError
-from denser.units import BOHR, DEBYE
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.units import BOHR, DEBYE
 from denser.viewer.fields import reduced
 from denser.viewer.session import Session
 from denser.viewer.surfaces import atoms
@@ -114,7 +114,7 @@ def charges(session: Session) -> dict:
 
 def partition(density: Density) -> dict:
     """Hirshfeld and CM5 charges, e, or the reason why there are none."""
-    from denser.analysis.stockholder import cm5, hirshfeld
+    from denser.analysis.charges.stockholder import cm5, hirshfeld
 
     try:
         found = hirshfeld(reduced(density))

@@ -14,11 +14,11 @@ from ase.data import covalent_radii
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from denser.density import Field
-from denser.errors import InputError
-from denser.scene import view_along_thinnest
-from denser.structure import Structure
-from denser.units import BOHR
+from denser.pictures.scene import view_along_thinnest
+from denser.types.density import Field
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.types.units import BOHR
 from denser.viewer.sketch import bonds
 
 MAX_NODES = 112

@@ -26,11 +26,11 @@ import denser
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.gradient import scf_gradient
 from denser.dft.scf import mean_field, scf
-from denser.grid import Grid
-from denser.metrics import err_rho
-from denser.recipe import PAPER_SPACING
-from denser.structure import Structure
-from denser.units import BOHR, HARTREE
+from denser.fields.metrics import err_rho
+from denser.types.grid import Grid
+from denser.types.recipe import PAPER_SPACING
+from denser.types.structure import Structure
+from denser.types.units import BOHR, HARTREE
 
 HERE = Path(__file__).parent
 NAMES = ("H2O", "CH4", "H2CO")

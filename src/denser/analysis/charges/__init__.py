@@ -1,0 +1,1 @@
+"""Atomic charges: partitioned, of basins, and fitted to the potential."""

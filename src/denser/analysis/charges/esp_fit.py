@@ -1,0 +1,276 @@
+"""Atomic charges fitted to an electrostatic potential at given points.
+
+sum_i (V_i - sum_j q_j / r_ij)^2 + 2 a sum_j (sqrt(q_j^2 + b^2) - b) -> min,  sum_j q_j = Q
+
+with the hyperbolic restraint on heavy atoms in RESP (Bayly, Cieplak, Cornell and Kollman, J. Phys.
+Chem. 97, 10269 (1993)). The paper writes it with a; its program, and all since, work with 2 a,
+for which the published strengths stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from denser.io.charges import bonds
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.types.units import DEBYE, KCAL_PER_MOL
+
+RESTRAINTS = (0.0005, 0.001)
+"""Strength a of the restraint in the two stages of RESP, atomic units."""
+
+TIGHTNESS = 0.1
+"""Width b of the hyperbola, e."""
+
+
+@dataclass(frozen=True, eq=False)
+class EspCharges:
+    """Charges fitted to a potential.
+
+    Parameters
+    ----------
+    method : str
+    structure : Structure
+        Of the first conformer.
+    charges : (n_atoms,) float
+        e.
+    n_points : int
+        Points of all conformers.
+    rms : float
+        Root mean square of V - sum_j q_j/r_ij, hartree/e.
+    rrms : float
+        The same relative to the root mean square of V.
+    """
+
+    method: str
+    structure: Structure
+    charges: np.ndarray
+    n_points: int
+    rms: float
+    rrms: float
+
+    @property
+    def dipole(self) -> np.ndarray:
+        """Dipole moment of the charges (3,), e*bohr; of an ion about the mean of its atoms."""
+        positions = self.structure.positions
+        return self.charges @ (positions - positions.mean(axis=0))
+
+    def to_dict(self) -> dict:
+        """Return plain data."""
+        return {
+            "method": self.method,
+            "charges_e": self.charges.tolist(),
+            "n_points": self.n_points,
+            "rms_kcal_per_mol_e": self.rms * KCAL_PER_MOL,
+            "rrms": self.rrms,
+            "dipole_debye": (self.dipole * DEBYE).tolist(),
+        }
+
+    def lines(self) -> list[str]:
+        """Return the fit in a line, and a line per atom."""
+        rows = [
+            f"{self.method} charges: {self.n_points} points, error {self.rms * KCAL_PER_MOL:.2f} "
+            f"kcal/mol/e ({100 * self.rrms:.1f} %), dipole "
+            f"{np.linalg.norm(self.dipole) * DEBYE:.3f} D"
+        ]
+        for i, (symbol, q) in enumerate(zip(self.structure.symbols, self.charges, strict=True)):
+            rows.append(f"{i + 1:5d} {symbol:2s} {q:+9.4f} e")
+        return rows
+
+
+def fit_resp(
+    structures: Sequence[Structure],
+    points: Sequence[np.ndarray],
+    values: Sequence[np.ndarray],
+    restraints: tuple[float, float] = RESTRAINTS,
+    tightness: float = TIGHTNESS,
+) -> EspCharges:
+    """Two-stage RESP on given points, one array of them and of potentials per conformer.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+        Conformers; the first one's bonds decide what is equivalent.
+    points : sequence of (n, 3) float
+        Bohr.
+    values : sequence of (n,) float
+        hartree/e.
+    restraints, tightness
+        As for `resp`.
+    """
+    first = structures[0]
+    for i, other in enumerate(structures[1:], start=2):
+        if not np.array_equal(other.numbers, first.numbers) or other.charge != first.charge:
+            raise InputError(
+                f"conformer {i} is {other.formula} with charge {other.charge:+d} or has its atoms "
+                f"in another order than the first, {first.formula} with charge {first.charge:+d}"
+            )
+    positions = [structure.positions for structure in structures]
+    heavy = first.numbers > 1
+    classes = equivalence_classes(first)
+    again = _methyl_and_methylene(first)
+    own = len(first) + np.arange(len(first))
+    stage_1 = fit_charges(
+        points, values, positions, first.charge, restraints[0], tightness, heavy,
+        classes=np.where(again, own, classes),
+    )  # fmt: skip
+    if not again.any():
+        return fitted("RESP", structures, points, values, stage_1)
+    stage_2 = fit_charges(
+        points, values, positions, first.charge, restraints[1], tightness, heavy,
+        classes=classes, fixed=np.where(again, np.nan, stage_1),
+    )  # fmt: skip
+    return fitted("RESP", structures, points, values, stage_2)
+
+
+def fit_charges(
+    points: Sequence[np.ndarray],
+    values: Sequence[np.ndarray],
+    positions: Sequence[np.ndarray],
+    total_charge: float = 0.0,
+    restraint: float = 0.0,
+    tightness: float = TIGHTNESS,
+    restrained: np.ndarray | None = None,
+    classes: np.ndarray | None = None,
+    fixed: np.ndarray | None = None,
+) -> np.ndarray:
+    """Charges that reproduce a potential at given points: the fit behind all schemes.
+
+    Minimises the sum over conformers of sum_i (V_i - sum_j q_j/r_ij)^2 +
+    2 a sum_j (sqrt(q_j^2 + b^2) - b); the minimum is found by repeated linear fits, in which
+    the restraint adds a / sqrt(q_j^2 + b^2) to the diagonal (Bayly et al. 1993, equation 13).
+
+    Parameters
+    ----------
+    points : sequence of (n, 3) float
+        Per conformer, bohr.
+    values : sequence of (n,) float
+        Potential there, hartree/e.
+    positions : sequence of (n_atoms, 3) float
+        Atoms of each conformer, bohr.
+    total_charge : float
+        Q, e.
+    restraint, tightness : float
+        a, atomic units, and b, e.
+    restrained : (n_atoms,) bool, optional
+        Atoms with a restraint; by default all.
+    classes : (n_atoms,) int, optional
+        Atoms of the same number have the same charge; by default each its own.
+    fixed : (n_atoms,) float, optional
+        Charges that stay, and nan for those that are fitted; by default all are.
+
+    Returns
+    -------
+    (n_atoms,) float
+        e.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, values that are not finite, fewer points than charges, or no
+        convergence.
+    """
+    conformers = list(zip(points, values, positions, strict=True))
+    n = len(positions[0])
+    for p, v, r in conformers:
+        if np.shape(p) != (len(v), 3) or np.shape(r) != (n, 3):
+            raise InputError(
+                f"a fit needs points (n, 3), values (n,) and {n} positions, found shapes "
+                f"{np.shape(p)}, {np.shape(v)} and {np.shape(r)}"
+            )
+        if not np.isfinite(v).all():
+            raise InputError("the potential to fit must be finite numbers; move the points away")
+    matrix, vector = np.zeros((n, n)), np.zeros(n)
+    for p, v, r in conformers:
+        inverse = 1 / cdist(p, r)
+        matrix += inverse.T @ inverse
+        vector += inverse.T @ v
+    fixed = np.full(n, np.nan) if fixed is None else np.asarray(fixed, dtype=float)
+    free = np.isnan(fixed)
+    base = np.where(free, 0.0, fixed)
+    labels = np.arange(n) if classes is None else np.asarray(classes)
+    _, member = np.unique(labels[free], return_inverse=True)
+    spread = np.zeros((n, member.max(initial=-1) + 1))  # q = base + spread x
+    spread[np.flatnonzero(free), member] = 1.0
+    m = spread.shape[1]
+    if sum(len(v) for _, v, _ in conformers) < m:
+        raise InputError(f"{m} charges need as many points to be fitted to; use more points")
+    strength = np.full(n, restraint * len(conformers))
+    if restrained is not None:
+        strength = np.where(restrained, strength, 0.0)
+    # Lagrange's multiplier of the total charge is the last unknown.
+    system, right = np.zeros((m + 1, m + 1)), np.zeros(m + 1)
+    system[:m, m] = system[m, :m] = spread.sum(axis=0)
+    right[m] = total_charge - base.sum()
+    q = base
+    for _ in range(500):
+        full = matrix + np.diag(strength / np.hypot(q, tightness) if restraint else np.zeros(n))
+        system[:m, :m] = spread.T @ full @ spread
+        right[:m] = spread.T @ (vector - full @ base)
+        earlier, q = q, base + spread @ np.linalg.lstsq(system, right, rcond=None)[0][:m]
+        if not restraint or np.abs(q - earlier).max() < 1e-9:
+            return q
+    raise InputError(
+        f"the restrained charges did not converge (restraint {restraint:g}, tightness "
+        f"{tightness:g}); use a larger tightness"
+    )
+
+
+def fitted(
+    method: str,
+    structures: Sequence[Structure],
+    points: Sequence[np.ndarray],
+    values: Sequence[np.ndarray],
+    charges: np.ndarray,
+) -> EspCharges:
+    """Return charges with what they leave of the potential."""
+    squares = total = 0.0
+    for s, p, v in zip(structures, points, values, strict=True):
+        squares += float(((v - (1 / cdist(p, s.positions)) @ charges) ** 2).sum())
+        total += float((v**2).sum())
+    n = sum(len(v) for v in values)
+    return EspCharges(
+        method, structures[0], charges, n, np.sqrt(squares / n), np.sqrt(squares / total)
+    )
+
+
+# Topology
+
+
+def equivalence_classes(structure: Structure) -> np.ndarray:
+    """Number of each atom's class (n_atoms,): the same for atoms that the bonds do not tell apart.
+
+    Refinement of colours (Weisfeiler and Leman): elements first, then a colour and those of the
+    neighbours until there are no more.
+    """
+    neighbours = _neighbours(structure)
+    _, colours = np.unique(structure.numbers, return_inverse=True)
+    while True:
+        seen = [(c, *sorted(colours[n])) for c, n in zip(colours, neighbours, strict=True)]
+        order = {key: i for i, key in enumerate(sorted(set(seen)))}
+        finer = np.array([order[key] for key in seen])
+        if finer.max() == colours.max():
+            return finer
+        colours = finer
+
+
+def _methyl_and_methylene(structure: Structure) -> np.ndarray:
+    """True for sp3 carbons with two or more hydrogens, and for these (n_atoms,)."""
+    neighbours, out = _neighbours(structure), np.zeros(len(structure), dtype=bool)
+    for i in np.flatnonzero(structure.numbers == 6):
+        hydrogens = [j for j in neighbours[i] if structure.numbers[j] == 1]
+        if len(neighbours[i]) == 4 and len(hydrogens) >= 2:
+            out[[i, *hydrogens]] = True
+    return out
+
+
+def _neighbours(structure: Structure) -> list[list[int]]:
+    out = [[] for _ in range(len(structure))]
+    for i, j in bonds(structure):
+        out[i].append(int(j))
+        out[j].append(int(i))
+    return out

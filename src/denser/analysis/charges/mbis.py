@@ -1,0 +1,366 @@
+"""Minimal basis iterative stockholder (MBIS) charges.
+
+Every atom is a sum of spherical exponential shells, as many as its row in the periodic table,
+
+    rho0(r) = sum_a sum_i N_ai / (8 pi s_ai^3) exp(-|r - R_a| / s_ai)
+
+whose populations N and widths s minimise the Kullback-Leibler divergence of the density of all
+electrons from rho0 (Verstraelen et al., J. Chem. Theory Comput. 12, 3894, 2016). At the minimum
+each shell holds its stockholder's share w_ai = rho0_ai / rho0:
+
+    N_ai = integral w_ai rho,    s_ai = 1/(3 N_ai) integral w_ai rho |r - R_a|
+
+The shells of a core are too sharp for a uniform grid. So the density is taken as the free
+all-electron atoms plus the deformation density, which is smooth and interpolated from the grid
+by splines, on atom-centred quadratures (radial times Lebedev). And as the shells integrate
+analytically, only rho - rho0 is integrated: N_ai = N_ai + integral w_ai (rho - rho0), in which
+most of the quadrature's error cancels.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+from ase.neighborlist import neighbor_list
+from scipy.integrate import lebedev_rule
+from scipy.ndimage import map_coordinates
+
+from denser.analysis.charges.stockholder import curve, deform
+from denser.atoms.free_atoms import free_atom
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR, DEBYE
+
+N_RADIAL, LEBEDEV = 60, 29
+"""Radial points per atom, and degree of the Lebedev rule on them (302 points)."""
+
+TOLERANCE = 1e-6
+"""The iteration ends when no population changes by more, e."""
+
+MAX_ITERATIONS = 500
+
+_X_RANGE = -1.7, 2.85
+"""Range of x in the radial rule: 7e-4 to 16 bohr."""
+
+_CLOSE = 0.3
+"""Nearer to a nucleus (bohr) the Lebedev rule with 50 points does."""
+
+_HISTORY = 8
+"""Steps that Anderson's mixing combines."""
+
+
+@dataclass(frozen=True, eq=False)
+class MBIS:
+    """Atoms as MBIS cuts them out of a density.
+
+    Parameters
+    ----------
+    structure : Structure
+    charges : (n_atoms,) float
+        Z_a - sum_i N_ai, e.
+    populations, widths : tuple of (n_shells,) float, one per atom
+        N_ai, e, and s_ai, bohr, from the core outwards.
+    dipoles : (n_atoms, 3) float
+        -integral w_a rho (r - R_a), e*bohr.
+    volumes : (n_atoms,) float
+        integral w_a rho |r - R_a|^3, bohr^3.
+    divergence : float
+        integral rho ln(rho / rho0), e: how far the density is from its atoms.
+    residual : float
+        Sum of charges less that of the nuclei and electrons on the grid: the error of the
+        quadrature and, around an isolated molecule, the shells' tails beyond the box, e.
+    iterations : int
+    """
+
+    structure: Structure
+    charges: np.ndarray
+    populations: tuple[np.ndarray, ...]
+    widths: tuple[np.ndarray, ...]
+    dipoles: np.ndarray
+    volumes: np.ndarray
+    divergence: float
+    residual: float
+    iterations: int
+
+    def to_dict(self) -> dict:
+        """Return plain data."""
+        return {
+            "symbols": self.structure.symbols,
+            "charges_e": self.charges.tolist(),
+            "shell_populations_e": [n.tolist() for n in self.populations],
+            "shell_widths_angstrom": [(s * BOHR).tolist() for s in self.widths],
+            "dipoles_debye": (self.dipoles * DEBYE).tolist(),
+            "volumes_bohr3": self.volumes.tolist(),
+            "divergence_e": self.divergence,
+            "residual_e": self.residual,
+            "iterations": self.iterations,
+        }
+
+    def lines(self) -> list[str]:
+        """Readable lines, one per atom."""
+        return [
+            "MBIS:         charge/e  dipole/debye  volume/bohr3  valence e, width/angstrom",
+            *(
+                f"{i:4d} {symbol:2s} {q:13.4f} {np.linalg.norm(d) * DEBYE:13.4f} {v:13.3f} "
+                f"{n[-1]:13.4f} {s[-1] * BOHR:8.4f}"
+                for i, (symbol, q, d, v, n, s) in enumerate(
+                    zip(
+                        self.structure.symbols,
+                        self.charges,
+                        self.dipoles,
+                        self.volumes,
+                        self.populations,
+                        self.widths,
+                        strict=True,
+                    ),
+                    start=1,
+                )
+            ),
+            f"sum of charges {self.charges.sum():+.6f} e, of it quadrature {self.residual:.1e} e",
+        ]
+
+
+def mbis(density: Density) -> MBIS:
+    """MBIS charges, shells, atomic dipoles and volumes.
+
+    Parameters
+    ----------
+    density : Density
+        Of valence or of all electrons, H to Ar. Of all electrons it should come from a method
+        with the PBE atoms' cores: what differs from them at a nucleus is too sharp for a grid.
+
+    Raises
+    ------
+    InputError
+        An element without a free atom, other valence charges than those of the
+        pseudopotentials, or no convergence in `MAX_ITERATIONS` steps.
+    """
+    structure = density.structure
+    periodic = structure.cell is not None
+    deformation, *_ = deform(density, periodic)
+    quadrature = Quadrature.around(structure)
+    if not periodic:  # nothing is known beyond the box: there the shells stand for the density
+        quadrature = quadrature.within(density.grid)
+    rho = interpolate(deformation, density.grid, quadrature.points)
+    for atom, _, index, r in quadrature.pairs:
+        free = curve(int(structure.numbers[atom]))
+        rho[index] += free.at(r, free.all_electron)
+    cores = structure.numbers.sum() - density.valence_charges.sum()
+    return partition(structure, quadrature, rho, cores + density.integrate())
+
+
+@dataclass(frozen=True, eq=False)
+class Quadrature:
+    """Points around every atom, which together integrate what is smooth but at the nuclei.
+
+    integral f dr = sum_p weights_p f(points_p). Each point belongs to one atom a and counts for
+    its part f_a / sum_b f_b of space, f = eta exp(-2 r) / r^3 with eta = 0.3 for H and 1 else
+    (Franchini, Philipsen and Visscher, J. Comput. Chem. 34, 1819, 2013).
+
+    Parameters
+    ----------
+    points : (n_points, 3) float
+        Bohr.
+    weights : (n_points,) float
+        Bohr^3.
+    pairs : list of (atom, centre, index, r)
+        For each atom, and each periodic image of it: where it is (3,), the points within its
+        reach (n,), and their distances from it (n,), bohr.
+    """
+
+    points: np.ndarray
+    weights: np.ndarray
+    pairs: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]
+
+    @classmethod
+    def around(
+        cls, structure: Structure, n_radial: int = N_RADIAL, degree: int = LEBEDEV
+    ) -> Quadrature:
+        """Quadrature for all space, or for one cell of a periodic structure."""
+        offsets, volumes = _spheres(n_radial, degree)
+        outermost = np.linalg.norm(offsets, axis=1).max()
+        reach = {int(z): curve(int(z)).radius for z in np.unique(structure.numbers)}
+        weights, found = [], {}
+        for a, centres in enumerate(_neighbours(structure, outermost + max(reach.values()))):
+            total = np.zeros(len(offsets))
+            for b, image, vector in centres:
+                z = int(structure.numbers[b])
+                r = np.linalg.norm(offsets - vector, axis=1)
+                part = (0.3 if z == 1 else 1.0) * np.exp(-2 * r) / np.maximum(r, 1e-9) ** 3
+                total += part
+                if b == a and not any(image):
+                    own = part
+                near = np.flatnonzero(r <= reach[z])
+                if near.size:
+                    centre = structure.positions[a] + vector
+                    found.setdefault((b, image), []).append((centre, near + a * len(r), r[near]))
+            weights.append(volumes * own / total)
+        pairs = []
+        for (b, _), blocks in found.items():
+            centre, indices, distances = zip(*blocks, strict=True)
+            pairs.append((b, centre[0], np.concatenate(indices), np.concatenate(distances)))
+        points = (structure.positions[:, None] + offsets).reshape(-1, 3)
+        return cls(points, np.concatenate(weights), pairs)
+
+    def within(self, grid: Grid) -> Quadrature:
+        """The same without what is outside of the box: points there weigh nothing."""
+        fraction = (self.points - grid.origin) @ np.linalg.inv(grid.cell)
+        inside = ((fraction >= 0) & (fraction <= 1)).all(axis=1)
+        return replace(self, weights=self.weights * inside)
+
+
+def _spheres(n_radial: int, degree: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, 3) around one atom, bohr, and the volumes (n,) that they stand for.
+
+    r = exp(x - exp(-x)) with equidistant x, and a Lebedev rule at each r.
+    """
+    x, step = np.linspace(*_X_RANGE, n_radial, retstep=True)
+    radii = np.exp(x - np.exp(-x))
+    radial = radii**3 * (1 + np.exp(-x)) * step  # r^2 dr
+    rules = [lebedev_rule(degree if r > _CLOSE else min(degree, 11)) for r in radii]
+    offsets = np.concatenate([r * u.T for r, (u, _) in zip(radii, rules, strict=True)])
+    volumes = np.concatenate([v * w for v, (_, w) in zip(radial, rules, strict=True)])
+    return offsets, volumes
+
+
+def _neighbours(structure: Structure, radius: float) -> list[list[tuple[int, tuple, np.ndarray]]]:
+    """For each atom: itself, then all others and images within `radius` bohr.
+
+    As (atom, which image, vector to it in bohr).
+    """
+    out = [[(a, (0, 0, 0), np.zeros(3))] for a in range(len(structure))]
+    found = neighbor_list("ijSD", structure.to_ase(), radius * BOHR)
+    for a, b, image, vector in zip(*found, strict=True):
+        out[a].append((int(b), tuple(image.tolist()), vector / BOHR))
+    return out
+
+
+def interpolate(values: np.ndarray, grid: Grid, points: np.ndarray) -> np.ndarray:
+    """Values of a function on a periodic grid at points (n_points,), by quintic splines."""
+    nodes = (points - grid.origin) @ np.linalg.inv(grid.cell) * grid.shape
+    return map_coordinates(values, nodes.T, order=5, mode="grid-wrap")
+
+
+def partition(
+    structure: Structure, quadrature: Quadrature, rho: np.ndarray, n_electrons: float
+) -> MBIS:
+    """MBIS of a density given on the points of a quadrature.
+
+    Parameters
+    ----------
+    structure : Structure
+    quadrature : Quadrature
+    rho : (n_points,) float
+        Density of all electrons, e/bohr^3.
+    n_electrons : float
+        What it integrates to; for the residual only.
+
+    Raises
+    ------
+    InputError
+        No convergence in `MAX_ITERATIONS` steps.
+    """
+    shells = [free_shells(int(z)) for z in structure.numbers]
+    ends = np.cumsum([0, *(len(n) for n, _ in shells)])
+    slices = [slice(i, j) for i, j in zip(ends[:-1], ends[1:], strict=True)]
+    n, s = (np.concatenate(x) for x in zip(*shells, strict=True))
+    n, s, iterations = _solve(quadrature, rho, slices, n, s)
+
+    parts, pro = _shells(quadrature, slices, n, s)
+    excess = quadrature.weights * _quotient(rho - pro, pro)
+    dipoles = np.zeros((len(structure), 3))
+    volumes = np.array([60 * n[k] @ s[k] ** 3 for k in slices])
+    for (atom, centre, index, r), part in zip(quadrature.pairs, parts, strict=True):
+        share = part.sum(axis=0) * excess[index]
+        dipoles[atom] -= share @ (quadrature.points[index] - centre)
+        volumes[atom] += share @ r**3
+    charges = structure.numbers - np.array([n[k].sum() for k in slices])
+    positive = (rho > 0) & (pro > 0)
+    ratio = np.log(_quotient(rho, pro), out=np.zeros_like(rho), where=positive)
+    return MBIS(
+        structure,
+        charges,
+        tuple(n[k] for k in slices),
+        tuple(s[k] for k in slices),
+        dipoles,
+        volumes,
+        float(quadrature.weights @ (rho * ratio)),
+        float(charges.sum() - structure.numbers.sum() + n_electrons),
+        iterations,
+    )
+
+
+@cache
+def free_shells(z: int) -> tuple[np.ndarray, np.ndarray]:
+    """Populations and widths (n_shells,) of the free atom: where the iteration starts."""
+    n_shells = 1 + (z > 2) + (z > 10)
+    n = np.array([2.0, 8.0, 8.0][:n_shells])
+    n[-1] = z - n[:-1].sum()
+    s = np.geomspace(0.5 / z, 0.5, n_shells)
+    atom = Structure([z], np.zeros((1, 3)))
+    quadrature = Quadrature.around(atom, degree=3)
+    rho = free_atom(z).all_electron(np.linalg.norm(quadrature.points, axis=1))
+    return _solve(quadrature, rho, [slice(0, n_shells)], n, s)[:2]
+
+
+def _shells(
+    quadrature: Quadrature, slices: list[slice], n: np.ndarray, s: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Each pair's shells (n_shells, n) and their sum (n_points,), e/bohr^3."""
+    height = n / (8 * np.pi * s**3)
+    parts, pro = [], np.zeros(len(quadrature.points))
+    for atom, _, index, r in quadrature.pairs:
+        k = slices[atom]
+        part = height[k, None] * np.exp(-r / s[k, None])
+        pro[index] += part.sum(axis=0)
+        parts.append(part)
+    return parts, pro
+
+
+def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.divide(a, b, out=np.zeros_like(b), where=b > 0)
+
+
+def _solve(
+    quadrature: Quadrature, rho: np.ndarray, slices: list[slice], n: np.ndarray, s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Iterate the stockholder equations to self-consistency; Anderson's mixing speeds it up."""
+    x = np.log(np.concatenate([n, s]))
+    history: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_HISTORY)
+    for iteration in range(1, MAX_ITERATIONS + 1):
+        n, s = np.exp(np.split(x, 2))
+        parts, pro = _shells(quadrature, slices, n, s)
+        excess = quadrature.weights * _quotient(rho - pro, pro)
+        electrons, moments = n.copy(), 3 * n * s
+        for (atom, _, index, r), part in zip(quadrature.pairs, parts, strict=True):
+            share = part * excess[index]
+            electrons[slices[atom]] += share.sum(axis=1)
+            moments[slices[atom]] += share @ r
+        electrons = np.maximum(electrons, 1e-3 * n)
+        if np.abs(electrons - n).max() < TOLERANCE:
+            return electrons, np.maximum(moments, 1e-3 * n * s) / (3 * electrons), iteration
+        target = np.log(np.concatenate([electrons, moments / (3 * electrons)]))
+        history.append((target, target - x))
+        x = _anderson(history)
+    raise InputError(
+        f"MBIS did not converge in {MAX_ITERATIONS} iterations; check that the density is one of "
+        "these atoms"
+    )
+
+
+def _anderson(history: deque[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Combination of past steps whose residuals, combined alike, are smallest."""
+    target, residual = history[-1]
+    if len(history) == 1:
+        return target
+    d_target = np.array([target - t for t, _ in list(history)[:-1]])
+    d_residual = np.array([residual - f for _, f in list(history)[:-1]])
+    weights = np.linalg.lstsq(d_residual.T, residual, rcond=1e-8)[0]
+    step = target - weights @ d_target - (target - residual)
+    # No parameter may change by more than a factor of two at once.
+    return target - residual + step * min(1.0, np.log(2) / np.abs(step).max())

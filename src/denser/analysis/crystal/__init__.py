@@ -1,0 +1,1 @@
+"""Structure factors, maps, and what crystallography needs of a density."""

@@ -1,0 +1,1 @@
+"""Energies and orbital properties that a density gives."""

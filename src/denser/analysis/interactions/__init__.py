@@ -1,0 +1,1 @@
+"""Non-covalent interactions and voids."""

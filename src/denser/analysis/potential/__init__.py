@@ -1,0 +1,1 @@
+"""Electrostatic potentials: on grids, at points, on surfaces."""

@@ -1,0 +1,163 @@
+"""Ewald's split of nuclei and electrons into what a grid can hold and what is analytic.
+
+A point charge Z at a nucleus is a Gaussian charge, which the grid resolves, and what that lacks,
+whose potential Z erfc(r / sqrt(2) sigma) / r is short:
+
+V(r) = L(r) + sum_a S_a(|r - R_a|),  L = potential of (Gaussian ions - smooth density).
+
+Of a valence density Z is the charge of the pseudopotential's ion. Of an all-electron density the
+cores of free atoms (all electrons less pseudo-atom) are taken out of the grid, so that no cusp
+is left there, and their potential is added to S, which then is that of the bare nucleus in its
+core.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from scipy import fft
+from scipy.interpolate import BSpline, make_interp_spline
+from scipy.special import erfc
+
+from denser.atoms.free_atoms import core_values, free_atom
+from denser.fields.fourier import poisson, poisson_isolated, wave_vectors
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+
+KINDS = ("isolated", "periodic")
+
+MARGIN = 6
+"""Empty nodes around an isolated box: splines are wrong where they end."""
+
+
+class EwaldSplit:
+    """A density and its nuclei, split.
+
+    Parameters
+    ----------
+    density : Density
+        Valence or all-electron.
+    kind : "isolated" or "periodic", optional
+        By default periodic if the structure has a cell.
+
+    Attributes
+    ----------
+    kind : str
+    grid : Grid
+        Of the density.
+    ions : list of Ion
+        S of each atom.
+    charge_density : (nx, ny, nz) float
+        Gaussian ions less the smooth density, e/bohr^3.
+
+    Raises
+    ------
+    InputError
+        Another `kind`, an all-electron density with an element beyond Ar, or a density that
+        misses its number of electrons by more than 1 %: the potential would be that of an ion.
+    """
+
+    def __init__(self, density: Density, kind: str | None = None) -> None:
+        if kind is None:
+            kind = "isolated" if density.structure.cell is None else "periodic"
+        if kind not in KINDS:
+            raise InputError(f"unknown kind of boundary {kind!r}; known: {', '.join(KINDS)}")
+        self.kind, self.grid = kind, density.grid
+        # the waves of the Gaussians are 4e-11 at the grid's limit
+        self._sigma = 2.2 * float(density.grid.spacing.max())
+        numbers = density.structure.numbers.tolist()
+        smooth = np.asarray(density.values, dtype=float)
+        if density.all_electron:
+            smooth = smooth - core_values(density.structure, density.grid)
+            self.ions = [Ion(free_atom(z).valence, self._sigma, z) for z in numbers]
+        else:
+            self.ions = [Ion(charge, self._sigma, None) for charge in density.valence_charges]
+        expected = sum(ion.charge for ion in self.ions) - density.structure.charge
+        found = float(smooth.sum() * density.grid.dv)
+        if abs(found - expected) > 0.01 * max(1.0, expected):
+            raise InputError(
+                f"the density of {density.structure.formula} should hold {expected:g} electrons, "
+                f"found {found:.3f}; a potential needs all of them, so check charges, box and units"
+            )
+        self.charge_density = self._gaussians(density.structure.positions) - smooth
+
+    def long_range(self) -> tuple[np.ndarray, Grid]:
+        """L on the nodes, hartree/e; of an isolated molecule on those of a box with a margin.
+
+        In a periodic box L is less by the mean of the erfc parts of S, so that V has zero mean.
+        """
+        if self.kind == "isolated":
+            wider = _widen(self.grid, MARGIN)
+            return poisson_isolated(np.pad(self.charge_density, MARGIN), wider), wider
+        charge = sum(ion.charge for ion in self.ions)
+        mean = 2 * np.pi * self._sigma**2 * charge / self.grid.volume
+        return poisson(self.charge_density, self.grid) - mean, self.grid
+
+    def _gaussians(self, positions: np.ndarray) -> np.ndarray:
+        """Density of the Gaussian ions, from sum_a Z_a exp(-i G R_a) exp(-G^2 sigma^2 / 2)."""
+        grid = self.grid
+        # the waves are products of three, in fractions of any cell
+        fractions = (positions - grid.origin) @ np.linalg.inv(grid.cell)
+        nx, ny, nz = grid.shape
+        orders = (
+            np.fft.fftfreq(nx, 1 / nx),
+            np.fft.fftfreq(ny, 1 / ny),
+            np.fft.rfftfreq(nz, 1 / nz),
+        )
+        x, y, z = (
+            np.exp(-2j * np.pi * np.outer(f, m)) for f, m in zip(fractions.T, orders, strict=True)
+        )
+        charges = np.array([ion.charge for ion in self.ions])
+        across = np.einsum("ay,az->ayz", y, z).reshape(len(charges), -1)
+        field = ((charges[:, None] * x).T @ across).reshape(nx, ny, -1)
+        for g in wave_vectors(grid):
+            field *= np.exp(-((g * self._sigma) ** 2) / 2)
+        return fft.irfftn(field, s=grid.shape, overwrite_x=True) / grid.dv
+
+
+class Ion:
+    """S(r) = q(r)/r, q(r) = Z erfc(r / sqrt(2) sigma) + core(r); zero beyond `radius`."""
+
+    def __init__(self, charge: float, sigma: float, z: int | None) -> None:
+        self.charge, self.sigma = charge, sigma
+        self.radius = 6.0 * sigma  # erfc: 2e-9
+        self.core = None if z is None else _core_charge(z)
+        if z is not None:
+            self.radius = max(self.radius, free_atom(z).core_radius)
+
+    def charge_at(self, r: np.ndarray) -> np.ndarray:
+        """Return q(r)."""
+        q = self.charge * erfc(r / (np.sqrt(2) * self.sigma))
+        return q if self.core is None else q + self.core(np.minimum(r, self.core.t[-1]))
+
+    def slope_at(self, r: np.ndarray) -> np.ndarray:
+        """dq/dr."""
+        narrow = np.sqrt(2 / np.pi) / self.sigma
+        q = -self.charge * narrow * np.exp(-(r**2) / (2 * self.sigma**2))
+        return q if self.core is None else q + self.core(np.minimum(r, self.core.t[-1]), 1)
+
+
+@cache
+def _core_charge(z: int) -> BSpline:
+    """What core electrons fail to screen: their number at the nucleus, zero outside the core.
+
+    The nucleus' share in excess of the ion and the core's density n have the potential q(r)/r,
+    q(r) = integral_r^inf 4 pi s n(s) (s - r) ds, of which q'' = 4 pi r n.
+    """
+    atom = free_atom(z)
+    r = 25.0 * np.expm1(np.linspace(0.0, 8.0, 1601)) / np.expm1(8.0)
+    slope = make_interp_spline(r, 4 * np.pi * r * atom.core(r), k=5).antiderivative()
+    slope.c = slope.c - slope(r[-1])
+    charge = slope.antiderivative()
+    charge.c = charge.c - charge(r[-1])
+    return charge
+
+
+def _widen(grid: Grid, margin: int) -> Grid:
+    """Return the grid with `margin` more nodes on each side."""
+    shape = np.array(grid.shape)
+    steps = grid.cell / shape[:, None]
+    wider = shape + 2 * margin
+    return Grid(grid.origin - margin * steps.sum(axis=0), steps * wider[:, None], tuple(wider))

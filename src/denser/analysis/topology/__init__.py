@@ -1,0 +1,1 @@
+"""Critical points, gradient paths and interatomic surfaces of the density."""

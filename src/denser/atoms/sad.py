@@ -1,0 +1,249 @@
+"""Superposition of spherical atomic densities (SAD), the input image of every model.
+
+Each atom's density is a short sum of Gaussians, n(r) = sum_k (s_k + p_k r^2) exp(-a_k r^2),
+shipped in `tables/sad.json` (made by `denser.dft.tables.sad`). A Gaussian is a product of three
+one-dimensional functions, so an atom costs one small matrix product per patch of the grid, and
+periodic images are summed axis by axis. Cost and memory are linear in the number of atoms.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+from scipy.sparse import csr_matrix
+
+from denser.fields.windows import axis_window, pieces
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+
+RECIPES = ("gth-szv-1e", "gth-szv-1e-atrocious")
+"""SAD recipes: that of Li et al. (2025), and their deliberately poor variant, made from atoms
+whose minimal basis has every primitive exponent doubled."""
+
+CUTOFF = 1e-8
+"""A Gaussian is cut off where it falls below this, e/bohr^3."""
+
+
+def require_recipe(recipe: str) -> None:
+    """Raise an InputError unless `recipe` is one of `RECIPES`."""
+    if recipe not in RECIPES:
+        raise InputError(f"unknown SAD recipe {recipe!r}; known: {', '.join(RECIPES)}")
+
+
+@cache
+def _table(recipe: str = RECIPES[0]) -> dict:
+    require_recipe(recipe)
+    text = (files("denser.atoms") / "tables" / "sad.json").read_text()
+    return json.loads(text)["recipes"][recipe]
+
+
+def supported_elements() -> list[str]:
+    """Symbols of the elements that have a table, by atomic number."""
+    return sorted(_table(), key=lambda symbol: atomic_numbers[symbol])
+
+
+def valence_charges(structure: Structure) -> np.ndarray:
+    """Number of valence electrons of each neutral atom (n_atoms,): Z less the GTH core.
+
+    Raises
+    ------
+    InputError
+        An element without a table.
+    """
+    table = _table()
+    for z in np.unique(structure.numbers):
+        if chemical_symbols[z] not in table:
+            i = int(np.argmax(structure.numbers == z)) + 1
+            raise InputError(
+                f"atom {i} is {chemical_symbols[z]}{' (a ghost or dummy atom)' if z == 0 else ''}, "
+                "which is not supported; supported elements: " + " ".join(supported_elements())
+            )
+    return np.array([table[symbol]["valence"] for symbol in structure.symbols], dtype=float)
+
+
+def closed_shell_electrons(structure: Structure) -> int:
+    """Number of valence electrons of a structure that models and SCF can treat.
+
+    Raises
+    ------
+    InputError
+        An element without a table, no electrons left, or an odd number of them.
+    """
+    n_electrons = int(valence_charges(structure).sum()) - structure.charge
+    if n_electrons <= 0:
+        raise InputError(
+            f"charge {structure.charge:+d} leaves {structure.formula} without valence electrons; "
+            "check the charge"
+        )
+    if n_electrons % 2:
+        raise InputError(
+            f"{structure.formula} with charge {structure.charge:+d} has {n_electrons} valence "
+            "electrons, an odd number; only closed shells are covered, so set the charge "
+            "(--charge, or atoms.info['charge'])"
+        )
+    return n_electrons
+
+
+def gaussians(z: int, recipe: str = "gth-szv-1e") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Exponents a, s and p (n_gaussians,) of the neutral atom with atomic number `z`."""
+    entry = _table(recipe)[chemical_symbols[z]]
+    return tuple(np.array(entry[key]) for key in ("exponents", "s", "p"))
+
+
+def atomic_density(z: int, r: np.ndarray, recipe: str = "gth-szv-1e") -> np.ndarray:
+    """Radial density n(r) of the neutral atom, e/bohr^3, at distances `r` in bohr."""
+    a, s, p = gaussians(z, recipe)
+    r2 = np.asarray(r, dtype=float)[..., None] ** 2
+    return ((s + p * r2) * np.exp(-a * r2)).sum(axis=-1)
+
+
+def superposition(
+    structure: Structure, grid: Grid, recipe: str = "gth-szv-1e", cutoff: float = CUTOFF
+) -> Density:
+    """Superpose neutral spherical atoms on a periodic orthorhombic grid.
+
+    rho(r) = c * sum_a sum_L n_a(|r - R_a - L|), with c such that the density integrates on the
+    grid to N_e = sum(valence charges) - charge exactly.
+
+    Parameters
+    ----------
+    structure : Structure
+    grid : Grid
+        Orthorhombic; its box is the period.
+    recipe : str
+        A key of `RECIPES`.
+    cutoff : float
+        Where a single Gaussian is cut off, e/bohr^3.
+
+    Returns
+    -------
+    Density
+        float64, e/bohr^3.
+
+    Raises
+    ------
+    InputError
+        Unsupported element, no electrons left, or a grid that is not orthorhombic.
+    """
+    charges = valence_charges(structure)
+    n_electrons = charges.sum() - structure.charge
+    if n_electrons <= 0:
+        raise InputError(
+            f"charge {structure.charge:+d} leaves no valence electrons "
+            f"({structure.formula} has {charges.sum():.0f})"
+        )
+    if not grid.is_orthorhombic:
+        raise InputError("superposed atomic densities need an orthorhombic grid along x, y and z")
+    values = np.zeros(grid.shape)
+    batches = {z: _batches(*gaussians(z, recipe), cutoff) for z in np.unique(structure.numbers)}
+    for z, position in zip(structure.numbers, structure.positions, strict=True):
+        for radius, a, s, p in batches[z]:
+            _add_gaussians(values, grid, position, radius, a, s, p)
+    np.maximum(values, 0.0, out=values)
+    values *= n_electrons / (values.sum() * grid.dv)
+    return Density(grid, values, structure=structure, valence_charges=charges)
+
+
+def _batches(a: np.ndarray, s: np.ndarray, p: np.ndarray, cutoff: float) -> list[tuple]:
+    """Group Gaussians by reach, so that tight ones are evaluated on small patches only."""
+    radius = np.ones_like(a)
+    for _ in range(20):  # fixed point of (|s| + |p| r^2) exp(-a r^2) = cutoff
+        radius = np.sqrt(
+            np.maximum(np.log((np.abs(s) + np.abs(p) * radius**2 + 1e-300) / cutoff), 1e-3) / a
+        )
+    order = np.argsort(-radius)
+    groups: list[list[int]] = []
+    for k in order:
+        if groups and radius[k] > 0.75 * radius[groups[-1][0]]:
+            groups[-1].append(k)
+        else:
+            groups.append([k])
+    return [(radius[g[0]], a[g], s[g], p[g]) for g in groups]
+
+
+def _add_gaussians(
+    values: np.ndarray,
+    grid: Grid,
+    position: np.ndarray,
+    radius: float,
+    a: np.ndarray,
+    s: np.ndarray,
+    p: np.ndarray,
+) -> None:
+    """Add sum_k (s_k + p_k r^2) exp(-a_k r^2) around `position` to `values`, in place."""
+    indices, plain, squared = [], [], []
+    for i in range(3):
+        n = grid.shape[i]
+        nodes, d = axis_window(grid, i, position[i], radius)
+        g = np.exp(-np.outer(a, d * d))  # (k, nodes)
+        g2 = g * (d * d)
+        if nodes.size > n:  # the patch meets its own images: sum them
+            folded = np.zeros((2, a.size, n))
+            np.add.at(folded, (slice(None), slice(None), nodes % n), np.stack([g, g2]))
+            g, g2 = folded
+            nodes = np.arange(n)
+        indices.append(nodes)
+        plain.append(g)
+        squared.append(g2)
+    (gx, gy, gz), (gx2, gy2, gz2) = plain, squared
+    nx, ny = gx.shape[1], gy.shape[1]
+    # s g g g + p (x^2 + y^2 + z^2) g g g = [s gg + p (x^2+y^2) gg] g + [gg] (p z^2 g)
+    gxy = np.einsum("kx,ky->xyk", gx, gy).reshape(nx * ny, -1)
+    left = s * gxy
+    right = gz
+    if p.any():
+        left += p * (np.einsum("kx,ky->xyk", gx2, gy) + np.einsum("kx,ky->xyk", gx, gy2)).reshape(
+            nx * ny, -1
+        )
+        left = np.concatenate([left, gxy], axis=1)
+        right = np.concatenate([gz, p[:, None] * gz2])
+    patch = (left @ right).reshape(nx, ny, -1)
+    for on_grid, in_patch in pieces(indices, grid.shape):
+        values[on_grid] += patch[in_patch]
+
+
+def hirshfeld_weights(
+    structure: Structure, grid: Grid, recipe: str = RECIPES[0], cutoff: float = 1e-5
+) -> csr_matrix:
+    """Hirshfeld's share of each atom at each node, w_a = n_a / sum_b n_b.
+
+    Atoms are cut off where their density falls below `cutoff` e/bohr^3. The shares of a node
+    sum to one, or to zero where no atom reaches it.
+
+    Returns
+    -------
+    (n_atoms, grid.size) sparse matrix
+    """
+    r = np.linspace(0.0, 12.0, 2401)
+    curves = {z: atomic_density(z, r, recipe) for z in np.unique(structure.numbers)}
+    reach = {z: r[np.flatnonzero(n > cutoff)[-1]] for z, n in curves.items()}
+    lengths, shape = np.diag(grid.cell), np.array(grid.shape)
+    spacing = lengths / shape
+    rows, columns, shares = [], [], []
+    for i, (z, position) in enumerate(zip(structure.numbers, structure.positions, strict=True)):
+        centre = (position - grid.origin) / spacing
+        nodes = [
+            np.arange(np.ceil(c - reach[z] / h), np.floor(c + reach[z] / h) + 1).astype(int)
+            for c, h in zip(centre, spacing, strict=True)
+        ]
+        dx, dy, dz = (((n - c) * h) ** 2 for n, c, h in zip(nodes, centre, spacing, strict=True))
+        distance = np.sqrt(dx[:, None, None] + dy[None, :, None] + dz[None, None, :])
+        inside = distance <= reach[z]
+        index = np.ravel_multi_index(np.ix_(*nodes), grid.shape, mode="wrap")
+        columns.append(index[inside])
+        shares.append(np.interp(distance[inside], r, curves[z]))
+        rows.append(np.full(columns[-1].size, i))
+    matrix = csr_matrix(
+        (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns))),
+        shape=(len(structure), grid.size),
+    )
+    total = np.asarray(matrix.sum(axis=0)).ravel()
+    total[total == 0] = 1.0
+    matrix.data /= total[matrix.indices]
+    return matrix

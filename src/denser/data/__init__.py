@@ -1,1 +1,0 @@
-"""Labels, their rendering to grids, and augmentation; no PySCF."""

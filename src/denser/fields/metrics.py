@@ -1,0 +1,246 @@
+"""One metric, one definition; and where in a molecule the error sits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR, DEBYE
+
+PYYKKO = dict(
+    zip(
+        range(1, 18),
+        [32, 46, 133, 102, 85, 75, 71, 63, 64, 67, 155, 139, 126, 116, 111, 103, 99],
+        strict=True,
+    )
+)
+"""Single-bond covalent radii by atomic number, pm (Pyykko and Atsumi 2009); those of
+`ase.data` are Cordero's."""
+
+SHELLS = (0.0, 0.5, 1.0, 1.5, 2.0, np.inf)
+"""Edges of the bins by distance from the nearest nucleus, angstrom."""
+
+SAME_PLACE = 0.01 / BOHR
+"""Atoms of two files that are farther apart than this (bohr) are said to differ."""
+
+
+def err_rho(predicted: Field, reference: Field) -> float:
+    """Relative absolute error of a density, a fraction (not percent).
+
+    (1/N_e) * integral |rho_pred - rho_ref| dr, Li et al. (2025), equation 3. Of a reference
+    without atoms N_e is the integral.
+
+    Raises
+    ------
+    InputError
+        The two grids differ, or the reference holds no electrons.
+    """
+    error = np.abs(difference(predicted, reference))
+    n_electrons = reference.n_electrons if isinstance(reference, Density) else reference.integrate()
+    if n_electrons <= 0:
+        raise InputError("the reference density holds no electrons")
+    return float(error.sum() * reference.grid.dv / n_electrons)
+
+
+def difference(a: Field, b: Field) -> np.ndarray:
+    """Values of a - b in float64 (nx, ny, nz); an InputError where the grids differ."""
+    require_same_grid(a, b)
+    return np.asarray(a.values, dtype=np.float64) - b.values
+
+
+def require_same_grid(a: Field, b: Field) -> None:
+    """Raise an InputError that says how two grids differ and what to do about it."""
+    one, other = a.grid, b.grid
+    if one.same_as(other):
+        return
+    found = f"the grids differ: {_describe(one)} against {_describe(other)}; "
+    same_box = np.allclose(one.cell, other.cell, rtol=0, atol=1e-4)
+    if same_box and one.shape == other.shape:
+        shift = ", ".join(f"{x:.4f}" for x in one.origin - other.origin)
+        raise InputError(
+            f"{found}the boxes are alike but shifted by ({shift}) bohr: write both in the same "
+            "frame and on the same nodes"
+        )
+    if same_box and np.allclose(one.origin, other.origin, rtol=0, atol=1e-4):
+        raise InputError(f"{found}the box is the same: write both with the same number of nodes")
+    raise InputError(
+        f"{found}predict or compute one on the grid of the other (same origin, box and number "
+        "of nodes)"
+    )
+
+
+def _describe(grid: Grid) -> str:
+    origin = ", ".join(f"{x:.4f}" for x in grid.origin)
+    return f"shape {grid.shape}, origin ({origin}) bohr, volume {grid.volume:.4f} bohr^3"
+
+
+# Where the error sits
+
+
+def nearest_atom(structure: Structure, grid: Grid) -> dict[int, np.ndarray]:
+    """Squared distance (nx, ny, nz), bohr^2, to the nearest atom of each atomic number.
+
+    Of all periodic images in an orthorhombic box.
+    """
+    out = {}
+    for z in np.unique(structure.numbers):
+        nearest = np.full(grid.shape, np.inf, dtype=np.float32)
+        for position in structure.positions[structure.numbers == z]:
+            squares = []
+            for i in range(3):
+                length = grid.cell[i, i]
+                d = grid.axis(i) - position[i]
+                squares.append(((d - length * np.round(d / length)) ** 2).astype(np.float32))
+            plane = squares[0][:, None, None] + squares[1][None, :, None]
+            np.minimum(nearest, plane + squares[2][None, None, :], out=nearest)
+        out[int(z)] = nearest
+    return out
+
+
+def error_around_elements(
+    predicted: Density, reference: Density, distances: dict[int, np.ndarray]
+) -> dict[str, float]:
+    """Relative absolute error within the covalent radius of the atoms of each element.
+
+    integral_V |rho_pred - rho_ref| dr / integral_V rho_ref dr, with V the union of spheres of
+    Pyykko's radius around the atoms of the element, as in Li et al. (2025). A fraction.
+
+    Parameters
+    ----------
+    distances : dict
+        From `nearest_atom`.
+    """
+    error = np.abs(difference(predicted, reference))
+    out = {}
+    for z, squared in distances.items():
+        inside = squared < (PYYKKO[z] / 100 / BOHR) ** 2
+        electrons = reference.values[inside].sum(dtype=np.float64)
+        if electrons > 0:
+            out[chemical_symbols[z]] = float(error[inside].sum() / electrons)
+    return out
+
+
+def error_by_distance(
+    predicted: Density, reference: Density, distances: dict[int, np.ndarray]
+) -> np.ndarray:
+    """Electrons misplaced, and electrons, by distance from the nearest nucleus.
+
+    Returns
+    -------
+    (2, n_bins) float
+        Integrals of |rho_pred - rho_ref| and of rho_ref over the bins of `SHELLS`, each
+        divided by N_e: the first row sums to Err_rho.
+    """
+    error = np.abs(difference(predicted, reference))
+    nearest = np.minimum.reduce(list(distances.values()))
+    bins = np.digitize(nearest, (np.array(SHELLS[1:-1]) / BOHR) ** 2).ravel()
+    sums = [
+        np.bincount(bins, weights=values.ravel(), minlength=len(SHELLS) - 1)
+        for values in (error, np.asarray(reference.values, dtype=np.float64))
+    ]
+    return np.array(sums) * reference.grid.dv / reference.n_electrons
+
+
+# Two densities of anyone
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How a density differs from a reference on the same grid.
+
+    Parameters
+    ----------
+    err_rho : float
+        (1/N_e) integral |a - b| dr with b as the reference; a fraction.
+    electrons : (float, float)
+        Integrals of both.
+    dipoles : (array or None, array or None)
+        (3,), e*bohr, where the atoms are known.
+    largest : float
+        a - b where its modulus is largest, e/bohr^3.
+    where : (3,) float
+        That node, bohr.
+    notes : tuple of str
+        What a reader should know: atoms that differ, electrons that do not add up.
+    """
+
+    err_rho: float
+    electrons: tuple[float, float]
+    dipoles: tuple[np.ndarray | None, np.ndarray | None]
+    largest: float
+    where: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict:
+        """Return plain data in percent, debye and angstrom."""
+        return {
+            "err_rho_percent": 100 * self.err_rho,
+            "electrons": list(self.electrons),
+            "dipoles_debye": [None if d is None else (d * DEBYE).tolist() for d in self.dipoles],
+            "largest": self.largest,
+            "where_angstrom": (self.where * BOHR).tolist(),
+            "notes": list(self.notes),
+        }
+
+
+def compare(a: Field, b: Field) -> Comparison:
+    """Compare density `a` with the reference `b`, made by whatever program.
+
+    Raises
+    ------
+    InputError
+        The grids differ, a field is no density (another unit, values that are not finite
+        numbers), or the reference holds no electrons.
+    """
+    for name, field in (("the first file", a), ("the second file", b)):
+        if field.unit != "e/bohr^3":
+            raise InputError(f"{name} holds values in {field.unit}; compare takes densities")
+        if not np.isfinite(field.values).all():
+            raise InputError(f"{name} has values that are not finite numbers; make it again")
+    notes = []
+    delta = difference(a, b)
+    node = np.unravel_index(int(np.abs(delta).argmax()), delta.shape)
+    electrons = a.integrate(), b.integrate()
+    dipoles: list[np.ndarray | None] = []
+    for name, field, found in zip("AB", (a, b), electrons, strict=True):
+        counted = isinstance(field, Density) and abs(field.n_electrons - found) < 0.01 * found
+        dipoles.append(field.dipole() if counted else None)
+        if isinstance(field, Density) and not counted:
+            notes.append(
+                f"{name} integrates to {found:.4f} electrons, but its atoms and their charges ask "
+                f"for {field.n_electrons:g}: N_e is taken from the integral, and there is no "
+                "dipole"
+            )
+    if isinstance(a, Density) and isinstance(b, Density):
+        notes += _atoms_differ(a.structure, b.structure, a.grid)
+    return Comparison(
+        err_rho(a, Field(b.grid, b.values) if dipoles[1] is None else b),
+        electrons,
+        (dipoles[0], dipoles[1]),
+        float(delta[node]),
+        b.grid.origin + (np.array(node) / b.grid.shape) @ b.grid.cell,
+        tuple(notes),
+    )
+
+
+def _atoms_differ(a: Structure, b: Structure, grid: Grid) -> list[str]:
+    """One sentence if the atoms are not the same, up to the period of the box; else none."""
+    if a.formula != b.formula:
+        return [f"the atoms differ: A holds {a.formula}, B holds {b.formula}"]
+    shift = a.positions[:, None] - b.positions[None]
+    shift -= np.round(shift @ np.linalg.inv(grid.cell)) @ grid.cell
+    distance = np.linalg.norm(shift, axis=-1)
+    distance[a.numbers[:, None] != b.numbers[None]] = np.inf
+    farthest = max(distance.min(axis=0).max(), distance.min(axis=1).max())
+    if farthest < SAME_PLACE:
+        return []
+    return [
+        "the atoms differ: some stand up to "
+        f"{farthest * BOHR:.3f} angstrom away from the nearest of their kind in the other file"
+    ]

@@ -1,0 +1,1 @@
+"""Reference labels: one label, stores of them, their rendering to grids, QM9; no PySCF."""

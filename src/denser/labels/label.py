@@ -1,0 +1,143 @@
+"""Converged reference labels: occupied orbitals of one structure each.
+
+They come from a label store (`denser.labels.store`) or from a folder of `.npz` files.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+
+_KEYS = ("numbers", "positions", "box", "mesh", "charge", "mo_coeff")
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """A converged Kohn-Sham calculation.
+
+    Parameters
+    ----------
+    name : str
+    structure : Structure
+        In the frame of `grid`.
+    grid : Grid
+        The box of the calculation, whose periodic images the orbitals know.
+    mo_coeff : (nao, nocc) float
+        Doubly occupied GTH-TZV2P orbitals in PySCF's order.
+    e_tot : float or None
+        Total energy, hartree, where it is known.
+    mo_energy : (nao,) float or None
+        Orbital energies, hartree, where they are known.
+    """
+
+    name: str
+    structure: Structure
+    grid: Grid
+    mo_coeff: np.ndarray
+    e_tot: float | None = None
+    mo_energy: np.ndarray | None = None
+
+    @property
+    def n_electrons(self) -> int:
+        """Number of valence electrons."""
+        return 2 * self.mo_coeff.shape[1]
+
+    @property
+    def group(self) -> str:
+        """Name of the molecule without the mark of a distorted geometry."""
+        return self.name.removesuffix("_rattled")
+
+
+def read_label(path: Path) -> Label:
+    """Read one `.npz` label; keys as in `_KEYS`, lengths in angstrom.
+
+    Raises
+    ------
+    InputError
+        The file is unreadable or lacks a key.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+            missing = [key for key in _KEYS if key not in data]
+            if missing:
+                raise InputError(f"{path}: not a label, {', '.join(missing)} missing")
+            box = data["box"] / BOHR
+            structure = Structure(
+                data["numbers"], data["positions"] / BOHR, int(data["charge"]), np.diag(box)
+            )
+            grid = Grid(np.zeros(3), np.diag(box), tuple(data["mesh"]))
+            energies = (
+                float(data["energy"]) if "energy" in data else None,
+                data.get("mo_energy"),
+            )
+            return Label(path.stem, structure, grid, data["mo_coeff"], *energies)
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: cannot be read as a label ({error})") from error
+
+
+def read_labels(path: str | Path, recipe: Recipe | None = None) -> list[Label]:
+    """Read all labels of a store (`.db`) or of a folder of `.npz` files, sorted by name.
+
+    Parameters
+    ----------
+    path : Path
+    recipe : Recipe, optional
+        Level of theory that a store must have; `.npz` files do not know theirs.
+
+    Raises
+    ------
+    InputError
+        No labels there, one that cannot be read, or another level of theory.
+    """
+    path = Path(path)
+    if path.suffix == ".db":
+        from denser.labels.store import LabelStore  # which makes Labels itself
+
+        with LabelStore(path) as store:
+            if recipe is not None:
+                store.require_level(recipe, "this run")
+            labels = list(store)
+        if not labels:
+            raise InputError(f"{path}: holds no labels yet; make some with denser label")
+        return labels
+    paths = sorted(path.glob("*.npz"))
+    if not paths:
+        raise InputError(
+            f"{path}: no .npz labels found; name a folder that holds some, or a store (.db)"
+        )
+    return [read_label(path) for path in paths]
+
+
+def split(labels: list[Label], n_validation: int, seed: int) -> tuple[list[Label], list[Label]]:
+    """Return (training, validation); a molecule and its distorted copy never part.
+
+    The split depends on the names and the seed alone.
+    """
+    groups = sorted({label.group for label in labels})
+    order = np.random.default_rng(seed).permutation(len(groups))
+    held_out: set[str] = set()
+    count = 0
+    sizes = {g: sum(label.group == g for label in labels) for g in groups}
+    for i in order:
+        if count >= n_validation:
+            break
+        held_out.add(groups[i])
+        count += sizes[groups[i]]
+    train = [label for label in labels if label.group not in held_out]
+    if not train:
+        raise InputError(
+            f"{len(labels)} labels leave none to train on with {n_validation} held out for "
+            "validation; lower data.validation"
+        )
+    return train, [label for label in labels if label.group in held_out]

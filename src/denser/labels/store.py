@@ -1,0 +1,437 @@
+"""Label store: one ASE database (SQLite) of converged calculations and of those that failed.
+
+Every row is a structure in the user's own frame, angstrom, as `ase db` and `ase gui` show it.
+`row.data` holds what a label needs beyond that: grid, recipe, orbital energies and the occupied
+orbitals. Orbital coefficients are whole multiples of 2^-22, kept as compressed byte planes: 2.6
+bytes each, and the density is that of float64 within an Err_rho of 4e-5 percent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from denser.labels.label import Label
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR, DEBYE, HARTREE
+
+if TYPE_CHECKING:
+    from ase.db.row import AtomsRow
+
+FORMAT = "denser-labels-1"
+
+_QUANTUM = 2.0**-22
+_UNIQUE = (
+    "CREATE UNIQUE INDEX IF NOT EXISTS denser_name ON text_key_values(value) WHERE key = 'name'"
+)
+_INDEX = """
+SELECT id, json_extract(key_value_pairs, '$.name'), json_extract(key_value_pairs, '$.content'),
+       json_extract(key_value_pairs, '$.converged')
+FROM systems
+"""
+_OF_ONE = (
+    " WHERE id = (SELECT id FROM text_key_values WHERE key = 'name' AND value = ?)"  # by _UNIQUE
+)
+_COLUMNS = {
+    "name": ("Name", ""),
+    "content": ("Hash of structure, charge and box", ""),
+    "converged": ("Converged", ""),
+    "box": ("Box: cell, paper, or padding per side in angstrom", ""),
+    "attempt": ("What it took to converge", ""),
+    "cycles": ("Fock builds of the last attempt", ""),
+    "seconds": ("Wall time of all attempts", "s"),
+    "energy_hartree": ("Total energy", "hartree"),
+    "homo_ev": ("Highest occupied orbital", "eV"),
+    "lumo_ev": ("Lowest empty orbital", "eV"),
+    "gap_ev": ("Gap between them", "eV"),
+    "dipole_debye": ("Dipole moment", "debye"),
+    "reason": ("Why it failed", ""),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """How a label came about.
+
+    Parameters
+    ----------
+    box : str
+        "cell", "paper", "padding 4" (angstrom) or "given".
+    attempt : str
+        "direct", or what it took to converge.
+    cycles : int or None
+        Fock builds of the attempt that converged.
+    seconds : float or None
+        Wall time of all attempts.
+    dipole : (3,) float or None
+        e*bohr; None where it depends on the choice of cell.
+    versions, host : dict
+        Of the programs; kind of machine and number of processors.
+    """
+
+    box: str
+    attempt: str = "direct"
+    cycles: int | None = None
+    seconds: float | None = None
+    dipole: np.ndarray | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    host: dict[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the store's index knows of one name."""
+
+    id: int
+    content: str
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A store in figures; sizes in bytes, times in seconds."""
+
+    n_labels: int
+    n_atoms: tuple[int, int, int]
+    """Fewest, most and all atoms of the labels."""
+    elements: dict[str, int]
+    """Number of labels that hold each element."""
+    boxes: dict[str, int]
+    attempts: dict[str, int]
+    charges: dict[int, int]
+    seconds: float
+    size: int
+    recipe: Recipe
+    failures: dict[str, list[str]]
+    """Names by reason."""
+
+
+def content_hash(structure: Structure, box: str) -> str:
+    """Short hash of numbers, positions, charge, cell and box: what makes two labels the same.
+
+    An isolated structure counts as the same wherever it stands, because its box follows it;
+    positions count to 1e-6 angstrom.
+    """
+    positions = structure.positions * BOHR
+    if structure.cell is None:
+        positions = positions - positions[0]
+    # Steps that change at thirds: no coordinate with a few decimals sits on the edge of one.
+    steps = np.floor(positions * 1e6 + 1 / 3).astype("<i8")
+    digest = hashlib.sha256(structure.numbers.astype("<i4").tobytes() + steps.tobytes())
+    if structure.cell is not None:
+        digest.update(np.floor(structure.cell * BOHR * 1e6 + 1 / 3).astype("<i8").tobytes())
+    digest.update(f"{structure.charge} {box}".encode())
+    return "c" + digest.hexdigest()[:16]  # a letter first: ASE refuses text that reads as a number
+
+
+def store_name(text: str) -> str:
+    """Return `text`, or `molecule_<text>` if it reads as a number, which ASE refuses as a name."""
+    try:
+        float(text)
+    except ValueError:
+        return f"molecule_{text}" if text in ("", "True", "False") else text
+    return f"molecule_{text}"
+
+
+def require_storable(coefficients: np.ndarray) -> None:
+    """Raise an InputError if a coefficient is not finite or beyond 500."""
+    if not np.all(np.abs(coefficients) < 500):
+        raise InputError(
+            "an orbital coefficient is not finite or beyond 500: the basis is all but linearly "
+            "dependent there; give it a larger box"
+        )
+
+
+def pack(coefficients: np.ndarray) -> np.ndarray:
+    """Compress coefficients to bytes, rounded to multiples of 2^-22.
+
+    Raises
+    ------
+    InputError
+        Those of `require_storable`.
+    """
+    require_storable(coefficients)
+    whole = np.round(np.ascontiguousarray(coefficients) / _QUANTUM).astype("<i4")
+    # All first bytes, then all second bytes, ...: the upper ones hardly vary.
+    planes = whole.reshape(-1, 1).view(np.uint8).T.tobytes()
+    return np.frombuffer(zlib.compress(planes, 9), dtype=np.uint8)
+
+
+def unpack(packed: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Inverse of `pack`: float64 of the given shape."""
+    planes = np.frombuffer(zlib.decompress(packed.tobytes()), np.uint8).reshape(4, -1)
+    return np.ascontiguousarray(planes.T).view("<i4").reshape(shape) * _QUANTUM
+
+
+class LabelStore:
+    """Labels in an ASE database; a context manager.
+
+    Each `add` is a transaction of its own, and the database itself keeps names unique: whatever
+    happens to the writer, a label is there once or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in `.db`.
+    recipe : Recipe, optional
+        Make the store if it is not there; else its level of theory must be the same (the SAD
+        recipe is no part of a label). Without a recipe the store must exist.
+
+    Raises
+    ------
+    InputError
+        A path that is no label store or cannot be opened, or another level of theory.
+    """
+
+    def __init__(self, path: str | Path, recipe: Recipe | None = None) -> None:
+        from ase.db import connect
+
+        self.path = Path(path)
+        _check_path(self.path, recipe is not None)
+        self._stack = ExitStack()
+        try:
+            # SQLite's own locks do, and no lock file is left behind by a killed process.
+            database = connect(self.path, type="db", use_lock_file=False)
+            self._db = self._stack.enter_context(database)
+            found = self._db.metadata
+            if recipe is not None and not found and self._db.count() == 0:
+                descriptions = {k: [short, short, unit] for k, (short, unit) in _COLUMNS.items()}
+                found = {
+                    "format": FORMAT,
+                    "recipe": recipe.to_dict(),
+                    "key_descriptions": descriptions,
+                }
+                self._db.connection.execute(_UNIQUE)
+                self._db.metadata = found
+                self._db.connection.commit()
+            if found.get("format") != FORMAT:
+                raise InputError(f"{self.path}: an ASE database, but no store of labels")
+            self.recipe = Recipe.from_dict(found["recipe"])
+            if recipe is not None:
+                self.require_level(recipe, "this run")
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            raise InputError(f"{self.path}: cannot be opened as a label store ({error})") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stack.close()
+
+    def __enter__(self) -> LabelStore:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def require_level(self, recipe: Recipe, whose: str) -> None:
+        """Raise an InputError naming both unless `recipe` has the store's level of theory."""
+        self.recipe.require_same(replace(recipe, sad=self.recipe.sad), str(self.path), whose)
+
+    def index(self) -> dict[str, Entry]:
+        """All names, failures among them."""
+        rows = self._db.connection.execute(_INDEX)
+        return {name: Entry(i, content, bool(done)) for i, name, content, done in rows}
+
+    def _entry(self, name: str) -> Entry | None:
+        found = self._db.connection.execute(_INDEX + _OF_ONE, (name,)).fetchone()
+        return None if found is None else Entry(found[0], found[2], bool(found[3]))
+
+    def names(self) -> list[str]:
+        """Names of the labels, sorted."""
+        return sorted(name for name, entry in self.index().items() if entry.converged)
+
+    def failed(self) -> dict[str, str]:
+        """Reasons of those that failed, by name."""
+        rows = self._db.select("converged=0", include_data=False)
+        return {row.name: row.reason for row in rows}
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def __iter__(self) -> Iterator[Label]:
+        """Labels in the order of their names."""
+        index = self.index()
+        for name in sorted(index):
+            if index[name].converged:
+                yield self._label(self._db.get(index[name].id))
+
+    def read(self, name: str) -> Label:
+        """Return one label.
+
+        Raises
+        ------
+        InputError
+            No label of that name.
+        """
+        return self._label(self.row(name))
+
+    def row(self, name: str) -> AtomsRow:
+        """ASE's row of a label, with all columns and data; raises as `read`."""
+        entry = self._entry(name)
+        if entry is None:
+            raise InputError(f"{self.path}: holds no {name!r}; `ase db` lists the names")
+        row = self._db.get(entry.id)
+        if not entry.converged:
+            raise InputError(f"{self.path}: {name} is no label but failed ({row.reason})")
+        return row
+
+    def _label(self, row: AtomsRow) -> Label:
+        data, grid = row.data, row.data["grid"]
+        return Label(
+            row.name,
+            Structure(
+                row.numbers,
+                row.positions / BOHR,
+                round(row.charge),
+                row.cell / BOHR if row.pbc.all() else None,
+            ),
+            Grid(grid["origin"], grid["cell"], tuple(grid["shape"])),
+            unpack(data["mo_coeff"], tuple(data["mo_coeff_shape"])),
+            row.get("energy_hartree"),
+            None if data["mo_energy"] is None else data["mo_energy"].astype(float),
+        )
+
+    def add(self, label: Label, facts: Facts, content: str | None = None) -> None:
+        """Store a label for good; an earlier failure of that name makes room.
+
+        Parameters
+        ----------
+        label : Label
+            Its structure in the user's own frame.
+        facts : Facts
+        content : str, optional
+            Hash that the label was asked for with; default that of the label itself.
+
+        Raises
+        ------
+        InputError
+            A label of that name is there, or the disk refuses.
+        """
+        columns = {"box": facts.box, "attempt": facts.attempt}
+        columns |= {
+            key: value
+            for key, value in (("cycles", facts.cycles), ("seconds", facts.seconds))
+            if value is not None
+        }
+        results = {}
+        if label.e_tot is not None:
+            columns["energy_hartree"] = label.e_tot
+            results["energy"] = label.e_tot * HARTREE
+        if label.mo_energy is not None:
+            n_occupied = label.mo_coeff.shape[1]
+            homo, lumo = label.mo_energy[n_occupied - 1 : n_occupied + 1] * HARTREE
+            columns |= {"homo_ev": homo, "lumo_ev": lumo, "gap_ev": lumo - homo}
+        if facts.dipole is not None:
+            columns["dipole_debye"] = float(np.linalg.norm(facts.dipole)) * DEBYE
+            results["dipole"] = facts.dipole * BOHR
+        grid = label.grid
+        data = {
+            "mo_coeff": pack(label.mo_coeff),
+            "mo_coeff_shape": list(label.mo_coeff.shape),
+            "mo_energy": None if label.mo_energy is None else label.mo_energy.astype(np.float32),
+            "grid": {"origin": grid.origin, "cell": grid.cell, "shape": list(grid.shape)},
+            "recipe": self.recipe.to_dict(),
+            "versions": facts.versions,
+            "host": facts.host,
+        }
+        content = content or content_hash(label.structure, facts.box)
+        self._write(label.name, label.structure, content, True, columns, data, results)
+
+    def add_failure(
+        self, name: str, structure: Structure, box: str, content: str, reason: str
+    ) -> None:
+        """Record that a structure could not be labelled; raises as `add`."""
+        columns = {"box": box, "reason": reason}
+        self._write(name, structure, content, False, columns, {}, {})
+
+    def _write(
+        self,
+        name: str,
+        structure: Structure,
+        content: str,
+        converged: bool,
+        columns: dict,
+        data: dict,
+        results: dict,
+    ) -> None:
+        from ase.calculators.singlepoint import SinglePointCalculator
+        from ase.db.core import now
+        from ase.db.row import AtomsRow
+
+        atoms = structure.to_ase()
+        if structure.charge:  # ASE's own column `charge` is the sum of these
+            atoms.set_initial_charges([structure.charge] + [0] * (len(structure) - 1))
+        if results:
+            atoms.calc = SinglePointCalculator(atoms, **results)
+            atoms.calc.name = "pyscf"
+        row = AtomsRow(atoms)
+        row.ctime, row.user = now(), ""  # else ASE writes down who ran it
+        columns = {"name": name, "content": content, "converged": converged, **columns}
+        try:
+            earlier = self._entry(name)
+            if earlier is not None and earlier.converged:
+                raise InputError(f"{self.path}: holds a label named {name} already")
+            self._db.write(row, columns, data=data, id=None if earlier is None else earlier.id)
+            self._db.connection.commit()
+        except (sqlite3.Error, OSError) as error:
+            self._db.connection.rollback()
+            raise InputError(f"{self.path}: {name} cannot be stored ({error})") from error
+        except BaseException:
+            self._db.connection.rollback()
+            raise
+
+    def info(self) -> Summary:
+        """Count what the store holds."""
+        elements, boxes, attempts, charges = Counter(), Counter(), Counter(), Counter()
+        failures: dict[str, list[str]] = {}
+        sizes, seconds = [], 0.0
+        for row in self._db.select(include_data=False):
+            if not row.converged:
+                failures.setdefault(row.reason, []).append(row.name)
+                continue
+            sizes.append(len(row.numbers))
+            elements.update(set(row.symbols))
+            boxes[row.box] += 1
+            attempts[row.attempt] += 1
+            charges[round(row.charge)] += 1
+            seconds += row.get("seconds", 0.0)
+        return Summary(
+            len(sizes), (min(sizes, default=0), max(sizes, default=0), sum(sizes)),
+            dict(elements), dict(boxes), dict(attempts), dict(charges),
+            seconds, self.path.stat().st_size, self.recipe, failures,
+        )  # fmt: skip
+
+
+def _check_path(path: Path, create: bool) -> None:
+    if path.suffix != ".db":
+        raise InputError(f"{path}: a store of labels is named *.db")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file")
+    if not path.exists():
+        if not create:
+            raise InputError(f"{path}: no such store of labels; make one with denser label")
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+        return
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if start not in (b"", b"SQLite format 3\0"):
+        raise InputError(f"{path}: no SQLite database, so no store of labels")

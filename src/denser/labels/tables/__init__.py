@@ -1,0 +1,1 @@
+"""The split of QM9."""

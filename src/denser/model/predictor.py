@@ -1,0 +1,333 @@
+"""Atoms in, density out."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from denser.atoms.sad import RECIPES, closed_shell_electrons, superposition
+from denser.fields.cube_group import cube_operations, window
+from denser.fields.fourier import resample
+from denser.model import tiling
+from denser.model.aspherical import Aspherical, deform
+from denser.model.checkpoint import Model, load_model
+from denser.model.normalise import normalise
+from denser.model.precision import fast_bf16
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+BOXES = ("auto", "isolated", "paper")
+MIN_PADDING = 2.0
+"""Least padding in angstrom: below it the density meets its own periodic images."""
+
+DOUBT = 0.5
+"""A density is in doubt if its electrons miss N_e by this times the model's mean error or more."""
+
+_FINE_ENOUGH = 1.8
+"""Nodes that are this times as far apart as the model's still count electrons rightly."""
+
+_BYTES_PER_NODE = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A predicted density, the SAD it came from, its box, and what it took (seconds).
+
+    `box` is "cell", "isolated" or "paper"; `excess` as from `Predictor.normalised`.
+    """
+
+    density: Density
+    sad: Density
+    box: str
+    excess: float
+    seconds_sad: float
+    seconds_network: float
+
+
+class Predictor:
+    """A model on a device, ready for many structures.
+
+    Parameters
+    ----------
+    model : str, Path or Model
+        Name of a shipped model, path of a model file, or a loaded model.
+    device : str
+        "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+    bf16 : bool or None
+        Run the convolutions in bfloat16; None where the processor has instructions for it.
+    average : int
+        Mean of the predictions for so many of the 48 turned and mirrored copies of the molecule.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Model = "default",
+        device: str = "auto",
+        bf16: bool | None = None,
+        average: int = 1,
+    ) -> None:
+        if not 1 <= average <= 48:
+            raise InputError(f"an average takes 1 to 48 symmetry operations, found {average}")
+        self.operations = cube_operations(average)
+        self.model = model if isinstance(model, Model) else _load(str(model))
+        recipe = self.model.recipe
+        if recipe.sad not in RECIPES:
+            raise InputError(
+                f"model {self.model.name!r} was trained on SAD recipe {recipe.sad!r}, which this "
+                f"version of denser does not have; known: {', '.join(RECIPES)}"
+            )
+        known = Recipe(spacing=recipe.spacing, sad=recipe.sad)
+        known.require_same(recipe, "this version of denser", f"model {self.model.name!r}")
+        self.device = _device(device)
+        self.bf16 = fast_bf16(self.device) if bf16 is None else bf16
+        if self.model.architecture != "unet" and bf16 is None:
+            self.bf16 = False  # instance norms and sums of Gaussians lose too much in bf16
+        self.network = self.model.network.to(self.device)
+
+    def density(self, sad: Density, periodic: bool = False) -> Density:
+        """Density from its SAD, on the same grid; exactly N_e electrons, none negative.
+
+        Parameters
+        ----------
+        sad : Density
+            Made with the model's SAD recipe and spacing.
+        periodic : bool
+            Whether the box repeats, or stands in vacuum.
+        """
+        return self.normalised(self.raw(sad, periodic), sad)[0]
+
+    def raw(self, sad: Density, periodic: bool = False) -> torch.Tensor:
+        """What the network returns (nx, ny, nz), e/bohr^3, before `normalised`.
+
+        Its integral shows how well the network counts electrons by itself (the paper's networks
+        scale within themselves).
+        """
+        if isinstance(self.network, Aspherical):
+            turns = [
+                torch.as_tensor(operation.matrix.T, dtype=torch.float32, device=self.device)
+                for operation in self.operations
+            ]
+            raw = deform(self.network, sad, periodic, turns if len(turns) > 1 else ())
+        else:
+            image = torch.as_tensor(sad.values, dtype=torch.float32, device=self.device)
+            raw = torch.zeros_like(image)
+            with (
+                torch.no_grad(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
+            ):
+                for operation in self.operations:
+                    turned = window(image, operation=operation).contiguous()
+                    found = tiling.apply(self.network, turned, periodic).float()
+                    raw += window(found, operation=operation.inverse)
+                raw /= len(self.operations)
+        if not bool(torch.isfinite(raw).all()) or float(raw.sum()) <= 0:
+            raise InputError(
+                f"model {self.model.name!r} returned no usable density for "
+                f"{sad.structure.formula}; is its file damaged, or was it trained on other data?"
+            )
+        return raw
+
+    def normalised(self, raw: torch.Tensor, sad: Density) -> tuple[Density, float]:
+        """Scale what `raw` returned to exactly N_e electrons, each molecule by itself.
+
+        The second value is the excess that this removed, as of `normalise`; nan on nodes too far
+        apart to tell.
+        """
+        values, excess = normalise(raw, sad, self.model.recipe.sad)
+        if max(sad.grid.spacing) > _FINE_ENOUGH * self.model.recipe.spacing:
+            excess = np.nan
+        return sad.with_values(values.cpu().numpy()), excess
+
+    def in_doubt(self, excess: float) -> bool:
+        """Whether an `excess` of electrons tells of a molecule unlike those of the training.
+
+        The error of the density before it is scaled is at least the excess, and that of the scaled
+        one hardly less. In doubt is what has that alone come to `DOUBT` times the mean error on the
+        model's validation molecules; docs/model.md says how well this tells.
+        """
+        error = self.model.info.get("measured", {}).get("validation_mean_percent", np.inf)
+        return abs(excess) > DOUBT * error / 100
+
+    def doubt(self, prediction: Prediction) -> str:
+        """One sentence if the prediction is in doubt, else an empty one."""
+        excess = 100 * prediction.excess
+        if not self.in_doubt(prediction.excess):
+            return ""
+        return (
+            f"model {self.model.name!r} does not know this kind of molecule well: before scaling "
+            f"it had {abs(excess):.2g} % too {'many' if excess > 0 else 'few'} electrons, and the "
+            "error of the density is likely larger; take Kohn-Sham steps (--refine) or fine-tune"
+        )
+
+    def predict(
+        self,
+        atoms: Atoms | Structure,
+        charge: int | None = None,
+        box: str = "auto",
+        padding: float = 4.0,
+        spacing: float | None = None,
+    ) -> Prediction:
+        """Predict one structure; the parameters are those of `denser.predict`."""
+        structure = Structure.of(atoms, charge)
+        closed_shell_electrons(structure)
+        if box not in BOXES:
+            raise InputError(f"unknown box {box!r}; known: {', '.join(BOXES)}")
+        if box == "auto":
+            box = "isolated" if structure.cell is None else "cell"
+        grid = make_grid(structure, box, padding, self.model.recipe.spacing, self.network)
+        direct = spacing is not None and isinstance(self.network, Aspherical)
+        if direct:  # atoms are functions of space, which any nodes sample
+            grid = _respaced(grid, spacing / BOHR)
+        _check_memory(grid)
+        start = time.perf_counter()
+        sad = superposition(structure, grid, self.model.recipe.sad)
+        middle = time.perf_counter()
+        density, excess = self.normalised(self.raw(sad, periodic=box != "isolated"), sad)
+        end = time.perf_counter()
+        if spacing is not None and not direct:
+            density = respace(density, spacing / BOHR)
+        return Prediction(density, sad, box, excess, middle - start, end - middle)
+
+
+def predict(
+    atoms: Atoms | Structure,
+    charge: int | None = None,
+    model: str | Path | Model = "default",
+    box: str = "auto",
+    padding: float = 4.0,
+    spacing: float | None = None,
+    device: str = "auto",
+    average: int = 1,
+) -> Density:
+    """Predict the DFT valence density of a molecule or crystal from its atoms.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms or Structure
+    charge : int, optional
+        Total charge; by default that of `atoms`.
+    model : str, Path or Model
+        Name of a shipped model, or a model file.
+    box : str
+        "auto" (the cell of a periodic structure, else as "isolated"), "isolated" (padding
+        around the atoms, any cell ignored), or "paper" (the box of Li et al. 2025, periodic).
+    padding : float
+        Vacuum on each side of an isolated molecule, angstrom.
+    spacing : float, optional
+        Largest distance between nodes of the result, angstrom; by default the model's. A network
+        of images always works on its own grid, and the result is interpolated from it; aspherical
+        atoms are evaluated at the nodes, the faster the fewer there are.
+    device : str
+        "auto", "cpu", "cuda", ...
+    average : int
+        As of `Predictor`.
+
+    Returns
+    -------
+    Density
+        e/bohr^3, not negative, holding exactly N_e valence electrons, in the frame of `atoms`.
+
+    Raises
+    ------
+    InputError
+        A structure, option or model that cannot be used.
+
+    Warns
+    -----
+    UserWarning
+        A molecule that the model does not know well (`Predictor.doubt`).
+    """
+    predictor = Predictor(model, device, average=average)
+    prediction = predictor.predict(atoms, charge, box, padding, spacing)
+    if doubt := predictor.doubt(prediction):
+        warnings.warn(f"{prediction.density.structure.formula}: {doubt}", stacklevel=2)
+    return prediction.density
+
+
+def make_grid(
+    structure: Structure, box: str, padding: float, spacing: float, network: torch.nn.Module
+) -> Grid:
+    """Grid of a box ("cell", "isolated", "paper"); `padding` in angstrom, `spacing` in bohr."""
+    if box == "paper":
+        return Grid.paper(structure, spacing)
+    if box == "cell":
+        return Grid.periodic(structure, spacing, network.multiple_of)
+    if not padding >= MIN_PADDING:
+        raise InputError(
+            f"a padding of {padding} angstrom cuts the density off; give at least {MIN_PADDING} "
+            "(4 is the default)"
+        )
+    return Grid.around(structure, padding / BOHR, spacing, network.multiple_of)
+
+
+def respace(density: Density, spacing: float) -> Density:
+    """Interpolate to nodes at most `spacing` bohr apart; N_e stays exact, none is negative."""
+    grid = _respaced(density.grid, spacing)
+    _check_memory(grid)
+    values = np.maximum(resample(density.values, grid.shape), 0.0)
+    values *= density.n_electrons / (values.sum() * grid.dv)
+    return Density(
+        grid,
+        values.astype(np.float32),
+        structure=density.structure,
+        valence_charges=density.valence_charges,
+    )
+
+
+def _respaced(grid: Grid, spacing: float) -> Grid:
+    """The same box with nodes at most `spacing` bohr apart."""
+    if not (np.isfinite(spacing) and spacing > 0):
+        raise InputError(f"the spacing must be a positive length, found {spacing * BOHR:g}")
+    lengths = np.linalg.norm(grid.cell, axis=1)
+    shape = tuple(int(n) for n in np.ceil(lengths / spacing - 1e-6))
+    if min(shape) < 8:
+        raise InputError(
+            f"a spacing of {spacing * BOHR:g} angstrom leaves only {min(shape)} nodes along the "
+            "shortest side of the box; choose a finer one"
+        )
+    return Grid(grid.origin, grid.cell, shape)
+
+
+@lru_cache(maxsize=4)
+def _load(name: str) -> Model:
+    return load_model(name)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {name!r} is not available ({str(error).splitlines()[0]}); use --device cpu"
+        ) from error
+    return device
+
+
+def _check_memory(grid: Grid) -> None:
+    """Raise before an impossible allocation, with the size that it would take."""
+    needed = grid.size * _BYTES_PER_NODE
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise InputError(
+            f"a grid of {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} nodes needs about "
+            f"{needed / 1e9:.0f} GB of memory, this machine has {present / 1e9:.0f}; are the "
+            "coordinates in angstrom, and is it one molecule?"
+        )

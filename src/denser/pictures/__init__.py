@@ -1,0 +1,1 @@
+"""Pictures: isosurfaces, slices, properties, distributions of errors."""

@@ -1,1 +1,0 @@
-"""Atomic tables, made by `denser.dft.atoms`."""

@@ -1,0 +1,103 @@
+"""Functions on grids, and the electron density among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A scalar function sampled on a grid.
+
+    Parameters
+    ----------
+    grid : Grid
+    values : (nx, ny, nz) float
+    unit : str
+        Unit of `values`.
+    """
+
+    grid: Grid
+    values: np.ndarray
+    unit: str = "e/bohr^3"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", np.asarray(self.values))
+        if self.values.shape != self.grid.shape:
+            raise InputError(
+                f"values of shape {self.values.shape} do not fit a grid of shape {self.grid.shape}"
+            )
+
+    def integrate(self) -> float:
+        """Integral over the box: sum of the values times `grid.dv`; the only quadrature."""
+        return float(self.values.sum(dtype=np.float64) * self.grid.dv)
+
+
+@dataclass(frozen=True, eq=False)
+class Density(Field):
+    """Electron density, e/bohr^3, of the valence or of all electrons of `structure`.
+
+    Parameters
+    ----------
+    structure : Structure
+        The atoms in the user's own frame.
+    valence_charges : (n_atoms,) float
+        Charge of each nucleus less its pseudopotential core: what a moment or a potential of
+        a valence density needs.
+    all_electron : bool
+        True if the core electrons are in it; `valence_charges` then are the atomic numbers.
+    """
+
+    structure: Structure | None = None
+    valence_charges: np.ndarray | None = None
+    all_electron: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.structure is None or self.valence_charges is None:
+            raise InputError("a Density needs its structure and valence_charges")
+        charges = np.asarray(self.valence_charges, dtype=float)
+        object.__setattr__(self, "valence_charges", charges)
+        if charges.shape != (len(self.structure),):
+            raise InputError(
+                f"{len(self.structure)} atoms need as many valence charges, found {charges.shape}"
+            )
+        if self.all_electron and not np.array_equal(charges, self.structure.numbers):
+            raise InputError(
+                "an all-electron density needs the atomic numbers as valence_charges; "
+                "pass structure.numbers, or all_electron=False"
+            )
+
+    @property
+    def n_electrons(self) -> float:
+        """Number of electrons that the density should hold, sum(valence_charges) - charge."""
+        return float(self.valence_charges.sum() - self.structure.charge)
+
+    def with_values(self, values: np.ndarray) -> Density:
+        """Return a density of the same structure and grid with other values."""
+        return replace(self, values=values)
+
+    def dipole(self) -> np.ndarray:
+        """Dipole moment (3,), e*bohr.
+
+        sum_a Z_a R_a - integral r rho(r) dr. For a charged structure it is taken about the
+        centre of the valence charges. In a periodic cell it depends on the choice of cell.
+        """
+        origin = self.valence_charges @ self.structure.positions / self.valence_charges.sum()
+        grid = self.grid
+        fractions = [np.arange(n) / n for n in grid.shape]
+        marginals = [
+            self.values.sum(axis=tuple(j for j in range(3) if j != i), dtype=np.float64)
+            for i in range(3)
+        ]
+        moments = np.array([f @ m for f, m in zip(fractions, marginals, strict=True)])
+        total = marginals[0].sum()
+        electrons = (moments @ grid.cell + (grid.origin - origin) * total) * grid.dv
+        nuclei = self.valence_charges @ (self.structure.positions - origin)
+        return nuclei - electrons

@@ -1,0 +1,160 @@
+"""Uniform real-space grids, node-centred, end point excluded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from denser.types.errors import InputError
+from denser.types.recipe import ISOLATED_PADDING, PAPER_PADDING, PAPER_SPACING
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Nodes at `origin + i * cell / shape`, i = 0 .. shape-1 per axis.
+
+    Parameters
+    ----------
+    origin : (3,) float
+        First node, bohr.
+    cell : (3, 3) float
+        Rows are the vectors of the box, bohr.
+    shape : (3,) int
+        Number of nodes per axis.
+    """
+
+    origin: np.ndarray
+    cell: np.ndarray
+    shape: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "origin", np.asarray(self.origin, dtype=float))
+        object.__setattr__(self, "cell", np.asarray(self.cell, dtype=float))
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if self.origin.shape != (3,) or self.cell.shape != (3, 3) or len(self.shape) != 3:
+            raise InputError("a grid needs an origin (3,), a cell (3, 3) and a shape of three")
+        if min(self.shape) < 1:
+            raise InputError(f"a grid needs at least one node per axis, found shape {self.shape}")
+        if not (np.isfinite(self.origin).all() and np.isfinite(self.cell).all()):
+            raise InputError("the grid's origin and cell must be finite numbers")
+        if self.volume < 1e-9:
+            raise InputError("the grid's cell has no volume")
+
+    @property
+    def volume(self) -> float:
+        """Volume of the box, bohr^3."""
+        return float(abs(np.linalg.det(self.cell)))
+
+    @property
+    def size(self) -> int:
+        """Number of nodes."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+    @property
+    def dv(self) -> float:
+        """Volume per node, bohr^3."""
+        return self.volume / self.size
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Distance between nodes along each axis (3,), bohr."""
+        return np.linalg.norm(self.cell, axis=1) / np.asarray(self.shape)
+
+    @property
+    def is_orthorhombic(self) -> bool:
+        """True if the box vectors lie along x, y and z."""
+        diagonal = np.diag(self.cell)
+        return bool((diagonal > 0).all() and np.allclose(self.cell, np.diag(diagonal), atol=1e-6))
+
+    def axis(self, i: int) -> np.ndarray:
+        """Coordinates of the nodes of an orthorhombic grid along axis `i` (shape[i],), bohr."""
+        if not self.is_orthorhombic:
+            raise InputError("only an orthorhombic grid has separate axes")
+        return self.origin[i] + np.arange(self.shape[i]) * self.cell[i, i] / self.shape[i]
+
+    def points(self) -> np.ndarray:
+        """Coordinates of all nodes (nx, ny, nz, 3), bohr."""
+        fractions = [np.arange(n) / n for n in self.shape]
+        mesh = np.stack(np.meshgrid(*fractions, indexing="ij"), axis=-1)
+        return self.origin + mesh @ self.cell
+
+    def coarsen(self, factor: int) -> Grid:
+        """Keep every `factor`-th node; the shape must be divisible by `factor`."""
+        if any(n % factor for n in self.shape):
+            raise InputError(
+                f"grid shape {self.shape} is not divisible by {factor}; build it with "
+                f"Grid.around(structure, multiple_of={factor})"
+            )
+        return Grid(self.origin, self.cell, tuple(n // factor for n in self.shape))
+
+    def same_as(self, other: Grid, tolerance: float = 1e-4) -> bool:
+        """True if the nodes of both grids agree to `tolerance` bohr."""
+        return (
+            self.shape == other.shape
+            and np.allclose(self.origin, other.origin, rtol=0, atol=tolerance)
+            and np.allclose(self.cell, other.cell, rtol=0, atol=tolerance)
+        )
+
+    @classmethod
+    def around(
+        cls,
+        structure: Structure,
+        padding: float = ISOLATED_PADDING,
+        spacing: float = PAPER_SPACING,
+        multiple_of: int = 8,
+    ) -> Grid:
+        """Box around an isolated structure with at least `padding` bohr on each side.
+
+        The spacing is exact; the shape is rounded up to a multiple of `multiple_of`, and the
+        box is centred on the middle of the molecule's extent.
+        """
+        if not (np.isfinite(padding) and padding > 0):
+            raise InputError(f"the padding must be a positive length, found {padding}")
+        _check_spacing(spacing)
+        low, high = structure.positions.min(axis=0), structure.positions.max(axis=0)
+        counts = np.ceil((high - low + 2 * padding) / (spacing * multiple_of) - 1e-9)
+        shape = (counts * multiple_of).astype(int)
+        lengths = shape * spacing
+        return cls((low + high - lengths) / 2, np.diag(lengths), tuple(shape))
+
+    @classmethod
+    def paper(cls, structure: Structure, spacing: float = PAPER_SPACING) -> Grid:
+        """Box of Li et al. (2025): (2h) * ceil((extent + 4 angstrom)/(2h)) per axis.
+
+        The shape is even and the mean of the coordinates sits in the middle. The authors write
+        the box 1e-4 angstrom shorter than the formula says, and so it is here.
+        """
+        _check_spacing(spacing)
+        extent = np.ptp(structure.positions, axis=0)
+        shape = 2 * np.ceil((extent + 2 * PAPER_PADDING) / (2 * spacing)).astype(int)
+        lengths = shape * spacing - 1e-4 / BOHR
+        return cls(structure.positions.mean(axis=0) - lengths / 2, np.diag(lengths), tuple(shape))
+
+    @classmethod
+    def periodic(
+        cls, structure: Structure, spacing: float = PAPER_SPACING, multiple_of: int = 8
+    ) -> Grid:
+        """Grid over the structure's own orthorhombic cell.
+
+        The shape is the multiple of `multiple_of` that brings the spacing nearest to
+        `spacing`; the spacing then deviates from it by as much as the cell demands.
+        """
+        _check_spacing(spacing)
+        if structure.cell is None:
+            raise InputError("the structure has no cell; use Grid.around for a molecule")
+        if not structure.is_orthorhombic:
+            raise InputError(
+                "only orthorhombic cells along x, y and z are supported; "
+                "use --box isolated (box='isolated') to treat the atoms as a molecule"
+            )
+        lengths = np.diag(structure.cell)
+        counts = np.maximum(1, np.round(lengths / (spacing * multiple_of))).astype(int)
+        return cls(np.zeros(3), structure.cell, tuple(counts * multiple_of))
+
+
+def _check_spacing(spacing: float) -> None:
+    if not (np.isfinite(spacing) and spacing > 0):
+        raise InputError(f"the grid spacing must be a positive length, found {spacing}")

@@ -1,0 +1,64 @@
+"""The level of theory that a label, a table or a model belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+from denser.types.errors import InputError
+from denser.types.units import BOHR
+
+PAPER_SPACING = 0.15707963267948966
+"""Fine grid of the paper, pi/sqrt(2*200) bohr: a plane-wave cutoff of 400 Ry."""
+
+PAPER_PADDING = 2.0 / BOHR
+"""Vacuum of the paper's box on each side of a molecule, bohr."""
+
+ISOLATED_PADDING = 4.0 / BOHR
+"""Vacuum per side (bohr) that an isolated molecule needs; the default."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Level of theory and SAD recipe, stored with every label and every checkpoint.
+
+    Parameters
+    ----------
+    xc, basis, pseudo : str
+        In PySCF's names.
+    spacing : float
+        Grid spacing of the fine grid, bohr.
+    sad : str
+        Recipe of the superposed atomic densities; a key of `denser.atoms.sad.RECIPES`.
+    """
+
+    xc: str = "pbe"
+    basis: str = "gth-tzv2p"
+    pseudo: str = "gth-pbe"
+    spacing: float = PAPER_SPACING
+    sad: str = "gth-szv-1e"
+
+    def to_dict(self) -> dict:
+        """Plain dictionary for metadata."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict) -> Recipe:
+        """Inverse of `to_dict`; unknown or missing keys are an InputError."""
+        names = {f.name for f in fields(cls)}
+        if set(data) != names:
+            raise InputError(f"a recipe has the keys {sorted(names)}, found {sorted(data)}")
+        return cls(**data)
+
+    def require_same(self, other: Recipe, mine: str, theirs: str) -> None:
+        """Raise an InputError that names both sides unless the recipes are the same."""
+        different = [
+            f"{f.name} {getattr(self, f.name)!r} in {mine}, {getattr(other, f.name)!r} in {theirs}"
+            for f in fields(self)
+            if not _same(getattr(self, f.name), getattr(other, f.name))
+        ]
+        if different:
+            raise InputError("recipes differ: " + "; ".join(different))
+
+
+def _same(a: str | float, b: str | float) -> bool:
+    return abs(a - b) < 1e-9 if isinstance(a, float) and isinstance(b, float) else a == b

@@ -1,0 +1,162 @@
+"""Molecules and crystals: which atoms, where, and how many electrons are missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase.data import chemical_symbols
+from scipy.spatial import cKDTree
+
+from denser.types.errors import InputError
+from denser.types.units import BOHR
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+MIN_DISTANCE = 0.4 / BOHR
+"""Two atoms closer than this (bohr) are taken for a mistake in the input."""
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """Atoms of a molecule or of a periodic cell.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) int
+        Atomic numbers; 0 is a ghost, which only files can hold: no model or table covers it.
+    positions : (n_atoms, 3) float
+        Bohr.
+    charge : int
+        Total charge in units of e.
+    cell : (3, 3) float or None
+        Rows are lattice vectors in bohr; None for an isolated molecule.
+
+    Raises
+    ------
+    InputError
+        No atoms, shapes that do not fit, a coordinate that is not finite, an atomic number
+        that is no element, or two atoms closer than 0.4 angstrom.
+    """
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    charge: int = 0
+    cell: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        numbers = np.asarray(self.numbers, dtype=int)
+        positions = np.asarray(self.positions, dtype=float)
+        object.__setattr__(self, "numbers", numbers)
+        object.__setattr__(self, "positions", positions)
+        if numbers.ndim != 1 or numbers.size == 0:
+            raise InputError("the structure has no atoms")
+        if positions.shape != (numbers.size, 3):
+            raise InputError(
+                f"{numbers.size} atomic numbers need positions of shape ({numbers.size}, 3), "
+                f"found {positions.shape}"
+            )
+        unknown = (numbers < 0) | (numbers >= len(chemical_symbols))
+        if unknown.any():
+            i = int(np.argmax(unknown))
+            raise InputError(f"atom {i + 1} has atomic number {numbers[i]}, which is no element")
+        bad = ~np.isfinite(positions).all(axis=1)
+        if bad.any():
+            i = int(np.argmax(bad))
+            raise InputError(
+                f"atom {i + 1} ({chemical_symbols[numbers[i]]}) has a coordinate that is not a "
+                "finite number"
+            )
+        if int(self.charge) != self.charge:
+            raise InputError(f"the charge must be a whole number, found {self.charge}")
+        object.__setattr__(self, "charge", int(self.charge))
+        if self.cell is not None:
+            cell = np.asarray(self.cell, dtype=float)
+            object.__setattr__(self, "cell", cell)
+            if cell.shape != (3, 3) or not np.isfinite(cell).all():
+                raise InputError("the cell must be three finite lattice vectors")
+            if abs(np.linalg.det(cell)) < 1e-6:
+                raise InputError("the cell has no volume; give three independent lattice vectors")
+        self._check_distances()
+
+    def _check_distances(self) -> None:
+        """Raise if two atoms (or, in an orthorhombic cell, their images) sit on each other."""
+        if len(self) < 2:
+            return
+        pairs = self.tree().query_pairs(MIN_DISTANCE, output_type="ndarray")
+        if len(pairs):
+            i, j = pairs[np.lexsort(pairs.T[::-1])][0]
+            raise InputError(
+                f"atoms {i + 1} ({self.symbols[i]}) and {j + 1} ({self.symbols[j]}) are closer "
+                "than 0.4 angstrom; check the coordinates and their unit (angstrom)"
+            )
+
+    def tree(self) -> cKDTree:
+        """Positions for neighbour searches, bohr; an orthorhombic cell is its period."""
+        if not self.is_orthorhombic:
+            return cKDTree(self.positions)
+        lengths = np.diag(self.cell)
+        wrapped = np.mod(self.positions, lengths)
+        return cKDTree(np.where(wrapped >= lengths, 0.0, wrapped), boxsize=lengths)
+
+    def __len__(self) -> int:
+        return self.numbers.size
+
+    @property
+    def symbols(self) -> list[str]:
+        """Element symbols, one per atom."""
+        return [chemical_symbols[z] for z in self.numbers]
+
+    @property
+    def formula(self) -> str:
+        """Chemical formula in Hill order, such as C2H6O."""
+        from ase.formula import Formula
+
+        return str(Formula.from_list(self.symbols).convert("hill"))
+
+    @property
+    def is_orthorhombic(self) -> bool:
+        """True for a cell whose vectors lie along x, y and z; isolated structures are not."""
+        if self.cell is None:
+            return False
+        diagonal = np.diag(self.cell)
+        return bool((diagonal > 0).all() and np.allclose(self.cell, np.diag(diagonal), atol=1e-6))
+
+    @classmethod
+    def from_ase(cls, atoms: Atoms, charge: int | None = None) -> Structure:
+        """Take numbers, positions, charge and (if periodic in all directions) the cell.
+
+        `charge` defaults to `atoms.info["charge"]`, then to the sum of initial charges.
+        """
+        if charge is None:
+            charge = atoms.info.get("charge")
+        if charge is None:
+            charge = round(float(np.sum(atoms.get_initial_charges())))
+        cell = np.asarray(atoms.cell) / BOHR if atoms.pbc.all() else None
+        return cls(atoms.numbers, atoms.positions / BOHR, charge, cell)
+
+    @classmethod
+    def of(cls, atoms: Atoms | Structure, charge: int | None = None) -> Structure:
+        """Return a Structure from either type; what every public function calls first."""
+        if isinstance(atoms, Structure):
+            if charge is None or charge == atoms.charge:
+                return atoms
+            return cls(atoms.numbers, atoms.positions, charge, atoms.cell)
+        if not hasattr(atoms, "get_positions"):
+            raise InputError(
+                f"expected an ase.Atoms or a denser.Structure, found {type(atoms).__name__}; "
+                "read files with ase.io.read"
+            )
+        return cls.from_ase(atoms, charge)
+
+    def to_ase(self) -> Atoms:
+        """Return `ase.Atoms` in angstrom, with the charge in `info`."""
+        from ase import Atoms
+
+        cell = None if self.cell is None else self.cell * BOHR
+        atoms = Atoms(self.numbers, self.positions * BOHR, cell=cell, pbc=cell is not None)
+        if self.charge:
+            atoms.info["charge"] = self.charge
+        return atoms

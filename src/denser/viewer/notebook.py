@@ -1,0 +1,141 @@
+"""Densities in Jupyter: `denser.show(rho)`.
+
+The view is one page of HTML with everything in it: 3Dmol, the atoms, and surfaces at a row of
+isovalues. It needs no server and no network, and stays alive in a saved notebook.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from dataclasses import dataclass, replace
+from importlib.resources import files
+
+import numpy as np
+
+from denser.fields.metrics import difference
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.viewer.surfaces import (
+    NEGATIVE,
+    PLAIN,
+    POSITIVE,
+    atoms,
+    isosurface,
+    pack,
+    require_skimage,
+)
+
+LEVELS = 13
+"""Isovalues of the slider; neighbours differ by a factor of the square root of two."""
+
+MAX_NODES = 50
+
+
+@dataclass(frozen=True)
+class View:
+    """What Jupyter shows.
+
+    Parameters
+    ----------
+    page : str
+        A complete HTML page; write it to a file to share the view.
+    height : int
+        Pixels.
+    """
+
+    page: str
+    height: int
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe srcdoc="{html.escape(self.page)}" style="width:100%;height:{self.height}px;'
+            'border:1px solid #dfe3e9;border-radius:8px" sandbox="allow-scripts"></iframe>'
+        )
+
+
+def show(
+    density: Density,
+    minus: Density | None = None,
+    isovalue: float | None = None,
+    height: int = 460,
+) -> View:
+    """Show a density, or the difference of two, in Jupyter.
+
+    Parameters
+    ----------
+    density : Density
+        Or any field with atoms, such as an orbital.
+    minus : Density, optional
+        On the same grid: what is shown is `density` minus this.
+    isovalue : float, optional
+        To begin with, in the density's unit; default 0.1, and 0.003 of a difference.
+    height : int
+        Pixels.
+
+    Returns
+    -------
+    View
+
+    Raises
+    ------
+    InputError
+        No atoms, grids that differ, an isovalue that is not positive or that the field does not
+        reach, or scikit-image is missing.
+    """
+    require_skimage()
+    if not isinstance(density, Density):
+        raise InputError(
+            f"denser.show needs a Density, found {type(density).__name__}; a Field has no atoms"
+        )
+    if minus is not None:
+        density = replace(density, values=difference(density, minus))
+    values = np.asarray(density.values)
+    signed = minus is not None or bool(values.min() < -1e-3 * values.max())
+    if isovalue is None:
+        isovalue = 0.003 if minus is not None else 0.05 if signed else 0.1
+    if not (np.isfinite(isovalue) and isovalue > 0):
+        raise InputError(f"the isovalue must be a positive number, found {isovalue}")
+    if not np.abs(values).max() > isovalue:
+        raise InputError(
+            f"nothing reaches the isovalue {isovalue:g} {density.unit}; the values lie between "
+            f"{values.min():.3g} and {values.max():.3g}"
+        )
+    levels, layers, buffers = [], [], []
+    for level in isovalue * 2.0 ** (np.arange(LEVELS) / 2 - LEVELS // 2 / 2):
+        found = [isosurface(density, level, POSITIVE if signed else PLAIN, MAX_NODES)]
+        if signed:
+            found.append(isosurface(density, -level, NEGATIVE, MAX_NODES))
+        drawn = []
+        for surface in (s for s in found if s is not None):
+            drawn.append({"role": "surface", "colour": surface.colour, "vertices": len(buffers)})
+            buffers += surface.buffers()
+        if drawn:
+            levels.append(float(f"{level:.3g}"))
+            layers.append(drawn)
+    header = {
+        "atoms": atoms(density.structure),
+        "levels": levels,
+        "start": int(np.argmin(np.abs(np.log(np.array(levels) / isovalue)))),
+        "layers": layers,
+        "unit": density.unit,
+        "signed": signed,
+    }
+    return View(_page(pack(header, buffers)), int(height))
+
+
+def _page(message: bytes) -> str:
+    """HTML with the scripts and the message in it."""
+    folder = files("denser") / "viewer" / "page"
+    modules = "\n".join(
+        (folder / name).read_text("utf-8").replace("export ", "")
+        for name in ("api.js", "scene.js", "notebook.js")
+    )
+    library = (folder / "3Dmol-min.js").read_text("utf-8").replace("</script", "<\\/script")
+    data = json.dumps(base64.b64encode(message).decode())
+    return (
+        (folder / "notebook.html")
+        .read_text("utf-8")
+        .format(library=library, modules=modules, data=data)
+    )

@@ -1,0 +1,1 @@
+"""Workflows join the layers below and hold no physics of their own."""

@@ -1,0 +1,280 @@
+"""ASE calculator: energies, forces, dipoles and charges from a prediction or an SCF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators import calculator as ase_calculator
+
+import denser.dft  # noqa: F401  (before anything else brings in part of PySCF)
+from denser.atoms.sad import closed_shell_electrons, hirshfeld_weights, superposition
+from denser.dft.cell import density_from_dm
+from denser.dft.dispersion import dispersion, require_kind
+from denser.dft.gradient import mixed_gradient, scf_gradient, step_gradient
+from denser.dft.one_step import OneStep, one_step
+from denser.dft.scf import KSResult, mean_field, scf
+from denser.model.checkpoint import Model
+from denser.model.derivatives import prediction_pullback, superposition_pullback
+from denser.model.predictor import Predictor, make_grid
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR, HARTREE
+
+TASKS = ("one-step", "scf", "density")
+FORCES = ("exact", "rigid")
+ESTIMATES = ("mixed", "recommended")
+
+SLACK = 1.0 / BOHR
+"""The box of a molecule is kept until its padding has shrunk by this (bohr)."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What the forces of a geometry are made from."""
+
+    structure: Structure
+    grid: Grid
+    energy: float
+    density: Density
+    sad: Density | None = None
+    step: OneStep | None = None
+    result: KSResult | None = None
+
+
+class Calculator(ase_calculator.Calculator):
+    """ASE calculator of closed-shell molecules and of orthorhombic cells at the Gamma point.
+
+    Energy and forces belong together: the forces are the exact derivative of the energy that is
+    returned. For that the grid of a molecule rides on the geometric centre of its atoms and
+    keeps its size while every atom stays well inside; the grid of a periodic cell stays in the
+    cell. See `docs/forces.md`.
+
+    Parameters
+    ----------
+    model : str, Path or Model
+        Name of a shipped model, path of a model file, or a loaded model. Its recipe is the
+        level of theory.
+    task : str
+        "one-step": predict the density and solve the Kohn-Sham equations once in it. "scf":
+        converge the Kohn-Sham equations, from the prediction at first and from the last
+        orbitals afterwards. "density": predict only; there is no energy.
+    dispersion : str, optional
+        "d3bj" or "d4": add it to energy and forces.
+    charge : int, optional
+        Total charge; by default `atoms.info["charge"]`.
+    padding : float
+        Vacuum on each side of a molecule, angstrom.
+    grid : Grid, optional
+        A box that stays where it is, for all geometries.
+    forces : str
+        Of one step: "exact" lets the input density follow the atoms by back-propagation through
+        the network; "rigid" moves atomic densities instead, which is cheaper and approximate.
+    estimate : str
+        Energy of one step: "mixed" is `OneStep.e_mixed`, whose forces are the better ones,
+        "recommended" is `OneStep.e_tot`, the better energy (see `docs/forces.md`).
+    conv_tol : float
+        Of the SCF, hartree.
+    device : str
+        Of the network: "auto", "cpu", "cuda", ...
+    **options
+        Of ASE's calculator: `label`, `atoms`, `directory`.
+
+    Attributes
+    ----------
+    density : Density
+        Of the last geometry: that of the output orbitals, or the prediction.
+    step : OneStep or None
+    result : KSResult or None
+    n_boxes : int
+        Boxes made so far. The energies of two boxes differ by some meV.
+
+    Raises
+    ------
+    InputError
+        An unknown task, dispersion or model; at a calculation, a structure that cannot be
+        treated.
+    """
+
+    name = "denser"
+    implemented_properties = ["energy", "free_energy", "forces", "dipole", "charges"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        model: str | Path | Model = "default",
+        task: str = "one-step",
+        dispersion: str | None = None,
+        charge: int | None = None,
+        *,
+        padding: float = 4.0,
+        grid: Grid | None = None,
+        forces: str = "exact",
+        estimate: str = "mixed",
+        conv_tol: float = 1e-9,
+        device: str = "auto",
+        **options: Any,
+    ) -> None:
+        if task not in TASKS:
+            raise InputError(f"unknown task {task!r}; known: {', '.join(TASKS)}")
+        if forces not in FORCES:
+            raise InputError(f"unknown forces {forces!r}; known: {', '.join(FORCES)}")
+        if estimate not in ESTIMATES:
+            raise InputError(f"unknown estimate {estimate!r}; known: {', '.join(ESTIMATES)}")
+        require_kind(dispersion)
+        super().__init__(**options)
+        # Rounding to bfloat16 would make the energy jagged.
+        self.predictor = Predictor(model, device, bf16=False)
+        self.recipe = self.predictor.model.recipe
+        self.task, self.dispersion, self.charge = task, dispersion, charge
+        self.padding, self.grid, self.conv_tol = padding, grid, conv_tol
+        self.rigid, self.mixed = forces == "rigid", estimate == "mixed"
+        if task == "density":
+            self.implemented_properties = ["dipole", "charges"]
+        self.n_boxes = 0
+        self._box: tuple[np.ndarray, Grid] | None = None
+        self._work: _Work | None = None
+
+    @property
+    def density(self) -> Density:
+        """Density of the last geometry, e/bohr^3."""
+        return self._last().density
+
+    @property
+    def step(self) -> OneStep | None:
+        """The Kohn-Sham step of the last geometry, for task "one-step"."""
+        return self._last().step
+
+    @property
+    def result(self) -> KSResult | None:
+        """The Kohn-Sham calculation of the last geometry, for task "scf"."""
+        return self._last().result
+
+    def _last(self) -> _Work:
+        if self._work is None:
+            raise InputError("nothing has been calculated yet; ask for a property first")
+        return self._work
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """ASE's, with a reason where a property does not exist."""
+        if self.task == "density" and name in ("energy", "free_energy", "forces"):
+            raise ase_calculator.PropertyNotImplementedError(
+                f'task "density" has no {name}; use Calculator(task="one-step") or task="scf"'
+            )
+        return super().get_property(name, atoms, allow_calculation)
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """ASE's, which does not look at the charge in `atoms.info`."""
+        changes = super().check_state(atoms, tol)
+        last = None if self.atoms is None else self.atoms.info.get("charge")
+        if not changes and self.charge is None and atoms.info.get("charge") != last:
+            changes = ["initial_charges"]
+        return changes
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = ase_calculator.all_changes,
+    ) -> None:
+        """Compute a geometry; the forces only where they are asked for."""
+        super().calculate(atoms, properties, system_changes)
+        structure = Structure.of(self.atoms, self.charge)
+        if system_changes or self._work is None or "dipole" not in self.results:
+            self._work = self._energy(structure)
+            density, work = self._work.density, self._work
+            weights = hirshfeld_weights(structure, density.grid, self.recipe.sad)
+            electrons = weights @ density.values.ravel() * density.grid.dv
+            self.results = {
+                "dipole": density.dipole() * BOHR,
+                "charges": density.valence_charges - electrons,
+            }
+            if self.task != "density":
+                energy = work.energy
+                if self.dispersion is not None:
+                    energy += dispersion(structure, self.dispersion, self.recipe.xc)[0]
+                self.results["energy"] = self.results["free_energy"] = energy * HARTREE
+        if "forces" in properties:
+            gradient = self._gradient(self._work)
+            if self.dispersion is not None:
+                gradient = gradient + dispersion(structure, self.dispersion, self.recipe.xc)[1]
+            self.results["forces"] = -gradient * HARTREE / BOHR
+
+    def _energy(self, structure: Structure) -> _Work:
+        closed_shell_electrons(structure)
+        grid = self._grid_of(structure)
+        dm0 = self._orbitals_of(structure) if self.task == "scf" else None
+        if dm0 is None:
+            sad = superposition(structure, grid, self.recipe.sad)
+            rho = self.predictor.density(sad, periodic=structure.cell is not None)
+            if self.task == "density":
+                return _Work(structure, grid, np.nan, rho)
+            step = one_step(rho, mf=mean_field(structure, grid, self.recipe))
+            if self.task == "one-step":
+                energy = step.e_mixed if self.mixed else step.e_tot
+                return _Work(structure, grid, energy, step.density, sad=sad, step=step)
+            dm0 = step.dm
+        result = scf(structure, grid, self.recipe, self.conv_tol, dm0=dm0)
+        if not result.converged:
+            raise ase_calculator.SCFError(
+                f"the SCF of {structure.formula} did not converge in {result.cycles} cycles; is it "
+                "a closed shell, and is the geometry reasonable?"
+            )
+        mf = mean_field(structure, grid, self.recipe)
+        density = density_from_dm(mf.cell, result.dm, grid, structure)
+        return _Work(structure, grid, result.e_tot, density, result=result)
+
+    def _orbitals_of(self, structure: Structure) -> np.ndarray | None:
+        """Density matrix of the last SCF, if it is of the same atoms and charge."""
+        last = self._work
+        if last is None or last.result is None or last.structure.charge != structure.charge:
+            return None
+        if not np.array_equal(last.structure.numbers, structure.numbers):
+            return None
+        return last.result.dm
+
+    def _gradient(self, work: _Work) -> np.ndarray:
+        """Derivative of the energy (n_atoms, 3), hartree/bohr, without dispersion."""
+        structure, grid = work.structure, work.grid
+        if work.result is not None:
+            gradient = scf_gradient(structure, grid, work.result, self.recipe)
+        else:
+            parts = (mixed_gradient if self.mixed else step_gradient)(work.step)
+            if self.rigid:
+                moved = superposition_pullback(parts.response, structure, grid, self.recipe.sad)
+            else:
+                moved = prediction_pullback(
+                    self.predictor, work.sad, parts.response, periodic=structure.cell is not None
+                )
+            gradient = parts.explicit + grid.dv * moved
+        if self.grid is None and structure.cell is None:
+            # The grid rides on the centre of the atoms: this is its share.
+            gradient = gradient - gradient.mean(axis=0)
+        return gradient
+
+    def _grid_of(self, structure: Structure) -> Grid:
+        """The given grid, that of the cell, or a box that rides on the centre of the atoms."""
+        if self.grid is not None:
+            return self.grid
+        recipe, network = self.recipe, self.predictor.network
+        if structure.cell is not None:
+            return make_grid(structure, "cell", self.padding, recipe.spacing, network)
+        centre = structure.positions.mean(axis=0)
+        if self._box is not None:
+            numbers, box = self._box
+            grid = Grid(centre + box.origin, box.cell, box.shape)
+            inside = structure.positions - grid.origin
+            room = min(inside.min(), (np.diag(grid.cell) - inside).min())
+            if np.array_equal(numbers, structure.numbers) and room > self.padding / BOHR - SLACK:
+                return grid
+        grid = make_grid(structure, "isolated", self.padding, recipe.spacing, network)
+        self._box = structure.numbers, Grid(grid.origin - centre, grid.cell, grid.shape)
+        self.n_boxes += 1
+        return grid

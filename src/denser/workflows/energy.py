@@ -1,0 +1,315 @@
+"""Energies and orbitals of many structures from predicted densities: `denser energy`, `denser scf`.
+
+The tiers are the predicted density, Kohn-Sham steps from it, and self-consistency from there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+
+from denser.atoms.sad import RECIPES, superposition
+from denser.dft.cell import density_from_dm
+from denser.dft.one_step import one_step
+from denser.dft.orbitals import orbital, write_molden
+from denser.dft.refine import refine
+from denser.dft.scf import KSResult, mean_field, scf
+from denser.io import read, write
+from denser.model.predictor import Predictor
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+from denser.types.units import DEBYE, HARTREE
+from denser.workflows.scf_guess import dm_from_density
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A density to begin at, and the seconds that it took to predict (none if it was read)."""
+
+    density: Density
+    seconds: float | None
+
+
+class Starts:
+    """Densities by prediction from atoms, or by reading a file.
+
+    Parameters
+    ----------
+    model, device : str
+        As for `Predictor`, which is loaded at first use.
+    charge : int or None
+    box : str
+    padding : float
+        Angstrom.
+    """
+
+    def __init__(
+        self, model: str, device: str, charge: int | None, box: str, padding: float
+    ) -> None:
+        self.model, self.device, self.charge = model, device, charge
+        self.options = {"box": box, "padding": padding}
+        self.predictor: Predictor | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """Level of theory: the model's, or the default one where nothing was predicted."""
+        return Recipe() if self.predictor is None else self.predictor.model.recipe
+
+    def predict(self, atoms: Atoms) -> Start:
+        """Density of a structure."""
+        if self.predictor is None:
+            self.predictor = Predictor(self.model, self.device)
+        prediction = self.predictor.predict(atoms, self.charge, **self.options)
+        return Start(prediction.density, prediction.seconds_sad + prediction.seconds_network)
+
+    def read(self, path: Path) -> Start:
+        """Density in a file, with the charge given, or the one that its electrons tell."""
+        density = read(path)
+        if not isinstance(density, Density):
+            raise InputError(f"{path}: holds no atoms; an energy needs them, so give a .cube")
+        charge = self.charge
+        if charge is None and density.structure.charge == 0:
+            excess = density.valence_charges.sum() - density.integrate()
+            charge = round(excess) if abs(excess - round(excess)) < 0.1 else None
+        if charge is not None:
+            density = _with_charge(density, charge)
+        return Start(density, None)
+
+
+def energy_record(
+    start: Start,
+    recipe: Recipe,
+    steps: int,
+    stem: Path | None = None,
+    orbitals: Iterable[str] = (),
+    molden: Path | None = None,
+) -> dict:
+    """Energy, orbital energies and dipole of one density; writes orbitals if told to.
+
+    Raises
+    ------
+    InputError
+        As `denser.dft.refine.refine`; an orbital that does not exist.
+    """
+    result = refine(start.density, recipe, steps)
+    n_occupied = int(np.count_nonzero(result.mo_occ))
+    indices = {name: orbital_index(name, n_occupied, len(result.mo_occ)) for name in orbitals}
+    cell = result.steps[-1].mf.cell
+    written = []
+    for name, index in indices.items():
+        path = stem.with_name(f"{stem.name}_{name}.cube")
+        write(path, orbital(cell, result.mo_coeff[:, index], result.density))
+        written.append(str(path))
+    if molden is not None:
+        write_molden(
+            molden, cell, result.density.grid.origin, result.mo_coeff, result.mo_energy,
+            result.mo_occ,
+        )  # fmt: skip
+        written.append(str(molden))
+    record = _record(result.density, result.e_tot, result.homo, result.lumo)
+    record["uncertainty_ev"] = round(result.uncertainty * HARTREE, 5)
+    record["steps"] = steps
+    record["written"] = written
+    seconds = {} if start.seconds is None else {"density": round(start.seconds, 3)}
+    record["seconds"] = seconds | {"steps": round(result.seconds, 3)}
+    return record
+
+
+def scf_record(
+    start: Start, recipe: Recipe, steps: int, out: Path | None = None, compare: bool = False
+) -> dict:
+    """Self-consistent energy from a predicted density; `compare` tries other starts as well.
+
+    `fock_builds` counts those that made the starting density matrix.
+    """
+    begin = time.perf_counter()
+    dm = dm_from_density(start.density, recipe, steps)
+    made = time.perf_counter() - begin + (start.seconds or 0.0)
+    rows = {"prediction": _converge(start.density, recipe, dm, steps + 1, made)}
+    result = rows["prediction"].pop("result")
+    if compare:
+        for name, make, builds in _other_starts(start.density, recipe):
+            begin = time.perf_counter()
+            dm = make()
+            row = _converge(start.density, recipe, dm, builds, time.perf_counter() - begin)
+            del row["result"]
+            rows[name] = row
+    density = converged_density(start.density, recipe, result)
+    if out is not None:
+        write(out, density)
+    record = _record(density, result.e_tot, result.homo, result.lumo)
+    record |= {"converged": result.converged, "starts": rows}
+    record["written"] = [] if out is None else [str(out)]
+    return record
+
+
+def converged_density(density: Density, recipe: Recipe, result: KSResult) -> Density:
+    """Density of a self-consistent calculation; exactly N_e electrons, none negative."""
+    mf = mean_field(density.structure, density.grid, recipe)
+    rho = density_from_dm(mf.cell, result.dm, density.grid, density.structure)
+    values = np.maximum(rho.values, 0.0)
+    return rho.with_values(values * (rho.n_electrons / (values.sum() * rho.grid.dv)))
+
+
+def orbital_index(name: str, n_occupied: int, n_orbitals: int) -> int:
+    """Column of `homo`, `lumo`, `homo-1`, `lumo+2`, ...
+
+    Raises
+    ------
+    InputError
+        Another name, or an orbital that the calculation does not have.
+    """
+    match = re.fullmatch(r"homo(-\d+)?|lumo(\+\d+)?", name)
+    if not match:
+        raise InputError(f"unknown orbital {name!r}; name homo, lumo, homo-1, lumo+2, ...")
+    below, above = match.groups()
+    is_homo = name.startswith("homo")
+    index = n_occupied - 1 + int(below or 0) if is_homo else n_occupied + int(above or 0)
+    if not 0 <= index < n_orbitals:
+        raise InputError(
+            f"there is no orbital {name!r}: {n_occupied} of {n_orbitals} orbitals are occupied"
+        )
+    return index
+
+
+def run(
+    work: Iterable[tuple[str, Callable[[], dict]]], as_json: bool, summary: Callable[[dict], str]
+) -> int:
+    """Do one piece of work after another; prints a line (or a JSON object) each.
+
+    One that fails is reported and the rest goes on. Returns 0 if all went well, 2 if any
+    failed, 130 after Ctrl-C.
+    """
+    told = Console(stderr=True, soft_wrap=True, highlight=False)
+    lines = Console(soft_wrap=True, highlight=False)
+    done = failed = 0
+    try:
+        for name, make in work:
+            try:
+                record = {"input": name} | make()
+            except InputError as error:
+                failed += 1
+                message = str(error)
+                if not message.startswith(name):
+                    message = f"{name}: {message}"
+                told.print(f"denser: {message}", markup=False)
+                if as_json:
+                    _print_json({"input": name, "error": message})
+                continue
+            done += 1
+            if as_json:
+                _print_json(record)
+            else:
+                lines.print(summary(record), markup=False)
+    except KeyboardInterrupt:
+        told.print(f"stopped after {done} structures", markup=False)
+        return 130
+    return 2 if failed else 0
+
+
+def energy_summary(record: dict) -> str:
+    """One line for a person."""
+    orbitals = f"HOMO {record['homo_ev']:.2f}, LUMO {record['lumo_ev']:.2f}, "
+    line = (
+        f"{record['input']}: {record['formula']}{_charge(record)}, E {record['e_tot']:.6f} hartree "
+        f"(+- {1000 * record['uncertainty_ev']:.1f} meV to the converged one), {orbitals}"
+        f"gap {record['gap_ev']:.2f} eV, dipole {record['dipole_norm_debye']:.2f} D, "
+        f"{sum(record['seconds'].values()):.1f} s"
+    )
+    return line + (f" -> {', '.join(record['written'])}" if record["written"] else "")
+
+
+def scf_summary(record: dict) -> str:
+    """One line for a person, and one for each start that was compared."""
+    first = record["starts"]["prediction"]
+    line = (
+        f"{record['input']}: {record['formula']}{_charge(record)}, E {record['e_tot']:.8f} hartree"
+        f"{'' if record['converged'] else ' (NOT CONVERGED)'}, gap {record['gap_ev']:.3f} eV, "
+        f"dipole {record['dipole_norm_debye']:.3f} D, {first['cycles']} cycles"
+    )
+    line += f" -> {', '.join(record['written'])}" if record["written"] else ""
+    if len(record["starts"]) > 1:
+        for name, row in record["starts"].items():
+            line += (
+                f"\n  from {name:<14} {row['cycles']:>2} cycles, {row['fock_builds']:>2} Fock "
+                f"builds with the start's, {row['seconds']:.1f} s, E {row['e_tot']:.8f}"
+            )
+    return line
+
+
+def _with_charge(density: Density, charge: int) -> Density:
+    structure = density.structure
+    changed = type(structure)(structure.numbers, structure.positions, charge, structure.cell)
+    return Density(
+        density.grid, density.values, density.unit, structure=changed,
+        valence_charges=density.valence_charges,
+    )  # fmt: skip
+
+
+def _converge(
+    density: Density, recipe: Recipe, dm: np.ndarray | None, builds: int, seconds: float
+) -> dict:
+    result = scf(density.structure, density.grid, recipe, dm0=dm)
+    return {
+        "cycles": result.cycles,
+        # PySCF builds one for the starting density matrix before the first cycle.
+        "fock_builds": result.cycles + 1 + builds,
+        "seconds": round(seconds + result.seconds, 2),
+        "e_tot": result.e_tot,
+        "converged": result.converged,
+        "result": result,
+    }
+
+
+def _other_starts(
+    density: Density, recipe: Recipe
+) -> list[tuple[str, Callable[[], np.ndarray | None], int]]:
+    """Name, maker of a density matrix, Fock builds in it."""
+
+    def from_sad(name: str) -> Callable[[], np.ndarray]:
+        return lambda: one_step(superposition(density.structure, density.grid, name), recipe).dm
+
+    return [
+        ("SAD", from_sad(RECIPES[0]), 1),
+        ("atrocious SAD", from_sad(RECIPES[1]), 1),
+        ("minao", lambda: None, 0),
+    ]
+
+
+def _record(density: Density, e_tot: float, homo: float, lumo: float) -> dict:
+    structure = density.structure
+    dipole = density.dipole() * DEBYE
+    return {
+        "formula": structure.formula,
+        "charge": structure.charge,
+        "n_atoms": len(structure),
+        "grid_shape": list(density.grid.shape),
+        "e_tot": float(e_tot),
+        "homo_ev": round(float(homo) * HARTREE, 5),
+        "lumo_ev": round(float(lumo) * HARTREE, 5),
+        "gap_ev": round(float(lumo - homo) * HARTREE, 5),
+        "dipole_debye": [round(float(d), 4) for d in dipole],
+        "dipole_norm_debye": round(float(np.linalg.norm(dipole)), 4),
+    }
+
+
+def _charge(record: dict) -> str:
+    return f" {record['charge']:+d}" if record["charge"] else ""
+
+
+def _print_json(record: dict) -> None:
+    sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.flush()

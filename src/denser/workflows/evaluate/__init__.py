@@ -1,0 +1,1 @@
+"""Measured errors of models and of other densities, what `denser evaluate` does."""

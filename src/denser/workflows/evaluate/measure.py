@@ -1,0 +1,305 @@
+"""How good a model is on labelled molecules, beside what needs no model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+
+from denser.atoms.sad import RECIPES, superposition, valence_charges
+from denser.fields.metrics import (
+    difference,
+    err_rho,
+    error_around_elements,
+    error_by_distance,
+    nearest_atom,
+)
+from denser.io import write
+from denser.labels.label import Label, read_label, read_labels
+from denser.labels.render import density_on_grid, n_orbitals
+from denser.labels.store import LabelStore
+from denser.model.checkpoint import Model
+from denser.model.predictor import Predictor
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+from denser.workflows.evaluate.records import Evaluation, Failure, Measured
+
+PARTS = ("unseen", "validation", "all")
+"""Which labels: those not trained on, those the model's record names for validation, or all."""
+
+BASELINES = {"sad": RECIPES[0], "atrocious_sad": RECIPES[1]}
+"""Densities that need no model, beside which its error is shown, and their SAD recipes."""
+
+FREE = 1.0 / BOHR
+"""A molecule farther than this (bohr) from the faces of its box is drawn without it."""
+
+
+def reference_density(label: Label) -> Density:
+    """Density of a label's orbitals on its own grid.
+
+    Raises
+    ------
+    InputError
+        Orbitals that do not belong to the atoms.
+    """
+    structure = label.structure
+    charges = valence_charges(structure)
+    expected = n_orbitals(structure.numbers)
+    if len(label.mo_coeff) != expected or not np.isfinite(label.mo_coeff).all():
+        raise InputError(
+            f"the orbitals of {structure.formula} must be finite numbers over {expected} basis "
+            f"functions, found {len(label.mo_coeff)}; make the label again"
+        )
+    values = density_on_grid(
+        structure.numbers, structure.positions, label.mo_coeff, label.grid
+    ).numpy()
+    density = Density(label.grid, values, structure=structure, valence_charges=charges)
+    found = density.integrate()
+    if not abs(found - density.n_electrons) < 0.01 * density.n_electrons:
+        raise InputError(
+            f"the orbitals hold {found:.3f} electrons, {structure.formula} with charge "
+            f"{structure.charge:+d} has {density.n_electrons:g}; make the label again"
+        )
+    return density
+
+
+def measure(
+    label: Label, predictor: Predictor, periodic: bool = True, fitting: bool = False
+) -> Measured:
+    """Errors of a model, and of the densities beside it, on one molecule.
+
+    Parameters
+    ----------
+    label : Label
+    predictor : Predictor
+    periodic : bool
+        Whether the model sees the label's box as a period, as the reference does, or as
+        standing in vacuum.
+    fitting : bool
+        Fit the reference by Gaussians too (`denser.dft.fitting`), which takes seconds.
+
+    Raises
+    ------
+    InputError
+        A label that is no closed calculation, or that the model cannot treat.
+    """
+    reference = reference_density(label)
+    structure, grid = label.structure, label.grid
+    start = time.perf_counter()
+    sad = superposition(structure, grid, predictor.model.recipe.sad)
+    middle = time.perf_counter()
+    raw = predictor.raw(sad, periodic)
+    predicted, excess = predictor.normalised(raw, sad)
+    end = time.perf_counter()
+    errors = {"model": err_rho(predicted, reference)}
+    for key, recipe in BASELINES.items():
+        own = recipe == predictor.model.recipe.sad
+        errors[key] = err_rho(sad if own else superposition(structure, grid, recipe), reference)
+    if fitting:
+        from denser.dft.fitting import fit_density
+
+        errors["fitting"] = err_rho(fit_density(reference), reference)
+    distances = nearest_atom(structure, grid)
+    return Measured(
+        name=label.name,
+        formula=structure.formula,
+        n_atoms=len(structure),
+        n_electrons=reference.n_electrons,
+        distorted=label.name != label.group,
+        errors=errors,
+        around=error_around_elements(predicted, reference, distances),
+        by_distance=error_by_distance(predicted, reference, distances),
+        dipole_error=float(np.linalg.norm(predicted.dipole() - reference.dipole())),
+        electrons_off=float(raw.double().sum()) * grid.dv - reference.n_electrons,
+        in_doubt=predictor.in_doubt(excess),
+        seconds_sad=middle - start,
+        seconds_network=end - middle,
+    )
+
+
+def measure_each(
+    labels: Sequence[Label], predictor: Predictor, periodic: bool = True, fitting: bool = False
+) -> Iterator[Measured | Failure]:
+    """Measure one label after the other; one that cannot be measured is a `Failure`."""
+    for label in labels:
+        try:
+            yield measure(label, predictor, periodic, fitting)
+        except InputError as error:
+            yield Failure(label.name, str(error))
+
+
+def evaluate(
+    model: str | Path | Model | Predictor,
+    labels: str | Path | Sequence[Label],
+    part: str = "unseen",
+    select: Sequence[str] = (),
+    periodic: bool = True,
+    fitting: bool = False,
+) -> Evaluation:
+    """Measure a model on labels.
+
+    Parameters
+    ----------
+    model : str, Path, Model or Predictor
+    labels : str, Path or sequence of Label
+        Labels, or where `denser.labels.label.read_labels` finds them.
+    part : {"unseen", "validation", "all"}
+        As `choose`.
+    select : sequence of str
+        As `choose`.
+    periodic, fitting : bool
+        As `measure`.
+
+    Raises
+    ------
+    InputError
+        A model or labels that cannot be read, or none left to measure. A single label that
+        cannot be measured goes to `failures`.
+    """
+    predictor = model if isinstance(model, Predictor) else Predictor(model)
+    found, broken = (
+        read_each(labels, predictor.model.recipe)
+        if isinstance(labels, str | Path)
+        else (list(labels), [])
+    )
+    chosen, sentence = choose(found, predictor.model, part, select)
+    results = [*broken, *measure_each(chosen, predictor, periodic, fitting)]
+    return Evaluation.of(predictor.model.name, results, sentence)
+
+
+def read_each(path: str | Path, recipe: Recipe | None = None) -> tuple[list[Label], list[Failure]]:
+    """Read labels as `denser.labels.label.read_labels`; those that cannot be read are failures.
+
+    Raises
+    ------
+    InputError
+        No labels there, or a store of another level of theory than `recipe`.
+    """
+    path = Path(path)
+    labels, failures = [], []
+    with ExitStack() as stack:
+        if path.suffix == ".db" and path.is_file():
+            store = stack.enter_context(LabelStore(path))
+            if recipe is not None:
+                store.require_level(recipe, "the model")
+            names, read = store.names(), store.read
+        else:
+            files = {file.stem: file for file in path.glob("*.npz")} if path.is_dir() else {}
+            names, read = sorted(files), lambda name: read_label(files[name])
+        if not names:
+            return read_labels(path, recipe), []  # which says what is missing
+        for name in names:
+            try:
+                labels.append(read(name))
+            except InputError as error:
+                failures.append(Failure(name, str(error)))
+    return labels, failures
+
+
+def choose(
+    labels: Sequence[Label], model: Model, part: str = "unseen", select: Sequence[str] = ()
+) -> tuple[list[Label], str]:
+    """Return the labels to measure, and a sentence that says which were left out.
+
+    Parameters
+    ----------
+    part : {"unseen", "validation", "all"}
+        Labels of molecules that the model's record does not name among those it was trained on
+        (a distorted copy counts as the same molecule); those that it names for validation; all.
+    select : sequence of str
+        Names or patterns such as `qm9_0001*`; of the part, only labels whose name fits one.
+
+    Raises
+    ------
+    InputError
+        An unknown part, or no label left.
+    """
+    if part not in PARTS:
+        raise InputError(f"unknown part {part!r} of the labels; known: {', '.join(PARTS)}")
+    trained = {name.removesuffix("_rattled") for name in model.info.get("train_names", ())}
+    held_out = set(model.info.get("validation_names", ()))
+    named = [
+        label
+        for label in labels
+        if not select or any(fnmatchcase(label.name, pattern) for pattern in select)
+    ]
+    if not labels:
+        raise InputError("there are no labels that could be read; nothing can be measured")
+    if not named:
+        raise InputError(
+            f"none of {len(labels)} labels is named {' or '.join(select)}; the first is "
+            f"{labels[0].name}"
+        )
+    if part == "validation":
+        chosen = [label for label in named if label.name in held_out]
+        why = f"are not among the {len(held_out)} that {model.name} names for validation"
+    elif part == "unseen":
+        chosen = [label for label in named if label.group not in trained]
+        why = f"belong to molecules that {model.name} was trained on"
+    else:
+        chosen, why = named, ""
+    n_trained = sum(label.group in trained for label in chosen)
+    if not chosen:
+        raise InputError(
+            f"no label is left: all {len(named)} {why}; take all of them with --all (part='all')"
+        )
+    sentence = f"{len(chosen)} of {len(labels)} labels"
+    if len(named) < len(labels):
+        sentence += f"; {len(labels) - len(named)} were not selected"
+    if len(chosen) < len(named):
+        sentence += f"; {len(named) - len(chosen)} {why} and were left out"
+    elif n_trained:
+        sentence += f"; {n_trained} of them belong to molecules that {model.name} was trained on"
+    elif part == "unseen" and trained:
+        sentence += f"; {model.name} was trained on none of these names"
+    elif part == "unseen":
+        sentence += f"; the record of {model.name} does not name what it was trained on"
+    return chosen, sentence
+
+
+def write_error(
+    label: Label, predictor: Predictor, folder: Path, periodic: bool = True
+) -> tuple[list[Path], str]:
+    """Write where a model errs: NAME.cube (predicted less reference) and NAME.png.
+
+    The picture is that of Li et al. (2025), figure 1: surfaces at +-0.003 e/bohr^3, red where
+    the model puts too many electrons.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+    str
+        Why there is no picture, or nothing.
+    """
+    from denser.pictures.plot import plot_difference
+
+    reference = reference_density(label)
+    sad = superposition(label.structure, label.grid, predictor.model.recipe.sad)
+    predicted = predictor.density(sad, periodic)
+    cube, picture = folder / f"{label.name}.cube", folder / f"{label.name}.png"
+    write(cube, reference.with_values(difference(predicted, reference)))
+    free = _without_box(reference)
+    try:
+        plot_difference(free.with_values(predicted.values), free, picture)
+    except InputError as error:
+        return [cube], f"{label.name}: {error}"
+    return [cube, picture], ""
+
+
+def _without_box(density: Density) -> Density:
+    """Drop the cell of a molecule that stands free in its box, for a picture without a frame."""
+    structure, grid = density.structure, density.grid
+    low, high = grid.origin, grid.origin + np.diag(grid.cell)
+    if min((structure.positions - low).min(), (high - structure.positions).min()) < FREE:
+        return density
+    alone = Structure(structure.numbers, structure.positions, structure.charge)
+    return replace(density, structure=alone)

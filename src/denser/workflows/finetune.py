@@ -1,0 +1,382 @@
+"""Fine tuning: a model goes on with labels of its user's kind, and is measured before and after."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from denser.atoms.sad import superposition
+from denser.fields.metrics import err_rho
+from denser.labels.label import Label, read_labels, split
+from denser.model.checkpoint import Model, load_model, save_model
+from denser.model.predictor import Predictor
+from denser.training.config import Config, with_settings
+from denser.training.dataset import names_in, read_all
+from denser.training.loop import Progress, train
+from denser.training.processes import is_first
+from denser.types.errors import InputError
+from denser.workflows.evaluate.measure import choose, reference_density
+
+STEPS_PER_LABEL = 25
+FEWEST_STEPS, MOST_STEPS = 400, 4000
+"""Default length of a run, by the number of labels to train on."""
+
+REMEMBERED = 12
+"""On so many labels of the original kind forgetting is measured."""
+
+
+_DEFAULTS: dict[str, tuple[dict, dict]] = {
+    "unet": (
+        {"name": "muon", "lr": 3e-4, "lr_rest": 1e-4},
+        {"batch": 1, "crop": 64, "margin": 8},
+    ),
+    # Its instance normalisation ties a voxel to the whole box: a window would be another input.
+    "resnet": ({"name": "adam", "lr": 1e-3, "clip": 1e9}, {"batch": 1, "crop": 0}),
+    "aspherical": (
+        {"name": "muon", "lr": 5e-4, "lr_rest": 3.5e-6},
+        {"batch": 4, "points": 1024},
+    ),
+}
+"""Optimiser and samples by architecture; a trained network bears smaller steps than a new one."""
+
+_GIVEN = {
+    "data.labels": "the labels that are named",
+    "data.validation": "--validation",
+    "data.exclude": "--test",
+    "data.rehearsal": "--rehearse",
+    "data.sad": "the model",
+    "model.start": "the model",
+    "model.architecture": "the model",
+    "seed": "--seed",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to fine tune, on what, and what to measure.
+
+    Parameters
+    ----------
+    model : str
+        Shipped model or model file to start from.
+    labels : tuple of str
+        Stores (`.db`) or folders of `.npz` labels.
+    test, validation : float or str
+        Share of the labels (whole molecules, drawn by `seed`), or a file of names: the part
+        that is only measured in the end, and the part that chooses the best weights.
+    steps, minutes : int or None, float or None
+        Length of the run; by default `STEPS_PER_LABEL` steps for each label to train on.
+    remember : str or None
+        Labels of the original kind: what is forgotten is measured on `REMEMBERED` of them, by
+        preference those that the model names for validation.
+    rehearse : str or None
+        Labels of the original kind to mix in; those measured are left out.
+    seed : int
+    settings : tuple of str
+        `section.key=value`, as in `denser train --set`.
+    """
+
+    model: str
+    labels: tuple[str, ...]
+    test: float | str = 0.2
+    validation: float | str = 0.15
+    steps: int | None = None
+    minutes: float | None = None
+    remember: str | None = None
+    rehearse: str | None = None
+    seed: int = 0
+    settings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.minutes is not None:
+            raise InputError("give the length in steps or in minutes, not both")
+        for name in ("test", "validation"):
+            share = getattr(self, name)
+            if not isinstance(share, str) and not 0 <= share < 1:
+                raise InputError(f"the {name} share must be from 0 to below 1, found {share}")
+        for setting in self.settings:
+            key = setting.partition("=")[0].strip()
+            if key in _GIVEN:
+                raise InputError(f"--set {setting}: {key} follows from {_GIVEN[key]}")
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """Err_rho (fractions) on some labels: of the SAD and of the model before and after."""
+
+    names: tuple[str, ...]
+    sad: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+    def record(self) -> dict:
+        """Means and worst in percent, for the record of the model."""
+        out: dict = {"names": list(self.names)}
+        for key in ("sad", "before", "after"):
+            values = 100 * getattr(self, key)
+            out[f"{key}_mean_percent"] = float(values.mean())
+            out[f"{key}_worst_percent"] = float(values.max())
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned:
+    """The result: model file, number of labels learnt from, and errors where measured."""
+
+    path: Path
+    n_train: int
+    n_validation: int
+    steps: int
+    test: Errors | None
+    remembered: Errors | None
+    kept_start: bool
+    """No weights on the way were better on the validation part than those of the start."""
+
+
+def finetune(
+    plan: Plan,
+    out: Path,
+    report: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    command: str = "",
+) -> FineTuned:
+    """Fine tune a model; `out/model.safetensors` is the best by validation.
+
+    The loop is that of `denser.training`, from the weights of `plan.model`, with windows of the
+    labels' boxes, Muon, warm-up and cosine, an average of weights, and an early end once
+    validation no longer improves. The weights of the start take part in the choice.
+
+    Parameters
+    ----------
+    plan : Plan
+    out : Path
+        Folder of the run; the same call goes on after an interruption.
+    report, stop, command
+        As in `denser.training.loop.train`.
+    tell : callable
+        Takes a sentence about what is being done.
+
+    Raises
+    ------
+    InputError
+        A model, labels or settings that cannot be used, and as `train`.
+    """
+    out = Path(out)
+    start = load_model(plan.model)
+    labels = read_all(plan.labels, start.recipe)
+    parts = _parts(plan, labels)
+    remembered = _remembered(plan, start, labels)
+    config = configuration(plan, start, labels, parts, remembered)
+    schedule = config.schedule
+    tell(
+        f"{len(parts.train)} labels to train on, {len(parts.validation)} for validation, "
+        f"{len(parts.test)} for the test; at most "
+        + (f"{schedule.steps} steps" if schedule.steps else f"{schedule.minutes:g} minutes")
+    )
+    known = set(start.info.get("train_names", ()))
+    familiar = [label.name for label in parts.test if {label.name, label.group} & known]
+    if familiar:
+        tell(
+            f"{plan.model} was itself trained on {len(familiar)} of the test labels "
+            f"({familiar[0]} first), whose errors tell less"
+        )
+    path = train(config, out, report, stop, command)
+    best = out / "best.safetensors"
+    tuned = load_model(best if best.exists() else path)
+    test = measured = None
+    if is_first():
+        n = len(parts.test) + len(remembered)
+        tell(f"measuring {n} label{'' if n == 1 else 's'} before and after")
+        test = _measure(parts.test, start, tuned, stop, tell)
+        measured = _measure(remembered, start, tuned, stop, tell)
+        info = tuned.info | _lineage(plan, start, tuned) | _record(test, measured)
+        save_model(path, Model(out.name, tuned.architecture, tuned.network, tuned.recipe, info))
+    last = load_model(path).info
+    return FineTuned(
+        path,
+        len(parts.train),
+        len(parts.validation),
+        last["steps"],
+        test,
+        measured,
+        kept_start=best.exists() and last["steps"] == 0,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Labels to train on, to choose the best weights by, and to measure in the end."""
+
+    train: list[Label]
+    validation: list[Label]
+    test: list[Label]
+
+
+def _parts(plan: Plan, labels: list[Label]) -> Parts:
+    """Split labels; copies of a molecule never part."""
+    rest, test = _held_out(labels, plan.test, plan.seed, "test")
+    train_labels, validation = _held_out(rest, plan.validation, plan.seed + 1, "validation")
+    return Parts(train_labels, validation, test)
+
+
+def _held_out(
+    labels: list[Label], share: float | str, seed: int, part: str
+) -> tuple[list[Label], list[Label]]:
+    """Return (rest, part): a share of the labels, or those that a file names."""
+    if isinstance(share, str):
+        names = names_in(share, labels, f"the {part} part")
+        held_out = [label for label in labels if label.name in names]
+        groups = {label.group for label in held_out}
+        rest = [label for label in labels if label.group not in groups]
+    else:
+        rest, held_out = split(labels, max(1, round(share * len(labels))) if share else 0, seed)
+    if not rest:
+        raise InputError(f"the {part} part takes all {len(labels)} labels; leave some to train on")
+    return rest, held_out
+
+
+def _remembered(plan: Plan, start: Model, labels: list[Label]) -> list[Label]:
+    """Labels of the original kind to measure forgetting on."""
+    if plan.remember is None:
+        return []
+    own = {label.name for label in labels}
+    old = [label for label in read_labels(plan.remember, start.recipe) if label.name not in own]
+    if not old:
+        raise InputError(
+            f"--remember {plan.remember}: holds only labels of this run; name labels of the kind "
+            "that the model was trained for"
+        )
+    named = set(start.info.get("validation_names", ()))
+    part = "validation" if any(label.name in named for label in old) else "unseen"
+    chosen, _ = choose(old, start, part)
+    order = np.random.default_rng(plan.seed).permutation(len(chosen))[:REMEMBERED]
+    return [chosen[i] for i in sorted(order)]
+
+
+def configuration(
+    plan: Plan, start: Model, labels: list[Label], parts: Parts, remembered: list[Label]
+) -> Config:
+    """Training configuration of a plan; `plan.settings` have the last word."""
+    steps = min(MOST_STEPS, max(FEWEST_STEPS, STEPS_PER_LABEL * len(parts.train)))
+    length = {"minutes": plan.minutes} if plan.minutes else {"steps": plan.steps or steps}
+    optimizer, sample = _DEFAULTS[start.architecture]
+    used = {label.name for label in (*parts.train, *parts.validation)}
+    excluded = {label.name for label in labels} - used
+    if plan.rehearse:
+        excluded |= {label.name for label in remembered}
+    data = {
+        "data": {
+            "labels": list(plan.labels),
+            "validation": [label.name for label in parts.validation],
+            "exclude": sorted(excluded),
+            "rehearsal": [plan.rehearse] if plan.rehearse else [],
+            "sad": start.recipe.sad,
+            "seed": plan.seed,
+            "cache_gb": 4.0,
+        },
+        "model": {"architecture": start.architecture, "start": plan.model},
+        "optimizer": {"ema": 0.99} | optimizer,
+        "schedule": length | {"warmup": 0.05, "validate_every": 0.1, "patience": 4},
+        "sample": sample,
+        "seed": plan.seed,
+        "bf16": start.architecture == "unet" and Predictor(start).bf16,
+    }
+    return with_settings(data, plan.settings, "the settings of fine tuning")
+
+
+def _measure(
+    labels: list[Label],
+    before: Model,
+    after: Model,
+    stop: Callable[[], bool] | None,
+    tell: Callable[[str], None],
+) -> Errors | None:
+    """Err_rho on whole boxes, as their references are periodic; N_e exact."""
+    predictors = Predictor(before), Predictor(after)
+    rows = {}
+    for label in labels:
+        if stop is not None and stop():
+            raise KeyboardInterrupt
+        try:
+            reference = reference_density(label)
+            sad = superposition(label.structure, label.grid, before.recipe.sad)
+            densities = sad, *(predictor.density(sad, periodic=True) for predictor in predictors)
+            rows[label.name] = [err_rho(density, reference) for density in densities]
+        except InputError as error:
+            tell(f"{label.name} was not measured: {error}")
+    return Errors(tuple(rows), *np.array(list(rows.values())).T) if rows else None
+
+
+def _lineage(plan: Plan, start: Model, tuned: Model) -> dict:
+    """Parent, and all names that the weights have learnt from since the beginning."""
+    digest = hashlib.sha256()
+    for key, value in start.network.state_dict().items():
+        digest.update(key.encode() + value.cpu().float().numpy().tobytes())
+    parent = {
+        key: start.info[key]
+        for key in ("data_hash", "n_train", "validation_names", "parent")
+        if key in start.info
+    }
+    seen = [
+        *start.info.get("train_names", ()),
+        *tuned.info["train_names"],
+        *tuned.info.get("rehearsal_names", ()),
+    ]
+    return {
+        "parent": {"name": plan.model, "weights": digest.hexdigest()[:16]} | parent,
+        "own_names": tuned.info["train_names"],
+        "train_names": list(dict.fromkeys(seen)),
+    }
+
+
+def _record(test: Errors | None, remembered: Errors | None) -> dict:
+    measured = {}
+    if test is not None:
+        measured["test"] = test.record()
+    if remembered is not None:
+        measured["remembered"] = remembered.record()
+    return {"measured": measured}
+
+
+def table(result: FineTuned) -> Table:
+    """Err_rho in percent before and after, with the SAD beside it."""
+    out = Table("labels", "n", "density", "mean", "worst", "worst label", title="Err_rho, percent")
+    for title, errors in (("your test part", result.test), ("original", result.remembered)):
+        if errors is None:
+            continue
+        for density in ("sad", "before", "after"):
+            values = getattr(errors, density)
+            out.add_row(
+                title,
+                str(len(values)),
+                "SAD" if density == "sad" else density,
+                f"{100 * values.mean():.3f}",
+                f"{100 * values.max():.3f}",
+                errors.names[int(values.argmax())],
+            )
+    return out
+
+
+def sentences(result: FineTuned) -> list[str]:
+    """What a reader should know beside the table."""
+    out = []
+    if result.kept_start:
+        out.append(
+            "no weights on the way were better on your validation part than the model's own, "
+            "which were kept; try more labels, more steps or another learning rate"
+        )
+    if result.test is None:
+        out.append("there is no test part, so the result was not measured on unseen labels")
+    if result.n_validation == 0:
+        out.append("there is no validation part, so the weights at the end were kept")
+    if result.remembered is None:
+        out.append(
+            "what the model forgot was not measured; give --remember labels of its original kind"
+        )
+    return out

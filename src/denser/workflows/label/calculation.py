@@ -1,0 +1,222 @@
+"""One structure to one converged label; runs in a worker process."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from denser.atoms.sad import closed_shell_electrons, superposition
+from denser.labels.label import Label
+from denser.labels.store import Facts, content_hash, require_storable
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+from denser.workflows.workers import THREADS
+
+if TYPE_CHECKING:
+    from denser.dft.scf import KSResult
+    from denser.model.predictor import Predictor
+
+BOXES = ("auto", "isolated", "paper")
+STARTS = ("minao",)
+MAX_STEPS = 5
+"""Kohn-Sham steps from a prediction before the SCF is taken instead."""
+
+SMEARING = 0.02
+"""Width of the Fermi distribution (hartree) that helps where the plain SCF does not converge."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to calculate.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    box : str
+        "auto" (the cell of a structure that is periodic in all directions, else isolated),
+        "isolated" (any cell ignored) or "paper" (the box of Li et al. 2025).
+    padding : float
+        Vacuum per side of an isolated structure, angstrom.
+    max_cycle : int
+        Of one attempt; a second one smears the occupations first, a third and fourth do the
+        same in a larger box.
+    start : str
+        Density matrix to start from: "minao", PySCF's guess.
+    residual : float, optional
+        Do without an SCF where a few Kohn-Sham steps from the default model's prediction bring
+        the residual sum |rho_out - rho_in| dv / N_e below this (a fraction). A third of it is
+        about the Err_rho of the label.
+    """
+
+    recipe: Recipe = field(default_factory=Recipe)
+    box: str = "auto"
+    padding: float = 4.0
+    max_cycle: int = 50
+    start: str = "minao"
+    residual: float | None = None
+
+    def __post_init__(self) -> None:
+        for value, known in ((self.box, BOXES), (self.start, STARTS)):
+            if value not in known:
+                raise InputError(f"expected one of {', '.join(known)}, got {value!r}")
+        if not (np.isfinite(self.padding) and self.padding > 0):
+            raise InputError(f"the padding must be a positive length, got {self.padding:g}")
+        if self.max_cycle < 1:
+            raise InputError(f"at least one cycle is needed, got {self.max_cycle}")
+        if self.residual is not None and not 0 < self.residual < 1:
+            raise InputError(f"the residual must be between 0 and 1, got {self.residual:g}")
+
+    def task(self, name: str, structure: Structure) -> Task:
+        """Task for a structure; one that is treated as a molecule loses its cell."""
+        if self.box == "auto" and structure.cell is not None:
+            return Task(name, structure, "cell", self)
+        if structure.cell is not None:
+            structure = replace(structure, cell=None)
+        box = "paper" if self.box == "paper" else f"padding {self.padding:g}"
+        return Task(name, structure, box, self)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A structure to label in a box."""
+
+    name: str
+    structure: Structure
+    box: str
+    settings: Settings
+
+    @property
+    def content(self) -> str:
+        """Hash that this task is known by."""
+        return content_hash(self.structure, self.box)
+
+    def grids(self) -> Iterator[tuple[str, Grid]]:
+        """Boxes to try, in this order, with their names."""
+        spacing = self.settings.recipe.spacing
+        if self.box == "cell":
+            yield self.box, Grid.periodic(self.structure, spacing)
+            return
+        if self.box == "paper":
+            yield self.box, Grid.paper(self.structure, spacing)
+            larger = 4.0
+        else:
+            padding = self.settings.padding
+            yield self.box, Grid.around(self.structure, padding / BOHR, spacing)
+            larger = padding + 2.0
+        yield f"padding {larger:g}", Grid.around(self.structure, larger / BOHR, spacing)
+
+
+def calculate(task: Task) -> tuple[Label, Facts] | str:
+    """Converge one structure; the reason in words if that cannot be done. Runs in a worker."""
+    try:
+        return _calculate(task)
+    except InputError as error:
+        return str(error)
+    except Exception as error:  # one structure must not stop the others
+        return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+def _calculate(task: Task) -> tuple[Label, Facts] | str:
+    for name in THREADS:  # of workers that Parsl starts; read when PySCF is first loaded
+        os.environ.setdefault(name, "1")
+    from denser.dft.cell import build_cell, density_from_dm
+
+    structure, recipe = task.structure, task.settings.recipe
+    n_occupied = closed_shell_electrons(structure) // 2
+    begin = time.perf_counter()
+    found = _converge(task)
+    if found is None:
+        tried = "smearing" + ("" if task.box == "cell" else " and a larger box")
+        return f"not converged in {task.settings.max_cycle} cycles; {tried} did not help"
+    box, grid, attempt, result = found
+    dipole = None
+    if box != "cell":
+        cell = build_cell(structure, grid, recipe)
+        dipole = density_from_dm(cell, result.dm, grid, structure).dipole()
+    occupied = result.mo_coeff[:, :n_occupied]
+    require_storable(occupied)
+    return (
+        Label(task.name, structure, grid, occupied, result.e_tot, result.mo_energy),
+        Facts(
+            box,
+            attempt,
+            result.cycles,
+            round(time.perf_counter() - begin, 2),
+            dipole,
+            {name: version(name) for name in ("denser", "pyscf", "numpy")},
+            {"machine": platform.machine(), "processors": os.cpu_count() or 1},
+        ),
+    )
+
+
+def _converge(task: Task) -> tuple[str, Grid, str, KSResult] | None:
+    """Box, grid, attempt and result of the first attempt that converges."""
+    from denser.dft.scf import mean_field, scf
+
+    structure, recipe = task.structure, task.settings.recipe
+    cycles = task.settings.max_cycle
+    if task.settings.residual is not None:
+        box, grid = next(task.grids())
+        stepped = _few_steps(task, grid)
+        if stepped is not None:
+            return box, grid, "steps", stepped
+    for i, (box, grid) in enumerate(task.grids()):
+        dm0 = start_matrix(task, grid)
+        result = scf(structure, grid, recipe, max_cycle=cycles, dm0=dm0)
+        if result.converged:
+            return box, grid, "larger box" if i else "direct", result
+        smeared = mean_field(structure, grid, recipe).smearing(sigma=SMEARING, method="fermi")
+        smeared.conv_tol, smeared.max_cycle = 1e-6, cycles
+        smeared.kernel(dm0)
+        dm0 = np.asarray(smeared.make_rdm1())
+        result = scf(structure, grid, recipe, max_cycle=cycles, dm0=dm0)
+        if result.converged:
+            return box, grid, "larger box, smearing" if i else "smearing", result
+    return None
+
+
+def _few_steps(task: Task, grid: Grid) -> KSResult | None:
+    """Orbitals after a few Kohn-Sham steps from the prediction; None if that is no good."""
+    from denser.dft.refine import refine
+    from denser.dft.scf import KSResult
+
+    begin = time.perf_counter()
+    try:
+        predictor = _predictor()
+        sad = superposition(task.structure, grid, predictor.model.recipe.sad)
+        guess = predictor.density(sad, periodic=not task.box.startswith("padding"))
+        refined = refine(guess, task.settings.recipe, 2)
+        while refined.steps[-1].residual > task.settings.residual:
+            if len(refined.steps) == MAX_STEPS:
+                return None
+            earlier = refined.steps
+            refined = refine(refined.density, task.settings.recipe, 1, earlier=earlier)
+    except InputError:  # an element that the model does not know
+        return None
+    return KSResult(
+        refined.e_tot, refined.mo_energy, refined.mo_occ, refined.mo_coeff, refined.dm,
+        len(refined.steps), True, time.perf_counter() - begin,
+    )  # fmt: skip
+
+
+@cache
+def _predictor() -> Predictor:
+    from denser.model.predictor import Predictor
+
+    return Predictor("default", device="cpu")
+
+
+def start_matrix(task: Task, grid: Grid) -> np.ndarray | None:
+    """Density matrix (nao, nao) that the SCF starts from; None is PySCF's `minao` guess."""
+    return None

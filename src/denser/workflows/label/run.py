@@ -1,0 +1,141 @@
+"""The run: what is left to do, who does it, and one writer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from denser.labels.label import Label
+from denser.labels.store import Facts, LabelStore
+from denser.types.structure import Structure
+from denser.workflows.label.calculation import Settings, Task, calculate
+from denser.workflows.workers import make_lanes, processors
+from denser.workflows.workers import run as run_lanes
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands; the rate counts what this run has finished."""
+
+    done: int
+    failed: int
+    total: int
+    per_hour: float
+    seconds_left: float
+
+
+@dataclass
+class Totals:
+    """What became of all structures."""
+
+    labelled: int = 0
+    failed: int = 0
+    present: int = 0
+    failed_before: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+
+
+def label(
+    structures: list[tuple[str, Structure]],
+    path: Path,
+    settings: Settings = Settings(),
+    workers: int | None = None,
+    parsl: Path | None = None,
+    nice: int = 0,
+    retry_failed: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> Totals:
+    """Label all structures that the store does not hold yet.
+
+    A structure is known by its name and its content (`denser.labels.store.content_hash`); the same
+    name with another content is refused. Each label is written as soon as it is there, so a run
+    that was stopped, in whatever way, goes on where it was when it is started again.
+
+    Parameters
+    ----------
+    structures : list of (name, Structure)
+    path : Path
+        Store; made if it is not there.
+    settings : Settings
+    workers : int, optional
+        Processes of one thread each; by default as many as there are processors to use.
+    parsl : Path, optional
+        Python file that defines a Parsl `config`; its workers are used instead.
+    nice : int
+        Added to the niceness of the worker processes.
+    retry_failed : bool
+        Try again what the store has recorded as failed.
+    tell, progress : callable
+        Are told of each failure, and after each structure.
+
+    Returns
+    -------
+    Totals
+        `interrupted` after Ctrl-C; what was done is kept.
+
+    Raises
+    ------
+    InputError
+        The store is of another level of theory or cannot be written.
+    """
+    with LabelStore(path, settings.recipe) as store:
+        totals = Totals()
+        tasks = _plan(structures, store, settings, retry_failed, totals, tell)
+        if not tasks:
+            return totals
+        lanes = make_lanes(calculate, min(workers or processors(), len(tasks)), nice, parsl)
+        begin = time.perf_counter()
+
+        def record(task: Task, outcome: tuple[Label, Facts] | str) -> None:
+            if isinstance(outcome, str):
+                store.add_failure(task.name, task.structure, task.box, task.content, outcome)
+                totals.failed += 1
+                tell(f"{task.name}: {outcome}")
+            else:
+                store.add(*outcome, content=task.content)
+                totals.labelled += 1
+            totals.seconds = time.perf_counter() - begin
+            done = totals.labelled + totals.failed
+            rate = done / totals.seconds
+            left = (len(tasks) - done) / rate
+            progress(Progress(done, totals.failed, len(tasks), 3600 * rate, left))
+
+        totals.interrupted = not run_lanes(tasks, lanes, record)
+        totals.seconds = time.perf_counter() - begin
+        return totals
+
+
+def _plan(
+    structures: list[tuple[str, Structure]],
+    store: LabelStore,
+    settings: Settings,
+    retry_failed: bool,
+    totals: Totals,
+    tell: Callable[[str], None],
+) -> list[Task]:
+    """Tasks that are left to do; the others are counted."""
+    index = store.index()
+    planned: dict[str, str] = {}
+    tasks = []
+    for name, structure in structures:
+        task = settings.task(name, structure)
+        content, entry = task.content, index.get(name)
+        known = planned.get(name, entry.content if entry and entry.converged else content)
+        if known != content:
+            totals.failed += 1
+            tell(
+                f"{name}: the name stands for another structure, charge or box already; rename "
+                "its file, or use another store"
+            )
+        elif name in planned or (entry is not None and entry.converged):
+            totals.present += 1
+        elif entry is not None and entry.content == content and not retry_failed:
+            totals.failed_before += 1
+        else:
+            planned[name] = content
+            tasks.append(task)
+    return tasks

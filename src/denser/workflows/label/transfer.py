@@ -1,0 +1,85 @@
+"""Labels from other files, and to densities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from denser.atoms.sad import valence_charges
+from denser.labels.label import Label, read_label
+from denser.labels.store import Facts, LabelStore, content_hash, store_name
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+
+
+def label_density(label: Label) -> Density:
+    """Valence density of a label on its own grid, from its orbitals, float64."""
+    import torch
+
+    from denser.labels.render import density_on_grid
+
+    structure, grid = label.structure, label.grid
+    values = density_on_grid(
+        structure.numbers, structure.positions, label.mo_coeff, grid, dtype=torch.float64
+    ).numpy()
+    return Density(grid, values, structure=structure, valence_charges=valence_charges(structure))
+
+
+def import_labels(
+    folder: Path, store: LabelStore, tell: Callable[[str], None] = lambda text: None
+) -> tuple[int, int, int]:
+    """Copy a folder of `.npz` labels into a store; returns (copied, present, unusable).
+
+    Such files do not name their level of theory: it is the caller's word that it is the store's.
+    A box that is not the paper's is called "given".
+
+    Raises
+    ------
+    InputError
+        A folder without `.npz` files, or a store that cannot be written.
+    """
+    paths = sorted(folder.glob("*.npz"))
+    if not paths:
+        raise InputError(f"{folder}: no .npz labels found; name a folder that holds some")
+    index = {name: entry.content for name, entry in store.index().items() if entry.converged}
+    copied = present = bad = 0
+    for path in paths:
+        try:
+            label, facts = _read(path, store.recipe.spacing)
+        except InputError as error:
+            tell(str(error))
+            bad += 1
+            continue
+        known = index.get(label.name)
+        if known is None:
+            store.add(label, facts)
+            copied += 1
+        elif known == content_hash(label.structure, facts.box):
+            present += 1
+        else:
+            tell(f"{path}: {store.path} holds another structure or box named {label.name}")
+            bad += 1
+    return copied, present, bad
+
+
+def _read(path: Path, spacing: float) -> tuple[Label, Facts]:
+    label = read_label(path)
+    with np.load(path, allow_pickle=False) as data:
+        if not data.get("converged", True):
+            raise InputError(f"{path}: is not converged")
+        cycles, seconds = (float(data[k]) if k in data else None for k in ("cycles", "seconds"))
+    isolated = replace(label.structure, cell=None)
+    # These files hold the molecule in the frame of its box, whose first node is the origin.
+    paper = Grid.paper(isolated, spacing)
+    same = replace(paper, origin=label.grid.origin).same_as(label.grid)
+    label = replace(label, name=store_name(label.name), structure=isolated)
+    return label, Facts(
+        "paper" if same else "given",
+        cycles=None if cycles is None else int(cycles),
+        seconds=seconds,
+        versions={"imported": path.suffix},
+    )

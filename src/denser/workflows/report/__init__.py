@@ -1,0 +1,1 @@
+"""Reports: properties of many densities in a folder, what `denser analyze` does."""

@@ -1,0 +1,316 @@
+"""What a report writes besides numbers: fields, maps, reflections, charges, averages, pictures."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ase import Atoms
+
+from denser.analysis.averages import coarsen, planar_average
+from denser.analysis.catalogue import CHARGES, FIELDS, PROPERTIES, Analysis, unknown
+from denser.io import read, write
+from denser.io.files import naming, replacing
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+
+if TYPE_CHECKING:
+    from denser.analysis.crystal.rigid_fit import RigidFit
+    from denser.analysis.crystal.scattering import StructureFactors
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to compute, and from what density.
+
+    Parameters
+    ----------
+    properties, fields : tuple of str
+        Of `denser.analysis.catalogue.PROPERTIES` and `FIELDS`.
+    optional : tuple of str
+        Properties that may be left out where a density does not have them.
+    format : str
+        Suffix of the files of fields.
+    pictures : bool
+        Of the reduced gradient, the potential on the surface, and critical points.
+    kind : str
+        Of densities in files: "auto", "valence" or "all-electron".
+    charge : int or None
+    model, device : str
+    box : str
+    padding : float
+        Angstrom.
+    spacing : float or None
+        Of predicted grids, angstrom.
+    refine : int
+        Kohn-Sham steps that improve a predicted density first.
+    steps : int
+        Kohn-Sham steps that make orbitals.
+    isovalue : float
+        Of the surface for the potential, e/bohr^3.
+    xray, cryo : float or None
+        Resolution of X-ray and of electron structure factors and their maps, angstrom.
+    b_factor : float
+        Isotropic, of all atoms in these, angstrom^2.
+    charges_format : str or None
+        Suffix of files with the atoms and each kind of charges: mol2, sdf or xml (OpenMM).
+    average : str or None
+        Axis ("x", "y", "z") of planar averages of the density and the potential.
+    coarsen : int
+        Fields are written on every `coarsen`-th node, with their charge kept.
+    mask, minus, against : str or None
+        Files: a region to count electrons in, a density to subtract, a measured map.
+    fit : bool
+        Move the structure into the map `against` first.
+    """
+
+    properties: tuple[str, ...]
+    fields: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    format: str = "cube"
+    pictures: bool = False
+    kind: str = "auto"
+    charge: int | None = None
+    model: str = "default"
+    device: str = "auto"
+    box: str = "auto"
+    padding: float = 4.0
+    spacing: float | None = None
+    refine: int = 0
+    steps: int = 1
+    isovalue: float = 0.001
+    xray: float | None = None
+    cryo: float | None = None
+    b_factor: float = 0.0
+    charges_format: str | None = None
+    average: str | None = None
+    coarsen: int = 1
+    mask: str | None = None
+    minus: str | None = None
+    against: str | None = None
+    fit: bool = False
+
+    @property
+    def writes_files(self) -> bool:
+        """Whether there is anything that only a folder can take."""
+        kinds = (
+            self.fields,
+            self.pictures,
+            self.xray,
+            self.cryo,
+            self.charges_format,
+            self.average,
+        )
+        return any(map(bool, (*kinds, self.minus, self.fit)))
+
+    def __post_init__(self) -> None:
+        for what, names, known in (
+            ("property", self.properties, PROPERTIES),
+            ("field", self.fields, FIELDS),
+        ):
+            for name in names:
+                if name not in known:
+                    raise unknown(what, name, known)
+        if self.format.lower() not in ("cube", "ccp4", "map", "mrc", "npz", "dx", "vti"):
+            raise InputError(
+                f"fields cannot be written as .{self.format}; choose cube, ccp4, map, mrc, npz, "
+                "dx or vti"
+            )
+        if self.charges_format not in (None, "mol2", "sdf", "xml"):
+            raise InputError(
+                f"charges cannot be written as .{self.charges_format}; choose mol2, sdf or xml"
+            )
+        if self.average not in (None, "x", "y", "z"):
+            raise InputError(f"averages are along x, y or z, found {self.average!r}")
+        if self.coarsen < 1:
+            raise InputError(f"fields are coarsened by a factor of 1 or more, found {self.coarsen}")
+        for name, d_min in (("X-ray", self.xray), ("cryo-EM", self.cryo)):
+            if d_min is not None and not d_min > 0:
+                raise InputError(f"the {name} resolution must be positive, found {d_min:g}")
+        if self.against and (self.xray is None) == (self.cryo is None):
+            raise InputError(
+                "a comparison with a map needs its kind and resolution: give --xray or --cryo, "
+                "one of them"
+            )
+        if self.fit and not self.against:
+            raise InputError("a fit needs the map to fit into; name it with --against")
+
+
+def products(
+    analysis: Analysis, settings: Settings, folder: Path | None, stem: str, written: list[str]
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield name and work of everything else that the settings ask for.
+
+    The work writes files, whose names it appends to `written`, and returns a dataclass like
+    those of properties, or None.
+    """
+
+    def target(ending: str) -> Path:
+        return folder / f"{stem}{ending}"
+
+    def save(ending: str, write_to: Callable[[Path], None]) -> None:
+        write_to(target(ending))
+        written.append(str(target(ending)))
+
+    def field(name: str) -> None:
+        values = analysis.field(name)
+        if settings.coarsen > 1:
+            values = coarsen(values, settings.coarsen)
+        save(f"_{name}.{settings.format}", lambda path: write(path, values))
+
+    for name in settings.fields:
+        yield f"{name} field", partial(field, name)
+    if settings.charges_format:
+        for name in [name for name in settings.properties if name in CHARGES]:
+            yield f"{name} file", partial(_charges, analysis, name, settings.charges_format, save)
+    if settings.average:
+        yield "average", partial(_averages, analysis, settings.average, save)
+    if settings.mask:
+        yield "mask", partial(_in_mask, analysis, settings.mask)
+    if settings.minus:
+        yield "difference", partial(_difference, analysis, settings, save)
+    for name, kind, d_min in (
+        ("xray", "xray", settings.xray),
+        ("cryo", "electron", settings.cryo),
+    ):
+        if d_min is None:
+            continue
+        yield name, partial(_scattering, analysis, name, kind, d_min, settings.b_factor, save)
+        if settings.against:
+            model = cache(partial(_model_map, analysis, kind, d_min, settings))
+            yield "map correlation", partial(_correlation, analysis, model, settings.against)
+            yield "fourier shell correlation", partial(_shells, model, settings.against)
+    if settings.pictures:
+        for name in ("nci", "esp", "qtaim"):
+            if name in settings.properties:
+                yield f"{name} picture", partial(_picture, analysis, name, save)
+
+
+Save = Callable[[str, Callable[[Path], None]], None]
+
+
+def _charges(analysis: Analysis, name: str, suffix: str, save: Save) -> None:
+    from denser.io.charges import write_charges
+
+    charges = analysis.property(name).charges
+    structure = analysis.density.structure
+    save(f"_{name}.{suffix}", lambda path: write_charges(path, structure, charges))
+
+
+def _averages(analysis: Analysis, axis: str, save: Save) -> Any:
+    averages = {
+        "density": planar_average(analysis.density, axis),
+        "esp": planar_average(analysis.field("esp"), axis),
+    }
+
+    def rows(path: Path) -> None:
+        with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.writer(file)
+            units = [f"{name} ({a.unit})" for name, a in averages.items()]
+            writer.writerow([f"{axis} (angstrom)", *units])
+            for i, x in enumerate(averages["density"].coordinate * BOHR):
+                writer.writerow([f"{x:.6f}", *(f"{a.values[i]:.8g}" for a in averages.values())])
+
+    save(f"_average_{axis}.csv", rows)
+    return averages["esp"]
+
+
+def _in_mask(analysis: Analysis, path: str) -> Any:
+    from denser.analysis.fields import overlap
+
+    with naming(Path(path)):
+        return overlap(analysis.density, read(path))
+
+
+def _difference(analysis: Analysis, settings: Settings, save: Save) -> Any:
+    from denser.analysis.fields import difference
+    from denser.analysis.regions import accumulation
+
+    path, density = Path(settings.minus), analysis.density
+    with naming(path):
+        other = read(path)
+        if isinstance(other, Density):  # of the same kind: the grids and electrons tell
+            other = Field(other.grid, other.values, other.unit)
+        rest = difference(density, other)
+    with_atoms = replace(density, values=rest.values)
+    save(f"_difference.{settings.format}", lambda path: write(path, with_atoms))
+    return accumulation(rest, 0.003, density.structure)
+
+
+def _scattering(
+    analysis: Analysis, name: str, kind: str, d_min: float, b_factor: float, save: Save
+) -> StructureFactors:
+    from denser.analysis.crystal.maps import map_of
+    from denser.analysis.crystal.scattering import structure_factors, write_tsc
+
+    density = analysis.density
+    factors = structure_factors(density, d_min, b_factor, kind=kind)
+    save(f"_{name}.mtz", factors.write)
+    save(f"_{name}.map", lambda path: write(path, map_of(density, factors)))
+    if kind == "xray":
+        save(".tsc", lambda path: write_tsc(path, density, d_min))
+    return factors
+
+
+def _model_map(analysis: Analysis, kind: str, d_min: float, settings: Settings) -> Field:
+    """Map of the density on the nodes of the map `against`."""
+    from denser.analysis.crystal.maps import fourier_map
+    from denser.analysis.crystal.scattering import structure_factors
+
+    grid = _map(settings.against).grid
+    with naming(Path(settings.against)):
+        factors = structure_factors(
+            analysis.density, d_min, settings.b_factor, cell=grid.cell, kind=kind
+        )
+        return fourier_map(factors, grid)
+
+
+def _correlation(analysis: Analysis, model: Callable[[], Field], path: str) -> Any:
+    from denser.analysis.crystal.maps import real_space_correlation
+
+    structure = analysis.density.structure
+    with naming(Path(path)):
+        return real_space_correlation(model(), _map(path), structure=structure)
+
+
+def _shells(model: Callable[[], Field], path: str) -> Any:
+    from denser.analysis.crystal.maps import fourier_shell_correlation
+
+    with naming(Path(path)):
+        return fourier_shell_correlation(model(), _map(path))
+
+
+def fitted(atoms: Atoms, settings: Settings, folder: Path, stem: str) -> tuple[Atoms, RigidFit]:
+    """A structure moved into the map `against`, which is written too, and how well it fits."""
+    from denser.analysis.crystal.rigid_fit import fit_rigid
+
+    kind, d_min = ("xray", settings.xray) if settings.xray else ("electron", settings.cryo)
+    structure = Structure.of(atoms, settings.charge)
+    with naming(Path(settings.against)):
+        fit = fit_rigid(structure, _map(settings.against), d_min, settings.b_factor, kind)
+    moved = atoms.copy()
+    moved.positions = fit.structure.positions * BOHR
+    with replacing(folder / f"{stem}_fitted.xyz") as temporary:
+        moved.write(temporary, format="extxyz")
+    return moved, fit
+
+
+@lru_cache(maxsize=1)
+def _map(path: str) -> Field:
+    return read(path)
+
+
+def _picture(analysis: Analysis, name: str, save: Save) -> None:
+    from denser.pictures.properties import plot_property
+
+    result = analysis.property(name)
+    if name == "nci" and not len(result.s):
+        return  # no small gradient anywhere: an empty picture
+    structure = analysis.density.structure
+    save(f"_{name}.png", lambda path: plot_property(name, result, structure, path))

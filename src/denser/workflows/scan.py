@@ -1,0 +1,240 @@
+"""Bond scans of diatomic molecules: energies along the bond from the prediction and from the SCF.
+
+The test of Li et al. (2025), figure 5: does one Kohn-Sham step from the predicted density find
+the bond length that the self-consistent calculation finds?
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols, covalent_radii
+
+import denser.dft  # noqa: F401  (before anything else brings in part of PySCF)
+from denser.atoms.sad import closed_shell_electrons, superposition
+from denser.dft.one_step import one_step
+from denser.dft.scf import mean_field, scf
+from denser.io.files import replacing
+from denser.model.predictor import Predictor
+from denser.pictures.plot import DPI, WIDTH, check_suffix, require_packages
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.structure import MIN_DISTANCE, Structure
+from denser.types.units import BOHR, HARTREE
+
+COARSE, FINE = 0.05 / BOHR, 0.01 / BOHR
+"""Default steps along the bond and around the minimum, bohr."""
+
+NEIGHBOURS = 7
+"""Points around the lowest one that the minimum is fitted to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """Energies of a diatomic molecule along its bond.
+
+    Parameters
+    ----------
+    name : str
+        Formula.
+    distances : (n,) float
+        Bohr, ascending.
+    one_step, scf : (n,) float
+        Energies from the prediction and from the self-consistent calculation, hartree; NaN
+        where the SCF did not converge or was not asked for.
+    """
+
+    name: str
+    distances: np.ndarray
+    one_step: np.ndarray
+    scf: np.ndarray
+
+
+def diatomic(name: str) -> tuple[int, int]:
+    """Atomic numbers of a formula of two atoms, such as N2 or CO.
+
+    Raises
+    ------
+    InputError
+        Another formula.
+    """
+    match = re.fullmatch(r"([A-Z][a-z]?)(?:2|([A-Z][a-z]?))", name)
+    symbols = [] if match is None else [match[1], match[2] or match[1]]
+    if not symbols or not set(symbols) <= set(chemical_symbols[1:]):
+        raise InputError(f"{name!r} is no molecule of two atoms; give one such as N2 or CO")
+    return chemical_symbols.index(symbols[0]), chemical_symbols.index(symbols[1])
+
+
+def scan(
+    name: str,
+    distances: Sequence[float] | None = None,
+    predictor: Predictor | None = None,
+    charge: int = 0,
+    padding: float = 4.0,
+    with_scf: bool = True,
+    report: Callable[[int, int], None] | None = None,
+) -> Scan:
+    """Compute the energy of a diatomic molecule along its bond.
+
+    All distances share one grid, around the longest bond, with the middle of the bond at its
+    middle: steps of a grid that changes would show in the curve.
+
+    Parameters
+    ----------
+    name : str
+        Formula, such as "N2".
+    distances : sequence of float, optional
+        Bohr. By default 0.6 to 1.6 times the sum of the covalent radii in steps of 0.05
+        angstrom, and then steps of 0.01 angstrom around the minimum.
+    predictor : Predictor, optional
+        By default the shipped model, in single precision.
+    charge : int
+    padding : float
+        Vacuum on each side of the longest bond, angstrom.
+    with_scf : bool
+        Whether to compute the self-consistent curve too.
+    report : callable, optional
+        Called with the number of points done and the number known of.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    InputError
+        A name that is not of two atoms, an odd number of electrons, or distances that cannot be
+        used.
+    """
+    numbers = np.array(diatomic(name))
+    predictor = predictor or Predictor("default", bf16=False)
+    if distances is None:
+        radii = sum(covalent_radii[numbers]) / BOHR
+        first = max(0.6 * radii, MIN_DISTANCE + FINE)
+        first = np.ceil(first / COARSE) * COARSE
+        distances = np.arange(first, 1.6 * radii, COARSE)
+        refine = True
+    else:
+        distances, refine = np.unique(np.asarray(distances, dtype=float)), False
+    if distances.size < 1 or not (np.isfinite(distances).all() and distances[0] > MIN_DISTANCE):
+        raise InputError(
+            f"the distances of {name} must be finite and above {MIN_DISTANCE * BOHR:g} angstrom"
+        )
+    longest = _stretched(numbers, float(distances[-1]), charge)
+    closed_shell_electrons(longest)
+    recipe, network = predictor.model.recipe, predictor.network
+    grid = Grid.around(longest, padding / BOHR, recipe.spacing, network.multiple_of)
+
+    energies: dict[float, tuple[float, float]] = {}
+
+    def compute(wanted: np.ndarray) -> None:
+        new = [d for d in wanted if not any(abs(d - old) < FINE / 2 for old in energies)]
+        total = len(energies) + len(new)
+        for d in new:
+            structure = _stretched(numbers, float(d), charge)
+            rho = predictor.density(superposition(structure, grid, recipe.sad))
+            step = one_step(rho, mf=mean_field(structure, grid, recipe))
+            e_scf = np.nan
+            if with_scf:
+                result = scf(structure, grid, recipe, dm0=step.dm)
+                e_scf = result.e_tot if result.converged else np.nan
+            energies[float(d)] = step.e_tot, e_scf
+            if report is not None:
+                report(len(energies), total)
+
+    compute(distances)
+    if refine:
+        table = np.array([(d, *e) for d, e in sorted(energies.items())])
+        for column in (1, 2):
+            if np.isfinite(table[:, column]).any():
+                lowest = table[np.nanargmin(table[:, column]), 0]
+                fine = np.round(lowest / FINE) + np.arange(-5, 6)
+                compute(fine * FINE)
+    d, one, reference = np.array([(d, *e) for d, e in sorted(energies.items())]).T
+    return Scan(name, d, one, reference)
+
+
+def minimum(distances: np.ndarray, energies: np.ndarray) -> float | None:
+    """Distance of lowest energy, bohr, from a quartic through the points around the lowest.
+
+    None where the lowest point is the first or the last, or fewer than five are known.
+    """
+    known = np.isfinite(energies)
+    distances, energies = np.asarray(distances)[known], np.asarray(energies)[known]
+    if distances.size < 5:
+        return None
+    i = int(np.argmin(energies))
+    if i in (0, distances.size - 1):
+        return None
+    near = np.sort(np.argsort(np.abs(distances - distances[i]), kind="stable")[:NEIGHBOURS])
+    scale = np.ptp(distances[near])
+    x = (distances[near] - distances[i]) / scale
+    curve = np.polynomial.Polynomial.fit(x, energies[near], 4)
+    roots = curve.deriv().roots()
+    roots = roots[np.abs(roots.imag) < 1e-9].real
+    inside = roots[
+        (roots > (distances[i - 1] - distances[i]) / scale)
+        & (roots < (distances[i + 1] - distances[i]) / scale)
+    ]
+    if inside.size == 0:
+        return None
+    return float(distances[i] + scale * inside[np.argmin(curve(inside))])
+
+
+def write_csv(path: Path, scans: Sequence[Scan]) -> None:
+    """Write molecule, distance in angstrom and both energies in hartree, a row per point."""
+    with replacing(Path(path)) as temporary, temporary.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["molecule", "distance_angstrom", "one_step_hartree", "scf_hartree"])
+        for curve in scans:
+            points = zip(curve.distances, curve.one_step, curve.scf, strict=True)
+            for d, one, reference in points:
+                known = f"{reference:.9f}" if np.isfinite(reference) else ""
+                rows.writerow([curve.name, f"{d * BOHR:.6f}", f"{one:.9f}", known])
+
+
+def plot_scans(path: Path, scans: Sequence[Scan]) -> None:
+    """Draw the curves, a panel per molecule, each against the lowest SCF energy (or its own)."""
+    path = Path(path)
+    check_suffix(path)
+    require_packages("matplotlib")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(0.8 * WIDTH * len(scans), 0.7 * WIDTH), layout="constrained")
+    for axes, curve in zip(figure.subplots(1, len(scans), squeeze=False)[0], scans, strict=True):
+        with_scf = np.isfinite(curve.scf).any()
+        zero = np.nanmin(curve.scf) if with_scf else curve.one_step.min()
+        d = curve.distances * BOHR
+        if with_scf:
+            axes.plot(d, (curve.scf - zero) * HARTREE, "-", color="0.2", label="SCF")
+        axes.plot(
+            d, (curve.one_step - zero) * HARTREE, "o", ms=3, color="tab:red", label="prediction"
+        )
+        for energies, style in ((curve.scf, "-"), (curve.one_step, ":")):
+            r_min = minimum(curve.distances, energies)
+            if r_min is not None:
+                color = "0.6" if style == "-" else "tab:red"
+                axes.axvline(r_min * BOHR, ls=style, lw=0.8, color=color)
+        axes.set(
+            xlabel=r"distance / $\mathrm{\AA}$",
+            ylabel="energy / eV",
+            title=_subscripted(curve.name),
+        )
+        axes.legend(frameon=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format=path.suffix[1:].lower())
+
+
+def _stretched(numbers: np.ndarray, distance: float, charge: int) -> Structure:
+    positions = np.zeros((2, 3))
+    positions[:, 2] = -distance / 2, distance / 2
+    return Structure(numbers, positions, charge)
+
+
+def _subscripted(name: str) -> str:
+    return "".join(f"$_{c}$" if c.isdigit() else c for c in name)
