@@ -1,18 +1,43 @@
-# make demo: set up and predict the density of aspirin. make test: set up and run all tests.
+# make demo: set up and predict the density of aspirin. make test: set up and run all checks.
+# Daily work: make fast, make lint, make types; make coverage and make lowest before a release.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test browser bench clean
+# One worker for each core, each with one thread; for tests one after another: make test WORKERS=0.
+# A module's fixtures are made once or twice: workers get tests in order and take over the rest of
+# another's only when they have none left.
+WORKERS ?= logical
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
+
+.PHONY: demo test fast lint format coverage browser bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
 	$(BIN)/denser predict examples/aspirin.xyz -o aspirin.cube
 	$(BIN)/denser plot aspirin.cube -o aspirin.png
 
-test: .venv/installed browser
+# All that CI checks.
+test: lint browser
+	$(PYTEST)
+
+# Tests without those marked slow and without the browser. Choose some: make fast ARGS=tests/test_io.py.
+fast: .venv/installed
+	$(PYTEST) -m "not slow" --ignore tests/test_viewer_browser.py $(ARGS)
+
+# Style, and who may import whom.
+lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/lint-imports
+
+# Mend what ruff can mend by itself.
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# All tests, and the share of lines that they run.
+coverage: .venv/installed browser
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 # The tests of the viewer drive a real browser. As root it is installed, else they say what they miss.
 browser:

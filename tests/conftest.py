@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# One thread for each worker of pytest-xdist. The libraries read this when they are loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 import torch
 from ase import Atoms
@@ -16,6 +20,10 @@ from denser.model.checkpoint import Model, build
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
+
+# An example may take long beside another worker; that says nothing of the code.
+hypothesis.settings.register_profile("denser", deadline=None)
+hypothesis.settings.load_profile("denser")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def wave(n, mode, phase=0.3):
 
 
 @given(factor=st.integers(1, 4), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_charge_is_kept_for_any_field(factor, seed):
     values = np.random.default_rng(seed).random((12, 24, 12))
     field = Field(Grid(np.zeros(3), SKEWED, values.shape), values)

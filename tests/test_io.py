@@ -185,7 +185,6 @@ NUMBERS = st.one_of(
 
 @pytest.mark.parametrize("decimals", [5, 10])
 @given(values=st.lists(NUMBERS, min_size=1, max_size=50))
-@settings(deadline=None)
 def test_numbers_are_those_of_python(decimals, values):
     text = exponential(np.array(values), decimals)
     assert [row.tobytes().decode() for row in text] == as_python(values, decimals)
@@ -197,7 +196,7 @@ def test_numbers_are_those_of_python(decimals, values):
     per_line=st.integers(1, 7),
     seed=st.integers(0, 9),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_lines(n_rows, n_columns, per_line, seed):
     values = np.random.default_rng(seed).normal(size=(n_rows, n_columns))
     expected = ""
@@ -237,13 +236,19 @@ def test_cube_layout_is_the_standard_one(tmp_path):
 
 def test_speed(tmp_path):
     density = make_density(CUBOID, (64, 64, 64))
-    start = time.process_time()
-    write(tmp_path / "a.cube", density)
-    middle = time.process_time()
-    read(tmp_path / "a.cube")
+
+    def least_seconds(act) -> float:
+        """Least processor time of three runs, which other programs disturb least."""
+        seconds = []
+        for _ in range(3):
+            start = time.process_time()
+            act()
+            seconds.append(time.process_time() - start)
+        return min(seconds)
+
     # 4 million values in about 1 s and 2 s, with room for a slow machine.
-    assert middle - start < 0.25
-    assert time.process_time() - middle < 0.5
+    assert least_seconds(lambda: write(tmp_path / "a.cube", density)) < 0.25
+    assert least_seconds(lambda: read(tmp_path / "a.cube")) < 0.5
 
 
 # Total charge

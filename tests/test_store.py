@@ -51,7 +51,7 @@ def test_density_survives_to_1e4_percent(store, name):
     np.testing.assert_allclose(stored.structure.cell, label.structure.cell, atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(1, 40).flatmap(
         lambda n: st.lists(st.floats(-499, 499, width=32), min_size=n, max_size=n)

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from denser.types import _moved
+from denser.types.version import __version__
 
 if TYPE_CHECKING:
     from denser.analysis.catalogue import analyze
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from denser.viewer.notebook import show
     from denser.workflows.calculator import Calculator
     from denser.workflows.scf_guess import pyscf_guess
-
-__version__ = "0.12.0"
 
 _WHERE = {
     "Calculator": "denser.workflows.calculator",

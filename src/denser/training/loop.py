@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +34,7 @@ from denser.training.points import Points
 from denser.training.processes import Processes, processes
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
+from denser.types.version import __version__
 
 BAD_STEPS = 5
 """A step whose loss or gradient is not finite is left out; after so many in a row the run ends."""
@@ -326,7 +326,7 @@ def _circumstances(peers: Processes, command: str) -> dict:
         device = torch.cuda.get_device_name(peers.device)
     return {
         "versions": {
-            "denser": version("denser"),
+            "denser": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),

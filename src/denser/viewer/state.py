@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import asdict
-from importlib.metadata import version
 
 import numpy as np
 
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.units import BOHR, DEBYE
+from denser.types.version import __version__
 from denser.viewer.fields import reduced
 from denser.viewer.session import Session
 from denser.viewer.surfaces import atoms
@@ -24,7 +24,7 @@ def describe(session: Session) -> dict:
     """Everything but the surfaces."""
     structure = session.structure
     return {
-        "version": version("denser"),
+        "version": __version__,
         "model": model_card(session),
         "items": [{"name": i.name, "has_density": i.density is not None} for i in session.items],
         "item": session.item,
@@ -131,7 +131,7 @@ def to_dict(session: Session) -> dict:
     table = charges(session)
     vector = dipole(session)
     return {
-        "program": f"denser {version('denser')}",
+        "program": f"denser {__version__}",
         "model": model_card(session)["name"],
         "formula": session.structure.formula,
         "charge": session.structure.charge,

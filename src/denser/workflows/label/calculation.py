@@ -21,6 +21,7 @@ from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
+from denser.types.version import __version__
 from denser.workflows.workers import THREADS
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _calculate(task: Task) -> tuple[Label, Facts] | str:
             result.cycles,
             round(time.perf_counter() - begin, 2),
             dipole,
-            {name: version(name) for name in ("denser", "pyscf", "numpy")},
+            {"denser": __version__} | {name: version(name) for name in ("pyscf", "numpy")},
             {"machine": platform.machine(), "processors": os.cpu_count() or 1},
         ),
     )
