@@ -10,6 +10,7 @@ from ase.optimize import BFGS
 
 import denser
 import denser.types.units
+from denser.analysis.charges.stockholder import hirshfeld
 from denser.atoms.sad import superposition
 from denser.dft.dispersion import dispersion
 from denser.model.checkpoint import Model, build
@@ -128,7 +129,10 @@ def test_results_belong_together(model, hydrogen):
     assert calc.step is step, "forces must not repeat the step"
     assert hydrogen.get_potential_energy(force_consistent=True) == energy
     assert calc.density.integrate() == pytest.approx(2, abs=1e-3)
-    assert hydrogen.get_charges().sum() == pytest.approx(0, abs=5e-3)
+    charges = hydrogen.get_charges()
+    assert calc.step is step, "charges must not repeat the step"
+    np.testing.assert_array_equal(charges, hirshfeld(calc.density).charges)
+    assert charges.sum() == pytest.approx(0, abs=1e-4)
     np.testing.assert_allclose(hydrogen.get_dipole_moment(), calc.density.dipole() * BOHR)
     assert calc.result is None and not hasattr(calc, "stress")
 
@@ -149,8 +153,20 @@ def test_density_alone_has_no_energy(model, hydrogen):
     for ask in (hydrogen.get_potential_energy, hydrogen.get_forces):
         with pytest.raises(PropertyNotImplementedError, match='task "density" has no'):
             ask()
-    assert hydrogen.get_charges().sum() == pytest.approx(0, abs=5e-3)
+    assert hydrogen.get_charges().sum() == pytest.approx(0, abs=1e-6)
     assert hydrogen.calc.density.values.min() >= 0
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [molecule("LiF"), Atoms("OH", [(0, 0, 0), (0, 0, 0.97)], info={"charge": -1})],
+    ids=["LiF", "OH-"],
+)
+def test_charges_are_those_of_analyze_and_sum_to_the_charge(model, atoms):
+    atoms.calc = Calculator(model, "density", device="cpu")
+    charges = atoms.get_charges()
+    assert charges.sum() == pytest.approx(atoms.info.get("charge", 0), abs=1e-6)
+    np.testing.assert_array_equal(charges, hirshfeld(atoms.calc.density).charges)
 
 
 def test_periodic_cells(model):

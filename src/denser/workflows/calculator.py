@@ -12,7 +12,8 @@ from ase import Atoms
 from ase.calculators import calculator as ase_calculator
 
 import denser.dft  # noqa: F401  (before anything else brings in part of PySCF)
-from denser.atoms.sad import closed_shell_electrons, hirshfeld_weights, superposition
+from denser.analysis.charges.stockholder import hirshfeld
+from denser.atoms.sad import closed_shell_electrons, superposition
 from denser.dft.cell import density_from_dm
 from denser.dft.dispersion import dispersion, require_kind
 from denser.dft.gradient import mixed_gradient, scf_gradient, step_gradient
@@ -184,23 +185,19 @@ class Calculator(ase_calculator.Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = ase_calculator.all_changes,
     ) -> None:
-        """Compute a geometry; the forces only where they are asked for."""
+        """Compute a geometry; forces and charges only if they are asked for."""
         super().calculate(atoms, properties, system_changes)
         structure = Structure.of(self.atoms, self.charge)
         if system_changes or self._work is None or "dipole" not in self.results:
             self._work = self._energy(structure)
-            density, work = self._work.density, self._work
-            weights = hirshfeld_weights(structure, density.grid, self.recipe.sad)
-            electrons = weights @ density.values.ravel() * density.grid.dv
-            self.results = {
-                "dipole": density.dipole() * BOHR,
-                "charges": density.valence_charges - electrons,
-            }
+            self.results = {"dipole": self._work.density.dipole() * BOHR}
             if self.task != "density":
-                energy = work.energy
+                energy = self._work.energy
                 if self.dispersion is not None:
                     energy += dispersion(structure, self.dispersion, self.recipe.xc)[0]
                 self.results["energy"] = self.results["free_energy"] = energy * HARTREE
+        if "charges" in properties:
+            self.results["charges"] = hirshfeld(self._work.density).charges
         if "forces" in properties:
             gradient = self._gradient(self._work)
             if self.dispersion is not None:

@@ -77,8 +77,9 @@ class Hirshfeld:
         The same divided by that of the free atom: Tkatchenko and Scheffler's measure, which
         scales polarisabilities and dispersion coefficients.
     residual : float
-        Electrons at nodes that no atom reaches, which belong to none; the sum of charges is
-        that of nuclei and electrons on the grid plus this, e.
+        Electrons at nodes that no free atom reaches, e. They are shared among the atoms in
+        proportion to the electrons that each free atom has beyond its end, so the charges sum
+        to that of the nuclei and of all electrons on the grid.
     """
 
     structure: Structure
@@ -117,7 +118,8 @@ class Hirshfeld:
                     start=1,
                 )
             ),
-            f"sum of charges {self.charges.sum():+.6f} e, unassigned {self.residual:.1e} e",
+            f"sum of charges {self.charges.sum():+.6f} e "
+            f"({self.residual:.1e} e lie beyond the free atoms and are shared among all)",
         ]
 
 
@@ -184,6 +186,8 @@ def hirshfeld(density: Density) -> Hirshfeld:
     ratio = np.divide(values, promolecule, out=np.zeros_like(values), where=promolecule > 0)
     residual = float(values[promolecule == 0].sum() * grid.dv)
     n_atoms = len(structure)
+    beyond = np.array([curve(int(z)).beyond for z in structure.numbers])
+    missing -= residual * beyond / beyond.sum()
     charges, volumes, free = np.empty(n_atoms), np.empty(n_atoms), np.empty(n_atoms)
     dipoles = np.empty((n_atoms, 3))
     for a, (z, position) in enumerate(zip(structure.numbers, structure.positions, strict=True)):
