@@ -119,6 +119,23 @@ def read_labels(path: str | Path, recipe: Recipe | None = None) -> list[Label]:
     return [read_label(path) for path in paths]
 
 
+def read_recipe(path: str | Path) -> Recipe | None:
+    """Level of theory of a store of labels (`.db`); None for `.npz` files, which do not say it.
+
+    Raises
+    ------
+    InputError
+        A store that cannot be read.
+    """
+    path = Path(path)
+    if path.suffix != ".db":
+        return None
+    from denser.labels.store import LabelStore  # which makes Labels itself
+
+    with LabelStore(path) as store:
+        return store.recipe
+
+
 def split(labels: list[Label], n_validation: int, seed: int) -> tuple[list[Label], list[Label]]:
     """Return (training, validation); a molecule and its distorted copy never part.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,7 +91,8 @@ class Predictor:
                 f"model {self.model.name!r} was trained on SAD recipe {recipe.sad!r}, which this "
                 f"version of denser does not have; known: {', '.join(RECIPES)}"
             )
-        known = Recipe(spacing=recipe.spacing, sad=recipe.sad)
+        # The functional and the basis of the labels do not matter to a prediction.
+        known = replace(recipe, pseudo=Recipe().pseudo)
         known.require_same(recipe, "this version of denser", f"model {self.model.name!r}")
         self.device = _device(device)
         self.bf16 = fast_bf16(self.device) if bf16 is None else bf16

@@ -39,6 +39,21 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class RecipeConfig:
+    """Level of theory that the labels must have; what is not given is taken from them.
+
+    A store of labels knows its level of theory, so this section is only a check there. `.npz`
+    files do not know theirs: it is what this section says, else that of `model.start`, else the
+    default. `spacing` is that of the fine grid in angstrom.
+    """
+
+    xc: str = ""
+    basis: str = ""
+    pseudo: str = ""
+    spacing: float = 0.0
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Which network; `options` are the fields of its own config.
 
@@ -113,6 +128,7 @@ class Config:
     """A training run. See the classes of the sections for their keys."""
 
     data: DataConfig = field(default_factory=DataConfig)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -144,6 +160,7 @@ class Config:
             ("schedule.minutes", self.schedule.minutes, 0),
             ("schedule.epochs", self.schedule.epochs, 0),
             ("schedule.patience", self.schedule.patience, 0),
+            ("recipe.spacing", self.recipe.spacing, 0),
             ("sample.batch", self.sample.batch, 1),
             ("sample.points", self.sample.points, 1),
             ("sample.exponent", self.sample.exponent, 1),

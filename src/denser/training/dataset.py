@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
 from denser.atoms.sad import valence_charges
-from denser.labels.label import Label, read_labels, split
+from denser.labels.label import Label, read_labels, read_recipe, split
 from denser.labels.render import n_orbitals
-from denser.training.config import DataConfig
+from denser.training.config import Config, DataConfig
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
+from denser.types.units import BOHR
 
 QM9_TEST = "qm9:test"
 """As an exclusion: all molecules of the test part of the QM9 split."""
@@ -63,6 +64,47 @@ def content_hash(labels: list[Label]) -> str:
     return total.hexdigest()[:16]
 
 
+def recipe_of(config: Config, start: Recipe | None = None) -> Recipe:
+    """Level of theory of a run, with the SAD recipe `data.sad`.
+
+    It is that of the label stores. Where all labels are `.npz` files, which do not say theirs,
+    it is what the configuration states in `[recipe]`, else that of the model which the run
+    starts from, else the default.
+
+    Parameters
+    ----------
+    config : Config
+    start : Recipe, optional
+        Of the model that the run starts from.
+
+    Raises
+    ------
+    InputError
+        A store that cannot be read, two stores of different levels of theory, a store that does
+        not agree with `[recipe]`, or a level of theory that a network cannot be trained for.
+    """
+    given = config.recipe
+    stated = {key: value for key in ("xc", "basis", "pseudo") if (value := getattr(given, key))}
+    if given.spacing:
+        stated["spacing"] = given.spacing / BOHR
+    recipe = replace(start or Recipe(), sad=config.data.sad)
+    first = ""
+    for path in (*config.data.labels, *config.data.rehearsal):
+        found = read_recipe(path)
+        if found is None:
+            continue
+        found = replace(found, sad=config.data.sad)
+        if first:
+            recipe.require_same(found, first, path)
+        recipe, first = found, first or path
+    if first:
+        recipe.require_same(replace(recipe, **stated), first, "[recipe] of the configuration")
+    recipe = replace(recipe, **stated)
+    possible = Recipe(xc=recipe.xc, spacing=recipe.spacing, sad=recipe.sad)
+    possible.require_same(recipe, "the tables of denser", first or "[recipe] of the configuration")
+    return recipe
+
+
 def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
     """Read, check and split the labels of a configuration.
 
@@ -79,7 +121,7 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
     rehearsal = [label for label in rehearsal if not excluded & {label.name, label.group}]
     refuse_test_molecules([*labels, *rehearsal])
     for label in (*labels, *rehearsal):
-        _check(label)
+        _check(label, recipe)
     if isinstance(data.validation, int):
         train, validation = split(labels, data.validation, data.seed)
     else:
@@ -103,13 +145,23 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
     )
 
 
-def _check(label: Label) -> None:
-    """Raise an InputError unless the orbitals are finite numbers over the basis of the atoms."""
+def _check(label: Label, recipe: Recipe) -> None:
+    """Raise an InputError unless the orbitals are finite numbers over the basis of the atoms.
+
+    The spacing of the grid must be that of the recipe, within a tenth.
+    """
     advice = "make it again, or name it in data.exclude"
     try:
         valence_charges(label.structure)
     except InputError as error:
         raise InputError(f"label {label.name}: {error}") from error
+    spacing = label.grid.spacing
+    if (np.abs(spacing / recipe.spacing - 1) > 0.1).any():
+        raise InputError(
+            f"the grid of label {label.name} has a spacing of {spacing.max() * BOHR:.4f} angstrom, "
+            f"this run has {recipe.spacing * BOHR:.4f}; give the labels' own as recipe.spacing, or "
+            "name the label in data.exclude"
+        )
     if not np.isfinite(label.mo_coeff).all():
         raise InputError(
             f"the orbitals of label {label.name} hold values that are not finite numbers; {advice}"

@@ -19,7 +19,7 @@ from denser.labels.label import Label
 from denser.model.aspherical import Aspherical, grown
 from denser.model.checkpoint import Model, build, load_model, require_options, save_model
 from denser.training.config import Config
-from denser.training.dataset import read_dataset
+from denser.training.dataset import read_dataset, recipe_of
 from denser.training.folder import (
     MetricsFile,
     check_same_run,
@@ -101,9 +101,10 @@ def _train(
     peers: Processes,
 ) -> Path:
     device = peers.device
-    recipe = Recipe(sad=config.data.sad)
+    start = load_model(config.model.start) if config.model.start else None
+    recipe = recipe_of(config, start and start.recipe)
     torch.manual_seed(config.seed)
-    network = _start_network(config, recipe).to(device, memory_format=torch.channels_last_3d)
+    network = _start_network(config, start, recipe).to(device, memory_format=torch.channels_last_3d)
     data = read_dataset(config.data, recipe)
     _require_elements(network, [*data.train, *data.validation, *data.rehearsal])
     record = data.record()
@@ -336,12 +337,11 @@ def _circumstances(peers: Processes, command: str) -> dict:
     }
 
 
-def _start_network(config: Config, recipe: Recipe) -> nn.Module:
+def _start_network(config: Config, start: Model | None, recipe: Recipe) -> nn.Module:
     """A fresh network, or the one named by model.start."""
-    if not config.model.start:
+    if start is None:
         return build(config.model.architecture, config.model.options)
-    start = load_model(config.model.start)
-    start.recipe.require_same(recipe, config.model.start, "this run")
+    start.recipe.require_same(recipe, config.model.start, "the labels of this run")
     if start.architecture != config.model.architecture:
         raise InputError(
             f"model.start is a {start.architecture}, model.architecture says "
