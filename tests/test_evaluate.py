@@ -190,7 +190,6 @@ def model_file(tmp_path):
 
 
 def test_evaluate_command(run, model_file, monkeypatch):
-    pytest.importorskip("matplotlib")
     monkeypatch.setattr("denser.pictures.plot.DPI", 60)
     code, out, err = run(
         "evaluate", model_file, LABELS, "--json", "e.json", "--csv", "e.csv", "--plot", "e.png",

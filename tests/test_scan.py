@@ -73,7 +73,6 @@ def test_scan_of_hydrogen(model, tmp_path):
 
 
 def test_plot(tmp_path):
-    pytest.importorskip("matplotlib")
     d = np.linspace(1.6, 2.6, 11)
     curves = [Scan("N2", d, morse(d) + 1e-3, morse(d)), Scan("CO", d, morse(d), d * np.nan)]
     plot_scans(tmp_path / "curves.png", curves)

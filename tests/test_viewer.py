@@ -23,7 +23,6 @@ from denser.viewer.fields import reduced
 from denser.viewer.session import CACHED_FIELDS, MAX_ATOMS, Item, Session, read_items
 from denser.viewer.state import describe
 
-pytest.importorskip("skimage")
 TestClient = pytest.importorskip("starlette.testclient").TestClient
 
 DENSITY = {"surface": {"field": "density", "level": 0.1}}

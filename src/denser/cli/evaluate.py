@@ -64,12 +64,10 @@ def evaluate(
     for path in (csv, plot, None if json in (None, "-") else Path(json)):
         if path is not None and not path.parent.is_dir():  # known before hours of work
             raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if plot is not None or worst:
-        from denser.pictures.plot import check_suffix, require_packages
+    if plot is not None:
+        from denser.pictures.plot import check_suffix
 
-        require_packages()
-        if plot is not None:
-            check_suffix(plot)
+        check_suffix(plot)
 
     from rich.console import Console
 

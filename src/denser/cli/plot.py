@@ -70,11 +70,9 @@ def plot(
 def _portrait(file: Path, kind: Kind, isovalue: float, out: Path) -> None:
     """Draw a property of the density in a file."""
     from denser.analysis.catalogue import Analysis
-    from denser.pictures.plot import require_packages
     from denser.pictures.properties import plot_property
     from denser.workflows.report.report import read_density
 
-    require_packages()
     density, _ = read_density(file)
     result = Analysis(density, isovalue=isovalue).property(kind.value)
     plot_property(kind.value, result, density.structure, out)

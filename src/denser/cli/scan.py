@@ -30,12 +30,11 @@ def scan(
     wanted = None if distances is None else _distances(distances)
 
     from denser.model.predictor import MIN_PADDING, Predictor
-    from denser.pictures.plot import check_suffix, require_packages
+    from denser.pictures.plot import check_suffix
     from denser.workflows import scan as scans
 
     if plot is not None:
         check_suffix(plot)
-        require_packages("matplotlib")
     if not padding >= MIN_PADDING:
         raise InputError(f"--padding {padding:g} cuts the density off; give at least {MIN_PADDING}")
     predictor = Predictor(model, device, bf16=False)

@@ -27,7 +27,7 @@ def view(
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
     """Look at densities, and sketch molecules, in the browser."""
-    missing = [name for name in ("starlette", "uvicorn", "skimage") if find_spec(name) is None]
+    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
         raise InputError(f"the viewer needs {missing[0]}; pip install 'denser[view]'")
     from denser.io.structures import from_smiles

@@ -53,7 +53,7 @@ def dispersion(structure: Structure, kind: str, xc: str = "pbe") -> tuple[float,
     except ImportError as error:
         package = "dftd3" if kind == "d3bj" else "dftd4"
         raise InputError(
-            f"dispersion {kind!r} needs the package {package}; pip install denser[dispersion]"
+            f"dispersion {kind!r} needs the package {package}; pip install 'denser[dispersion]'"
         ) from error
     cell = {}
     if structure.cell is not None:

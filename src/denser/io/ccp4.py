@@ -46,7 +46,7 @@ def load_gemmi(path: str | Path) -> ModuleType:
         import gemmi
     except ImportError as error:
         raise InputError(
-            f"{path}: this needs the gemmi package; pip install denser[maps]"
+            f"{path}: this needs the gemmi package; pip install 'denser[maps]'"
         ) from error
     return gemmi
 

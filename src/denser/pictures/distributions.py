@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from denser.io.files import replacing
-from denser.pictures.plot import DPI, check_suffix, require_packages
+from denser.pictures.plot import DPI, check_suffix
 from denser.types.errors import InputError
 
 COLOURS = ("#3380d1", "#8c8c8c", "#d61a1f", "#e0a030")
@@ -30,11 +30,10 @@ def plot_distribution(errors: dict[str, np.ndarray], path: str | Path) -> None:
     Raises
     ------
     InputError
-        A missing package, an unknown suffix, or no error above zero.
+        An unknown suffix, or no error above zero.
     """
     path = Path(path)
     check_suffix(path)
-    require_packages()
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

@@ -1,13 +1,9 @@
-"""Pictures of densities: isosurfaces with the molecule in them, and slices.
-
-matplotlib and scikit-image are optional: pip install denser[plot].
-"""
+"""Pictures of densities: isosurfaces with the molecule in them, and slices."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +108,6 @@ def _plot(
         raise InputError(f"the isovalue must be a positive number, found {isovalue}")
     if not np.isfinite(field.values).all():
         raise InputError("the field has values that are not finite numbers")
-    require_packages()
     if signed is None:
         signed = bool(field.values.min() <= -isovalue)
     subject = _subject(field)
@@ -130,17 +125,6 @@ def check_suffix(path: Path) -> None:
         raise InputError(
             f"{path}: cannot write {path.suffix or 'no suffix'}; use .png, .svg or .pdf"
         )
-
-
-def require_packages(*names: str) -> None:
-    """Raise an InputError unless the optional packages, by default all for pictures, are there."""
-    try:
-        for name in names or ("matplotlib", "skimage"):
-            import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"plots need {error.name}, which is not installed; pip install denser[plot]"
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from denser.io.files import replacing
 from denser.pictures import scene
-from denser.pictures.plot import DPI, WIDTH, check_suffix, require_packages
+from denser.pictures.plot import DPI, WIDTH, check_suffix
 from denser.types.errors import InputError
 from denser.types.units import BOHR, KCAL_PER_MOL
 
@@ -49,11 +49,10 @@ def plot_nci(nci: NCI, path: str | Path) -> None:
     Raises
     ------
     InputError
-        A missing package, an unknown suffix, or no point with a small gradient.
+        An unknown suffix, or no point with a small gradient.
     """
     path = Path(path)
     check_suffix(path)
-    require_packages()
     from matplotlib.figure import Figure
 
     if not len(nci.s):
@@ -89,11 +88,10 @@ def plot_esp(surface: EspSurface, path: str | Path, limit: float | None = None) 
     Raises
     ------
     InputError
-        A missing package or an unknown suffix.
+        An unknown suffix.
     """
     path = Path(path)
     check_suffix(path)
-    require_packages()
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -131,11 +129,10 @@ def plot_critical_points(points: CriticalPoints, structure: Structure, path: str
     Raises
     ------
     InputError
-        A missing package or an unknown suffix.
+        An unknown suffix.
     """
     path = Path(path)
     check_suffix(path)
-    require_packages()
     from ase.data import covalent_radii
     from ase.data.colors import jmol_colors
     from matplotlib.colors import to_rgb

@@ -24,7 +24,6 @@ from denser.viewer.surfaces import (
     atoms,
     isosurface,
     pack,
-    require_skimage,
 )
 
 LEVELS = 13
@@ -81,10 +80,9 @@ def show(
     Raises
     ------
     InputError
-        No atoms, grids that differ, an isovalue that is not positive or that the field does not
-        reach, or scikit-image is missing.
+        No atoms, grids that differ, or an isovalue that is not positive or that the field does
+        not reach.
     """
-    require_skimage()
     if not isinstance(density, Density):
         raise InputError(
             f"denser.show needs a Density, found {type(density).__name__}; a Field has no atoms"

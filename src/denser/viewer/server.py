@@ -40,7 +40,6 @@ from denser.viewer.fields import MAKERS, reduced
 from denser.viewer.guard import Guard
 from denser.viewer.orbitals import kohn_sham
 from denser.viewer.session import Item, Session, read_items
-from denser.viewer.surfaces import require_skimage
 from denser.viewer.worker import Worker
 
 MAX_UPLOAD = 256 * 2**20
@@ -360,7 +359,6 @@ def serve(
     tell : callable
         Is given the address.
     """
-    require_skimage()
     if folder is not None and not folder.is_dir():
         raise InputError(f"{folder}: is no folder; make it first")
     listener = bind(host, port)

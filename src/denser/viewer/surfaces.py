@@ -76,16 +76,6 @@ class Surface:
         return arrays
 
 
-def require_skimage() -> None:
-    """Raise an InputError unless scikit-image is there."""
-    try:
-        import skimage.measure  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            "the viewer needs scikit-image, which is not installed; pip install 'denser[view]'"
-        ) from error
-
-
 def isosurface(
     field: Field, level: float, colour: tuple[float, float, float], max_nodes: int = MAX_NODES
 ) -> Surface | None:

@@ -21,7 +21,7 @@ from denser.dft.one_step import one_step
 from denser.dft.scf import mean_field, scf
 from denser.io.files import replacing
 from denser.model.predictor import Predictor
-from denser.pictures.plot import DPI, WIDTH, check_suffix, require_packages
+from denser.pictures.plot import DPI, WIDTH, check_suffix
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import MIN_DISTANCE, Structure
@@ -202,7 +202,6 @@ def plot_scans(path: Path, scans: Sequence[Scan]) -> None:
     """Draw the curves, a panel per molecule, each against the lowest SCF energy (or its own)."""
     path = Path(path)
     check_suffix(path)
-    require_packages("matplotlib")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(0.8 * WIDTH * len(scans), 0.7 * WIDTH), layout="constrained")

@@ -190,8 +190,8 @@ def esp_surface(
     Raises
     ------
     InputError
-        There is no such surface, or it leaves the box of an isolated molecule; scikit-image is
-        missing; or an element has no free atom to complete its core with.
+        There is no such surface, or it leaves the box of an isolated molecule; or an
+        element has no free atom to complete its core with.
     """
     vertices, faces, volume = _isosurface(density, isovalue)
     corners = vertices[faces]
@@ -213,12 +213,8 @@ def esp_surface(
 
 def _isosurface(density: Density, isovalue: float) -> tuple[np.ndarray, np.ndarray, float]:
     """Vertices (bohr), triangles and the volume inside."""
-    try:
-        from skimage.measure import marching_cubes
-    except ImportError as error:
-        raise InputError(
-            "surfaces need scikit-image; install it with pip install 'denser[plot]'"
-        ) from error
+    from skimage.measure import marching_cubes
+
     if not (np.isfinite(isovalue) and isovalue > 0):
         raise InputError(f"the isovalue must be a positive density, found {isovalue}")
     grid, periodic = density.grid, density.structure.cell is not None
