@@ -1,5 +1,6 @@
 """The shipped models on real molecules: invariants that a user relies on."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from denser import Density, Grid, InputError, Predictor, Structure, err_rho, sup
 from denser.fields.cube_group import CubeOperation, window
 from denser.labels.label import read_labels
 from denser.labels.render import density_on_grid
+from denser.model.checkpoint import save_model
+from denser.model.precision import fast_bf16
 from denser.types.units import BOHR
 
 LABELS = Path(__file__).parent / "reference" / "labels"
@@ -174,6 +177,61 @@ def test_device_and_model_must_exist():
         Predictor(device="no-such-device")
     with pytest.raises(InputError, match="no model named"):
         denser.predict(molecule("H2O"), model="nonesuch")
+
+
+def test_a_replaced_file_gives_new_predictions(tmp_path, small_model):
+    path = tmp_path / "m.safetensors"
+    save_model(path, small_model)
+    water = molecule("H2O")
+    before, again = (denser.predict(water, model=path, device="cpu").values for _ in range(2))
+    np.testing.assert_array_equal(before, again)
+    assert Predictor(path, "cpu").network is Predictor(path, "cpu").network  # read once
+    other = deepcopy(small_model.network)
+    torch.nn.init.normal_(other.head.weight, std=0.05)
+    save_model(path, replace(small_model, network=other))
+    after = denser.predict(water, model=path, device="cpu").values
+    assert np.abs(after - before).max() > 1e-3
+    path.unlink()
+    with pytest.raises(InputError, match="no such model file"):
+        Predictor(path, "cpu")
+
+
+def test_predictors_on_two_devices_do_not_disturb_each_other(small_model):
+    water = molecule("H2O")
+    for model in ("default", small_model):
+        one = Predictor(model, "cpu")
+        before = one.predict(water, padding=2.0).density.values
+        other = Predictor(model, "meta")
+        assert {p.device.type for p in other.network.parameters()} == {"meta"}
+        assert {p.device.type for p in one.network.parameters()} == {"cpu"}
+        again = Predictor(model, "cpu").predict(water, padding=2.0).density.values
+        np.testing.assert_array_equal(one.predict(water, padding=2.0).density.values, before)
+        np.testing.assert_array_equal(again, before)
+    assert all(p.requires_grad for p in small_model.network.parameters())
+
+
+def test_a_predictor_keeps_the_weights_it_was_made_with(small_model):
+    water, model = molecule("H2O"), replace(small_model, network=deepcopy(small_model.network))
+    predictor = Predictor(model, "cpu")
+    before = predictor.predict(water, padding=2.0).density.values
+    with torch.no_grad():
+        model.network.head.weight.mul_(2)
+    after = predictor.predict(water, padding=2.0).density.values
+    np.testing.assert_array_equal(after, before)
+
+
+def test_bfloat16_only_where_the_processor_has_instructions_for_it(monkeypatch):
+    """`is_bf16_supported` says yes of cards that only emulate it, unless it is told not to."""
+
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert not fast_bf16(torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert fast_bf16(torch.device("cuda"))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    assert not fast_bf16(torch.device("cpu"))
 
 
 def test_model_of_another_recipe_names_both(small_model):

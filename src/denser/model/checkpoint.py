@@ -6,7 +6,6 @@ import json
 import pickle
 import warnings
 from dataclasses import dataclass, field, fields
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import torch
@@ -28,6 +27,8 @@ ARCHITECTURES = {
     "resnet": (ResNet, ResNetConfig),
 }
 FORMAT = "denser-model-1"
+
+_WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,24 @@ def load_model(name: str | Path = "default") -> Model:
         No such file or shipped model, not a denser model file, or weights that do not fit
         their config.
     """
+    path = model_path(name)
+    metadata = read_metadata(path)
+    network = build(metadata["architecture"], metadata["config"])
+    with safe_open(path, framework="pt") as file:
+        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    _load_state(network, tensors, str(path))
+    network.eval().to(memory_format=torch.channels_last_3d)
+    return Model(path.stem, metadata["architecture"], network, metadata["recipe"], metadata["info"])
+
+
+def model_path(name: str | Path) -> Path:
+    """File of a shipped model, by its name, or the path as it was given.
+
+    Raises
+    ------
+    InputError
+        A name that is not that of a shipped model, or a PyTorch checkpoint.
+    """
     path = Path(name)
     if path.suffix == "" and not path.exists():
         shipped = shipped_models()
@@ -114,20 +133,17 @@ def load_model(name: str | Path = "default") -> Model:
                 f"no model named {str(name)!r}; shipped: {', '.join(shipped) or 'none'}; "
                 "or give the path of a .safetensors file"
             )
-        with as_file(files("denser.model") / "weights" / f"{name}.safetensors") as shipped_path:
-            return _load(shipped_path, str(name))
+        return _WEIGHTS / f"{name}.safetensors"
     if path.suffix in (".pth", ".pt"):
         raise InputError(
             f"{path}: a PyTorch checkpoint; convert it with `denser models import {path}`"
         )
-    return _load(path, path.stem)
+    return path
 
 
 def shipped_models() -> list[str]:
     """Names of the models inside the package."""
-    folder = files("denser.model") / "weights"
-    names = (entry.name for entry in folder.iterdir())
-    return sorted(n.removesuffix(".safetensors") for n in names if n.endswith(".safetensors"))
+    return sorted(path.stem for path in _WEIGHTS.glob("*.safetensors"))
 
 
 def read_metadata(path: Path) -> dict:
@@ -153,16 +169,6 @@ def read_metadata(path: Path) -> dict:
         }
     except (KeyError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: the metadata of this model file is damaged ({error})") from error
-
-
-def _load(path: Path, name: str) -> Model:
-    metadata = read_metadata(path)
-    network = build(metadata["architecture"], metadata["config"])
-    with safe_open(path, framework="pt") as file:
-        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    _load_state(network, tensors, str(path))
-    network.eval().to(memory_format=torch.channels_last_3d)
-    return Model(name, metadata["architecture"], network, metadata["recipe"], metadata["info"])
 
 
 def _load_state(network: nn.Module, tensors: dict, where: str) -> None:

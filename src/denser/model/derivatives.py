@@ -51,8 +51,6 @@ def prediction_pullback(
     (n_atoms, 3) float
         Unit of f times e/bohr^4.
     """
-    for parameter in predictor.network.parameters():
-        parameter.requires_grad_(False)
     if isinstance(predictor.network, Aspherical):
         back = _before_scaling(predictor.raw(sad, periodic), predictor, sad, field)
         return _atoms_pullback(predictor, sad, back, periodic)

@@ -8,6 +8,7 @@ import torch
 def fast_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for bfloat16; without them it is many times slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        # Cards before Ampere emulate it, which is slower than single precision.
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and bool(capabilities.get("avx512_bf16"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from denser.fields.cube_group import cube_operations, window
 from denser.fields.fourier import resample
 from denser.model import tiling
 from denser.model.aspherical import Aspherical, deform
-from denser.model.checkpoint import Model, load_model
+from denser.model.checkpoint import Model, load_model, model_path
 from denser.model.normalise import normalise
 from denser.model.precision import fast_bf16
 from denser.types.density import Density
@@ -62,6 +63,10 @@ class Prediction:
 class Predictor:
     """A model on a device, ready for many structures.
 
+    The network is a copy that belongs to this device: no predictor on another device, and no
+    later training of `model`, changes it. Predictors of one file on one device share a copy; a
+    file that has changed since is read again.
+
     Parameters
     ----------
     model : str, Path or Model
@@ -84,7 +89,13 @@ class Predictor:
         if not 1 <= average <= 48:
             raise InputError(f"an average takes 1 to 48 symmetry operations, found {average}")
         self.operations = cube_operations(average)
-        self.model = model if isinstance(model, Model) else _load(str(model))
+        self.device = _device(device)
+        if isinstance(model, Model):
+            own = replace(model, network=deepcopy(model.network))
+            self.model = _for_prediction(own, self.device)
+        else:
+            self.model = _load(model, self.device)
+        self.network = self.model.network
         recipe = self.model.recipe
         if recipe.sad not in RECIPES:
             raise InputError(
@@ -94,11 +105,9 @@ class Predictor:
         # The functional and the basis of the labels do not matter to a prediction.
         known = replace(recipe, pseudo=Recipe().pseudo)
         known.require_same(recipe, "this version of denser", f"model {self.model.name!r}")
-        self.device = _device(device)
         self.bf16 = fast_bf16(self.device) if bf16 is None else bf16
         if self.model.architecture != "unet" and bf16 is None:
             self.bf16 = False  # instance norms and sums of Gaussians lose too much in bf16
-        self.network = self.model.network.to(self.device)
 
     def density(self, sad: Density, periodic: bool = False) -> Density:
         """Density from its SAD, on the same grid; exactly N_e electrons, none negative.
@@ -304,9 +313,25 @@ def _respaced(grid: Grid, spacing: float) -> Grid:
     return Grid(grid.origin, grid.cell, shape)
 
 
+def _load(name: str | Path, device: torch.device) -> Model:
+    """Model file on a device; it is read again only after it has changed."""
+    path = model_path(name).absolute()
+    try:
+        status = path.stat()
+    except OSError:
+        return load_model(name)  # which says what is wrong with it
+    return _load_once(path, status.st_size, status.st_mtime_ns, device)
+
+
 @lru_cache(maxsize=4)
-def _load(name: str) -> Model:
-    return load_model(name)
+def _load_once(path: Path, size: int, changed: int, device: torch.device) -> Model:
+    return _for_prediction(load_model(path), device)
+
+
+def _for_prediction(model: Model, device: torch.device) -> Model:
+    """The model on the device, its weights fixed; `model` itself is moved."""
+    model.network.to(device).eval().requires_grad_(False)
+    return model
 
 
 def _device(name: str) -> torch.device:

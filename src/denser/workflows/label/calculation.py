@@ -7,7 +7,6 @@ import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -211,7 +210,6 @@ def _few_steps(task: Task, grid: Grid) -> KSResult | None:
     )  # fmt: skip
 
 
-@cache
 def _predictor() -> Predictor:
     from denser.model.predictor import Predictor
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -115,11 +115,6 @@ def _analyse(task: Task) -> dict:
     }
 
 
-@lru_cache(maxsize=1)
-def _predictor(model: str, device: str) -> Predictor:
-    return Predictor(model, device)
-
-
 def _density(task: Task) -> tuple[Density, Recipe, list[str]]:
     """The density of an input, the level of theory to go on with, and notes about both."""
     settings, source = task.settings, task.source
@@ -128,7 +123,7 @@ def _density(task: Task) -> tuple[Density, Recipe, list[str]]:
     if isinstance(source, Path):
         density, note = read_density(source, settings.kind, settings.charge)
         return density, Recipe(), [note]
-    predictor = _predictor(settings.model, settings.device)
+    predictor = Predictor(settings.model, settings.device)
     notes = [f"predicted by {predictor.model.name}"]
     if settings.fit:
         source, fit = fitted(source, settings, task.folder, task.stem)
