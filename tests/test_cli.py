@@ -113,7 +113,7 @@ def test_many_frames_go_to_a_folder_and_bad_ones_do_not_stop_the_rest(run, water
     put("t.extxyz", [water, radical, crowded, molecule("CH4")])
     code, out, err = run("predict", "t.extxyz", "-o", "d", "--format", "npz", "--spacing", "0.3")
     assert code == 2
-    assert sorted(p.name for p in Path("d").iterdir()) == ["t_00000.npz", "t_00003.npz"]
+    assert sorted(p.name for p in Path("d").glob("[!.]*")) == ["t_00000.npz", "t_00003.npz"]
     assert "2 of 4 predicted" in out
     assert "2 failed" in out
     lines = err.strip().splitlines()
@@ -126,7 +126,7 @@ def test_many_frames_go_to_a_folder_and_bad_ones_do_not_stop_the_rest(run, water
         "predict", "t.extxyz", "-o", "d", "--format", "npz", "--spacing", "0.3", "--resume"
     )
     assert "0 of 4 predicted" in out
-    assert "2 left out" in out
+    assert "2 done before" in out
     assert Path("d/t_00000.npz").stat().st_mtime_ns == before
 
 
@@ -136,7 +136,125 @@ def test_equal_names_do_not_overwrite_each_other(run, water):
     put("a/w.xyz", molecule("CH4"))
     code, _, _ = run("predict", "w.xyz", "a/w.xyz", "-o", "d", "--spacing", "0.3")
     assert code == 0
-    assert sorted(p.name for p in Path("d").iterdir()) == ["w.cube", "w_2.cube"]
+    assert sorted(p.name for p in Path("d").glob("[!.]*")) == ["w.cube", "w_2.cube"]
+
+
+@pytest.mark.parametrize(
+    ("names", "outputs"),
+    [
+        (["d1/a.xyz", "d2/a.xyz", "a_2.xyz"], ["a", "a_2", "a_2_2"]),
+        (["a_2.xyz", "d1/a.xyz", "d2/a.xyz"], ["a_2", "a", "a_3"]),
+        (["t.extxyz", "t_00001.xyz"], ["t_00000", "t_00001", "t_00001_2"]),
+        (["t_00001.xyz", "t.extxyz"], ["t_00001", "t_2_00000", "t_2_00001"]),
+        (["d1/a.xyz", "d1/a.xyz", "d2/A.xyz"], ["a", "a_2", "A_3"]),
+    ],
+)
+def test_outputs_never_overwrite_each_other(run, names, outputs):
+    for folder in ("d1", "d2"):
+        Path(folder).mkdir()
+    formulas = []
+    for name, kind in zip(names, ("H2O", "CH4", "NH3"), strict=False):
+        frames = 2 if name == "t.extxyz" else 1
+        put(name, [molecule(kind)] * frames)
+        formulas += [molecule(kind).get_chemical_formula("hill")] * frames
+    if names[0] == names[1]:
+        formulas[0] = formulas[1]
+    code, out, err = run("predict", *names, "-o", "d", "--spacing", "0.3", "--json")
+    assert code == 0, err
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["output"] for record in records] == [f"d/{stem}.cube" for stem in outputs]
+    assert len({record["input"] for record in records}) == len(records)
+    for record, formula in zip(records, formulas, strict=True):
+        found = denser.read(record["output"]).structure.to_ase().get_chemical_formula("hill")
+        assert found == formula
+
+
+def test_an_output_never_overwrites_an_input(run, water):
+    put("w.xyz", water)
+    assert run("predict", "w.xyz", "-o", "w.cube", "--spacing", "0.3")[0] == 0
+    before = Path("w.cube").read_bytes()
+    for out in (".", "./w.cube"):
+        code, _, err = run("predict", "w.cube", "-o", out, "--spacing", "0.2")
+        assert code == 2 and "is an input and would be overwritten" in err
+        assert Path("w.cube").read_bytes() == before
+
+
+def test_resume_knows_what_an_output_was_made_from(run, water, tmp_path):
+    from denser.model.checkpoint import Model, load_model, save_model
+
+    put("a.xyz", water)
+    put("b.xyz", molecule("CH4"))
+    model = load_model()
+    save_model(tmp_path / "m.safetensors", model)
+    command = ["predict", "a.xyz", "b.xyz", "-o", "d", "--resume", "--model", "m.safetensors"]
+
+    def done(*options: str) -> list[str]:
+        code, out, err = run(*command, "--json", *(options or ("--spacing", "0.3")))
+        assert code == 0, err
+        return [json.loads(line)["input"] for line in out.splitlines()]
+
+    both = ["a.xyz", "b.xyz"]
+    assert done() == both
+    assert done() == []
+    put("a.xyz", molecule("NH3"))
+    assert done() == ["a.xyz"]
+    assert denser.read("d/a.cube").structure.formula == "H3N"
+    assert done("--spacing", "0.25") == both  # other options
+    assert done("--spacing", "0.25", "--device", "cpu") == []
+    network = model.network
+    next(iter(network.parameters())).data.mul_(1.001)
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "m.safetensors"
+    save_model(other, Model("m", model.architecture, network, model.recipe))
+    command[-1] = str(other)
+    assert done("--spacing", "0.25") == both  # another model of the same name
+    denser.write("d/b.cube", denser.read("d/a.cube"))
+    assert done("--spacing", "0.25") == ["b.xyz"]  # a file that somebody else wrote
+    Path("d/a.cube").unlink()
+    with open("d/.denser-predict.jsonl", "a") as file:
+        file.write('{"output": "a.cu')  # what a machine that lost power leaves
+    assert done("--spacing", "0.25") == ["a.xyz"]
+    assert done("--spacing", "0.25") == []
+
+
+def test_resume_of_a_single_file(run, water):
+    put("a.xyz", water)
+    command = ["predict", "a.xyz", "-o", "a.cube", "--resume", "--spacing", "0.3"]
+    assert run(*command)[0] == 0
+    before = Path("a.cube").stat().st_mtime_ns
+    assert run(*command)[0] == 0
+    assert Path("a.cube").stat().st_mtime_ns == before
+    put("a.xyz", molecule("NH3"))
+    assert run(*command)[0] == 0
+    assert denser.read("a.cube").structure.formula == "H3N"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "b.xyz: memory ran out"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB"), "b.xyz: memory ran out"),
+        (OSError(28, "No space left on device", "x"), "x: cannot be read or written (No space"),
+        (ValueError("odd"), "b.xyz: failed (ValueError: odd, "),
+    ],
+)
+def test_whatever_ends_one_input_does_not_end_the_others(run, water, monkeypatch, error, words):
+    for name in "abc":
+        put(f"{name}.xyz", water)
+    original, calls = denser.Predictor.predict, []
+
+    def predict(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise error
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(denser.Predictor, "predict", predict)
+    names = ["a.xyz", "b.xyz", "c.xyz"]
+    code, out, err = run("predict", *names, "-o", "d", "--spacing", "0.3")
+    assert code == 2 and "2 of 3 predicted" in out and "1 failed" in out
+    assert words in err and err.count("\n") == 1 and "Traceback" not in err
+    assert sorted(p.name for p in Path("d").glob("[!.]*")) == ["a.cube", "c.cube"]
 
 
 def test_a_density_in_doubt_says_so(run, water):

@@ -118,7 +118,6 @@ def test_options_that_make_no_sense(converged, tmp_path):
         (["energy", str(path), "--orbitals", "somo"], "unknown orbital 'somo'"),
         (["energy", str(path), str(path), "--molden", "x"], "there are 2 structures"),
         (["scf", str(path), "-o", str(tmp_path / "x.txt")], "unknown file format"),
-        (["predict", str(path), "--refine", "--steps", "0", "-o", "x.cube"], "at least one step"),
     ):
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code != 0
@@ -137,7 +136,7 @@ def test_scf_from_a_prediction_and_refined_prediction(tmp_path):
     results = []
     for command, path in (
         (["predict", "--spacing", "0.1"], paths[0]),
-        (["predict", "--refine", "--spacing", "0.1"], paths[1]),
+        (["predict", "--refine", "1", "--spacing", "0.1"], paths[1]),
         (["scf"], paths[2]),
     ):
         result = CliRunner().invoke(app, [*command, *options, "-o", str(path)])

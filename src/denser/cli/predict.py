@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from denser.types.errors import InputError
-
 
 class Box(StrEnum):
     """Choices of --box."""
@@ -44,23 +42,21 @@ def predict(
         int, typer.Option(min=1, max=48, help="Mean over so many turned and mirrored copies.")
     ] = 1,
     refine: Annotated[
-        bool, typer.Option("--refine", help="Improve it by a Kohn-Sham step (PySCF).")
-    ] = False,
-    steps: Annotated[int, typer.Option(help="Kohn-Sham steps of --refine.")] = 1,
+        int, typer.Option(min=0, help="Improve it by so many Kohn-Sham steps (PySCF).")
+    ] = 0,
     format: Annotated[str, typer.Option(help="Suffix of the files in an output folder.")] = "cube",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    resume: Annotated[bool, typer.Option(help="Leave out inputs whose output exists.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Leave out what is done from the same inputs.")
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object per input on standard output.")
     ] = False,
 ) -> None:
     """Predict the valence electron density of molecules and write it."""
-    if refine and steps < 1:
-        raise InputError(f"refining takes at least one step, found --steps {steps}")
+    from denser.model.options import PredictionOptions
     from denser.workflows.predict import Batch
 
-    batch = Batch(
-        files or [], smiles or [], out, format, charge, model, box.value, padding, spacing,
-        device, resume, steps if refine else 0, average,
-    )  # fmt: skip
+    options = PredictionOptions(charge, model, box.value, padding, spacing, device, average, refine)
+    batch = Batch(files or [], smiles or [], out, format, options, resume)
     raise typer.Exit(batch.run(as_json=json))

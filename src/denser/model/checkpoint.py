@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import warnings
@@ -56,6 +57,20 @@ class Model:
     def n_parameters(self) -> int:
         """Number of trainable parameters."""
         return sum(p.numel() for p in self.network.parameters())
+
+    def weights_hash(self) -> str:
+        """Hash of the weights, 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for key, value in self.network.state_dict().items():
+            digest.update(key.encode() + value.cpu().float().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def identity(self) -> str:
+        """What tells this model from any other: name, architecture, settings and weights."""
+        settings = [self.network.config.to_dict(), self.recipe.to_dict()]
+        described = json.dumps([*settings, self.info.get("measured")], sort_keys=True)
+        digest = hashlib.sha256(described.encode()).hexdigest()[:16]
+        return f"{self.name} {self.architecture} {digest} {self.weights_hash()}"
 
 
 def build(architecture: str, options: dict) -> nn.Module:

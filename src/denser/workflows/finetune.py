@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -315,9 +314,6 @@ def _measure(
 
 def _lineage(plan: Plan, start: Model, tuned: Model) -> dict:
     """Parent, and all names that the weights have learnt from since the beginning."""
-    digest = hashlib.sha256()
-    for key, value in start.network.state_dict().items():
-        digest.update(key.encode() + value.cpu().float().numpy().tobytes())
     parent = {
         key: start.info[key]
         for key in ("data_hash", "n_train", "validation_names", "parent")
@@ -329,7 +325,7 @@ def _lineage(plan: Plan, start: Model, tuned: Model) -> dict:
         *tuned.info.get("rehearsal_names", ()),
     ]
     return {
-        "parent": {"name": plan.model, "weights": digest.hexdigest()[:16]} | parent,
+        "parent": {"name": plan.model, "weights": start.weights_hash()} | parent,
         "own_names": tuned.info["train_names"],
         "train_names": list(dict.fromkeys(seen)),
     }

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from denser.io import check_suffix, write
-from denser.io.structures import Job, jobs
+from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
 from denser.types.units import BOHR, DEBYE
+from denser.workflows import many
+from denser.workflows.inputs import Input, content, find_inputs, refuse_inputs
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from denser.model.predictor import Prediction, Predictor
+
+RECORD = ".denser-predict.jsonl"
+"""File in an output folder: a line for each output, with the hash of what it was made from."""
 
 _WORK = {"sad": "SAD", "network": "network", "refine": "refinement", "write": "writing"}
 
@@ -29,39 +32,42 @@ _WORK = {"sad": "SAD", "network": "network", "refine": "refinement", "write": "w
 class Batch:
     """Structures from files and SMILES, predicted one by one.
 
-    One that fails is reported and the rest goes on; `run` returns 0 if all went well, 2 if any
-    failed, 130 after Ctrl-C.
+    Parameters
+    ----------
+    files, smiles : sequence
+    out : Path or None
+        A file for one structure, else a folder.
+    format : str
+        Suffix of the files in a folder.
+    options : PredictionOptions
+    resume : bool
+        Leave out inputs whose output exists and was made from the same structure, options,
+        model and version of denser, as `RECORD` says.
+
+    Raises
+    ------
+    InputError
+        Nothing to predict, or an output that cannot be written.
     """
 
     def __init__(
         self,
-        files: list[Path],
-        smiles: list[str],
+        files: Sequence[Path],
+        smiles: Sequence[str],
         out: Path | None,
-        format: str,
-        charge: int | None,
-        model: str,
-        box: str,
-        padding: float,
-        spacing: float | None,
-        device: str,
-        resume: bool,
-        refine: int = 0,
-        average: int = 1,
+        format: str = "cube",
+        options: PredictionOptions = PredictionOptions(),
+        resume: bool = False,
     ) -> None:
         if not files and not smiles:
             raise InputError("nothing to predict; name structure files or give --smiles")
         if out is None:
             raise InputError("no output; give -o FILE (such as rho.cube) or -o FOLDER")
-        self.charge, self.model, self.device = charge, model, device
-        self.options = {"box": box, "padding": padding, "spacing": spacing}
-        if refine < 0:
-            raise InputError(f"refining takes a number of steps, found {refine}")
-        self.refine, self.average = refine, average
+        self.files, self.options = files, options
         self.out, self.suffix, self.resume = out, "." + format.lstrip("."), resume
-        self.jobs = list(jobs(files, smiles))
-        self.single = len(self.jobs) == 1 and not out.is_dir() and out.suffix != ""
-        self.single = self.single or (len(self.jobs) == 1 and out.name.startswith("CHGCAR"))
+        self.inputs = find_inputs(files, smiles, densities=False)
+        self.single = len(self.inputs) == 1 and not out.is_dir() and out.suffix != ""
+        self.single = self.single or (len(self.inputs) == 1 and out.name.startswith("CHGCAR"))
         if self.single:
             check_suffix(out)
             if not out.parent.is_dir():
@@ -69,113 +75,152 @@ class Batch:
         else:
             if out.exists() and not out.is_dir():
                 raise InputError(
-                    f"{out} is a file, but there are {len(self.jobs)} structures; name a folder"
+                    f"{out} is a file, but there are {len(self.inputs)} structures; name a folder"
                 )
             if out.suffix and not out.is_dir():
                 raise InputError(
-                    f"{len(self.jobs)} structures go to a folder, not to {out.name}; give "
+                    f"{len(self.inputs)} structures go to a folder, not to {out.name}; give "
                     f"-o FOLDER --format {out.suffix.lstrip('.')}"
                 )
             check_suffix(Path("x" + self.suffix))
 
     def run(self, as_json: bool) -> int:
-        """Predict and write all; prints a line (or a JSON object) each, and totals."""
+        """Predict and write all; prints a line (or a JSON object) each, and totals.
+
+        Returns 0 if all went well, 2 if any failed, 130 after Ctrl-C.
+        """
         from denser.model.predictor import Predictor
 
-        predictor = Predictor(self.model, self.device, average=self.average)
+        options = self.options
+        predictor = Predictor(options.model, options.device, average=options.average)
         if not self.single:
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(f"{self.out}: cannot be created ({error.strerror})") from error
-        told = Console(stderr=True, soft_wrap=True, highlight=False)
-        lines = Console(stderr=as_json, soft_wrap=True, highlight=False)
-        done = failed = skipped = 0
-        start = time.perf_counter()
-        columns = (
-            TextColumn("{task.description}"),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        show = len(self.jobs) > 1 and told.is_terminal
+        outputs = _Outputs(self.out.parent if self.single else self.out)
+        identity = predictor.model.identity()
+        made_from = {x.name: content(x.source, options.plain(), identity) for x in self.inputs}
+        todo = [
+            entry
+            for entry in self.inputs
+            if not (self.resume and outputs.hold(self._output(entry), made_from[entry.name]))
+        ]
+        present = len(self.inputs) - len(todo)
+
+        def work(entry: Input) -> dict:
+            output = self._output(entry)
+            refuse_inputs(output, self.files)
+            record = _predict(entry, output, predictor, options)
+            if not self.single or self.resume:
+                outputs.add(output, made_from[entry.name])
+            return record
+
+        with many.Display(
+            "predicting",
+            "predicted",
+            len(self.inputs),
+            summary,
+            as_json,
+            notes=lambda record: [record["doubt"]] if record["doubt"] else [],
+            present=present,
+        ) as display:
+            totals = many.run(todo, work, display.take)
+        totals.present = present
+        return display.end(totals, f"in {self.out}", "add --resume to go on")
+
+    def _output(self, entry: Input) -> Path:
+        return self.out if self.single else self.out / (entry.stem + self.suffix)
+
+
+class _Outputs:
+    """The outputs in a folder, and the hash of what each was made from.
+
+    A line is added when an output is complete. An output that has changed since, by its size or
+    time, is not the one that the line tells of.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / RECORD
+        self.known: dict[str, dict] = {}
         try:
-            with Progress(*columns, console=told, disable=not show, transient=True) as bar:
-                task = bar.add_task("predicting", total=len(self.jobs))
-                for job in self.jobs:
-                    output = self.out if self.single else self.out / (job.stem + self.suffix)
-                    if self.resume and output.exists():
-                        skipped += 1
-                    else:
-                        try:
-                            record = self._predict(job, output, predictor)
-                        except InputError as error:
-                            failed += 1
-                            message = str(error)
-                            if not message.startswith(job.name):
-                                message = f"{job.name}: {message}"
-                            told.print(f"denser: {message}", markup=False)
-                            if as_json:
-                                _print_json({"input": job.name, "error": message})
-                        else:
-                            done += 1
-                            if as_json:
-                                _print_json(record)
-                            else:
-                                lines.print(summary(record), markup=False)
-                            if record["doubt"]:
-                                told.print(f"denser: {job.name}: {record['doubt']}", markup=False)
-                    bar.advance(task)
-        except KeyboardInterrupt:
-            told.print(
-                f"stopped after {done} of {len(self.jobs)}; add --resume to go on", markup=False
-            )
-            return 130
-        if len(self.jobs) > 1:
-            seconds = time.perf_counter() - start
-            text = f"{done} of {len(self.jobs)} predicted in {seconds:.1f} s, in {self.out}"
-            text += f", {skipped} left out (output exists)" if skipped else ""
-            text += f", {failed} failed" if failed else ""
-            lines.print(text, markup=False)
-        return 2 if failed else 0
+            lines = self.path.read_text().splitlines()
+        except (OSError, UnicodeDecodeError):
+            lines = []
+        for line in lines:
+            try:
+                record = json.loads(line)
+                self.known[record["output"]] = record
+            except (ValueError, TypeError, KeyError):
+                continue  # torn by a machine that lost power
 
-    def _predict(self, job: Job, output: Path, predictor: Predictor) -> dict:
-        if job.atoms is None:
-            raise InputError(job.error)
-        if self.refine:
-            prediction, refine_seconds = self._refined(job.atoms, predictor)
-        else:
-            prediction = predictor.predict(job.atoms, self.charge, **self.options)
-        start = time.perf_counter()
-        write(output, prediction.density)
-        write_seconds = time.perf_counter() - start
-        record = _record(job, output, prediction, predictor.model.name)
-        record["doubt"] = predictor.doubt(prediction)
-        record["refined_steps"] = self.refine
-        if self.refine:
-            record["seconds"]["refine"] = round(refine_seconds, 4)
-        record["seconds"]["write"] = round(write_seconds, 4)
-        return record
+    def hold(self, output: Path, made_from: str | None) -> bool:
+        """Whether `output` is there and was made from this content."""
+        record = self.known.get(output.name, {})
+        if made_from is None or record.get("content") != made_from:
+            return False
+        try:
+            return record.get("file") == _stamp(output)
+        except OSError:
+            return False
 
-    def _refined(self, atoms: Atoms, predictor: Predictor) -> tuple[Prediction, float]:
-        """Predict on the network's own grid, refine there, then change the spacing."""
-        from denser.dft.refine import refine
-        from denser.model.predictor import respace
-
-        options = self.options | {"spacing": None}
-        prediction = predictor.predict(atoms, self.charge, **options)
-        refined = refine(prediction.density, predictor.model.recipe, self.refine)
-        density, spacing = refined.density, self.options["spacing"]
-        if spacing is not None:
-            density = respace(density, spacing / BOHR)
-        return replace(prediction, density=density), refined.seconds
+    def add(self, output: Path, made_from: str | None) -> None:
+        """Record an output that was written."""
+        record = {"output": output.name, "content": made_from, "file": _stamp(output)}
+        # Starting with a line feed ends a line that was torn.
+        with open(self.path, "a") as file:
+            file.write("\n" + json.dumps(record) + "\n")
 
 
-def _print_json(record: dict) -> None:
-    sys.stdout.write(json.dumps(record) + "\n")
-    sys.stdout.flush()
+def _stamp(path: Path) -> list[int]:
+    """Size and time of a file."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
-def _record(job: Job, output: Path, prediction: Prediction, model: str) -> dict:
+def refined_prediction(
+    atoms: Atoms, predictor: Predictor, options: PredictionOptions
+) -> tuple[Prediction, float | None]:
+    """Predict, and take the Kohn-Sham steps that `options.refine` asks for.
+
+    The steps are taken on the model's own grid; only then is the spacing changed.
+
+    Returns
+    -------
+    Prediction
+    float or None
+        Seconds of the steps.
+    """
+    box, padding = options.box, options.padding
+    if not options.refine:
+        spacing = options.spacing
+        return predictor.predict(atoms, options.charge, box, padding, spacing), None
+    from denser.dft.refine import refine
+    from denser.model.predictor import respace
+
+    prediction = predictor.predict(atoms, options.charge, box, padding)
+    refined = refine(prediction.density, predictor.model.recipe, options.refine)
+    density = refined.density
+    if options.spacing is not None:
+        density = respace(density, options.spacing / BOHR)
+    return replace(prediction, density=density), refined.seconds
+
+
+def _predict(entry: Input, output: Path, predictor: Predictor, options: PredictionOptions) -> dict:
+    prediction, refine_seconds = refined_prediction(entry.atoms(), predictor, options)
+    start = time.perf_counter()
+    write(output, prediction.density)
+    write_seconds = time.perf_counter() - start
+    record = _record(output, prediction, predictor.model.name)
+    record["doubt"] = predictor.doubt(prediction)
+    record["refined_steps"] = options.refine
+    if refine_seconds is not None:
+        record["seconds"]["refine"] = round(refine_seconds, 4)
+    record["seconds"]["write"] = round(write_seconds, 4)
+    return record
+
+
+def _record(output: Path, prediction: Prediction, model: str) -> dict:
     density = prediction.density
     structure, grid = density.structure, density.grid
     dipole = density.dipole() * DEBYE
@@ -184,7 +229,6 @@ def _record(job: Job, output: Path, prediction: Prediction, model: str) -> dict:
     periodic = prediction.box == "cell"
     padding = float(np.min([low - grid.origin, corner - high])) * BOHR
     return {
-        "input": job.name,
         "output": str(output),
         "formula": structure.formula,
         "charge": structure.charge,

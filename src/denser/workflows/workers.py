@@ -36,10 +36,10 @@ class Named(Protocol):
     name: str
 
 
-class Lane:
+class Pool:
     """An executor and what it has in flight.
 
-    Local workers have a lane each: the death of a process breaks its whole executor, and so it
+    Local workers have a pool each: the death of a process breaks its whole executor, and so it
     is known which structure it had in hand.
     """
 
@@ -87,19 +87,19 @@ class Lane:
             self.executor = None
 
 
-def make_lanes(
+def make_pools(
     work: Callable[[Any], Any], workers: int, nice: int = 0, parsl: Path | None = None
-) -> list[Lane]:
-    """Lanes of local processes that call `work`, or the one lane of a Parsl configuration."""
+) -> list[Pool]:
+    """Pools of local processes that call `work`, or the one pool of a Parsl configuration."""
     if parsl is not None:
-        return [Lane(partial(_parsl_executor, parsl), _PARSL_WINDOW, work)]
+        return [Pool(partial(_parsl_executor, parsl), _PARSL_WINDOW, work)]
     make = partial(
         ProcessPoolExecutor, 1, get_context("spawn"), initializer=_start_worker, initargs=(nice,)
     )
-    return [Lane(make, 1, work) for _ in range(workers)]
+    return [Pool(make, 1, work) for _ in range(workers)]
 
 
-def run(tasks: list, lanes: list[Lane], record: Callable[[Any, Any], None]) -> bool:
+def run(tasks: list, pools: list[Pool], record: Callable[[Any, Any], None]) -> bool:
     """Do all tasks, few of them in flight at a time; False if Ctrl-C came between.
 
     `record` is called with each task and what came of it, or with a sentence if its worker
@@ -110,8 +110,8 @@ def run(tasks: list, lanes: list[Lane], record: Callable[[Any, Any], None]) -> b
     finished = False
 
     def collect() -> None:
-        for lane in lanes:
-            for task, outcome in lane.collect():
+        for pool in pools:
+            for task, outcome in pool.collect():
                 if outcome is not None:
                     done.append((task, outcome))
                 elif deaths[task.name]:
@@ -122,13 +122,13 @@ def run(tasks: list, lanes: list[Lane], record: Callable[[Any, Any], None]) -> b
 
     try:
         with one_thread_each():
-            while waiting or any(lane.running for lane in lanes):
-                for lane in lanes:
-                    lane.fill(waiting)
-                wait([f for lane in lanes for f in lane.running], return_when=FIRST_COMPLETED)
+            while waiting or any(pool.running for pool in pools):
+                for pool in pools:
+                    pool.fill(waiting)
+                wait([f for pool in pools for f in pool.running], return_when=FIRST_COMPLETED)
                 collect()
-                for lane in lanes:  # before the writing, so that no worker idles
-                    lane.fill(waiting)
+                for pool in pools:  # before the writing, so that no worker idles
+                    pool.fill(waiting)
                 while done:
                     record(*done[0])
                     done.popleft()
@@ -142,8 +142,8 @@ def run(tasks: list, lanes: list[Lane], record: Callable[[Any, Any], None]) -> b
         if not finished:
             for process in set(active_children()) - others:
                 process.terminate()
-        for lane in lanes:
-            lane.stop()
+        for pool in pools:
+            pool.stop()
     return finished
 
 

@@ -11,8 +11,8 @@ from denser.labels.label import Label
 from denser.labels.store import Facts, LabelStore
 from denser.types.structure import Structure
 from denser.workflows.label.calculation import Settings, Task, calculate
-from denser.workflows.workers import make_lanes, processors
-from denser.workflows.workers import run as run_lanes
+from denser.workflows.workers import make_pools, processors
+from denser.workflows.workers import run as run_pools
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def label(
         tasks = _plan(structures, store, settings, retry_failed, totals, tell)
         if not tasks:
             return totals
-        lanes = make_lanes(calculate, min(workers or processors(), len(tasks)), nice, parsl)
+        pools = make_pools(calculate, min(workers or processors(), len(tasks)), nice, parsl)
         begin = time.perf_counter()
 
         def record(task: Task, outcome: tuple[Label, Facts] | str) -> None:
@@ -104,7 +104,7 @@ def label(
             left = (len(tasks) - done) / rate
             progress(Progress(done, totals.failed, len(tasks), 3600 * rate, left))
 
-        totals.interrupted = not run_lanes(tasks, lanes, record)
+        totals.interrupted = not run_pools(tasks, pools, record)
         totals.seconds = time.perf_counter() - begin
         return totals
 

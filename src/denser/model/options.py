@@ -1,0 +1,87 @@
+"""The options of a prediction, in one object."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from denser.types.errors import InputError
+
+if TYPE_CHECKING:
+    from denser.model.checkpoint import Model
+
+BOXES = ("auto", "isolated", "paper")
+
+
+@dataclass(frozen=True)
+class PredictionOptions:
+    """How to predict a density; checked when made.
+
+    Parameters
+    ----------
+    charge : int or None
+        Total charge; by default that of the structure.
+    model : str, Path or Model
+        Name of a shipped model, path of a model file, or a loaded model.
+    box : str
+        "auto" (the cell of a periodic structure, else as "isolated"), "isolated" (padding
+        around the atoms, any cell ignored), or "paper" (the box of Li et al. 2025, periodic).
+    padding : float
+        Vacuum on each side of an isolated molecule, angstrom.
+    spacing : float or None
+        Largest distance between nodes of the result, angstrom; by default the model's.
+    device : str
+        "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+    average : int
+        Mean of the predictions for so many of the 48 turned and mirrored copies of the molecule.
+    refine : int
+        Kohn-Sham steps that improve the predicted density; 0 for none.
+
+    Raises
+    ------
+    InputError
+        A value that cannot be used.
+    """
+
+    charge: int | None = None
+    model: str | Path | Model = "default"
+    box: str = "auto"
+    padding: float = 4.0
+    spacing: float | None = None
+    device: str = "auto"
+    average: int = 1
+    refine: int = 0
+
+    def __post_init__(self) -> None:
+        if self.charge is not None and not _is_whole(self.charge):
+            raise InputError(f"the charge must be a whole number, found {self.charge!r}")
+        if self.box not in BOXES:
+            raise InputError(f"unknown box {self.box!r}; known: {', '.join(BOXES)}")
+        if not _is_number(self.padding):
+            raise InputError(f"the padding must be a length in angstrom, found {self.padding!r}")
+        if self.spacing is not None and not (_is_number(self.spacing) and self.spacing > 0):
+            raise InputError(f"the spacing must be a positive length, found {self.spacing!r}")
+        if not (_is_whole(self.average) and 1 <= self.average <= 48):
+            raise InputError(
+                f"an average takes 1 to 48 symmetry operations, found {self.average!r}"
+            )
+        if not (_is_whole(self.refine) and self.refine >= 0):
+            raise InputError(f"refining takes a number of steps, 0 or more, found {self.refine!r}")
+
+    def plain(self) -> dict[str, Any]:
+        """Return what decides the result, as plain values: all but the device."""
+        named = {key: value for key, value in vars(self).items() if key != "device"}
+        model = self.model if isinstance(self.model, str | Path) else self.model.name
+        return named | {"model": str(model)}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _is_whole(value: object) -> bool:
+    """Whether a number is whole; the charge of a file may be a float."""
+    return isinstance(value, Integral) or (_is_number(value) and float(value).is_integer())  # type: ignore[arg-type]

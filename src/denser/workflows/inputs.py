@@ -1,0 +1,207 @@
+"""What a command works on: structures, density files and SMILES, each with a name of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from denser import __version__
+from denser.io import is_density_file
+from denser.io.files import read_bytes
+from denser.io.structures import from_smiles, read_structures
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.workflows.many import Failed, attempt
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+_LONGEST = 100
+"""Characters of a file stem; a SMILES may be longer than a file system allows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """A structure or a density file.
+
+    Parameters
+    ----------
+    name : str
+        What messages and records call it; no other input has it.
+    stem : str
+        Stem of the files that are written for it; no other input has it.
+    source : ase.Atoms, Path or Failed
+        Atoms, a density file, or why there is neither.
+    """
+
+    name: str
+    stem: str
+    source: Atoms | Path | Failed
+
+    def atoms(self) -> Atoms:
+        """Return the atoms.
+
+        Raises
+        ------
+        InputError
+            There are none: the input could not be read, or is a density file.
+        """
+        if isinstance(self.source, Failed):
+            raise InputError(self.source.error)
+        if isinstance(self.source, Path):
+            raise InputError(f"{self.name}: is a density file; give a structure")
+        return self.source
+
+
+class Names:
+    """Names, each given once.
+
+    Names that differ in upper and lower case only count as the same, as on some file systems.
+
+    Parameters
+    ----------
+    taken : iterable of str
+        Names that are not to be given.
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = {name.casefold() for name in taken}
+        self._next: dict[str, int] = {}
+
+    def give(self, name: str, form: str = "{}_{}") -> str:
+        """Return `name`, or the first of `name_2`, `name_3`, ... that is free."""
+        return self.give_all(name, ("",), form)[0]
+
+    def give_all(self, name: str, endings: Sequence[str], form: str = "{}_{}") -> list[str]:
+        """Return `name` with each of the endings; all free, and all with the same `name`."""
+        i, base = self._next.get(name, 1), name
+        while True:
+            base = name if i == 1 else form.format(name, i)
+            given = [base + ending for ending in endings]
+            if not any(text.casefold() in self._taken for text in given):
+                break
+            i += 1
+        self._next[name] = i
+        self._taken.update(text.casefold() for text in given)
+        return given
+
+
+def file_stem(text: str | Path) -> str:
+    """Stem for output files: of a path without its suffix, of SMILES with signs made `_`."""
+    if isinstance(text, Path):
+        whole = text.name.startswith("CHGCAR") or not text.suffix
+        text = text.name if whole else text.stem
+    return re.sub(r"[^\w.+-]", "_", text)[:_LONGEST] or "structure"
+
+
+def frame_endings(n: int) -> list[str]:
+    """Endings of the stems of a file's frames; a single frame has none."""
+    return [f"_{i:05d}" for i in range(n)] if n > 1 else [""]
+
+
+def find_inputs(
+    files: Sequence[Path], smiles: Sequence[str] = (), densities: bool = True
+) -> list[Input]:
+    """All inputs of a command, in the order in which they are named.
+
+    Every frame of a structure file is an input. A file that cannot be read is one too, with the
+    reason in it; so are its frames before the damage.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    smiles : sequence of str
+    densities : bool
+        Whether density files (by their names) stay files, or are read as structures.
+    """
+    names, stems = Names(), Names()
+    found: list[Input] = []
+    for path in files:
+        stem = file_stem(path)
+        if densities and is_density_file(path):
+            found.append(Input(names.give(str(path), "{} ({})"), stems.give(stem), path))
+            continue
+        frames: list[Atoms] = []
+        problem = attempt(_read_frames, path, frames)
+        n = len(frames)
+        if n:
+            numbers = [f"[{i}]" for i in range(n)] if n > 1 else [""]
+            shown = names.give_all(str(path), numbers, "{} ({})")
+            given = stems.give_all(stem, frame_endings(n))
+            found += [Input(*three) for three in zip(shown, given, frames, strict=True)]
+        if isinstance(problem, Failed):
+            shown_as = names.give(f"{path}[{n}]" if n else str(path), "{} ({})")
+            why = Failed(problem.error.removeprefix(f"{path}: "))
+            found.append(Input(shown_as, stems.give(stem), why))
+    for text in smiles:
+        found.append(
+            Input(
+                names.give(text, "{} ({})"), stems.give(file_stem(text)), attempt(from_smiles, text)
+            )
+        )
+    return found
+
+
+def _read_frames(path: Path, frames: list[Atoms]) -> None:
+    for atoms in read_structures(path):
+        frames.append(atoms)  # noqa: PERF402 - keeps the frames before a damaged one
+
+
+def refuse_inputs(output: Path, files: Iterable[Path]) -> None:
+    """Raise an InputError if `output` is one of the input files."""
+    target = output.resolve()
+    if any(Path(path).resolve() == target for path in files):
+        raise InputError(f"{output} is an input and would be overwritten; choose another output")
+
+
+def content(
+    source: Atoms | Path | Failed, options: Mapping[str, Any], model: str | None
+) -> str | None:
+    """Hash of everything that a result follows from; None where the input cannot be read.
+
+    Parameters
+    ----------
+    source : ase.Atoms, Path or Failed
+        Elements, positions, charge and cell count, or the bytes of a density file.
+    options : mapping
+        Plain values. A `Path` among them stands for the bytes of that file.
+    model : str or None
+        `Model.identity` of the model that predicts; a density file needs none.
+    """
+    if isinstance(source, Failed):
+        return None
+    parts: dict[str, Any] = {"denser": __version__, "model": None}
+    try:
+        parts["options"] = {
+            key: file_hash(value) if isinstance(value, Path) else value
+            for key, value in options.items()
+        }
+        if isinstance(source, Path):
+            parts["file"] = file_hash(source)
+        else:
+            parts["structure"] = _structure_hash(Structure.of(source, options.get("charge")))
+            parts["model"] = model
+    except InputError:  # which the work will tell of
+        return None
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    return hashlib.sha256(read_bytes(path)).hexdigest()
+
+
+def _structure_hash(structure: Structure) -> str:
+    digest = hashlib.sha256(structure.numbers.astype("<i8").tobytes())
+    digest.update(np.ascontiguousarray(structure.positions, "<f8").tobytes())
+    digest.update(f"charge {structure.charge}".encode())
+    if structure.cell is not None:
+        digest.update(np.ascontiguousarray(structure.cell, "<f8").tobytes())
+    return digest.hexdigest()
