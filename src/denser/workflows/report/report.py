@@ -25,7 +25,7 @@ from denser.types.recipe import Recipe
 from denser.types.units import BOHR
 from denser.workflows.report import tables as summary
 from denser.workflows.report.outputs import Settings, fitted, products
-from denser.workflows.workers import make_lanes, run
+from denser.workflows.workers import make_pools, run
 
 FRAMES = "frames.jsonl"
 """What is done so far: the settings, then a record a line."""
@@ -268,8 +268,8 @@ class Report:
             except KeyboardInterrupt:
                 totals.interrupted = True
         else:
-            lanes = make_lanes(analyse, min(workers, len(tasks)))
-            totals.interrupted = not run(tasks, lanes, record)
+            pools = make_pools(analyse, min(workers, len(tasks)))
+            totals.interrupted = not run(tasks, pools, record)
         totals.seconds = time.perf_counter() - begin
         if self.folder is not None:
             summary.write_all(self.folder, self.folder / FRAMES)
