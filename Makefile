@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORKERS ?= logical
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test fast lint format coverage browser bench clean
+.PHONY: demo test fast lint format coverage browser docs bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -45,6 +45,10 @@ browser:
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
 	       && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 	  || echo "no Chromium here: the browser tests of the viewer need it (Debian: apt-get install chromium)"
+
+# The tables in docs/analyze.md, from the catalogue of properties.
+docs: .venv/installed
+	$(BIN)/python docs/tables.py
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py

@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 import denser.dft  # noqa: F401 - before torch
-from denser.analysis.catalogue import CHARGES, Analysis
+from denser.analysis.catalogue import CHARGES
 from denser.analysis.crystal.scattering import structure_factors
+from denser.analysis.properties import Analysis
 from denser.dft.refine import refine
 from denser.dft.scf import scf
 from denser.fields.metrics import err_rho

@@ -16,8 +16,9 @@ from ase.io import write as write_atoms
 from typer.testing import CliRunner
 
 import denser
-from denser.analysis.catalogue import FIELDS, PROPERTIES, Analysis
+from denser.analysis.catalogue import FIELDS, PROPERTIES
 from denser.analysis.moments import moments
+from denser.analysis.properties import Analysis
 from denser.atoms.free_atoms import complete
 from denser.cli import app
 from denser.model.predictor import Predictor
@@ -88,7 +89,7 @@ def test_analyze_from_python(water):
 
 
 def test_orbitals_of_an_all_electron_density_are_refused(water):
-    with pytest.raises(InputError, match="one-step orbitals need a valence density"):
+    with pytest.raises(InputError, match="Kohn-Sham steps need a valence density"):
         Analysis(complete(water)).property("reactivity")
 
 
@@ -106,7 +107,10 @@ def test_charges_as_words_and_with_commas(folder):
     code, out, _ = run("analyze", "w.xyz", "--charges", "cm5,mk", "--json", *COARSE)
     assert list(json.loads(out)["properties"]) == ["cm5", "mk"]
     code, _, err = run("analyze", "w.xyz", "--charges", "hirschfeld")
-    assert code == 2 and "unknown charges 'hirschfeld'; known: hirshfeld, cm5" in err
+    assert (
+        code == 2
+        and "unknown charges 'hirschfeld'; did you mean 'hirshfeld'? known: hirshfeld" in err
+    )
 
 
 def test_refined_prediction(folder):

@@ -15,7 +15,7 @@ from denser.types import _moved
 from denser.types.version import __version__
 
 if TYPE_CHECKING:
-    from denser.analysis.catalogue import analyze
+    from denser.analysis.properties import analyze
     from denser.atoms.sad import superposition
     from denser.fields.metrics import compare, err_rho
     from denser.io import read, write
@@ -41,7 +41,7 @@ _WHERE = {
     "Predictor": "denser.model.predictor",
     "Recipe": "denser.types.recipe",
     "Structure": "denser.types.structure",
-    "analyze": "denser.analysis.catalogue",
+    "analyze": "denser.analysis.properties",
     "compare": "denser.fields.metrics",
     "err_rho": "denser.fields.metrics",
     "load_model": "denser.model.checkpoint",

@@ -1,353 +1,299 @@
-"""All properties of one density, by name; what several of them need is computed once."""
+"""The table of properties and fields: what they are, what they need, which function makes them.
+
+A new property is a file with its function and an entry in `PROPERTIES` below. The options of
+`denser analyze`, `denser.analyze`, reports, the viewer and docs/analyze.md read this table. It
+names functions as "module:function" and imports none of them, so that `denser --help` is fast.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
 
-from denser.types.density import Density, Field
 from denser.types.errors import InputError
-from denser.types.recipe import Recipe
 
-if TYPE_CHECKING:
-    from denser.analysis.continuous import ContinuousDensity
-    from denser.analysis.energies.electron_localisation import Localisation
-    from denser.analysis.potential.electrostatics import Potential
-    from denser.dft.refine import Refined
+NEEDS = {
+    "density": "",
+    "valence": "a valence density",
+    "isolated": "an isolated molecule",
+    "isovalue": "",
+    "functionals": "",
+    "completed": "",
+    "continuous": "",
+    "deformation": "",
+    "potential": "",
+    "valence_start": "Kohn-Sham steps",
+    "orbitals": "Kohn-Sham steps",
+    "localisation": "Kohn-Sham steps",
+    "localisation_of_density": "",
+}
+"""What functions are called with, by its name in `denser.analysis.properties.Analysis`, and what
+it asks of the density; nothing if any density will do."""
 
-CHARGES = ("hirshfeld", "cm5", "mbis", "bader", "chelpg", "mk", "resp")
-"""Kinds of atomic charges."""
+KOHN_SHAM = "Kohn-Sham steps"
+
+
+@dataclass(frozen=True)
+class Property:
+    """A property of a density, as the table has it.
+
+    Parameters
+    ----------
+    help : str
+        What it is, in a few words.
+    function : str
+        "module:function". It returns a frozen dataclass with `to_dict()` and `lines()`.
+    needs : tuple of str
+        Its arguments: names in `NEEDS`, or other properties.
+    shares : tuple of str
+        Names in `NEEDS` that it takes as keyword arguments of the same name, because other
+        properties use them too and they are computed once.
+    charges : str
+        For atomic charges, which --charges names: the heading of a column.
+    quick : bool
+        Of charges: fast enough for the viewer, which follows every edit.
+    fields : tuple of str
+        Names in `FIELDS` that a report writes with it.
+    picture : str
+        "module:function" that draws the result; called with result, structure and path.
+    """
+
+    help: str
+    function: str
+    needs: tuple[str, ...] = ("density",)
+    shares: tuple[str, ...] = ()
+    charges: str = ""
+    quick: bool = False
+    fields: tuple[str, ...] = ()
+    picture: str = ""
+
+
+@dataclass(frozen=True)
+class Isovalues:
+    """Isovalue that a field is first drawn at, the range that makes sense, and its signs."""
+
+    level: float
+    low: float
+    high: float
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class FieldEntry:
+    """A field made from a density, as the table has it.
+
+    Parameters
+    ----------
+    help : str
+        What it is, in a few words; the viewer lists it by them.
+    unit : str
+    function : str
+        "module:function" that returns the field. Without one the field is its only need.
+    needs : tuple of str
+        Arguments of the function: names in `NEEDS`, or properties, and attributes of them
+        ("reactivity.dual").
+    isovalues : Isovalues, optional
+        How it is drawn; without them the viewer does not list it.
+    """
+
+    help: str
+    unit: str
+    function: str = ""
+    needs: tuple[str, ...] = ("density",)
+    isovalues: Isovalues | None = None
+
 
 PROPERTIES = {
-    "moments": "charge, dipole, quadrupole, octupole, <r^2>",
-    "hirshfeld": "Hirshfeld charges, atomic dipoles and volumes",
-    "cm5": "charge model 5, from Hirshfeld charges",
-    "mbis": "minimal basis iterative stockholder charges",
-    "bader": "charges and volumes of Bader's basins",
-    "chelpg": "charges fitted to the potential, CHELPG points",
-    "mk": "charges fitted to the potential, Merz-Kollman points",
-    "resp": "restrained charges fitted to the potential, two stages",
-    "esp": "electrostatic potential on the 0.001 e/bohr^3 surface",
-    "qtaim": "critical points of the density and bond paths",
-    "nci": "non-covalent interactions, from the reduced density gradient",
-    "voids": "cavities and channels where the density is low",
-    "accumulation": "where charge has gathered, against superposed atoms",
-    "orbital-free": "orbital-free kinetic, Hartree, exchange-correlation energies",
-    "reactivity": "HOMO, LUMO, hardness, Fukui functions (one-step orbitals)",
-    "relaxed-fukui": "Fukui functions from N+1 and N-1 electrons (three SCF)",
-    "polarizability": "static polarizability, coupled-perturbed (one-step)",
+    "moments": Property(
+        "charge, dipole, quadrupole, octupole, <r^2>",
+        "denser.analysis.moments:moments",
+    ),
+    "hirshfeld": Property(
+        "Hirshfeld charges, atomic dipoles and volumes",
+        "denser.analysis.charges.stockholder:hirshfeld",
+        charges="Hirshfeld",
+        quick=True,
+    ),
+    "cm5": Property(
+        "charge model 5, from Hirshfeld charges",
+        "denser.analysis.charges.stockholder:cm5",
+        needs=("hirshfeld",),
+        charges="CM5",
+        quick=True,
+    ),
+    "mbis": Property(
+        "minimal basis iterative stockholder charges",
+        "denser.analysis.charges.mbis:mbis",
+        charges="MBIS",
+    ),
+    "bader": Property(
+        "charges, dipoles and volumes of Bader's basins",
+        "denser.analysis.charges.bader:bader",
+        needs=("continuous", "qtaim"),
+        charges="Bader",
+    ),
+    "chelpg": Property(
+        "charges fitted to the potential, CHELPG points",
+        "denser.analysis.charges.esp_charges:chelpg",
+        needs=("isolated",),
+        shares=("potential",),
+        charges="CHELPG",
+    ),
+    "mk": Property(
+        "charges fitted to the potential, Merz-Kollman points",
+        "denser.analysis.charges.esp_charges:merz_kollman",
+        needs=("isolated",),
+        shares=("potential",),
+        charges="Merz-Kollman",
+    ),
+    "resp": Property(
+        "restrained charges fitted to the potential, two stages",
+        "denser.analysis.charges.esp_charges:resp",
+        needs=("isolated",),
+        shares=("potential",),
+        charges="RESP",
+    ),
+    "esp": Property(
+        "electrostatic potential on the 0.001 e/bohr^3 surface",
+        "denser.analysis.potential.esp_surface:esp_surface",
+        shares=("isovalue", "potential"),
+        fields=("esp",),
+        picture="denser.pictures.properties:plot_esp",
+    ),
+    "qtaim": Property(
+        "critical points of the density and bond paths",
+        "denser.analysis.topology.critical_points:critical_points",
+        needs=("continuous",),
+        picture="denser.pictures.properties:plot_critical_points",
+    ),
+    "nci": Property(
+        "non-covalent interactions, from the reduced density gradient",
+        "denser.analysis.interactions.nci:nci",
+        fields=("rdg", "sign-lambda2-rho"),
+        picture="denser.pictures.properties:plot_nci",
+    ),
+    "voids": Property(
+        "cavities and channels where the density is low",
+        "denser.analysis.interactions.voids:voids",
+        needs=("completed",),
+    ),
+    "accumulation": Property(
+        "where charge gathers, compared with superposed atoms",
+        "denser.analysis.regions:accumulation",
+        needs=("deformation",),
+    ),
+    "orbital-free": Property(
+        "orbital-free kinetic, Hartree and exchange-correlation energies",
+        "denser.analysis.energies.orbital_free:orbital_free_energies",
+        needs=("valence",),
+        shares=("functionals",),
+    ),
+    "reactivity": Property(
+        "HOMO, LUMO, hardness, Fukui functions of frozen orbitals",
+        "denser.analysis.energies.reactivity:reactivity",
+        needs=("orbitals",),
+    ),
+    "relaxed-fukui": Property(
+        "Fukui functions from SCF calculations with N+1, N and N-1 electrons",
+        "denser.analysis.energies.reactivity:relaxed_fukui",
+        needs=("orbitals",),
+    ),
+    "polarizability": Property(
+        "static polarizability, coupled-perturbed",
+        "denser.dft.finite_field:polarizability",
+        needs=("valence_start",),
+    ),
 }
-"""Names that `analyze` takes, and what they are."""
-
-NEED_ORBITALS = ("reactivity", "relaxed-fukui", "polarizability")
-"""Properties that take Kohn-Sham steps."""
+"""Properties by the name that `denser.analyze` and the options of `denser analyze` have."""
 
 FIELDS = {
-    "density": "the density itself, e/bohr^3",
-    "esp": "electrostatic potential, hartree/e",
-    "all-electron": "density with the cores added, e/bohr^3",
-    "deformation": "density less superposed atoms, e/bohr^3",
-    "laplacian": "Laplacian of the density, e/bohr^5",
-    "gradient": "length of the density's gradient, e/bohr^4",
-    "rdg": "reduced density gradient",
-    "sign-lambda2-rho": "density with the sign of the Hessian's second eigenvalue, e/bohr^3",
-    "elf": "electron localisation function (one-step orbitals)",
-    "lol": "localised-orbital locator (one-step orbitals)",
-    "elf-density": "electron localisation function estimated from the density alone",
-    "lol-density": "localised-orbital locator estimated from the density alone",
-    "fukui-plus": "Fukui function f+, e/bohr^3 (one-step orbitals)",
-    "fukui-minus": "Fukui function f-, e/bohr^3 (one-step orbitals)",
-    "dual": "dual descriptor f+ - f-, e/bohr^3 (one-step orbitals)",
+    "density": FieldEntry("density", "e/bohr^3", isovalues=Isovalues(0.1, 0.0005, 0.5)),
+    "esp": FieldEntry(
+        "electrostatic potential",
+        "hartree/e",
+        "denser.analysis.potential.electrostatics:electrostatic_potential",
+        isovalues=Isovalues(0.03, 0.005, 0.5, signed=True),
+    ),
+    "all-electron": FieldEntry("density with the cores added", "e/bohr^3", needs=("completed",)),
+    "deformation": FieldEntry(
+        "density minus free atoms",
+        "e/bohr^3",
+        needs=("deformation",),
+        isovalues=Isovalues(0.003, 0.0005, 0.1, signed=True),
+    ),
+    "laplacian": FieldEntry(
+        "Laplacian of the density",
+        "e/bohr^5",
+        "denser.analysis.fields:laplacian",
+        isovalues=Isovalues(0.2, 0.02, 2.0, signed=True),
+    ),
+    "gradient": FieldEntry(
+        "length of the density's gradient", "e/bohr^4", "denser.analysis.fields:gradient_norm"
+    ),
+    "rdg": FieldEntry(
+        "reduced density gradient", "1", "denser.analysis.fields:reduced_density_gradient"
+    ),
+    "sign-lambda2-rho": FieldEntry(
+        "density with the sign of the Hessian's second eigenvalue",
+        "e/bohr^3",
+        "denser.analysis.fields:hessian_eigenvalue_2",
+    ),
+    "elf": FieldEntry("electron localisation function", "1", needs=("localisation.elf",)),
+    "lol": FieldEntry("localised-orbital locator", "1", needs=("localisation.lol",)),
+    "elf-density": FieldEntry(
+        "electron localisation function, estimated from the density alone",
+        "1",
+        needs=("localisation_of_density.elf",),
+    ),
+    "lol-density": FieldEntry(
+        "localised-orbital locator, estimated from the density alone",
+        "1",
+        needs=("localisation_of_density.lol",),
+    ),
+    "fukui-plus": FieldEntry("Fukui function f+", "e/bohr^3", needs=("reactivity.f_plus",)),
+    "fukui-minus": FieldEntry("Fukui function f-", "e/bohr^3", needs=("reactivity.f_minus",)),
+    "dual": FieldEntry("dual descriptor f+ - f-", "e/bohr^3", needs=("reactivity.dual",)),
 }
-"""Names that `Analysis.field` takes, and what they are."""
+"""Fields by the name that `Analysis.field` and --field take."""
 
-ORBITALS_NEED_VALENCE = (
-    "one-step orbitals need a valence density of the model's pseudopotentials, and this one is "
-    "all-electron; leave out what needs orbitals, or predict the structure"
-)
+CHARGES = tuple(name for name, entry in PROPERTIES.items() if entry.charges)
+"""Properties that are atomic charges."""
 
-ACCUMULATION = 0.01
-"""Where the deformation density counts as gathered or gone, e/bohr^3."""
+PICTURES = tuple(name for name, entry in PROPERTIES.items() if entry.picture)
+"""Properties that have a picture."""
 
+DEFAULT = ("moments", "hirshfeld", "esp")
+"""Properties that are computed when none is named."""
 
-class Analysis:
-    """Properties and fields of one density.
 
-    Parameters
-    ----------
-    density : Density
-        Of valence electrons, or of all (`all_electron`).
-    recipe : Recipe
-        Level of theory of the one-step calculations.
-    steps : int
-        Kohn-Sham steps that make orbitals.
-    isovalue : float
-        Of the surface for the potential, e/bohr^3.
-    """
+def requirements(entry: Property | FieldEntry) -> tuple[str, ...]:
+    """What a property or field asks of the density, in words; see `NEEDS`."""
+    words = []
+    for need in entry.needs:
+        name = need.partition(".")[0]
+        words += [NEEDS[name]] if name in NEEDS else requirements(PROPERTIES[name])
+    return tuple(dict.fromkeys(word for word in words if word))
 
-    def __init__(
-        self,
-        density: Density,
-        recipe: Recipe = Recipe(),
-        steps: int = 1,
-        isovalue: float = 0.001,
-    ) -> None:
-        self.density, self.recipe, self.steps, self.isovalue = density, recipe, steps, isovalue
 
-    def property(self, name: str) -> Any:
-        """Result of one property: a dataclass with `to_dict()` and `lines()`.
+def needs_orbitals(entry: Property | FieldEntry) -> bool:
+    """Whether a property or field takes Kohn-Sham steps."""
+    return KOHN_SHAM in requirements(entry)
 
-        Raises
-        ------
-        InputError
-            An unknown name, or a density that the property cannot be had from.
-        """
-        if name not in PROPERTIES:
-            raise unknown("property", name, PROPERTIES)
-        return getattr(self, "_" + name.replace("-", "_"))
 
-    def field(self, name: str) -> Density:
-        """One of `FIELDS`, with the atoms."""
-        if name not in FIELDS:
-            raise unknown("field", name, FIELDS)
-        field = getattr(self, "_field_" + name.replace("-", "_"))()
-        return replace(self.density, values=field.values, unit=field.unit)
+def description(entry: Property | FieldEntry) -> str:
+    """Help text of a property or field: what it is, its unit, and what it needs."""
+    unit = getattr(entry, "unit", "1")
+    text = entry.help if unit == "1" else f"{entry.help}, {unit}"
+    needs = requirements(entry)
+    return f"{text} (needs {' and '.join(needs)})" if needs else text
 
-    @cached_property
-    def refined(self) -> Refined:
-        """Orbitals and energy of Kohn-Sham steps from the density."""
-        from denser.dft.refine import refine
 
-        if self.density.all_electron:
-            raise InputError(ORBITALS_NEED_VALENCE)
-        return refine(self.density, self.recipe, self.steps)
-
-    @cached_property
-    def potential(self) -> Potential:
-        """Electrostatic potential at any point."""
-        from denser.analysis.potential.electrostatics import Potential
-
-        return Potential(self.density)
-
-    @cached_property
-    def continuous(self) -> ContinuousDensity:
-        """The density of all electrons at any point."""
-        from denser.analysis.continuous import ContinuousDensity
-
-        return ContinuousDensity(self.density)
-
-    @cached_property
-    def _moments(self) -> Any:
-        from denser.analysis.moments import moments
-
-        return moments(self.density)
-
-    @cached_property
-    def _hirshfeld(self) -> Any:
-        from denser.analysis.charges.stockholder import hirshfeld
-
-        return hirshfeld(self.density)
-
-    @cached_property
-    def _cm5(self) -> Any:
-        from denser.analysis.charges.stockholder import cm5
-
-        return cm5(self._hirshfeld, self.density.structure)
-
-    @cached_property
-    def _mbis(self) -> Any:
-        from denser.analysis.charges.mbis import mbis
-
-        return mbis(self.density)
-
-    @cached_property
-    def _bader(self) -> Any:
-        from denser.analysis.charges.bader import bader
-
-        return bader(self.continuous, self._qtaim)
-
-    @cached_property
-    def _chelpg(self) -> Any:
-        from denser.analysis.charges.esp_charges import chelpg
-
-        return chelpg(self.density, potential=self.potential)
-
-    @cached_property
-    def _mk(self) -> Any:
-        from denser.analysis.charges.esp_charges import merz_kollman
-
-        return merz_kollman(self.density, potential=self.potential)
-
-    @cached_property
-    def _resp(self) -> Any:
-        from denser.analysis.charges.esp_charges import resp
-
-        return resp(self.density, potentials=[self.potential])
-
-    @cached_property
-    def _esp(self) -> Any:
-        from denser.analysis.potential.esp_surface import esp_surface
-
-        return esp_surface(self.density, self.isovalue, self.potential)
-
-    @cached_property
-    def _qtaim(self) -> Any:
-        from denser.analysis.topology.critical_points import critical_points
-
-        return critical_points(self.continuous)
-
-    @cached_property
-    def _nci(self) -> Any:
-        from denser.analysis.interactions.nci import nci
-
-        return nci(self.density)
-
-    @cached_property
-    def _voids(self) -> Any:
-        from denser.analysis.interactions.voids import voids
-        from denser.atoms.free_atoms import complete
-
-        return voids(complete(self.density))
-
-    @cached_property
-    def _accumulation(self) -> Any:
-        from denser.analysis.regions import accumulation
-
-        return accumulation(self._deformation, ACCUMULATION, self.density.structure)
-
-    @cached_property
-    def _orbital_free(self) -> Any:
-        from denser.analysis.energies.orbital_free import orbital_free_energies
-
-        return orbital_free_energies(self.density, (self.recipe.xc,))
-
-    @cached_property
-    def _reactivity(self) -> Any:
-        from denser.analysis.energies.reactivity import reactivity
-
-        return reactivity(self.refined.steps[-1])
-
-    @cached_property
-    def _relaxed_fukui(self) -> Any:
-        from denser.analysis.energies.reactivity import reactivity
-
-        return reactivity(self.refined.steps[-1], relaxed=True)
-
-    @cached_property
-    def _polarizability(self) -> Any:
-        from denser.dft.finite_field import polarizability
-
-        if self.density.all_electron:
-            raise InputError(ORBITALS_NEED_VALENCE)
-        return polarizability(self.density)
-
-    @cached_property
-    def _deformation(self) -> Field:
-        from denser.analysis.fields import deformation_density
-
-        return deformation_density(self.density)
-
-    def _field_density(self) -> Field:
-        return self.density
-
-    def _field_esp(self) -> Field:
-        from denser.analysis.potential.electrostatics import electrostatic_potential
-
-        return electrostatic_potential(self.density)
-
-    def _field_all_electron(self) -> Field:
-        from denser.atoms.free_atoms import complete
-
-        return complete(self.density)
-
-    def _field_deformation(self) -> Field:
-        return self._deformation
-
-    def _field_laplacian(self) -> Field:
-        from denser.analysis.fields import laplacian
-
-        return laplacian(self.density)
-
-    def _field_gradient(self) -> Field:
-        from denser.analysis.fields import gradient_norm
-
-        return gradient_norm(self.density)
-
-    def _field_rdg(self) -> Field:
-        from denser.analysis.fields import reduced_density_gradient
-
-        return reduced_density_gradient(self.density)
-
-    def _field_sign_lambda2_rho(self) -> Field:
-        from denser.analysis.fields import hessian_eigenvalue_2
-
-        return hessian_eigenvalue_2(self.density)
-
-    @cached_property
-    def _localisation(self) -> Localisation:
-        from denser.analysis.energies.electron_localisation import localisation
-
-        return localisation(self.refined.steps[-1])
-
-    @cached_property
-    def _localisation_of_density(self) -> Localisation:
-        from denser.analysis.energies.electron_localisation import localisation_of_density
-
-        return localisation_of_density(self.density)
-
-    def _field_elf(self) -> Field:
-        return self._localisation.elf
-
-    def _field_lol(self) -> Field:
-        return self._localisation.lol
-
-    def _field_elf_density(self) -> Field:
-        return self._localisation_of_density.elf
-
-    def _field_lol_density(self) -> Field:
-        return self._localisation_of_density.lol
-
-    def _field_fukui_plus(self) -> Field:
-        return self._reactivity.f_plus
-
-    def _field_fukui_minus(self) -> Field:
-        return self._reactivity.f_minus
-
-    def _field_dual(self) -> Field:
-        return self._reactivity.dual
-
-
-def analyze(
-    density: Density,
-    properties: Iterable[str] = ("moments", "hirshfeld", "esp"),
-    recipe: Recipe = Recipe(),
-) -> dict[str, Any]:
-    """Compute properties of a density.
-
-    Parameters
-    ----------
-    density : Density
-    properties : iterable of str
-        Names in `PROPERTIES`.
-    recipe : Recipe
-        Level of theory of the one-step calculations.
-
-    Returns
-    -------
-    dict
-        By name: a frozen dataclass in atomic units each, with `to_dict()` for JSON in chemists'
-        units and `lines()` for reading.
-
-    Raises
-    ------
-    InputError
-        An unknown name, or a density that a property cannot be had from.
-    """
-    analysis = Analysis(density, recipe)
-    return {name: analysis.property(name) for name in properties}
+def load(reference: str) -> Callable:
+    """Import the function that "module:function" names."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:

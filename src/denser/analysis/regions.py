@@ -16,6 +16,9 @@ from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 
+ISOVALUE = 0.01
+"""Of a deformation density: what counts as gathered or gone, e/bohr^3."""
+
 NEIGHBOURS = np.ones((3, 3, 3))
 """Nodes that share a corner are neighbours: a sheet one node thick does not fall apart."""
 
@@ -226,7 +229,7 @@ class Accumulation:
 
 def accumulation(
     field: Field,
-    isovalue: float,
+    isovalue: float = ISOVALUE,
     structure: Structure | None = None,
     basins: np.ndarray | None = None,
     periodic: bool | None = None,

@@ -1,13 +1,27 @@
-"""`denser analyze`."""
+"""`denser analyze`: the table in `denser.analysis.catalogue` gives one option for each property."""
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Callable, Set
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from denser.analysis.catalogue import (
+    CHARGES,
+    DEFAULT,
+    FIELDS,
+    PROPERTIES,
+    FieldEntry,
+    Property,
+    description,
+    needs_orbitals,
+    unknown,
+)
 from denser.cli.energy import BoxName, Charge, Device, ModelName, Padding, Smiles
 from denser.cli.predict import Box
 from denser.types.errors import InputError
@@ -19,16 +33,60 @@ if TYPE_CHECKING:
 
 Flag = bool
 
-DEFAULT = ("moments", "hirshfeld", "esp")
-"""What is computed when nothing is named."""
-
 FEW = 10
-"""Inputs up to which --esp and --nci write their fields and pictures; --field always writes."""
+"""Inputs up to which properties such as --esp write their fields and pictures; --field always
+writes."""
 
 MOST_PRINTED = 5
 """Inputs whose properties are printed; of more there is the report."""
 
+PANEL = "Properties"
 
+
+def with_flags(command: Callable) -> Callable:
+    """Give a command a flag for each property that is not a kind of charges.
+
+    In place of its parameter `named` the command gets these flags; it is called with the set of
+    the names that were given.
+    """
+    flags = {name.replace("-", "_"): name for name in PROPERTIES if name not in CHARGES}
+    own = inspect.signature(command, eval_str=True)
+    parameters = []
+    for parameter in own.parameters.values():
+        if parameter.name != "named":
+            parameters.append(parameter)
+            continue
+        for variable, name in flags.items():
+            option = typer.Option(
+                f"--{name}", help=_sentence(PROPERTIES[name]), rich_help_panel=PANEL
+            )
+            parameters.append(
+                parameter.replace(name=variable, default=False, annotation=Annotated[bool, option])
+            )
+
+    @wraps(command)
+    def with_set(**values: object) -> None:
+        named = {name for variable, name in flags.items() if values.pop(variable)}
+        command(named=named, **values)
+
+    del with_set.__wrapped__  # typer would ask it for the parameters
+    with_set.__signature__ = own.replace(parameters=parameters)
+    with_set.__annotations__ = {p.name: p.annotation for p in parameters}
+    return with_set
+
+
+def _sentence(entry: Property | FieldEntry) -> str:
+    text = description(entry)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _listed(table: dict) -> str:
+    """Lines of names and what they are, for `--field help` and `--charges help`."""
+    width = max(map(len, table))
+    return "\n".join(f"{name:{width}s}  {description(entry)}" for name, entry in table.items())
+
+
+@with_flags
 def analyze(
     files: Annotated[
         list[Path] | None,
@@ -36,38 +94,30 @@ def analyze(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the report.")] = None,
     smiles: Smiles = None,
-    moments: Annotated[Flag, typer.Option("--moments", help="Dipole to octupole, <r^2>.")] = False,
     charges: Annotated[
         list[str] | None,
-        typer.Option(help="hirshfeld cm5 mbis bader chelpg mk resp; several, or with commas."),
+        typer.Option(
+            help=f"Atomic charges: {', '.join(CHARGES)} or all. Several may be given, or with "
+            "commas; --charges help describes them.",
+            rich_help_panel=PANEL,
+        ),
     ] = None,
-    esp: Annotated[
-        Flag, typer.Option("--esp", help="Potential: on the 0.001 surface, and as a field.")
-    ] = False,
-    qtaim: Annotated[Flag, typer.Option("--qtaim", help="Critical points, bond paths.")] = False,
-    nci: Annotated[Flag, typer.Option("--nci", help="Non-covalent interactions.")] = False,
-    voids: Annotated[Flag, typer.Option("--voids", help="Cavities and channels.")] = False,
-    accumulation: Annotated[
-        Flag, typer.Option("--accumulation", help="Where charge gathers, against SAD.")
-    ] = False,
-    orbital_free: Annotated[
-        Flag, typer.Option("--orbital-free", help="Energies of the density without orbitals.")
-    ] = False,
-    reactivity: Annotated[
-        Flag, typer.Option("--reactivity", help="HOMO, LUMO, Fukui functions (one-step).")
-    ] = False,
-    relaxed_fukui: Annotated[
-        Flag, typer.Option("--relaxed-fukui", help="Fukui functions from N+1 and N-1 (SCF).")
-    ] = False,
-    polarizability: Annotated[
-        Flag, typer.Option("--polarizability", help="Static, coupled-perturbed (one-step).")
-    ] = False,
+    named: Set[str] = frozenset(),
     all_: Annotated[
-        Flag, typer.Option("--all", help="Every property that needs no orbitals.")
+        Flag,
+        typer.Option(
+            "--all",
+            help="Every property that takes no Kohn-Sham steps.",
+            rich_help_panel=PANEL,
+        ),
     ] = False,
     field: Annotated[
         list[str] | None,
-        typer.Option(help="Write a field: esp, laplacian, elf, ...; help lists them."),
+        typer.Option(
+            help=f"Write a field: {', '.join(FIELDS)}. Several may be given, or with commas; "
+            "--field help describes them.",
+            rich_help_panel=PANEL,
+        ),
     ] = None,
     xray: Annotated[
         float | None,
@@ -129,54 +179,43 @@ def analyze(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per input.")] = False,
 ) -> None:
     """Properties of predicted densities, or of anyone's: charges, potentials, topology, ..."""
-    from denser.analysis.catalogue import CHARGES, FIELDS, NEED_ORBITALS, PROPERTIES
     from denser.workflows.report.outputs import Settings
     from denser.workflows.report.report import Report, find_inputs
 
-    if field and "help" in field:
-        width = max(map(len, FIELDS))
-        typer.echo("\n".join(f"{name:{width}s}  {what}" for name, what in FIELDS.items()))
-        raise typer.Exit
+    for words, table in (
+        (field, FIELDS),
+        (charges, {name: PROPERTIES[name] for name in CHARGES}),
+    ):
+        if words and "help" in words:
+            typer.echo(_listed(table))
+            raise typer.Exit
     if all_electron and valence:
         raise InputError("--all-electron and --valence exclude each other; give one of them")
-    named = [word for text in charges or () for word in text.split(",")]
+    words = [word for text in charges or () for word in text.split(",")]
     paths = []
     for path in files or ():  # `--charges hirshfeld bader`: the parser takes bader for a file
         if charges and str(path) in CHARGES and not path.exists():
-            named.append(str(path))
+            words.append(str(path))
         else:
             paths.append(path)
-    for name in named:
+    for name in words:
         if name not in (*CHARGES, "all"):
-            raise InputError(f"unknown charges {name!r}; known: {', '.join(CHARGES)}, all")
-    flags = {
-        "moments": moments,
-        **{name: name in named or "all" in named for name in CHARGES},
-        "esp": esp,
-        "qtaim": qtaim,
-        "nci": nci,
-        "voids": voids,
-        "accumulation": accumulation,
-        "orbital-free": orbital_free,
-        "reactivity": reactivity,
-        "relaxed-fukui": relaxed_fukui,
-        "polarizability": polarizability,
-    }
-    wanted = {name for name, flag in flags.items() if flag}
-    named_ones = frozenset(wanted)
+            raise unknown("charges", name, (*CHARGES, "all"))
+    named = named | set(CHARGES if "all" in words else words)
+    wanted = set(named)
     if all_:
-        wanted |= set(PROPERTIES) - set(NEED_ORBITALS)
+        wanted |= {name for name, entry in PROPERTIES.items() if not needs_orbitals(entry)}
     fields = [name for text in field or () for name in text.split(",")]
     inputs = find_inputs(paths, smiles or [])
     few = out is not None and len(inputs) <= FEW
     if few:
-        fields += [f for f, flag in (("esp", esp), ("rdg", nci), ("sign-lambda2-rho", nci)) if flag]
+        fields += [f for name in PROPERTIES if name in named for f in PROPERTIES[name].fields]
     if not (wanted or fields or xray or cryo or average or mask or minus):
         wanted = set(DEFAULT)
     settings = Settings(
         properties=tuple(name for name in PROPERTIES if name in wanted),
         fields=tuple(dict.fromkeys(fields)),
-        optional=tuple(sorted(wanted - named_ones)) if all_ else (),
+        optional=tuple(sorted(wanted - named)) if all_ else (),
         format=format.lstrip("."),
         pictures=few and not no_pictures,
         kind="all-electron" if all_electron else "valence" if valence else "auto",

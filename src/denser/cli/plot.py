@@ -8,18 +8,12 @@ from typing import Annotated
 
 import typer
 
+from denser.analysis.catalogue import PICTURES, PROPERTIES
 from denser.types.errors import InputError
 from denser.types.units import BOHR
 
-
-class Kind(StrEnum):
-    """Choices of --kind."""
-
-    isosurface = "isosurface"
-    slice = "slice"
-    esp = "esp"
-    nci = "nci"
-    qtaim = "qtaim"
+Kind = StrEnum("Kind", {name: name for name in ("isosurface", "slice", *PICTURES)})
+"""Choices of --kind."""
 
 
 def plot(
@@ -31,8 +25,9 @@ def plot(
     kind: Annotated[
         Kind,
         typer.Option(
-            help="What to draw: the surface, a slice, the potential on the surface, the scatter "
-            "plot of non-covalent interactions, or critical points and bond paths."
+            help="What to draw. Of the density: isosurface or slice. Of a property: "
+            + "; ".join(f"{name} ({PROPERTIES[name].help})" for name in PICTURES)
+            + "."
         ),
     ] = Kind.isosurface,
     isovalue: Annotated[
@@ -47,7 +42,7 @@ def plot(
     from denser.io import read
     from denser.pictures.plot import check_suffix, plot_density, plot_difference
 
-    if kind in (Kind.esp, Kind.nci, Kind.qtaim):
+    if kind.value in PICTURES:
         if minus is not None:
             raise InputError(f"--kind {kind.value} draws one density, and two are named")
         check_suffix(out)
@@ -69,7 +64,7 @@ def plot(
 
 def _portrait(file: Path, kind: Kind, isovalue: float, out: Path) -> None:
     """Draw a property of the density in a file."""
-    from denser.analysis.catalogue import Analysis
+    from denser.analysis.properties import Analysis
     from denser.pictures.properties import plot_property
     from denser.workflows.report.report import read_density
 

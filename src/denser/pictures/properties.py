@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from denser.analysis.catalogue import PICTURES, PROPERTIES, load, unknown
 from denser.io.files import replacing
 from denser.pictures import scene
 from denser.pictures.plot import DPI, WIDTH, check_suffix
@@ -25,38 +26,57 @@ POINT_COLOURS = {"attractor": "#7a3fb0", "bond": "#e08a00", "ring": "#d81b60", "
 """Of critical points; the nuclei are the atoms."""
 
 
-def plot_property(
-    name: str, result: NCI | EspSurface | CriticalPoints, structure: Structure, path: str | Path
-) -> None:
-    """Draw the property "nci", "esp" or "qtaim" of `denser.analysis.catalogue` of a structure."""
-    if name == "nci":
-        plot_nci(result, path)
-    elif name == "esp":
-        plot_esp(result, path)
-    else:
-        plot_critical_points(result, structure, path)
+class NothingToDraw(InputError):
+    """The property is empty, so that its picture would be."""
 
 
-def plot_nci(nci: NCI, path: str | Path) -> None:
-    """Draw the reduced density gradient against sign(lambda_2) rho.
+def plot_property(name: str, result: Any, structure: Structure, path: str | Path) -> None:
+    """Draw a property with the function that `denser.analysis.catalogue` names for it.
 
     Parameters
     ----------
-    nci : NCI
+    name : str
+        One of `denser.analysis.catalogue.PICTURES`.
+    result : dataclass
+        What `Analysis.property` returned.
+    structure : Structure
     path : str or Path
         Ends in .png, .svg or .pdf.
 
     Raises
     ------
     InputError
-        An unknown suffix, or no point with a small gradient.
+        An unknown name, an unknown suffix, or nothing to draw.
+    """
+    if name not in PICTURES:
+        raise unknown("picture", name, PICTURES)
+    load(PROPERTIES[name].picture)(result, structure, path)
+
+
+def plot_nci(nci: NCI, structure: Structure, path: str | Path) -> None:
+    """Draw the reduced density gradient against sign(lambda_2) rho.
+
+    Parameters
+    ----------
+    nci : NCI
+    structure : Structure
+        Not drawn; here because all functions that draw a property take it.
+    path : str or Path
+        Ends in .png, .svg or .pdf.
+
+    Raises
+    ------
+    InputError
+        An unknown suffix; `NothingToDraw` if no gradient is small.
     """
     path = Path(path)
     check_suffix(path)
     from matplotlib.figure import Figure
 
     if not len(nci.s):
-        raise InputError(f"{path}: the reduced gradient is nowhere small; there is nothing to draw")
+        raise NothingToDraw(
+            f"{path}: the reduced gradient is nowhere small; there is nothing to draw"
+        )
     figure = Figure(figsize=(3.6, 2.7), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     limit = nci.rho_cutoff
@@ -74,12 +94,15 @@ def plot_nci(nci: NCI, path: str | Path) -> None:
     _save(figure, path)
 
 
-def plot_esp(surface: EspSurface, path: str | Path, limit: float | None = None) -> None:
+def plot_esp(
+    surface: EspSurface, structure: Structure, path: str | Path, limit: float | None = None
+) -> None:
     """Draw an isosurface of the density coloured by the electrostatic potential on it.
 
     Parameters
     ----------
     surface : EspSurface
+    structure : Structure
     path : str or Path
         Ends in .png, .svg or .pdf.
     limit : float, optional
@@ -104,7 +127,7 @@ def plot_esp(surface: EspSurface, path: str | Path, limit: float | None = None) 
     mesh = scene.Mesh(
         vertices, faces, _normals(vertices, faces), colours(norm(potential))[:, :3], 0.78
     )
-    figure, strip = _canvas([mesh, *scene.molecule(surface.structure)], surface.structure)
+    figure, strip = _canvas([mesh, *scene.molecule(structure)], structure)
     height = figure.get_size_inches()[1]
     bar = figure.add_axes((0.30, 0.55 * strip / height, 0.40, 0.16 * strip / height))
     figure.colorbar(ScalarMappable(norm, colours), cax=bar, orientation="horizontal", extend="both")

@@ -76,7 +76,7 @@ MOVED = {
     "portraits": "pictures.properties",
     "prediction": "model.predictor",
     "products": "workflows.report.outputs",
-    "properties": "analysis.catalogue",
+    "properties": "analysis.properties",
     "pullback": "model.derivatives",
     "recipe": "types.recipe",
     "report": "workflows.report.report",

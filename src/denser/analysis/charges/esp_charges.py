@@ -108,7 +108,7 @@ def resp(
     radii: dict[int, float] | None = None,
     restraints: tuple[float, float] = RESTRAINTS,
     tightness: float = TIGHTNESS,
-    potentials: Sequence[Potential] | None = None,
+    potential: Potential | Sequence[Potential] | None = None,
 ) -> EspCharges:
     """Restrained charges in two stages, from one or more conformers, for force fields.
 
@@ -130,8 +130,8 @@ def resp(
         Strength a in both stages, atomic units.
     tightness : float
         b, e.
-    potentials : sequence of Potential, optional
-        Of these densities, if they are at hand.
+    potential : Potential or sequence of Potential, optional
+        Of these densities, if it is known already.
 
     Raises
     ------
@@ -142,7 +142,10 @@ def resp(
     if not densities:
         raise InputError("resp needs the density of at least one conformer")
     structures = [_molecule(density) for density in densities]
-    potentials = potentials or [Potential(density) for density in densities]
+    if potential is None:
+        potentials = [Potential(density) for density in densities]
+    else:
+        potentials = [potential] if isinstance(potential, Potential) else list(potential)
     points = [merz_kollman_points(s, point_density, radii) for s in structures]
     values = [v(p) for v, p in zip(potentials, points, strict=True)]
     return fit_resp(structures, points, values, restraints, tightness)

@@ -123,6 +123,14 @@ class Reactivity:
         return out
 
 
+def relaxed_fukui(step: OneStep) -> Reactivity:
+    """Fukui functions from SCF calculations with one electron more and one less.
+
+    See `reactivity`, with `relaxed`.
+    """
+    return reactivity(step, relaxed=True)
+
+
 def reactivity(
     step: OneStep, weights: spmatrix | np.ndarray | None = None, relaxed: bool = False
 ) -> Reactivity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ase import Atoms
 
 from denser.analysis.averages import coarsen, planar_average
-from denser.analysis.catalogue import CHARGES, FIELDS, PROPERTIES, Analysis, unknown
+from denser.analysis.catalogue import CHARGES, FIELDS, PICTURES, PROPERTIES, unknown
+from denser.analysis.properties import Analysis
 from denser.io import read, write
 from denser.io.files import naming, replacing
 from denser.types.density import Density, Field
@@ -187,9 +189,8 @@ def products(
             yield "map correlation", partial(_correlation, analysis, model, settings.against)
             yield "fourier shell correlation", partial(_shells, model, settings.against)
     if settings.pictures:
-        for name in ("nci", "esp", "qtaim"):
-            if name in settings.properties:
-                yield f"{name} picture", partial(_picture, analysis, name, save)
+        for name in [name for name in settings.properties if name in PICTURES]:
+            yield f"{name} picture", partial(_picture, analysis, name, save)
 
 
 Save = Callable[[str, Callable[[Path], None]], None]
@@ -307,10 +308,8 @@ def _map(path: str) -> Field:
 
 
 def _picture(analysis: Analysis, name: str, save: Save) -> None:
-    from denser.pictures.properties import plot_property
+    from denser.pictures.properties import NothingToDraw, plot_property
 
-    result = analysis.property(name)
-    if name == "nci" and not len(result.s):
-        return  # no small gradient anywhere: an empty picture
-    structure = analysis.density.structure
-    save(f"_{name}.png", lambda path: plot_property(name, result, structure, path))
+    result, structure = analysis.property(name), analysis.density.structure
+    with suppress(NothingToDraw):
+        save(f"_{name}.png", lambda path: plot_property(name, result, structure, path))

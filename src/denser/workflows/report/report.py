@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from denser.analysis.catalogue import Analysis
+from denser.analysis.properties import Analysis
 from denser.io import is_density_file, read
 from denser.io.files import DENSITY_UNIT, naming, replacing
 from denser.io.structures import jobs

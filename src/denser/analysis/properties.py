@@ -1,0 +1,184 @@
+"""Properties of one density by name; what several of them need is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from denser.analysis.catalogue import DEFAULT, FIELDS, NEEDS, PROPERTIES, load, unknown
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+
+if TYPE_CHECKING:
+    from denser.analysis.catalogue import FieldEntry, Property
+    from denser.analysis.continuous import ContinuousDensity
+    from denser.analysis.energies.electron_localisation import Localisation
+    from denser.analysis.potential.electrostatics import Potential
+    from denser.dft.one_step import OneStep
+
+ORBITALS_NEED_VALENCE = (
+    "Kohn-Sham steps need a valence density of the model's pseudopotentials, and this one is "
+    "all-electron; leave out what needs orbitals, or predict the structure"
+)
+
+
+class Analysis:
+    """Properties and fields of one density.
+
+    The attributes and the cached properties named in `denser.analysis.catalogue.NEEDS` are what
+    functions of the catalogue are called with.
+
+    Parameters
+    ----------
+    density : Density
+        Of valence electrons, or of all (`all_electron`).
+    recipe : Recipe
+        Level of theory of the Kohn-Sham calculations.
+    steps : int
+        Kohn-Sham steps that make orbitals.
+    isovalue : float
+        Of the surface for the potential, e/bohr^3.
+    """
+
+    def __init__(
+        self,
+        density: Density,
+        recipe: Recipe = Recipe(),
+        steps: int = 1,
+        isovalue: float = 0.001,
+    ) -> None:
+        self.density, self.recipe, self.steps, self.isovalue = density, recipe, steps, isovalue
+        self.valence = self.isolated = density  # functions refuse other kinds themselves
+        self.functionals = (recipe.xc,)
+        self._results: dict[str, Any] = {}
+
+    def property(self, name: str) -> Any:
+        """Result of one property: a dataclass with `to_dict()` and `lines()`.
+
+        Raises
+        ------
+        InputError
+            An unknown name, or a density that does not have the property.
+        """
+        if name not in PROPERTIES:
+            raise unknown("property", name, PROPERTIES)
+        if name not in self._results:
+            self._results[name] = self._made(PROPERTIES[name])
+        return self._results[name]
+
+    def field(self, name: str) -> Density:
+        """One of `FIELDS`, with the atoms.
+
+        Raises
+        ------
+        InputError
+            An unknown name, or a density that does not have the field.
+        """
+        if name not in FIELDS:
+            raise unknown("field", name, FIELDS)
+        field = self._made(FIELDS[name])
+        return replace(self.density, values=field.values, unit=field.unit)
+
+    def _made(self, entry: Property | FieldEntry) -> Any:
+        """Call the function of an entry with what it needs."""
+        needs = [self._need(name) for name in entry.needs]
+        if not entry.function:
+            return needs[0]
+        shared = {name: self._need(name) for name in getattr(entry, "shares", ())}
+        return load(entry.function)(*needs, **shared)
+
+    def _need(self, text: str) -> Any:
+        """What a need names: an attribute, another property, or an attribute of either."""
+        name, _, part = text.partition(".")
+        value = getattr(self, name) if name in NEEDS else self.property(name)
+        return attrgetter(part)(value) if part else value
+
+    @cached_property
+    def completed(self) -> Density:
+        """The density of all electrons, cores of free atoms added."""
+        from denser.atoms.free_atoms import complete
+
+        return complete(self.density)
+
+    @cached_property
+    def continuous(self) -> ContinuousDensity:
+        """The density of all electrons at any point."""
+        from denser.analysis.continuous import ContinuousDensity
+
+        return ContinuousDensity(self.density)
+
+    @cached_property
+    def deformation(self) -> Field:
+        """The density minus superposed atoms, with the atoms."""
+        from denser.analysis.fields import deformation_density
+
+        return replace(self.density, values=deformation_density(self.density).values)
+
+    @cached_property
+    def potential(self) -> Potential:
+        """Electrostatic potential at any point."""
+        from denser.analysis.potential.electrostatics import Potential
+
+        return Potential(self.density)
+
+    @cached_property
+    def valence_start(self) -> Density:
+        """The density, if Kohn-Sham calculations can start from it."""
+        if self.density.all_electron:
+            raise InputError(ORBITALS_NEED_VALENCE)
+        return self.density
+
+    @cached_property
+    def orbitals(self) -> OneStep:
+        """Orbitals and energy of Kohn-Sham steps from the density."""
+        from denser.dft.refine import refine
+
+        return refine(self.valence_start, self.recipe, self.steps).steps[-1]
+
+    @cached_property
+    def localisation(self) -> Localisation:
+        """ELF and LOL of the orbitals."""
+        from denser.analysis.energies.electron_localisation import localisation
+
+        return localisation(self.orbitals)
+
+    @cached_property
+    def localisation_of_density(self) -> Localisation:
+        """ELF and LOL estimated from the density alone."""
+        from denser.analysis.energies.electron_localisation import localisation_of_density
+
+        return localisation_of_density(self.density)
+
+
+def analyze(
+    density: Density,
+    properties: Iterable[str] = DEFAULT,
+    recipe: Recipe = Recipe(),
+) -> dict[str, Any]:
+    """Compute properties of a density.
+
+    Parameters
+    ----------
+    density : Density
+    properties : iterable of str
+        Names in `denser.analysis.catalogue.PROPERTIES`.
+    recipe : Recipe
+        Level of theory of the Kohn-Sham calculations.
+
+    Returns
+    -------
+    dict
+        For each name a frozen dataclass in atomic units, with `to_dict()` for JSON in chemists'
+        units and `lines()` for reading.
+
+    Raises
+    ------
+    InputError
+        An unknown name, or a density that does not have a property.
+    """
+    analysis = Analysis(density, recipe)
+    return {name: analysis.property(name) for name in properties}
