@@ -140,14 +140,14 @@ def choices(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label
     if not tests:
         raise InputError("choices are compared on labels of their own; name them with --test")
     require_distinct(chosen.labels)
-    groups = {label.group for labels in tests.values() for label in labels}
+    groups = {label.molecule for labels in tests.values() for label in labels}
     known = known_elements()
     found, usable = {}, {}
     for path in chosen.labels:
         labels = read_labels(path)
         found[path] = [x.name for x in labels]
         usable[path] = [
-            x.name for x in labels if x.group not in groups and set(x.structure.numbers) <= known
+            x.name for x in labels if x.molecule not in groups and set(x.structure.numbers) <= known
         ]
     n = min(map(len, usable.values()))
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -171,10 +171,10 @@ def runs(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label]]]
     labels = [label for part in (first, *others) for label in part]
     held_out = split(first, chosen.held_out, 0)[1]
     tests = {"": held_out[: chosen.molecules]} | read_tests(chosen)
-    tested = {label.group for part in tests.values() for label in part}
-    validated = {label.group for label in held_out}
-    left_out = (tested - validated) & {label.group for label in labels}
-    labels = [label for label in labels if label.group not in tested | validated]
+    tested = {label.molecule for part in tests.values() for label in part}
+    validated = {label.molecule for label in held_out}
+    left_out = (tested - validated) & {label.molecule for label in labels}
+    labels = [label for label in labels if label.molecule not in tested | validated]
     chosen.out.mkdir(parents=True, exist_ok=True)
     validation = chosen.out / "validation.txt"
     validation.write_text("\n".join(label.name for label in held_out) + "\n")
@@ -193,8 +193,8 @@ def runs(chosen: argparse.Namespace) -> tuple[list[Run], dict[str, list[Label]]]
             out.append(Run(title, config, (*common, *settings, *length)))
     else:
         known = known_elements()
-        sizes = Counter(x.group for x in labels if set(x.structure.numbers) <= known)
-        left_out |= {label.group for label in labels} - sizes.keys()
+        sizes = Counter(x.molecule for x in labels if set(x.structure.numbers) <= known)
+        left_out |= {label.molecule for label in labels} - sizes.keys()
         groups = np.random.default_rng(0).permutation(sorted(sizes))
         total = np.cumsum([sizes[group] for group in groups])
         common += ("schedule.minutes=0", f"schedule.steps={chosen.steps}")

@@ -84,7 +84,7 @@ def main() -> int:
     parser.add_argument("-o", "--out", type=Path, default=Path("ids.txt"))
     chosen = parser.parse_args()
     try:
-        names = [label.group for path in chosen.have for label in read_labels(path)]
+        names = [label.molecule for path in chosen.have for label in read_labels(path)]
         have = {int(m[1]) for name in names if (m := re.fullmatch(r"qm9_(\d{6})", name))}
         found, sizes = surroundings(tuple(int(n) for n in split_numbers("train")))
         numbers = choose(found, sizes, have, chosen.n)

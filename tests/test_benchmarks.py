@@ -107,8 +107,8 @@ def test_properties_needs_labels(tmp_path):
 @pytest.mark.slow
 def test_bakeoff_learns_from_as_many_labels_as_asked_and_not_from_those_it_is_measured_on(tmp_path):
     labels = sorted((ROOT / "tests" / "reference" / "labels").glob("*.npz"))
-    molecules = sorted({read_label(path).group for path in labels})
-    tested = [path for path in labels if read_label(path).group == molecules[-1]]
+    molecules = sorted({read_label(path).molecule for path in labels})
+    tested = [path for path in labels if read_label(path).molecule == molecules[-1]]
     for name, chosen in (("all", labels), ("others", tested)):
         (tmp_path / name).mkdir()
         for path in chosen:

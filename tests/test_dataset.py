@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from ase import Atoms
+from ase.io import write
 
 from denser import InputError, load_model
-from denser.labels.label import read_label
+from denser.labels.label import Label, read_label, read_labels, split
 from denser.labels.store import Facts, LabelStore
+from denser.model.checkpoint import save_model
 from denser.model.predictor import Predictor
 from denser.training.config import Config, from_dict
 from denser.training.dataset import read_dataset, recipe_of
@@ -16,8 +18,9 @@ from denser.training.loop import train
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
+from denser.workflows.evaluate.measure import choose
 from denser.workflows.finetune import Plan, finetune
-from denser.workflows.label import Settings, label
+from denser.workflows.label import LabelInput, LabelSettings, label, read_inputs
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 OPTIONS = {"channels": 8, "layers": 1, "elements": [1, 3]}
@@ -42,14 +45,14 @@ def coarse(tmp_path_factory) -> Path:
     """Hydrogen and lithium hydride, labelled at a spacing of 0.12 angstrom."""
     path = tmp_path_factory.mktemp("labels") / "coarse.db"
     molecules = [
-        (name, Structure.of(Atoms(symbols, [[0, 0, 0], [0, 0, length]])))
+        LabelInput(name, Structure.of(Atoms(symbols, [[0, 0, 0], [0, 0, length]])))
         for name, symbols, length in (
             ("H2", "H2", 0.74),
             ("H2_long", "H2", 0.9),
             ("LiH", "LiH", 1.6),
         )
     ]
-    totals = label(molecules, path, Settings(COARSE, "paper"), workers=1)
+    totals = label(molecules, path, LabelSettings(COARSE, "paper"), workers=1)
     assert totals.labelled == 3
     return path
 
@@ -125,3 +128,85 @@ def test_other_functional_is_no_obstacle_to_a_prediction(small_model):
     Predictor(other, "cpu")
     with pytest.raises(InputError, match="pseudo 'gth-pbe' in this version of denser, 'gth-blyp'"):
         Predictor(replace(small_model, recipe=Recipe(pseudo="gth-blyp")), "cpu")
+
+
+def trajectory(name: str, n: int) -> list[Label]:
+    """Frames of one trajectory as `denser label` names them."""
+    first = read_label(LABELS / "HCN.npz")
+    return [replace(first, name=f"{name}_{i:05d}") for i in range(n)]
+
+
+def test_group_is_the_file_of_origin():
+    (frame,) = trajectory("md", 1)
+    for label_, group, molecule in (
+        (frame, "md", "md_00000"),
+        (replace(frame, name="md_00007_rattled"), "md", "md_00007"),
+        (replace(frame, name="qm9_000001_rattled"), "qm9_000001", "qm9_000001"),
+        (replace(frame, name="_00001"), "_00001", "_00001"),
+        (replace(frame, name="run_12345", source="run_12345"), "run_12345", "run_12345"),
+    ):
+        assert (label_.group, label_.molecule) == (group, molecule)
+
+
+def test_the_store_records_the_file_of_origin(tmp_path):
+    """Two files of several frames, one of a single frame whose name looks like that of a frame."""
+    for name, n in (("a", 2), ("b_00001", 1)):
+        frames = [Atoms("H2", [[0, 0, 0], [0, 0, 0.7 + 0.1 * i]]) for i in range(n)]
+        write(tmp_path / f"{name}.xyz", frames)
+    found, _ = read_inputs([str(tmp_path / "a.xyz"), str(tmp_path / "b_00001.xyz")], None, print)
+    path = tmp_path / "labels.db"
+    label(found, path, LabelSettings(Recipe(spacing=0.2 / BOHR), "paper"), workers=1)
+    groups = {x.name: x.group for x in read_labels(path)}
+    assert groups == {"a_00000": "a", "a_00001": "a", "b_00001": "b_00001"}
+    with LabelStore(path) as labels:
+        assert labels.row("a_00001").group == "a"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_frames_of_a_trajectory_stay_together(seed):
+    labels = [frame for i in range(6) for frame in trajectory(f"md{i}", 5)]
+    train_part, held_out = split(labels, 6, seed)
+    assert len(held_out) == 10 and len(train_part) == 20
+    assert not {x.group for x in train_part} & {x.group for x in held_out}
+    # a long trajectory is not held out where a short one does
+    train_part, held_out = split([*trajectory("long", 40), *trajectory("short", 5)], 9, seed)
+    assert {x.group for x in held_out} == {"short"}
+    # one trajectory: its end
+    train_part, held_out = split(trajectory("md", 10), 3, seed)
+    assert [x.name for x in held_out] == ["md_00007", "md_00008", "md_00009"]
+    with pytest.raises(InputError, match="leave none to train on"):
+        split(trajectory("md", 10), 10, seed)
+
+
+def test_fine_tuning_keeps_trajectories_together(tmp_path, small_model):
+    start = tmp_path / "start.safetensors"
+    save_model(start, small_model)
+    path = tmp_path / "labels.db"
+
+    def fill(frames: list[Label]) -> None:
+        path.unlink(missing_ok=True)
+        with LabelStore(path, Recipe()) as labels:
+            for frame in frames:
+                labels.add(frame, Facts("given"))
+
+    settings = ("sample.crop=32", "sample.margin=4", "bf16=false")
+    plan = Plan(str(start), (str(path),), test=0.3, validation=0.3, steps=1, settings=settings)
+    told = []
+    fill([frame for name in "abc" for frame in trajectory(name, 2)])
+    result = finetune(plan, tmp_path / "several", tell=told.append)
+    info = load_model(result.path).info
+    parts = [info["own_names"], info["validation_names"], result.test.names]
+    groups = [{name.partition("_")[0] for name in part} for part in parts]
+    assert sorted(len(group) for group in groups) == [1, 1, 1] and len(set.union(*groups)) == 3
+    assert not any("resemble" in sentence for sentence in told)
+    fill(trajectory("md", 4))
+    result = finetune(plan, tmp_path / "one", tell=told.append)
+    assert result.test.names == ("md_00003",)
+    assert any("frames of one file, md, whose last frames are the test part" in s for s in told)
+
+
+def test_evaluation_says_which_labels_resemble_those_trained_on(small_model):
+    model = replace(small_model, info={"train_names": ["md_00000", "md_00001_rattled"]})
+    chosen, sentence = choose(trajectory("md", 4), model)
+    assert [x.name for x in chosen] == ["md_00002", "md_00003"]
+    assert "2 of them come from files of which" in sentence

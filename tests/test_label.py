@@ -26,7 +26,8 @@ from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE
 from denser.workflows.label import (
-    Settings,
+    LabelInput,
+    LabelSettings,
     calculate,
     calculation,
     label,
@@ -38,7 +39,7 @@ from denser.workflows.label import (
 LABELS = Path(__file__).parent / "reference" / "labels"
 COARSE = ["--box", "paper", "--spacing", "0.2"]
 RECIPE = Recipe(spacing=0.2 / BOHR)
-SETTINGS = Settings(RECIPE, "paper")
+SETTINGS = LabelSettings(RECIPE, "paper")
 HELIUM = Structure(np.array([2]), np.zeros((1, 3)))
 
 
@@ -83,7 +84,7 @@ def test_a_label_is_the_density_that_pyscf_finds():
     from denser.dft.scf import scf
 
     structure = Structure.of(molecule("HF"))
-    found, facts = calculate(Settings(RECIPE, "isolated", padding=2.5).task("HF", structure))
+    found, facts = calculate(LabelSettings(RECIPE, "isolated", padding=2.5).task("HF", structure))
     result = scf(structure, found.grid, RECIPE)
     cell = build_cell(structure, found.grid, RECIPE)
     reference, ours = (
@@ -101,12 +102,13 @@ def test_a_label_is_the_density_that_pyscf_finds():
 
 def test_boxes():
     periodic = replace(HELIUM, cell=np.diag([8.0, 9, 10]))
-    assert [b for b, _ in Settings().task("x", periodic).grids()] == ["cell"]
-    task = Settings(box="isolated").task("x", periodic)
+    assert [b for b, _ in LabelSettings().task("x", periodic).grids()] == ["cell"]
+    task = LabelSettings(box="isolated").task("x", periodic)
     assert task.structure.cell is None
     assert [b for b, _ in task.grids()] == ["padding 4", "padding 6"]
-    assert [b for b, _ in Settings(box="paper").task("x", HELIUM).grids()] == ["paper", "padding 4"]
-    found, facts = calculate(Settings(RECIPE).task("x", periodic))
+    paper = LabelSettings(box="paper").task("x", HELIUM)
+    assert [b for b, _ in paper.grids()] == ["paper", "padding 4"]
+    found, facts = calculate(LabelSettings(RECIPE).task("x", periodic))
     assert facts.box == "cell" and facts.dipole is None
     np.testing.assert_allclose(found.grid.cell, periodic.cell)
 
@@ -154,7 +156,7 @@ def test_a_second_attempt_starts_from_smeared_occupations():
 def test_a_few_steps_in_place_of_an_scf():
     """The density is close to the SCF's; where steps do not help the SCF is taken."""
     structure = Structure.of(molecule("H2O"))
-    settings = Settings(Recipe(), "isolated", padding=2.5)
+    settings = LabelSettings(Recipe(), "isolated", padding=2.5)
     reference, _ = calculate(settings.task("x", structure))
     quick, facts = calculate(replace(settings, residual=3.5e-3).task("x", structure))
     assert facts.attempt == "steps" and 2 <= facts.cycles <= 5
@@ -162,7 +164,7 @@ def test_a_few_steps_in_place_of_an_scf():
     assert quick.e_tot == pytest.approx(reference.e_tot, abs=3e-4)
     _, facts = calculate(replace(settings, residual=1e-9).task("x", structure))
     assert facts.attempt == "direct"
-    helium = calculate(Settings(RECIPE, residual=3.5e-3).task("x", HELIUM))[1]
+    helium = calculate(LabelSettings(RECIPE, residual=3.5e-3).task("x", HELIUM))[1]
     assert helium.attempt == "direct"  # the model does not know helium
 
 
@@ -171,23 +173,27 @@ def test_settings_check_themselves():
         {"box": "cube"},
         {"padding": 0.0},
         {"padding": np.nan},
-        {"start": "sad"},
         {"residual": 0.0},
+        {"recipe": Recipe(spacing=-0.1)},
+        {"recipe": Recipe(spacing=float("nan"))},
     ):
         with pytest.raises(InputError):
-            Settings(**bad)
+            LabelSettings(**bad)
     with pytest.raises(InputError, match="at least one cycle"):
-        Settings(max_cycle=0)
+        LabelSettings(max_cycle=0)
 
 
 def test_distorted_copies():
-    name, first = rattled("x", hydrogen(0.74), 0.1, seed=1)
-    assert name == "x_rattled"
-    assert (first.positions == rattled("x", hydrogen(0.74), 0.1, 1)[1].positions).all()
-    for other in (rattled("y", hydrogen(0.74), 0.1, 1), rattled("x", hydrogen(0.74), 0.1, 2)):
-        assert (first.positions != other[1].positions).all()
+    entry = LabelInput("x", hydrogen(0.74), "scan")
+    first = rattled(entry, 0.1, seed=1)
+    assert (first.name, first.group) == ("x_rattled", "scan")
+    positions = first.structure.positions
+    assert (positions == rattled(entry, 0.1, 1).structure.positions).all()
+    for other in (rattled(replace(entry, name="y"), 0.1, 1), rattled(entry, 0.1, 2)):
+        assert (positions != other.structure.positions).all()
     water = Structure.of(molecule("H2O"))
-    shifts = [rattled(str(i), water, 0.1, 0)[1].positions - water.positions for i in range(200)]
+    moved = [rattled(LabelInput(str(i), water), 0.1, 0).structure for i in range(200)]
+    shifts = [structure.positions - water.positions for structure in moved]
     assert np.std(shifts) == pytest.approx(0.1, rel=0.1)
 
 
@@ -201,7 +207,8 @@ def test_names_and_unusable_inputs(tmp_path, frames):
     told = []
     names = ["12.xyz", "bad.xyz", "close.xyz", "scan.xyz", "none.xyz"]
     found, bad = read_inputs([str(tmp_path / n) for n in names], None, told.append)
-    assert [n for n, _ in found[:3]] == ["molecule_12", "scan_00000", "scan_00001"]
+    assert [x.name for x in found[:3]] == ["molecule_12", "scan_00000", "scan_00001"]
+    assert [x.group for x in found[:3]] == ["molecule_12", "scan", "scan"]
     assert len(found) == 41 and bad == 3
     assert ["bad.xyz" in told[0], "closer than" in told[1], "no such file" in told[2]] == [True] * 3
 
@@ -213,7 +220,7 @@ def test_qm9_selections(monkeypatch):
     monkeypatch.setattr(qm9, "molecules", lambda ns: (known[n] for n in ns if n in known))
     told = []
     found, bad = read_inputs(["qm9:train[0:3]"], None, told.append)
-    assert [n for n, _ in found] == ["qm9_000001"] and bad == 0
+    assert [x.name for x in found] == ["qm9_000001"] and bad == 0
     assert told == ["qm9:train[0:3]: qm9pack lacks 2 of 3 molecules, which are left out"]
     told.clear()
     assert len(read_inputs(["qm9:test[0:1]"], None, told.append)[0]) == 1
@@ -272,7 +279,7 @@ def test_a_run_and_its_repetition(tmp_path):
     assert "4 labels, 6 atoms (1 to 2 each)" in done.stdout
     assert "spacing 0.2000 angstrom" in done.stdout and "failed     2: " in done.stdout
     with pytest.raises(InputError, match="recipes differ: spacing"):
-        label([("he", HELIUM)], store, Settings())
+        label([LabelInput("he", HELIUM)], store, LabelSettings())
 
 
 def test_killed_twice_and_resumed(tmp_path, frames):
@@ -345,7 +352,7 @@ def test_an_interrupted_run_keeps_what_is_done(tmp_path, frames, how):
 
 def test_dead_workers(tmp_path):
     """A worker that dies once costs nothing; one that dies twice costs its structure alone."""
-    structures = [(f"h{i}", hydrogen(0.7 + 0.03 * i)) for i in range(3)]
+    structures = [LabelInput(f"h{i}", hydrogen(0.7 + 0.03 * i)) for i in range(3)]
     seen, told = set(), []
 
     def kill_two() -> None:
@@ -370,9 +377,10 @@ def test_dead_workers(tmp_path):
             seen.add(active_children()[0].pid)
             active_children()[0].kill()
 
+    structures += [LabelInput("he", HELIUM), LabelInput("h9", hydrogen(1.0))]
     totals = label(
-        [*structures, ("he", HELIUM), ("h9", hydrogen(1.0))], tmp_path / "labels.db", SETTINGS,
-        workers=1, retry_failed=True, progress=kill_one,
+        structures, tmp_path / "labels.db", SETTINGS, workers=1, retry_failed=True,
+        progress=kill_one,
     )  # fmt: skip
     assert (totals.labelled, totals.failed, totals.present) == (3, 0, 2)
 

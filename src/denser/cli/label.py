@@ -14,8 +14,7 @@ from denser.types.errors import InputError
 
 if TYPE_CHECKING:
     from denser.labels.store import LabelStore
-    from denser.types.structure import Structure
-    from denser.workflows.label import Progress, Settings, Totals
+    from denser.workflows.label import LabelInput, LabelProgress, LabelSettings, LabelTotals
 
 app = typer.Typer(no_args_is_help=True, help="Look into stores of labels, fill and empty them.")
 
@@ -31,12 +30,6 @@ class Box(StrEnum):
     auto = "auto"
     isolated = "isolated"
     paper = "paper"
-
-
-class Start(StrEnum):
-    """Choices of --start."""
-
-    minao = "minao"
 
 
 def label(
@@ -62,7 +55,6 @@ def label(
         typer.Option(help="Label a distorted copy of each too: width per coordinate, angstrom."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the distortions.")] = 0,
-    start: Annotated[Start, typer.Option(help="Density to start the SCF from.")] = Start.minao,
     residual: Annotated[
         float | None,
         typer.Option(
@@ -86,17 +78,17 @@ def label(
     try:
         from denser.types.recipe import Recipe
         from denser.types.units import BOHR
-        from denser.workflows.label import Settings, rattled, read_inputs
+        from denser.workflows.label import LabelSettings, rattled, read_inputs
 
         recipe = Recipe() if spacing is None else Recipe(spacing=spacing / BOHR)
         share = None if residual is None else residual / 100
-        settings = Settings(recipe, box.value, padding, max_cycle, start.value, share)
+        settings = LabelSettings(recipe, box.value, padding, max_cycle, share)
         parsl = _parsl_file(executor)
         found, bad = read_inputs(structures, charge, _tell)
         if rattle is not None:
             if not 0 < rattle < 1:
                 raise InputError(f"--rattle is a width in angstrom below 1, got {rattle:g}")
-            pairs = [(entry, rattled(*entry, rattle / BOHR, seed)) for entry in found]
+            pairs = [(entry, rattled(entry, rattle / BOHR, seed)) for entry in found]
             found = [entry for pair in pairs for entry in pair]
         totals = _run(found, out, settings, workers, parsl, nice, retry_failed)
     except KeyboardInterrupt:
@@ -125,14 +117,14 @@ def _parsl_file(executor: str | None) -> Path | None:
 
 
 def _run(
-    found: list[tuple[str, Structure]],
+    found: list[LabelInput],
     out: Path,
-    settings: Settings,
+    settings: LabelSettings,
     workers: int | None,
     parsl: Path | None,
     nice: int,
     retry_failed: bool,
-) -> Totals:
+) -> LabelTotals:
     """Label with a progress bar on a terminal, and a line a minute elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -146,7 +138,7 @@ def _run(
     with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         line = bar.add_task("starting", total=len(found))
 
-        def show(p: Progress) -> None:
+        def show(p: LabelProgress) -> None:
             nonlocal last
             text = f"{p.per_hour:.0f} an hour, {_duration(p.seconds_left)} left"
             text += f", {p.failed} failed" if p.failed else ""
@@ -167,7 +159,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _summary(totals: Totals, bad: int, out: Path) -> str:
+def _summary(totals: LabelTotals, bad: int, out: Path) -> str:
     text = f"{totals.labelled} labelled in {_duration(totals.seconds)}"
     if totals.labelled and totals.seconds:
         text += f" ({3600 * totals.labelled / totals.seconds:.0f} an hour)"

@@ -5,7 +5,9 @@ They come from a label store (`denser.labels.store`) or from a folder of `.npz` 
 
 from __future__ import annotations
 
+import re
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,8 @@ class Label:
         Total energy, hartree, where it is known.
     mo_energy : (nao,) float or None
         Orbital energies, hartree, where they are known.
+    source : str
+        Name of the file that the structure came from, where it is known; see `group`.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Label:
     mo_coeff: np.ndarray
     e_tot: float | None = None
     mo_energy: np.ndarray | None = None
+    source: str = ""
 
     @property
     def n_electrons(self) -> int:
@@ -52,9 +57,27 @@ class Label:
         return 2 * self.mo_coeff.shape[1]
 
     @property
+    def molecule(self) -> str:
+        """Name that a molecule shares with its distorted copy."""
+        return molecule_of(self.name)
+
+    @property
     def group(self) -> str:
-        """Name of the molecule without the mark of a distorted geometry."""
-        return self.name.removesuffix("_rattled")
+        """Name that all labels from one file share, such as the frames of a trajectory.
+
+        It is `source`, or is derived from the label's name.
+        """
+        return self.source or group_of(self.name)
+
+
+def molecule_of(name: str) -> str:
+    """Name of a label without `_rattled`, which marks a distorted copy."""
+    return name.removesuffix("_rattled")
+
+
+def group_of(name: str) -> str:
+    """Name of a label without `_rattled` and without the number of a frame (`_00012`)."""
+    return re.sub(r"(?<=.)_\d{5}$", "", molecule_of(name))
 
 
 def read_label(path: Path) -> Label:
@@ -137,24 +160,46 @@ def read_recipe(path: str | Path) -> Recipe | None:
 
 
 def split(labels: list[Label], n_validation: int, seed: int) -> tuple[list[Label], list[Label]]:
-    """Return (training, validation); a molecule and its distorted copy never part.
+    """Return (training, validation); labels of one group, such as a trajectory, never part.
 
-    The split depends on the names and the seed alone.
+    Whole groups are drawn at random until `n_validation` labels are held out. Groups that would
+    make it more than twice as many are passed over; if all would, the smallest group is taken.
+    If there is one group only, its last molecules are held out, in the order of their names.
+    The split depends on the names, the groups and the seed alone.
+
+    Raises
+    ------
+    InputError
+        Nothing would be left to train on.
     """
-    groups = sorted({label.group for label in labels})
-    order = np.random.default_rng(seed).permutation(len(groups))
+    if n_validation <= 0:
+        return list(labels), []
+    sizes = Counter(label.group for label in labels)
+    groups = sorted(sizes)
     held_out: set[str] = set()
-    count = 0
-    sizes = {g: sum(label.group == g for label in labels) for g in groups}
-    for i in order:
-        if count >= n_validation:
-            break
-        held_out.add(groups[i])
-        count += sizes[groups[i]]
-    train = [label for label in labels if label.group not in held_out]
-    if not train:
+    if len(groups) > 1:
+        count = 0
+        for i in np.random.default_rng(seed).permutation(len(groups)):
+            if count >= n_validation or len(held_out) == len(groups) - 1:
+                break
+            if count + sizes[groups[i]] <= 2 * n_validation:
+                held_out.add(groups[i])
+                count += sizes[groups[i]]
+        held_out = held_out or {min(groups, key=lambda group: sizes[group])}
+        parts = [label.group in held_out for label in labels]
+    else:
+        molecules = Counter(label.molecule for label in labels)
+        count = 0
+        for molecule in sorted(molecules, reverse=True):
+            if count >= n_validation:
+                break
+            held_out.add(molecule)
+            count += molecules[molecule]
+        parts = [label.molecule in held_out for label in labels]
+    if n_validation >= len(labels) or all(parts):
         raise InputError(
             f"{len(labels)} labels leave none to train on with {n_validation} held out for "
             "validation; lower data.validation"
         )
-    return train, [label for label in labels if label.group in held_out]
+    train = [label for label, out in zip(labels, parts, strict=True) if not out]
+    return train, [label for label, out in zip(labels, parts, strict=True) if out]

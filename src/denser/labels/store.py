@@ -48,6 +48,7 @@ _COLUMNS = {
     "name": ("Name", ""),
     "content": ("Hash of structure, charge and box", ""),
     "converged": ("Converged", ""),
+    "group": ("File that it came from: frames of a trajectory share it", ""),
     "box": ("Box: cell, paper, or padding per side in angstrom", ""),
     "attempt": ("What it took to converge", ""),
     "cycles": ("Fock builds of the last attempt", ""),
@@ -304,6 +305,7 @@ class LabelStore:
             unpack(data["mo_coeff"], tuple(data["mo_coeff_shape"])),
             row.get("energy_hartree"),
             None if data["mo_energy"] is None else data["mo_energy"].astype(float),
+            row.get("group", ""),
         )
 
     def add(self, label: Label, facts: Facts, content: str | None = None) -> None:
@@ -322,7 +324,7 @@ class LabelStore:
         InputError
             A label of that name is there, or the disk refuses.
         """
-        columns = {"box": facts.box, "attempt": facts.attempt}
+        columns = {"group": store_name(label.group), "box": facts.box, "attempt": facts.attempt}
         columns |= {
             key: value
             for key, value in (("cycles", facts.cycles), ("seconds", facts.seconds))

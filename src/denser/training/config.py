@@ -18,10 +18,11 @@ class DataConfig:
     """Which labels. Paths are relative to the working directory, as on the command line.
 
     `labels` is a folder of `.npz` labels or a store (`.db`), or a list of them. `validation` is
-    how many labels are held out (whole molecules, drawn by `seed`), a list of their names, or a
-    file with one name per line; the first `validation_subset` of them, in random order, judge
-    the run on its way. `exclude` (names, or a file of them, or `qm9:test`) are left out
-    altogether; what is named in `often` is trained on twice as often as the rest. A share
+    how many labels are held out, a list of their names, or a file with one name per line. Where
+    it is a number, `seed` draws them, and labels from one file, such as the frames of a
+    trajectory, stay together. The first `validation_subset` of them, in random order, are
+    measured during the run. `exclude` (names, or a file of them, or `qm9:test`) are left out.
+    Labels named in `often` are trained on twice as often as the others. A share
     `rehearsal_share` of the samples is drawn from the labels `rehearsal`, so that a model that
     goes on does not forget what it knew.
     """

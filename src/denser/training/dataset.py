@@ -117,8 +117,8 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
     labels = read_all(data.labels, recipe)
     rehearsal = read_all(data.rehearsal, recipe)
     excluded = _excluded(data.exclude, [*labels, *rehearsal])
-    labels = [label for label in labels if not excluded & {label.name, label.group}]
-    rehearsal = [label for label in rehearsal if not excluded & {label.name, label.group}]
+    labels = [label for label in labels if not excluded & {label.name, label.molecule}]
+    rehearsal = [label for label in rehearsal if not excluded & {label.name, label.molecule}]
     refuse_test_molecules([*labels, *rehearsal])
     for label in (*labels, *rehearsal):
         _check(label, recipe)
@@ -127,8 +127,8 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
     else:
         names = names_in(data.validation, labels, "data.validation")
         validation = [label for label in labels if label.name in names]
-        groups = {label.group for label in validation}
-        train = [label for label in labels if label.group not in groups]
+        held_out = {label.molecule for label in validation}
+        train = [label for label in labels if label.molecule not in held_out]
         if not train:
             raise InputError(
                 f"data.validation takes all {len(labels)} labels and leaves none to train on; "
@@ -136,12 +136,12 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
             )
     # Sorted by name, the first few would all be of one kind.
     order = np.random.default_rng(data.seed).permutation(len(validation))
-    groups = {label.group for label in (*train, *validation)}
+    own = {label.molecule for label in (*train, *validation)}
     often = names_in(data.often, labels, "data.often")
     return DataSet(
         [*train, *(label for label in train if label.name in often)],
         [validation[i] for i in order],
-        [label for label in rehearsal if label.group not in groups],
+        [label for label in rehearsal if label.molecule not in own],
     )
 
 
@@ -218,7 +218,7 @@ def _excluded(exclude: str | tuple[str, ...], labels: list[Label]) -> set[str]:
     if exclude == QM9_TEST:
         return {label.name for label in labels if _is_test_molecule(label.name)}
     names = set(_names(exclude, "data.exclude"))
-    if names and not any(names & {label.name, label.group} for label in labels):
+    if names and not any(names & {label.name, label.molecule} for label in labels):
         raise InputError(
             f"data.exclude names {len(names)} labels and none of them is there; is it the right "
             f"list? Its first is {min(names)!r}"

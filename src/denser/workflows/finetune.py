@@ -66,8 +66,10 @@ class Plan:
     labels : tuple of str
         Stores (`.db`) or folders of `.npz` labels.
     test, validation : float or str
-        Share of the labels (whole molecules, drawn by `seed`), or a file of names: the part
-        that is only measured in the end, and the part that chooses the best weights.
+        Share of the labels, or a file of names: the part that is only measured in the end, and
+        the part that chooses the best weights. A share is drawn by `seed`, and labels that came
+        from one file, such as the frames of a trajectory, stay together. If all labels are from
+        one file, the last of them are taken.
     steps, minutes : int or None, float or None
         Length of the run; by default `STEPS_PER_LABEL` steps for each label to train on.
     remember : str or None
@@ -178,8 +180,10 @@ def finetune(
         f"{len(parts.test)} for the test; at most "
         + (f"{schedule.steps} steps" if schedule.steps else f"{schedule.minutes:g} minutes")
     )
+    for sentence in _alike(plan, parts):
+        tell(sentence)
     known = set(start.info.get("train_names", ()))
-    familiar = [label.name for label in parts.test if {label.name, label.group} & known]
+    familiar = [label.name for label in parts.test if {label.name, label.molecule} & known]
     if familiar:
         tell(
             f"{plan.model} was itself trained on {len(familiar)} of the test labels "
@@ -218,7 +222,7 @@ class Parts:
 
 
 def _parts(plan: Plan, labels: list[Label]) -> Parts:
-    """Split labels; copies of a molecule never part."""
+    """Split labels; those from one file, such as the frames of a trajectory, stay together."""
     rest, test = _held_out(labels, plan.test, plan.seed, "test")
     train_labels, validation = _held_out(rest, plan.validation, plan.seed + 1, "validation")
     return Parts(train_labels, validation, test)
@@ -227,17 +231,38 @@ def _parts(plan: Plan, labels: list[Label]) -> Parts:
 def _held_out(
     labels: list[Label], share: float | str, seed: int, part: str
 ) -> tuple[list[Label], list[Label]]:
-    """Return (rest, part): a share of the labels, or those that a file names."""
+    """Return (rest, part): a share of the labels, or those that a file names.
+
+    Of a molecule that the file names, no copy is in the rest.
+    """
     if isinstance(share, str):
         names = names_in(share, labels, f"the {part} part")
         held_out = [label for label in labels if label.name in names]
-        groups = {label.group for label in held_out}
-        rest = [label for label in labels if label.group not in groups]
+        molecules = {label.molecule for label in held_out}
+        rest = [label for label in labels if label.molecule not in molecules]
     else:
         rest, held_out = split(labels, max(1, round(share * len(labels))) if share else 0, seed)
     if not rest:
         raise InputError(f"the {part} part takes all {len(labels)} labels; leave some to train on")
     return rest, held_out
+
+
+def _alike(plan: Plan, parts: Parts) -> list[str]:
+    """A sentence for each part that shares a trajectory with the labels to train on."""
+    groups = {label.group for label in parts.train}
+    out = []
+    for part, labels, given in (
+        ("test", parts.test, plan.test),
+        ("validation", parts.validation, plan.validation),
+    ):
+        shared = sorted({label.group for label in labels} & groups)
+        if shared and not isinstance(given, str):
+            out.append(
+                f"the {part} part and the labels to train on are frames of one file, {shared[0]}, "
+                f"whose last frames are the {part} part; frames of one trajectory resemble each "
+                "other, so errors on other molecules may be larger"
+            )
+    return out
 
 
 def _remembered(plan: Plan, start: Model, labels: list[Label]) -> list[Label]:
@@ -267,8 +292,10 @@ def configuration(
     optimizer, sample = _DEFAULTS[start.architecture]
     used = {label.name for label in (*parts.train, *parts.validation)}
     excluded = {label.name for label in labels} - used
-    if plan.rehearse:
-        excluded |= {label.name for label in remembered}
+    if plan.rehearse and remembered:
+        measured = {label.group for label in remembered}
+        rehearsal = read_labels(plan.rehearse, start.recipe)
+        excluded |= {label.name for label in rehearsal if label.group in measured} - used
     data = {
         "data": {
             "labels": list(plan.labels),

@@ -20,7 +20,7 @@ from denser.fields.metrics import (
     nearest_atom,
 )
 from denser.io import write
-from denser.labels.label import Label, read_label, read_labels
+from denser.labels.label import Label, group_of, molecule_of, read_label, read_labels
 from denser.labels.render import density_on_grid, n_orbitals
 from denser.labels.store import LabelStore
 from denser.model.checkpoint import Model
@@ -113,7 +113,7 @@ def measure(
         formula=structure.formula,
         n_atoms=len(structure),
         n_electrons=reference.n_electrons,
-        distorted=label.name != label.group,
+        distorted=label.name != label.molecule,
         errors=errors,
         around=error_around_elements(predicted, reference, distances),
         by_distance=error_by_distance(predicted, reference, distances),
@@ -224,7 +224,8 @@ def choose(
     """
     if part not in PARTS:
         raise InputError(f"unknown part {part!r} of the labels; known: {', '.join(PARTS)}")
-    trained = {name.removesuffix("_rattled") for name in model.info.get("train_names", ())}
+    names = model.info.get("train_names", ())
+    trained, files = {molecule_of(name) for name in names}, {group_of(name) for name in names}
     held_out = set(model.info.get("validation_names", ()))
     named = [
         label
@@ -242,11 +243,11 @@ def choose(
         chosen = [label for label in named if label.name in held_out]
         why = f"are not among the {len(held_out)} that {model.name} names for validation"
     elif part == "unseen":
-        chosen = [label for label in named if label.group not in trained]
+        chosen = [label for label in named if label.molecule not in trained]
         why = f"belong to molecules that {model.name} was trained on"
     else:
         chosen, why = named, ""
-    n_trained = sum(label.group in trained for label in chosen)
+    n_trained = sum(label.molecule in trained for label in chosen)
     if not chosen:
         raise InputError(
             f"no label is left: all {len(named)} {why}; take all of them with --all (part='all')"
@@ -262,6 +263,12 @@ def choose(
         sentence += f"; {model.name} was trained on none of these names"
     elif part == "unseen":
         sentence += f"; the record of {model.name} does not name what it was trained on"
+    n_alike = sum(label.group in files and label.molecule not in trained for label in chosen)
+    if n_alike:
+        sentence += (
+            f"; {n_alike} of them come from files of which {model.name} was trained on other "
+            "frames, so that their errors tell less"
+        )
     return chosen, sentence
 
 

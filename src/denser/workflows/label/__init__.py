@@ -3,18 +3,18 @@
 The parent process plans and is the only writer; workers converge one structure at a time.
 """
 
-from denser.workflows.label.calculation import BOXES, STARTS, Settings, Task, calculate
-from denser.workflows.label.inputs import rattled, read_inputs
-from denser.workflows.label.run import Progress, Totals, label
+from denser.workflows.label.calculation import BOXES, LabelSettings, LabelTask, calculate
+from denser.workflows.label.inputs import LabelInput, rattled, read_inputs
+from denser.workflows.label.run import LabelProgress, LabelTotals, label
 from denser.workflows.label.transfer import import_labels, label_density
 
 __all__ = [
     "BOXES",
-    "STARTS",
-    "Progress",
-    "Settings",
-    "Task",
-    "Totals",
+    "LabelInput",
+    "LabelProgress",
+    "LabelSettings",
+    "LabelTask",
+    "LabelTotals",
     "calculate",
     "import_labels",
     "label",

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from denser.model.predictor import Predictor
 
 BOXES = ("auto", "isolated", "paper")
-STARTS = ("minao",)
 MAX_STEPS = 5
 """Kohn-Sham steps from a prediction before the SCF is taken instead."""
 
@@ -37,7 +36,7 @@ SMEARING = 0.02
 
 
 @dataclass(frozen=True)
-class Settings:
+class LabelSettings:
     """How to calculate.
 
     Parameters
@@ -51,8 +50,6 @@ class Settings:
     max_cycle : int
         Of one attempt; a second one smears the occupations first, a third and fourth do the
         same in a larger box.
-    start : str
-        Density matrix to start from: "minao", PySCF's guess.
     residual : float, optional
         Do without an SCF where a few Kohn-Sham steps from the default model's prediction bring
         the residual sum |rho_out - rho_in| dv / N_e below this (a fraction). A third of it is
@@ -63,38 +60,40 @@ class Settings:
     box: str = "auto"
     padding: float = 4.0
     max_cycle: int = 50
-    start: str = "minao"
     residual: float | None = None
 
     def __post_init__(self) -> None:
-        for value, known in ((self.box, BOXES), (self.start, STARTS)):
-            if value not in known:
-                raise InputError(f"expected one of {', '.join(known)}, got {value!r}")
+        if self.box not in BOXES:
+            raise InputError(f"expected one of {', '.join(BOXES)}, got {self.box!r}")
         if not (np.isfinite(self.padding) and self.padding > 0):
             raise InputError(f"the padding must be a positive length, got {self.padding:g}")
+        if not (np.isfinite(self.recipe.spacing) and self.recipe.spacing > 0):
+            found = self.recipe.spacing * BOHR
+            raise InputError(f"the grid spacing must be a positive length, got {found:g}")
         if self.max_cycle < 1:
             raise InputError(f"at least one cycle is needed, got {self.max_cycle}")
         if self.residual is not None and not 0 < self.residual < 1:
             raise InputError(f"the residual must be between 0 and 1, got {self.residual:g}")
 
-    def task(self, name: str, structure: Structure) -> Task:
+    def task(self, name: str, structure: Structure, group: str = "") -> LabelTask:
         """Task for a structure; one that is treated as a molecule loses its cell."""
         if self.box == "auto" and structure.cell is not None:
-            return Task(name, structure, "cell", self)
+            return LabelTask(name, structure, "cell", self, group)
         if structure.cell is not None:
             structure = replace(structure, cell=None)
         box = "paper" if self.box == "paper" else f"padding {self.padding:g}"
-        return Task(name, structure, box, self)
+        return LabelTask(name, structure, box, self, group)
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
-    """A structure to label in a box."""
+class LabelTask:
+    """A structure to label in a box; `group` as of `LabelInput`."""
 
     name: str
     structure: Structure
     box: str
-    settings: Settings
+    settings: LabelSettings
+    group: str = ""
 
     @property
     def content(self) -> str:
@@ -117,7 +116,7 @@ class Task:
         yield f"padding {larger:g}", Grid.around(self.structure, larger / BOHR, spacing)
 
 
-def calculate(task: Task) -> tuple[Label, Facts] | str:
+def calculate(task: LabelTask) -> tuple[Label, Facts] | str:
     """Converge one structure; the reason in words if that cannot be done. Runs in a worker."""
     try:
         return _calculate(task)
@@ -127,7 +126,7 @@ def calculate(task: Task) -> tuple[Label, Facts] | str:
         return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 
-def _calculate(task: Task) -> tuple[Label, Facts] | str:
+def _calculate(task: LabelTask) -> tuple[Label, Facts] | str:
     for name in THREADS:  # of workers that Parsl starts; read when PySCF is first loaded
         os.environ.setdefault(name, "1")
     from denser.dft.cell import build_cell, density_from_dm
@@ -147,7 +146,7 @@ def _calculate(task: Task) -> tuple[Label, Facts] | str:
     occupied = result.mo_coeff[:, :n_occupied]
     require_storable(occupied)
     return (
-        Label(task.name, structure, grid, occupied, result.e_tot, result.mo_energy),
+        Label(task.name, structure, grid, occupied, result.e_tot, result.mo_energy, task.group),
         Facts(
             box,
             attempt,
@@ -160,7 +159,7 @@ def _calculate(task: Task) -> tuple[Label, Facts] | str:
     )
 
 
-def _converge(task: Task) -> tuple[str, Grid, str, KSResult] | None:
+def _converge(task: LabelTask) -> tuple[str, Grid, str, KSResult] | None:
     """Box, grid, attempt and result of the first attempt that converges."""
     from denser.dft.scf import mean_field, scf
 
@@ -172,13 +171,12 @@ def _converge(task: Task) -> tuple[str, Grid, str, KSResult] | None:
         if stepped is not None:
             return box, grid, "steps", stepped
     for i, (box, grid) in enumerate(task.grids()):
-        dm0 = start_matrix(task, grid)
-        result = scf(structure, grid, recipe, max_cycle=cycles, dm0=dm0)
+        result = scf(structure, grid, recipe, max_cycle=cycles)
         if result.converged:
             return box, grid, "larger box" if i else "direct", result
         smeared = mean_field(structure, grid, recipe).smearing(sigma=SMEARING, method="fermi")
         smeared.conv_tol, smeared.max_cycle = 1e-6, cycles
-        smeared.kernel(dm0)
+        smeared.kernel()
         dm0 = np.asarray(smeared.make_rdm1())
         result = scf(structure, grid, recipe, max_cycle=cycles, dm0=dm0)
         if result.converged:
@@ -186,7 +184,7 @@ def _converge(task: Task) -> tuple[str, Grid, str, KSResult] | None:
     return None
 
 
-def _few_steps(task: Task, grid: Grid) -> KSResult | None:
+def _few_steps(task: LabelTask, grid: Grid) -> KSResult | None:
     """Orbitals after a few Kohn-Sham steps from the prediction; None if that is no good."""
     from denser.dft.refine import refine
     from denser.dft.scf import KSResult
@@ -214,8 +212,3 @@ def _predictor() -> Predictor:
     from denser.model.predictor import Predictor
 
     return Predictor("default", device="cpu")
-
-
-def start_matrix(task: Task, grid: Grid) -> np.ndarray | None:
-    """Density matrix (nao, nao) that the SCF starts from; None is PySCF's `minao` guess."""
-    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,10 +17,29 @@ from denser.types.errors import InputError
 from denser.types.structure import Structure
 
 
+@dataclass(frozen=True, eq=False)
+class LabelInput:
+    """A structure to label.
+
+    Parameters
+    ----------
+    name : str
+        Name of the label.
+    structure : Structure
+    group : str
+        Name of the file that it came from; the frames of a trajectory share it. Where it is
+        empty, the label derives it from its name.
+    """
+
+    name: str
+    structure: Structure
+    group: str = ""
+
+
 def read_inputs(
     inputs: list[str], charge: int | None, tell: Callable[[str], None]
-) -> tuple[list[tuple[str, Structure]], int]:
-    """All structures of files and QM9 selections with their names, and how many were unusable.
+) -> tuple[list[LabelInput], int]:
+    """Read structures from files and QM9 selections; return them and how many were unusable.
 
     Parameters
     ----------
@@ -29,14 +48,14 @@ def read_inputs(
     charge : int or None
         Total charge of all; by default what the files say.
     tell : callable
-        Is told, in one sentence each, what cannot be used and what to know.
+        Takes a sentence about each input that cannot be used.
 
     Raises
     ------
     InputError
         A QM9 selection that cannot be read.
     """
-    structures: list[tuple[str, Structure]] = []
+    structures: list[LabelInput] = []
     bad = 0
     for text in inputs:
         if text.startswith("qm9:"):
@@ -50,20 +69,19 @@ def read_inputs(
             tell(str(error))
             bad += 1
         stem = re.sub(r"[^\w.+-]", "_", path.stem)
+        group = store_name(stem)
         for i, atoms in enumerate(frames):
             many = len(frames) > 1
             try:
                 name = store_name(f"{stem}_{i:05d}" if many else stem)
-                structures.append((name, Structure.of(atoms, charge)))
+                structures.append(LabelInput(name, Structure.of(atoms, charge), group))
             except InputError as error:
                 tell(f"{path}{f'[{i}]' if many else ''}: {error}")
                 bad += 1
     return structures, bad
 
 
-def _from_qm9(
-    text: str, charge: int | None, tell: Callable[[str], None]
-) -> list[tuple[str, Structure]]:
+def _from_qm9(text: str, charge: int | None, tell: Callable[[str], None]) -> list[LabelInput]:
     chosen = qm9.select(text)
     if chosen.n_test:
         tell(
@@ -71,7 +89,8 @@ def _from_qm9(
             "split; use them for evaluation only, never to train, select or tune"
         )
     found = [
-        (name, Structure.of(structure, charge)) for name, structure in qm9.molecules(chosen.numbers)
+        LabelInput(name, Structure.of(structure, charge))
+        for name, structure in qm9.molecules(chosen.numbers)
     ]
     if len(found) < len(chosen.numbers):
         tell(
@@ -81,12 +100,15 @@ def _from_qm9(
     return found
 
 
-def rattled(name: str, structure: Structure, width: float, seed: int) -> tuple[str, Structure]:
-    """Copy with every coordinate displaced by a Gaussian of `width` bohr, named `_rattled`.
+def rattled(entry: LabelInput, width: float, seed: int) -> LabelInput:
+    """Return a copy, named `NAME_rattled`, with random displacements of all coordinates.
 
-    The displacement depends on the name and the seed alone.
+    They are normally distributed with a standard deviation of `width` bohr and depend on the name
+    and the seed alone.
     """
-    words = np.frombuffer(sha256(name.encode()).digest(), dtype="<u4")
+    words = np.frombuffer(sha256(entry.name.encode()).digest(), dtype="<u4")
     random = np.random.default_rng([seed, *words.tolist()])
-    shift = width * random.standard_normal(structure.positions.shape)
-    return f"{name}_rattled", replace(structure, positions=structure.positions + shift)
+    positions = entry.structure.positions
+    moved = positions + width * random.standard_normal(positions.shape)
+    structure = replace(entry.structure, positions=moved)
+    return LabelInput(f"{entry.name}_rattled", structure, entry.group)

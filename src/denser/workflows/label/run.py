@@ -9,14 +9,14 @@ from pathlib import Path
 
 from denser.labels.label import Label
 from denser.labels.store import Facts, LabelStore
-from denser.types.structure import Structure
-from denser.workflows.label.calculation import Settings, Task, calculate
+from denser.workflows.label.calculation import LabelSettings, LabelTask, calculate
+from denser.workflows.label.inputs import LabelInput
 from denser.workflows.workers import make_pools, processors
 from denser.workflows.workers import run as run_pools
 
 
 @dataclass(frozen=True)
-class Progress:
+class LabelProgress:
     """Where a run stands; the rate counts what this run has finished."""
 
     done: int
@@ -27,7 +27,7 @@ class Progress:
 
 
 @dataclass
-class Totals:
+class LabelTotals:
     """What became of all structures."""
 
     labelled: int = 0
@@ -39,16 +39,16 @@ class Totals:
 
 
 def label(
-    structures: list[tuple[str, Structure]],
+    structures: list[LabelInput],
     path: Path,
-    settings: Settings = Settings(),
+    settings: LabelSettings = LabelSettings(),
     workers: int | None = None,
     parsl: Path | None = None,
     nice: int = 0,
     retry_failed: bool = False,
     tell: Callable[[str], None] = lambda text: None,
-    progress: Callable[[Progress], None] = lambda progress: None,
-) -> Totals:
+    progress: Callable[[LabelProgress], None] = lambda progress: None,
+) -> LabelTotals:
     """Label all structures that the store does not hold yet.
 
     A structure is known by its name and its content (`denser.labels.store.content_hash`); the same
@@ -57,10 +57,10 @@ def label(
 
     Parameters
     ----------
-    structures : list of (name, Structure)
+    structures : list of LabelInput
     path : Path
         Store; made if it is not there.
-    settings : Settings
+    settings : LabelSettings
     workers : int, optional
         Processes of one thread each; by default as many as there are processors to use.
     parsl : Path, optional
@@ -74,7 +74,7 @@ def label(
 
     Returns
     -------
-    Totals
+    LabelTotals
         `interrupted` after Ctrl-C; what was done is kept.
 
     Raises
@@ -83,14 +83,14 @@ def label(
         The store is of another level of theory or cannot be written.
     """
     with LabelStore(path, settings.recipe) as store:
-        totals = Totals()
+        totals = LabelTotals()
         tasks = _plan(structures, store, settings, retry_failed, totals, tell)
         if not tasks:
             return totals
         pools = make_pools(calculate, min(workers or processors(), len(tasks)), nice, parsl)
         begin = time.perf_counter()
 
-        def record(task: Task, outcome: tuple[Label, Facts] | str) -> None:
+        def record(task: LabelTask, outcome: tuple[Label, Facts] | str) -> None:
             if isinstance(outcome, str):
                 store.add_failure(task.name, task.structure, task.box, task.content, outcome)
                 totals.failed += 1
@@ -102,7 +102,7 @@ def label(
             done = totals.labelled + totals.failed
             rate = done / totals.seconds
             left = (len(tasks) - done) / rate
-            progress(Progress(done, totals.failed, len(tasks), 3600 * rate, left))
+            progress(LabelProgress(done, totals.failed, len(tasks), 3600 * rate, left))
 
         totals.interrupted = not run_pools(tasks, pools, record)
         totals.seconds = time.perf_counter() - begin
@@ -110,19 +110,20 @@ def label(
 
 
 def _plan(
-    structures: list[tuple[str, Structure]],
+    structures: list[LabelInput],
     store: LabelStore,
-    settings: Settings,
+    settings: LabelSettings,
     retry_failed: bool,
-    totals: Totals,
+    totals: LabelTotals,
     tell: Callable[[str], None],
-) -> list[Task]:
+) -> list[LabelTask]:
     """Tasks that are left to do; the others are counted."""
     index = store.index()
     planned: dict[str, str] = {}
     tasks = []
-    for name, structure in structures:
-        task = settings.task(name, structure)
+    for given in structures:
+        name = given.name
+        task = settings.task(name, given.structure, given.group)
         content, entry = task.content, index.get(name)
         known = planned.get(name, entry.content if entry and entry.converged else content)
         if known != content:
