@@ -15,14 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import molecule
-from denser.sad import superposition
-from denser.structure import Structure
 
 import denser
+from denser.atoms.sad import superposition
+from denser.types.structure import Structure
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
              "--ignore-gpu-blocklist", "--mute-audio")  # fmt: skip
+
+PATIENCE = 300
+"""Seconds to wait for what must come; other programs may take the machine meanwhile."""
 
 
 def need(found: bool, what: str) -> None:
@@ -45,6 +48,13 @@ def browser():
         browser.close()
 
 
+def blank(browser, width: int = 1020, height: int = 640):
+    """An empty page of this size."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(1000 * PATIENCE)
+    return page
+
+
 class Served:
     """`denser view` as a process of its own."""
 
@@ -62,7 +72,7 @@ class Served:
     def end(self) -> tuple[int, str]:
         """Ctrl-C; exit code and standard error."""
         self.process.send_signal(signal.SIGINT)
-        _, errors = self.process.communicate(timeout=30)
+        _, errors = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, errors
 
 
@@ -95,7 +105,7 @@ class Page:
 
     def wait(self, condition: str) -> None:
         """Wait until an expression is true; the page's own policy forbids it to poll for us."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while not self.js(condition):
             assert time.monotonic() < end, f"waited in vain for {condition}"
             time.sleep(0.03)
@@ -165,9 +175,8 @@ def new_page(browser, served: Served):
     pages, complaints = [], []
 
     def open_page(address: str = served.address) -> Page:
-        context = browser.new_context(viewport={"width": 1020, "height": 640})
-        page = context.new_page()
-        pages.append(context)
+        page = blank(browser)
+        pages.append(page)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda r: complaints.append(r.url) if outside(r.url) else None)
         page.goto(address)
@@ -179,8 +188,8 @@ def new_page(browser, served: Served):
         return not url.startswith((served.address.split("?")[0], "data:", "blob:"))
 
     yield open_page
-    for context in pages:
-        context.close()
+    for page in pages:
+        page.close()
     assert complaints == []  # no error in a script, and nothing asked of the network
 
 
@@ -335,7 +344,7 @@ def test_smiles_files_and_what_is_wrong_with_them(new_page, tmp_path: Path):
     page.set_input_files("#file", tmp_path / "large.xyz")
     page.wait("document.querySelector('.message[data-for=open]').textContent.includes('up to')")
     water = Structure.from_ase(molecule("H2O"))
-    from denser.grid import Grid
+    from denser.types.grid import Grid
 
     denser.write(tmp_path / "sad.cube", superposition(water, Grid.around(water, 5.0, 0.3)))
     page.drawn(lambda: page.set_input_files("#file", tmp_path / "sad.cube"))
@@ -395,7 +404,7 @@ def test_two_tabs_at_once(new_page):
 
 
 def test_wrong_token_is_refused(browser, served: Served):
-    page = browser.new_page()
+    page = blank(browser)
     answer = page.goto(re.sub(r"token=.*", "token=wrong", served.address))
     assert answer.status == 403
     assert "token" in page.inner_text("body")
@@ -405,7 +414,7 @@ def test_wrong_token_is_refused(browser, served: Served):
 
 def test_empty_sketchpad(browser):
     served = Served()
-    page = Page(browser.new_page(viewport={"width": 1280, "height": 800}))
+    page = Page(blank(browser, 1280, 800))
     page.goto(served.address)
     page.wait("window.denser && denser.ready")
     assert page.is_visible("#empty")
@@ -417,17 +426,17 @@ def test_empty_sketchpad(browser):
 
 
 def test_notebook_view_draws(browser, tmp_path: Path):
-    from denser.grid import Grid
-    from denser.notebook import show
+    from denser.types.grid import Grid
+    from denser.viewer.notebook import show
 
     water = Structure.from_ase(molecule("H2O"))
     view = show(superposition(water, Grid.around(water, 6.0, 0.3)))
     (tmp_path / "notebook.html").write_text(f"<body>{view._repr_html_()}</body>")
-    page = browser.new_page(viewport={"width": 800, "height": 500})
+    page = blank(browser, 800, 500)
     page.goto((tmp_path / "notebook.html").as_uri())
     frame = Page(page.frames[1])
     frame.wait("window.denser")
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while not 0.02 < (start := frame.covered()) < 0.7:  # until the canvas has its size
         assert time.monotonic() < end, f"{start:.1%} of the canvas is covered"
     frame.js("{ const s = document.getElementById('level'); s.value = 1; s.oninput() }")

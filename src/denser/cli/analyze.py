@@ -150,9 +150,7 @@ def analyze(
     coarsen: Annotated[
         int, typer.Option(help="Write fields on every N-th node, their charge kept.")
     ] = 1,
-    format: Annotated[
-        str, typer.Option(help="Of fields: cube, ccp4, map, mrc, npz, dx, vti.")
-    ] = "cube",
+    format: Annotated[str, typer.Option(help="Of fields: cube, ccp4, npz, dx, vti, ...")] = "cube",
     no_pictures: Annotated[
         Flag, typer.Option("--no-pictures", help="Draw no NCI, potential and critical points.")
     ] = False,

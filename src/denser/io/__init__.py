@@ -28,21 +28,19 @@ if TYPE_CHECKING:
 
     from denser.types.density import Density, Field
 
-__all__ = ["SUFFIXES", "check_suffix", "is_density_file", "read", "write"]
+__all__ = ["FORMATS", "SUFFIXES", "check_suffix", "is_density_file", "read", "write"]
 
-_FORMATS = {
-    ".cube": "cube",
-    ".cub": "cube",
-    ".chgcar": "chgcar",
-    ".ccp4": "ccp4",
-    ".map": "ccp4",
-    ".mrc": "ccp4",
-    ".npz": "npz",
-    ".dx": "opendx",
-    ".vti": "vtk",
+FORMATS = {
+    "cube": (".cube", ".cub"),
+    "chgcar": (".chgcar",),
+    "ccp4": (".ccp4", ".map", ".mrc"),
+    "npz": (".npz",),
+    "opendx": (".dx",),
+    "vtk": (".vti",),
 }
+"""Formats: a module of this package with `read` and `write`, and its suffixes, usual one first."""
 
-SUFFIXES = tuple(_FORMATS)
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """Known suffixes, in any case; a name that starts with CHGCAR needs none."""
 
 
@@ -75,8 +73,8 @@ def check_suffix(path: str | Path) -> None:
     Either the suffix is unknown, or the format needs a package that is not installed.
     """
     module = _module(path)
-    if hasattr(module, "load_gemmi"):
-        module.load_gemmi(path)
+    if hasattr(module, "require"):
+        module.require(path)
 
 
 def is_density_file(path: str | Path) -> bool:
@@ -86,11 +84,13 @@ def is_density_file(path: str | Path) -> bool:
 
 def _module(path: str | Path) -> ModuleType:
     name = Path(path).name
-    fallback = "chgcar" if name.startswith("CHGCAR") else None
-    module = _FORMATS.get(Path(name).suffix.lower(), fallback)
-    if module is None:
-        raise InputError(
-            f"{path}: unknown file format; use a name that ends in {', '.join(SUFFIXES)} "
-            "or starts with CHGCAR"
-        )
-    return import_module(f"denser.io.{module}")
+    suffix = Path(name).suffix.lower()
+    for module, suffixes in FORMATS.items():
+        if suffix in suffixes:
+            return import_module(f"denser.io.{module}")
+    if name.startswith("CHGCAR"):
+        return import_module("denser.io.chgcar")
+    raise InputError(
+        f"{path}: unknown file format; use a name that ends in {', '.join(SUFFIXES)} "
+        "or starts with CHGCAR"
+    )

@@ -40,6 +40,11 @@ _ORIGIN, _N_LABELS, _LABEL = 50, 56, 57
 _HEADER = 1024  # bytes
 
 
+def require(path: str | Path) -> None:
+    """Raise InputError if gemmi is missing."""
+    load_gemmi(path)
+
+
 def load_gemmi(path: str | Path) -> ModuleType:
     """Return gemmi, or raise InputError that says how to install it."""
     try:

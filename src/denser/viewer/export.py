@@ -7,7 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from denser.io import SUFFIXES, check_suffix, write
+from denser.io import FORMATS, SUFFIXES, check_suffix, write
 from denser.types.errors import InputError
 from denser.viewer import state
 from denser.viewer.fields import with_atoms
@@ -16,7 +16,7 @@ from denser.viewer.session import Session
 
 def suffixes() -> list[str]:
     """Suffixes that can be written with what is installed, one per format."""
-    return [s for s in SUFFIXES if s not in (".cub", ".mrc") and _writable(s)]
+    return [usual for usual, *_ in FORMATS.values() if _writable(usual)]
 
 
 def _writable(suffix: str) -> bool:

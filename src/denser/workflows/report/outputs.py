@@ -15,7 +15,7 @@ from ase import Atoms
 from denser.analysis.averages import coarsen, planar_average
 from denser.analysis.catalogue import CHARGES, FIELDS, PICTURES, PROPERTIES, unknown
 from denser.analysis.properties import Analysis
-from denser.io import read, write
+from denser.io import SUFFIXES, read, write
 from denser.io.files import naming, replacing
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -119,10 +119,10 @@ class Settings:
             for name in names:
                 if name not in known:
                     raise unknown(what, name, known)
-        if self.format.lower() not in ("cube", "ccp4", "map", "mrc", "npz", "dx", "vti"):
+        if f".{self.format.lower()}" not in SUFFIXES:
             raise InputError(
-                f"fields cannot be written as .{self.format}; choose cube, ccp4, map, mrc, npz, "
-                "dx or vti"
+                f"fields cannot be written as .{self.format}; choose one of "
+                f"{', '.join(suffix[1:] for suffix in SUFFIXES)}"
             )
         if self.charges_format not in (None, "mol2", "sdf", "xml"):
             raise InputError(
