@@ -21,8 +21,10 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import write
 
+from denser.model.options import PredictionOptions
+from denser.workflows.inputs import find_inputs
 from denser.workflows.report.outputs import Settings
-from denser.workflows.report.report import Report, find_inputs
+from denser.workflows.report.report import Report
 
 
 def cluster(n: int) -> list[Atoms]:
@@ -83,7 +85,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trajectory.extxyz"
         write(path, trajectory(options.waters, options.frames))
-        settings = Settings(properties=("moments", "hirshfeld", "nci"), spacing=0.166)
+        settings = Settings(
+            ("moments", "hirshfeld", "nci"), options=PredictionOptions(spacing=0.166)
+        )
         report = Report(find_inputs([path], []), settings, Path(folder) / "report")
         threading.Thread(target=watch, daemon=True).start()
 

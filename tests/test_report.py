@@ -21,16 +21,18 @@ from denser.analysis.moments import moments
 from denser.analysis.properties import Analysis
 from denser.atoms.free_atoms import complete
 from denser.cli import app
+from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.structure import Structure
+from denser.workflows.inputs import find_inputs
 from denser.workflows.report import tables as summary
 from denser.workflows.report.outputs import Settings
-from denser.workflows.report.report import FRAMES, Report, Task, analyse, find_inputs, read_density
+from denser.workflows.report.report import FRAMES, Report, read_density
 
 COARSE = ("--spacing", "0.2")
-SETTINGS = Settings(properties=("moments", "hirshfeld"), spacing=0.25)
+SETTINGS = Settings(("moments", "hirshfeld"), options=PredictionOptions(spacing=0.25))
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -281,6 +283,117 @@ def test_trajectory_is_resumed_and_other_settings_are_refused(folder):
         )
 
 
+QUICK = ("--moments", "--spacing", "0.3")
+
+
+def test_files_of_inputs_never_overwrite_each_other(folder):
+    names = ["d1/a.xyz", "a.npz", "d2/a.xyz", "a_2.xyz"]
+    for name, kind in zip(names, ("H2O", None, "CH4", "NH3"), strict=True):
+        (folder / name).parent.mkdir(exist_ok=True)
+        if kind is not None:
+            write_atoms(name, molecule(kind))
+    denser.write("a.npz", Predictor().predict(molecule("HF"), spacing=0.3).density)
+    code, _, err = run("analyze", *names, *QUICK, "--field", "density", "-o", "r")
+    assert code == 0, err
+    written = [r["written"] for r in json.loads((folder / "r" / "report.json").read_text())]
+    assert [denser.read(path).structure.formula for (path,) in written] == [
+        "H2O", "HF", "CH4", "H3N",
+    ]  # fmt: skip
+
+
+def test_files_of_a_later_run_do_not_overwrite_earlier_ones(folder):
+    for name, kind in (("d1", "H2O"), ("d2", "CH4")):
+        (folder / name).mkdir()
+        write_atoms(f"{name}/a.xyz", molecule(kind))
+        assert run("analyze", f"{name}/a.xyz", *QUICK, "--field", "density", "-o", "r")[0] == 0
+    written = [r["written"] for r in json.loads((folder / "r" / "report.json").read_text())]
+    assert [denser.read(path).structure.formula for (path,) in written] == ["H2O", "CH4"]
+
+
+def test_an_output_never_overwrites_an_input(folder):
+    density = Predictor().predict(molecule("H2O"), spacing=0.3).density
+    for name in ("w.cube", "w_density.cube"):
+        denser.write(name, density)
+    before = (folder / "w_density.cube").read_bytes()
+    files = ("w.cube", "w_density.cube")
+    code, _, err = run("analyze", *files, "--moments", "--field", "density", "-o", ".")
+    assert code == 2 and "is an input and would be overwritten" in err
+    assert (folder / "w_density.cube").read_bytes() == before
+
+
+def test_what_has_changed_is_analysed_again(folder):
+    from denser.model.checkpoint import Model, load_model, save_model
+
+    model = load_model()
+    save_model(folder / "m.safetensors", model)
+    write_atoms("m.xyz", molecule("CH4"))
+    denser.write("h.npz", Predictor().predict(molecule("H2"), spacing=0.3).density)
+    density = Predictor().predict(molecule("H2O"), spacing=0.3).density
+    denser.write("mask.npz", density.with_values(np.ones(density.grid.shape)))
+    names = ["w.xyz", "m.xyz", "h.npz"]
+
+    def done(*options: str) -> list[str]:
+        arguments = ("--model", "m.safetensors", *QUICK, "-o", "r", "--json", *options)
+        code, out, err = run("analyze", *names, *arguments)
+        assert code == 0, err
+        return [json.loads(line)["input"] for line in out.splitlines()]
+
+    assert done() == names
+    assert done() == done("--device", "cpu") == []
+    write_atoms("w.xyz", molecule("NH3"))
+    denser.write("h.npz", Predictor().predict(molecule("HF"), spacing=0.3).density)
+    assert done() == ["w.xyz", "h.npz"]
+    formulas = {row["input"]: row["formula"] for row in rows_of(folder / "r" / "frames.csv")}
+    assert formulas == {"w.xyz": "H3N", "m.xyz": "CH4", "h.npz": "HF"}
+    next(iter(model.network.parameters())).data.mul_(1.001)
+    (folder / "m.safetensors").unlink()
+    save_model(
+        folder / "m.safetensors", Model("m", model.architecture, model.network, model.recipe)
+    )
+    assert done() == ["w.xyz", "m.xyz"]  # a density in a file needs no model
+    names[:] = ["w.xyz"]
+    write_atoms("w.xyz", molecule("H2O"))
+    assert run("analyze", "w.xyz", *QUICK, "--mask", "mask.npz", "-o", "q")[0] == 0
+    denser.write("mask.npz", density.with_values(np.full(density.grid.shape, 0.5)))
+    assert run("analyze", "w.xyz", *QUICK, "--mask", "mask.npz", "-o", "q")[0] == 0
+    (record,) = json.loads((folder / "q" / "report.json").read_text())
+    assert next(iter(record["properties"]["mask"].values())) == pytest.approx(4, abs=0.1)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error", "x")])
+def test_an_error_of_the_system_does_not_end_the_others(folder, monkeypatch, error):
+    trajectory("t.extxyz", 3)
+    original, calls = Predictor.predict, []
+
+    def predict(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise error
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Predictor, "predict", predict)
+    code, out, err = run("analyze", "t.extxyz", *QUICK, "-o", "r")
+    assert code == 2 and "2 of 3 analysed" in out and "1 failed" in out
+    assert "t.extxyz[1]" in err and err.count("\n") == 1 and "Traceback" not in err
+    records = json.loads((folder / "r" / "report.json").read_text())
+    assert ["error" in record for record in records] == [False, True, False]
+
+
+def test_memory_that_runs_out_in_one_property_leaves_the_others(folder, monkeypatch):
+    original = Analysis.property
+
+    def hungry(self, name):
+        if name == "cm5":
+            raise MemoryError
+        return original(self, name)
+
+    monkeypatch.setattr(Analysis, "property", hungry)
+    code, out, err = run("analyze", "w.xyz", *QUICK, "--charges", "cm5", "--json")
+    record = json.loads(out)
+    assert code == 2 and "cm5: memory ran out" in err
+    assert list(record["properties"]) == ["moments"] and list(record["errors"]) == ["cm5"]
+
+
 def test_many_frames_write_no_fields_unasked(folder):
     trajectory("t.extxyz", 11)
     code, _, err = run("analyze", "t.extxyz", "--nci", "-o", "r", "--spacing", "0.3")
@@ -324,12 +437,12 @@ def test_killed_run_goes_on(folder):
     assert len(json.loads((folder / "r" / "report.json").read_text())) == 6
 
 
-def test_task_without_a_density_is_a_record(folder):
-    settings = replace(SETTINGS, charge=1)  # an odd number of electrons
+def test_input_without_a_density_is_a_record(folder):
+    settings = replace(SETTINGS, options=PredictionOptions(charge=1))  # an odd number of electrons
     report = Report(find_inputs([folder / "w.xyz"], []), settings, None)
-    name, stem, source = report.inputs[0]
-    record = analyse(Task(name, stem, source, settings, None))
-    assert "error" in record and not record["error"].startswith(name)
+    told = []
+    assert report.run(1, told.append).failed == 1
+    assert "odd number" in told[0]["error"] and not told[0]["error"].startswith(str(folder))
 
 
 def test_a_bug_in_one_input_does_not_end_the_others(folder, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Set
 from functools import wraps
 from pathlib import Path
@@ -27,9 +26,7 @@ from denser.cli.predict import Box
 from denser.types.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from denser.workflows.report.report import Report, Totals
+    from denser.workflows.report.report import Report
 
 Flag = bool
 
@@ -177,8 +174,10 @@ def analyze(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per input.")] = False,
 ) -> None:
     """Properties of predicted densities, or of anyone's: charges, potentials, topology, ..."""
+    from denser.model.options import PredictionOptions
+    from denser.workflows.inputs import find_inputs
     from denser.workflows.report.outputs import Settings
-    from denser.workflows.report.report import Report, find_inputs
+    from denser.workflows.report.report import Report
 
     for words, table in (
         (field, FIELDS),
@@ -217,13 +216,9 @@ def analyze(
         format=format.lstrip("."),
         pictures=few and not no_pictures,
         kind="all-electron" if all_electron else "valence" if valence else "auto",
-        charge=charge,
-        model=model,
-        device=device,
-        box=box.value,
-        padding=padding,
-        spacing=spacing,
-        refine=refine,
+        options=PredictionOptions(
+            charge, model, box.value, padding, spacing, device, refine=refine
+        ),
         steps=steps,
         isovalue=isovalue,
         xray=xray,
@@ -237,60 +232,27 @@ def analyze(
         against=None if against is None else str(against),
         fit=fit,
     )
-    report = Report(inputs, settings, out)
-    totals = _run(report, workers, json)
-    raise typer.Exit(130 if totals.interrupted else 2 if totals.failed else 0)
+    raise typer.Exit(_run(Report(inputs, settings, out), workers, json))
 
 
-def _run(report: Report, workers: int, as_json: bool) -> Totals:
+def _run(report: Report, workers: int, as_json: bool) -> int:
     """Analyse with a bar of progress; prints the properties of few inputs, totals of many."""
-    import json
-
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from denser.workflows.report.tables import text
-
-    told = Console(stderr=True, soft_wrap=True, highlight=False)
-    lines = Console(soft_wrap=True, highlight=False)
-    n = len(report.inputs)
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=told, disable=n < 2 or not told.is_terminal, transient=True
-    ) as bar:
-        task = bar.add_task("analysing", total=n, completed=len(report.present))
-
-        def tell(record: dict) -> None:
-            if as_json:
-                sys.stdout.write(json.dumps(record) + "\n")
-                sys.stdout.flush()
-            if "error" in record:
-                told.print(f"denser: {record['input']}: {record['error']}", markup=False)
-            else:
-                for name, error in record["errors"].items():
-                    told.print(f"denser: {record['input']}: {name}: {error}", markup=False)
-                if not as_json and n <= MOST_PRINTED:
-                    lines.print("\n".join(text(record | {"errors": {}})), markup=False)
-            bar.advance(task)
-
-        totals = report.run(workers, tell)
-    _tell_totals(report, totals, told if as_json else lines, told)
-    return totals
-
-
-def _tell_totals(report: Report, totals: Totals, lines: Console, told: Console) -> None:
-    from denser.workflows.report.tables import JSON, TABLE, TEXT
+    from denser.workflows.many import Display
+    from denser.workflows.report.tables import JSON, TABLE, TEXT, text
 
     n = len(report.inputs)
-    if totals.interrupted:
-        again = "; the same command goes on" if report.folder is not None else ""
-        told.print(f"stopped after {totals.done + totals.failed} of {n}{again}", markup=False)
-    elif n > 1:
-        done = totals.done + totals.failed
-        rate = f" ({done / totals.seconds:.2f} a second)" if done else ""
-        words = f"{totals.done} of {n} analysed in {totals.seconds:.1f} s{rate}"
-        words += f", {totals.present} done before" if totals.present else ""
-        words += f", {totals.failed} failed" if totals.failed else ""
-        lines.print(words, markup=False)
+
+    def summary(record: dict) -> str:
+        return "\n".join(text(record | {"errors": {}})) if n <= MOST_PRINTED else ""
+
+    def notes(record: dict) -> list[str]:
+        return [f"{name}: {error}" for name, error in record["errors"].items()]
+
+    present = len(report.present)
+    with Display("analysing", "analysed", n, summary, as_json, notes, present) as display:
+        totals = report.run(workers, display.show)
+    again = "the same command goes on" if report.folder is not None else ""
+    code = display.end(totals, again=again)
     if report.folder is not None:
-        lines.print(f"report: {report.folder / TEXT}, {JSON}, {TABLE}", markup=False)
+        display.lines.print(f"report: {report.folder / TEXT}, {JSON}, {TABLE}", markup=False)
+    return code

@@ -39,11 +39,14 @@ class Input:
         Stem of the files that are written for it; no other input has it.
     source : ase.Atoms, Path or Failed
         Atoms, a density file, or why there is neither.
+    path : Path or None
+        The file that it comes from.
     """
 
     name: str
     stem: str
     source: Atoms | Path | Failed
+    path: Path | None = None
 
     def atoms(self) -> Atoms:
         """Return the atoms.
@@ -126,7 +129,7 @@ def find_inputs(
     for path in files:
         stem = file_stem(path)
         if densities and is_density_file(path):
-            found.append(Input(names.give(str(path), "{} ({})"), stems.give(stem), path))
+            found.append(Input(names.give(str(path), "{} ({})"), stems.give(stem), path, path))
             continue
         frames: list[Atoms] = []
         problem = attempt(_read_frames, path, frames)
@@ -135,11 +138,11 @@ def find_inputs(
             numbers = [f"[{i}]" for i in range(n)] if n > 1 else [""]
             shown = names.give_all(str(path), numbers, "{} ({})")
             given = stems.give_all(stem, frame_endings(n))
-            found += [Input(*three) for three in zip(shown, given, frames, strict=True)]
+            found += [Input(*three, path) for three in zip(shown, given, frames, strict=True)]
         if isinstance(problem, Failed):
             shown_as = names.give(f"{path}[{n}]" if n else str(path), "{} ({})")
             why = Failed(problem.error.removeprefix(f"{path}: "))
-            found.append(Input(shown_as, stems.give(stem), why))
+            found.append(Input(shown_as, stems.give(stem), why, path))
     for text in smiles:
         found.append(
             Input(
@@ -162,7 +165,10 @@ def refuse_inputs(output: Path, files: Iterable[Path]) -> None:
 
 
 def content(
-    source: Atoms | Path | Failed, options: Mapping[str, Any], model: str | None
+    source: Atoms | Path | Failed,
+    charge: int | None,
+    options: Mapping[str, Any],
+    model: str | None,
 ) -> str | None:
     """Hash of everything that a result follows from; None where the input cannot be read.
 
@@ -170,25 +176,22 @@ def content(
     ----------
     source : ase.Atoms, Path or Failed
         Elements, positions, charge and cell count, or the bytes of a density file.
+    charge : int or None
+        Total charge, by default that of the atoms.
     options : mapping
-        Plain values. A `Path` among them stands for the bytes of that file.
+        Plain values.
     model : str or None
         `Model.identity` of the model that predicts; a density file needs none.
     """
-    if isinstance(source, Failed):
-        return None
-    parts: dict[str, Any] = {"denser": __version__, "model": None}
+    parts: dict[str, Any] = {"denser": __version__, "options": dict(options)}
     try:
-        parts["options"] = {
-            key: file_hash(value) if isinstance(value, Path) else value
-            for key, value in options.items()
-        }
+        if isinstance(source, Failed):
+            return None
         if isinstance(source, Path):
             parts["file"] = file_hash(source)
         else:
-            parts["structure"] = _structure_hash(Structure.of(source, options.get("charge")))
-            parts["model"] = model
-    except InputError:  # which the work will tell of
+            parts |= {"structure": _structure_hash(Structure.of(source, charge)), "model": model}
+    except InputError:  # which the work will report
         return None
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -43,9 +43,10 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class Failed:
-    """Why there is no result, in one sentence."""
+    """Why there is no result, in one sentence, and whether the input is to blame (InputError)."""
 
     error: str
+    bad_input: bool = True
 
 
 @dataclass
@@ -81,7 +82,7 @@ def attempt(work: Callable[..., Result], *arguments: Any) -> Result | Failed:
     try:
         return work(*arguments)
     except Exception as error:
-        failed = Failed(sentence(error))
+        failed = Failed(sentence(error), isinstance(error, InputError))
     # Not before here: until the exception is gone, its frames hold what they had in hand.
     _free_memory()
     return failed
@@ -149,7 +150,7 @@ def run(
 
     def record(task: Any, result: Any) -> None:
         if isinstance(result, str):  # of a worker that died
-            result = Failed(result)
+            result = Failed(result, False)
         take(task, result)
         bad = isinstance(result, Failed) or (isinstance(result, dict) and result.get("errors"))
         totals.failed += bool(bad)

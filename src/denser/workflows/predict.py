@@ -100,7 +100,10 @@ class Batch:
                 raise InputError(f"{self.out}: cannot be created ({error.strerror})") from error
         outputs = _Outputs(self.out.parent if self.single else self.out)
         identity = predictor.model.identity()
-        made_from = {x.name: content(x.source, options.plain(), identity) for x in self.inputs}
+        made_from = {
+            x.name: content(x.source, options.charge, options.plain(), identity)
+            for x in self.inputs
+        }
         todo = [
             entry
             for entry in self.inputs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,12 @@ from denser.analysis.catalogue import CHARGES, FIELDS, PICTURES, PROPERTIES, unk
 from denser.analysis.properties import Analysis
 from denser.io import SUFFIXES, read, write
 from denser.io.files import naming, replacing
+from denser.model.options import PredictionOptions
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR
+from denser.workflows.inputs import refuse_inputs
 
 if TYPE_CHECKING:
     from denser.analysis.crystal.rigid_fit import RigidFit
@@ -43,15 +45,8 @@ class Settings:
         Of the reduced gradient, the potential on the surface, and critical points.
     kind : str
         Of densities in files: "auto", "valence" or "all-electron".
-    charge : int or None
-    model, device : str
-    box : str
-    padding : float
-        Angstrom.
-    spacing : float or None
-        Of predicted grids, angstrom.
-    refine : int
-        Kohn-Sham steps that improve a predicted density first.
+    options : PredictionOptions
+        Of densities that are predicted; the charge is that of densities in files too.
     steps : int
         Kohn-Sham steps that make orbitals.
     isovalue : float
@@ -78,13 +73,7 @@ class Settings:
     format: str = "cube"
     pictures: bool = False
     kind: str = "auto"
-    charge: int | None = None
-    model: str = "default"
-    device: str = "auto"
-    box: str = "auto"
-    padding: float = 4.0
-    spacing: float | None = None
-    refine: int = 0
+    options: PredictionOptions = field(default_factory=PredictionOptions)
     steps: int = 1
     isovalue: float = 0.001
     xray: float | None = None
@@ -97,6 +86,16 @@ class Settings:
     minus: str | None = None
     against: str | None = None
     fit: bool = False
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files that the settings name."""
+        named = {"mask": self.mask, "minus": self.minus, "against": self.against}
+        return {key: path for key, path in named.items() if path is not None}
+
+    def plain(self) -> dict[str, Any]:
+        """Return what decides the results, as plain values."""
+        return vars(self) | {"options": self.options.plain()}
 
     @property
     def writes_files(self) -> bool:
@@ -145,20 +144,24 @@ class Settings:
 
 
 def products(
-    analysis: Analysis, settings: Settings, folder: Path | None, stem: str, written: list[str]
+    analysis: Analysis,
+    settings: Settings,
+    folder: Path | None,
+    stem: str,
+    written: list[str],
+    protected: frozenset[Path] = frozenset(),
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yield name and work of everything else that the settings ask for.
 
     The work writes files, whose names it appends to `written`, and returns a dataclass like
-    those of properties, or None.
+    those of properties, or None. It refuses to write the files in `protected`.
     """
 
-    def target(ending: str) -> Path:
-        return folder / f"{stem}{ending}"
-
     def save(ending: str, write_to: Callable[[Path], None]) -> None:
-        write_to(target(ending))
-        written.append(str(target(ending)))
+        target = folder / f"{stem}{ending}"
+        refuse_inputs(target, protected)
+        write_to(target)
+        written.append(str(target))
 
     def field(name: str) -> None:
         values = analysis.field(name)
@@ -287,17 +290,17 @@ def _shells(model: Callable[[], Field], path: str) -> Any:
         return fourier_shell_correlation(model(), _map(path))
 
 
-def fitted(atoms: Atoms, settings: Settings, folder: Path, stem: str) -> tuple[Atoms, RigidFit]:
-    """A structure moved into the map `against`, which is written too, and how well it fits."""
+def fitted(atoms: Atoms, settings: Settings, path: Path) -> tuple[Atoms, RigidFit]:
+    """A structure moved into the map `against`, also written to `path`, and how well it fits."""
     from denser.analysis.crystal.rigid_fit import fit_rigid
 
     kind, d_min = ("xray", settings.xray) if settings.xray else ("electron", settings.cryo)
-    structure = Structure.of(atoms, settings.charge)
+    structure = Structure.of(atoms, settings.options.charge)
     with naming(Path(settings.against)):
         fit = fit_rigid(structure, _map(settings.against), d_min, settings.b_factor, kind)
     moved = atoms.copy()
     moved.positions = fit.structure.positions * BOHR
-    with replacing(folder / f"{stem}_fitted.xyz") as temporary:
+    with replacing(path) as temporary:
         moved.write(temporary, format="extxyz")
     return moved, fit
 

@@ -4,79 +4,62 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
 
+from denser import __version__
 from denser.analysis.properties import Analysis
-from denser.io import is_density_file, read
+from denser.io import read
 from denser.io.files import DENSITY_UNIT, naming, replacing
-from denser.io.structures import jobs
-from denser.model.predictor import Predictor, respace
+from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.units import BOHR
+from denser.workflows import many
+from denser.workflows.inputs import Input, Names, content, file_hash, refuse_inputs
+from denser.workflows.many import Failed, Totals, attempt, record_of
+from denser.workflows.predict import refined_prediction
 from denser.workflows.report import tables as summary
 from denser.workflows.report.outputs import Settings, fitted, products
-from denser.workflows.workers import make_pools, run
 
 FRAMES = "frames.jsonl"
 """What is done so far: the settings, then a record a line."""
 
-Input = tuple[str, str, Atoms | Path | str]
 
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One density to analyse: the atoms or the file it comes from, or why there are none."""
-
-    name: str
-    stem: str
-    source: Atoms | Path | str
-    settings: Settings
-    folder: Path | None
-
-
-@dataclass
-class Totals:
-    """What became of all inputs."""
-
-    done: int = 0
-    failed: int = 0
-    present: int = 0
-    seconds: float = 0.0
-    interrupted: bool = False
-
-
-def analyse(task: Task) -> dict:
+def analyse(
+    entry: Input,
+    settings: Settings,
+    folder: Path | None = None,
+    protected: frozenset[Path] = frozenset(),
+) -> dict:
     """Properties of one input as a record; fields and pictures are written to the folder.
 
-    A property that cannot be had stands in `errors`, an input that cannot be used, or whatever
-    else goes wrong with it, in `error`; none of them raises.
+    Parameters
+    ----------
+    entry : Input
+    settings : Settings
+    folder : Path or None
+    protected : frozenset of Path
+        Files that must not be written.
+
+    Returns
+    -------
+    dict
+        A property that cannot be had stands in `errors`, whatever the reason.
+
+    Raises
+    ------
+    InputError
+        An input that cannot be used.
     """
-    record: dict[str, Any] = {"input": task.name, "stem": task.stem}
-    try:
-        return record | _analyse(task)
-    except InputError as error:
-        message = str(error)
-        return record | {"error": message.removeprefix(f"{task.name}: ")}
-    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as bug:
-        # one input among thousands must not end the others
-        what = " ".join(f"{type(bug).__name__}: {bug}".split())[:300]
-        return record | {"error": f"failed ({what}); this is a bug, please report it"}
-
-
-def _analyse(task: Task) -> dict:
-    settings = task.settings
     begin = time.perf_counter()
-    density, recipe, notes = _density(task)
+    density, recipe, notes = _density(entry, settings, folder, protected)
     seconds = {"density": round(time.perf_counter() - begin, 4)}
     analysis = Analysis(density, recipe, settings.steps, settings.isovalue)
     properties: dict[str, dict] = {}
@@ -84,18 +67,17 @@ def _analyse(task: Task) -> dict:
     errors: dict[str, str] = {}
     written: list[str] = []
     work = [(name, partial(analysis.property, name)) for name in settings.properties]
-    for name, make in [*work, *products(analysis, settings, task.folder, task.stem, written)]:
+    others = products(analysis, settings, folder, entry.stem, written, protected)
+    for name, make in [*work, *others]:
         start = time.perf_counter()
-        try:
-            result = make()
-        except InputError as error:
-            if name in settings.optional:
-                notes.append(f"{name} left out: {error}")
+        result = attempt(make)
+        if isinstance(result, Failed):
+            if result.bad_input and name in settings.optional:
+                notes.append(f"{name} left out: {result.error}")
             else:
-                errors[name] = str(error)
-        else:
-            if result is not None:
-                properties[name], lines[name] = result.to_dict(), result.lines()
+                errors[name] = result.error
+        elif result is not None:
+            properties[name], lines[name] = result.to_dict(), result.lines()
         seconds[name] = round(time.perf_counter() - start, 4)
     structure = density.structure
     return {
@@ -115,33 +97,28 @@ def _analyse(task: Task) -> dict:
     }
 
 
-def _density(task: Task) -> tuple[Density, Recipe, list[str]]:
+def _density(
+    entry: Input, settings: Settings, folder: Path | None, protected: frozenset[Path]
+) -> tuple[Density, Recipe, list[str]]:
     """The density of an input, the level of theory to go on with, and notes about both."""
-    settings, source = task.settings, task.source
-    if isinstance(source, str):
-        raise InputError(source)
-    if isinstance(source, Path):
-        density, note = read_density(source, settings.kind, settings.charge)
+    options = settings.options
+    if isinstance(entry.source, Path):
+        density, note = read_density(entry.source, settings.kind, options.charge)
         return density, Recipe(), [note]
-    predictor = Predictor(settings.model, settings.device)
+    atoms = entry.atoms()
+    predictor = Predictor(options.model, options.device, average=options.average)
     notes = [f"predicted by {predictor.model.name}"]
     if settings.fit:
-        source, fit = fitted(source, settings, task.folder, task.stem)
-        notes += [*fit.lines(), f"moved structure: {task.stem}_fitted.xyz"]
-    spacing = None if settings.refine else settings.spacing
-    prediction = predictor.predict(source, settings.charge, settings.box, settings.padding, spacing)
-    density, recipe = prediction.density, predictor.model.recipe
+        moved = folder / f"{entry.stem}_fitted.xyz"
+        refuse_inputs(moved, protected)
+        atoms, fit = fitted(atoms, settings, moved)
+        notes += [*fit.lines(), f"moved structure: {moved.name}"]
+    prediction, seconds = refined_prediction(atoms, predictor, options)
     if doubt := predictor.doubt(prediction):
         notes.append(doubt)
-    if settings.refine:
-        from denser.dft.refine import refine
-
-        refined = refine(density, recipe, settings.refine)
-        density = refined.density
-        notes.append(f"improved by {settings.refine} Kohn-Sham step(s), {refined.seconds:.1f} s")
-        if settings.spacing is not None:
-            density = respace(density, settings.spacing / BOHR)
-    return density, recipe, notes
+    if seconds is not None:
+        notes.append(f"improved by {options.refine} Kohn-Sham step(s), {seconds:.1f} s")
+    return prediction.density, predictor.model.recipe, notes
 
 
 def read_density(path: Path, kind: str = "auto", charge: int | None = None) -> tuple[Density, str]:
@@ -214,8 +191,8 @@ class Report:
 
     Parameters
     ----------
-    inputs : list of (name, stem, source)
-        Of `find_inputs`.
+    inputs : list of Input
+        Of `denser.workflows.inputs.find_inputs`.
     settings : Settings
     folder : Path or None
         Without one, nothing is written.
@@ -232,95 +209,99 @@ class Report:
             raise InputError("nothing to analyse; name structures or densities, or give --smiles")
         if folder is None and settings.writes_files:
             raise InputError("fields, maps and pictures are files; give -o FOLDER")
-        self.settings, self.folder, self.inputs = settings, folder, inputs
-        self.present = self._open() if folder is not None else set()
+        self.settings, self.folder, self.inputs = settings, folder, list(inputs)
+        self.content: dict[str, str | None] = {}
+        self.present: set[str] = set()
+        if folder is not None:
+            self._open(folder)
 
     def run(self, workers: int, tell: Callable[[dict], None] = lambda record: None) -> Totals:
         """Analyse all inputs that the folder does not hold yet; `tell` hears of each record.
 
         Records are appended one by one, so that a run that was stopped, in whatever way, goes on
         where it was; the other files are made from them at the end. One worker works in this
-        process with all threads, several in processes of one thread each.
+        process with all threads, several in processes of one thread each. An input that cannot
+        be used has an `error` in its record, whatever the reason; the others go on.
         """
-        totals, begin = Totals(), time.perf_counter()
-        tasks = []
-        for name, stem, source in self.inputs:
-            if name in self.present:
-                totals.present += 1
-            else:
-                tasks.append(Task(name, stem, source, self.settings, self.folder))
+        todo = [entry for entry in self.inputs if entry.name not in self.present]
+        own = () if self.folder is None else self._own_files(self.folder)
+        work = partial(
+            analyse, settings=self.settings, folder=self.folder, protected=frozenset(own)
+        )
 
-        def record(task: Task, outcome: dict | str) -> None:
-            if isinstance(outcome, str):
-                outcome = {"input": task.name, "stem": task.stem, "error": outcome}
-            bad = "error" in outcome or bool(outcome.get("errors"))
-            totals.failed += bad
-            totals.done += not bad
+        def take(entry: Input, result: dict | Failed) -> None:
+            record = record_of(entry, result)
+            record |= {"stem": entry.stem, "content": self.content.get(entry.name)}
             if self.folder is not None:
                 with open(self.folder / FRAMES, "a") as file:
-                    file.write(json.dumps(outcome) + "\n")
-            tell(outcome)
+                    file.write(json.dumps(record) + "\n")
+            tell(record)
 
-        if workers == 1 or len(tasks) < 2:
-            try:
-                for task in tasks:
-                    record(task, analyse(task))
-            except KeyboardInterrupt:
-                totals.interrupted = True
-        else:
-            pools = make_pools(analyse, min(workers, len(tasks)))
-            totals.interrupted = not run(tasks, pools, record)
-        totals.seconds = time.perf_counter() - begin
+        totals = many.run(todo, work, take, workers)
+        totals.present = len(self.present)
         if self.folder is not None:
             summary.write_all(self.folder, self.folder / FRAMES)
         return totals
 
-    def _open(self) -> set[str]:
-        """Make the folder, or find what an earlier run with the same settings left there."""
-        path = self.folder / FRAMES
-        head = {
-            "denser": version("denser"),
-            "settings": json.loads(json.dumps(asdict(self.settings))),
-        }
-        if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"{self.folder} is a file, but a report is a folder; name another")
+    def _open(self, folder: Path) -> None:
+        """Make the folder, or find what an earlier run with the same settings left there.
+
+        What it holds of an input is used again if the input, the files that the settings name,
+        the model and the version are the same. Inputs keep the stems that they had.
+        """
+        self._hash()
+        path = folder / FRAMES
+        head = {"denser": __version__, "settings": self.settings.plain()}
+        head = json.loads(json.dumps(head))
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file, but a report is a folder; name another")
         if not path.exists():
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise InputError(f"{self.folder}: cannot be made ({error.strerror})") from error
+                raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(head) + "\n")
-            return set()
+            return
         records = summary.records(path)
         if next(records, None) != head:
             raise InputError(
-                f"{self.folder} holds a report with other settings, or of another version; repeat "
+                f"{folder} holds a report with other settings, or of another version; repeat "
                 "its command, or choose another folder"
             )
-        return {r["input"] for r in records if "error" not in r and not r["errors"]}
+        last = {
+            record["input"]: (
+                record["stem"],
+                record.get("content"),
+                "error" not in record and not record["errors"],
+            )
+            for record in records
+        }
+        names = Names(stem for stem, _, _ in last.values())
+        for i, entry in enumerate(self.inputs):
+            if entry.name not in last:
+                self.inputs[i] = replace(entry, stem=names.give(entry.stem))
+                continue
+            stem, made_from, good = last[entry.name]
+            self.inputs[i] = replace(entry, stem=stem)
+            if good and made_from is not None and made_from == self.content[entry.name]:
+                self.present.add(entry.name)
 
+    def _hash(self) -> None:
+        """Find the content hash of each input."""
+        options = self.settings.options
+        settings = self.settings.plain()
+        for key, path in self.settings.files.items():
+            settings[key] = file_hash(Path(path))
+        predicts = any(isinstance(entry.source, Atoms) for entry in self.inputs)
+        model = Predictor(options.model, options.device).model.identity() if predicts else None
+        for entry in self.inputs:
+            made_from = content(entry.source, options.charge, settings, model)
+            self.content[entry.name] = made_from
 
-def find_inputs(files: list[Path], smiles: list[str]) -> list[Input]:
-    """Name, stem of the files written, and source of each input: atoms, a file, or an error.
-
-    Structures, which are predicted, and densities.
-    """
-    out = []
-    taken: set[str] = set()
-    structures = []
-    for path in files:
-        if is_density_file(path):
-            stem = path.name if path.name.startswith("CHGCAR") else path.stem
-            while stem in taken:
-                stem += "_2"
-            taken.add(stem)
-            out.append((str(path), stem, path))
-        else:
-            structures.append(path)
-    for job in jobs(structures, smiles):
-        stem = job.stem
-        while stem in taken:
-            stem += "_2"
-        out.append((job.name, stem, job.error if job.atoms is None else job.atoms))
-    return out
+    def _own_files(self, folder: Path) -> Iterator[Path]:
+        """Files in the folder that belong to the user: inputs, and those that settings name."""
+        named = [entry.path for entry in self.inputs if entry.path is not None]
+        for path in {*named, *map(Path, self.settings.files.values())}:
+            if path.resolve().parent == folder.resolve():
+                yield path.resolve()
