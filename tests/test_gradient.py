@@ -6,15 +6,16 @@ from ase.build import molecule
 from pyscf.pbc.grad.rks import Gradients
 
 from denser.atoms.sad import valence_charges
+from denser.dft.functionals import hartree_xc, hartree_xc_kernel
 from denser.dft.gradient import (
     harris_gradient,
-    kernel_product,
     ks_gradient,
     mixed_gradient,
     scf_gradient,
     step_gradient,
 )
-from denser.dft.one_step import core_hamiltonian, hartree_xc, one_step
+from denser.dft.one_step import one_step
+from denser.dft.pyscf_private import density_on_mesh
 from denser.dft.scf import mean_field, scf
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -123,7 +124,7 @@ def test_one_step_gradients_are_the_slopes_of_their_energies(methane):
 def test_at_self_consistency_one_step_has_the_gradient_of_the_scf(methane, converged):
     structure, grid = methane
     mf = mean_field(structure, grid, COARSE)
-    rho = mf._numint.get_rho(mf.cell, converged.dm, None).reshape(grid.shape)
+    rho = density_on_mesh(mf, converged.dm)
     step = one_step(blobs(structure, grid).with_values(rho), COARSE)
     reference = scf_gradient(structure, grid, converged, COARSE)
     for gradient in (harris_gradient(step), ks_gradient(step), step_gradient(step)):
@@ -135,18 +136,17 @@ def test_at_self_consistency_one_step_has_the_gradient_of_the_scf(methane, conve
 @pytest.mark.parametrize("xc", ["pbe", "lda,vwn"])
 def test_kernel_is_the_derivative_of_the_potential(methane, xc):
     structure, grid = methane
-    mf = mean_field(structure, grid, Recipe(xc=xc, spacing=COARSE.spacing))
-    core_hamiltonian(mf)
     rho = blobs(structure, grid).values
     wave = grid.points() @ (2 * np.pi / np.diag(grid.cell) * [1, 2, 1])
     change = rho * np.sin(wave)
-    potentials = [hartree_xc(mf._numint, xc, rho + h / 4 * change)[0] for h in STEPS]
-    product = kernel_product(mf._numint, xc, rho, change)
+    potentials = [hartree_xc(xc, rho + h / 4 * change, grid)[0] for h in STEPS]
+    kernel = hartree_xc_kernel(xc, rho, grid)
+    product = kernel(change)
     np.testing.assert_allclose(product, 4 * slope(potentials), atol=1e-5 * np.abs(product).max())
     # symmetric: <a|K b> = <b|K a>
     other = rho * np.cos(wave - 0.7)
     left = np.vdot(other, product)
-    assert left == pytest.approx(np.vdot(change, kernel_product(mf._numint, xc, rho, other)))
+    assert left == pytest.approx(np.vdot(change, kernel(other)))
 
 
 def test_an_unconverged_energy_has_no_gradient(methane):

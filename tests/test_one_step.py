@@ -7,17 +7,15 @@ import pytest
 
 from denser.atoms.sad import superposition
 from denser.dft.cell import density_from_dm
+from denser.dft.functionals import hartree_xc
 from denser.dft.one_step import (
     SCREENING,
     CoarseGridWarning,
-    core_hamiltonian,
-    hartree_xc,
-    multigrid_pair,
     on_recipe_grid,
     one_step,
-    potential_matrix,
     screened,
 )
+from denser.dft.pyscf_private import core_hamiltonian, potential_matrix
 from denser.dft.refine import UNCERTAINTY_FLOOR, refine
 from denser.dft.scf import mean_field, scf
 from denser.fields.fourier import resample
@@ -55,20 +53,11 @@ def errors(water):
     return shares, steps
 
 
-def test_names_that_pyscf_keeps_private(water):
-    _, mf, _, _ = water
-    assert callable(multigrid_pair._get_j_pass2)
-    ni = type(mf._numint)(mf.cell)
-    assert ni.vpplocG_part1 is None and ni._xc_type("pbe") == "GGA"
-    ni.get_pp()
-    assert ni.vpplocG_part1.size == np.prod(mf.cell.mesh)
-
-
 def test_a_self_consistent_density_is_reproduced(water):
     label, mf, rho, dm = water
     fock = core_hamiltonian(mf) + mf.get_veff(dm=dm)
-    potential, _ = hartree_xc(mf._numint, mf.xc, rho.values)
-    ours = core_hamiltonian(mf) + potential_matrix(mf._numint, potential)
+    potential, _ = hartree_xc(mf.xc, rho.values, rho.grid)
+    ours = core_hamiltonian(mf) + potential_matrix(mf, potential)
     np.testing.assert_allclose(ours, fock, atol=1e-8)
     step = one_step(rho, mf=mf)
     for energy in (step.e_ks, step.e_harris, step.e_tot):
@@ -101,15 +90,15 @@ def test_both_energies_are_quadratic_and_the_estimate_is_better(water, errors):
 
 
 def test_potential_is_the_derivative_of_the_energy(water):
-    _, mf, rho, _ = water
+    _, _, rho, _ = water
     change = rho.values * np.cos(rho.grid.points() @ np.array([0.7, -0.4, 0.5]))
-    ni, small = mf._numint, 1e-3
-    energies = [hartree_xc(ni, "pbe", rho.values + s * change)[1] for s in (small, -small)]
+    small = 1e-3
+    energies = [hartree_xc("pbe", rho.values + s * change, rho.grid)[1] for s in (small, -small)]
     slope = (energies[0] - energies[1]) / (2 * small)
-    potential, _ = hartree_xc(ni, "pbe", rho.values)
+    potential, _ = hartree_xc("pbe", rho.values, rho.grid)
     assert slope == pytest.approx(np.vdot(potential, change) * rho.grid.dv, rel=1e-5)
     with pytest.raises(KeyError):
-        hartree_xc(ni, "no-such-functional", rho.values)
+        hartree_xc("no-such-functional", rho.values, rho.grid)
 
 
 def test_a_basis_all_but_linearly_dependent_is_that_of_the_scf():

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from denser.fields.fourier import gradient, poisson, poisson_isolated
+from denser.fields.derivatives import divergence, gradient
+from denser.fields.fourier import poisson, poisson_isolated, wave_vectors
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 
@@ -79,7 +80,17 @@ def test_gradient_of_a_wave(cell):
     grid = Grid(np.zeros(3), cell, (12, 11, 14))
     cosine, sine, g = plane_wave(grid)
     expected = -g[:, None, None, None] * sine
-    np.testing.assert_allclose(gradient(cosine, grid), expected, atol=1e-12)
+    np.testing.assert_allclose(list(gradient(cosine, grid)), expected, atol=1e-12)
+    np.testing.assert_allclose(divergence(expected, grid), -(g @ g) * cosine, atol=1e-11)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradient_of_noise_is_that_of_its_waves(cell):
+    grid = Grid(np.zeros(3), cell, (9, 11, 7))  # no wave at the Nyquist frequency
+    noise = np.random.default_rng(4).random(grid.shape)
+    waves = np.fft.rfftn(noise)
+    expected = [np.fft.irfftn(1j * g * waves, grid.shape, (0, 1, 2)) for g in wave_vectors(grid)]
+    np.testing.assert_allclose(list(gradient(noise, grid)), expected, atol=1e-12)
 
 
 def test_periodic_potential_is_the_ewald_sum_of_gaussians():

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import molecule
+from pyscf import gto
+from pyscf.pbc import gto as pbcgto
+from pyscf.pbc.dft import rks
 
-from denser.dft.guess import gto, pbcgto, rks, structure_of
+from denser.dft.guess import structure_of
 from denser.dft.scf import scf
 from denser.labels.label import read_label
 from denser.model.predictor import Predictor

@@ -1,26 +1,24 @@
 """Fields that are read off a density: derivatives, deformation, differences, electrons in a region.
 
-Derivatives are those of the trigonometric interpolant through the nodes, exact for a density
-that the grid resolves; or, where asked for, differences of sixth order, which do not carry to
-the tails what a coarse grid misses near a nucleus. A density is differentiated as it is given:
-of a valence density they are those of the valence density, which differ from the all-electron
-ones within about 0.6 angstrom of a nucleus. Of an all-electron density
-(`denser.atoms.free_atoms.complete`) the cores, which no grid resolves, are taken off before and
-added again by their analytic derivatives.
+Derivatives are those of `denser.fields.derivatives`, either of the trigonometric interpolant or
+(`local`) central differences of sixth order. A density is differentiated as it is given: the
+derivatives of a valence density differ from the all-electron ones within about 0.6 angstrom of a
+nucleus. No grid resolves the cores of an all-electron density
+(`denser.atoms.free_atoms.complete`): they are subtracted first, and their analytic derivatives
+are added afterwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from scipy.linalg import circulant
 
 from denser.atoms.free_atoms import ball, core_values, free_atom, pseudo_charges
 from denser.atoms.sad import RECIPES, superposition
-from denser.fields import metrics
+from denser.fields import derivatives, metrics
+from denser.fields.derivatives import PAIRS
 from denser.fields.windows import pieces
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -36,56 +34,17 @@ S_MAX = 100.0
 VACUUM = 1e-9
 """Below this, e/bohr^3, there is no density to divide by."""
 
-PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-"""Order of the six components of a Hessian."""
-
-_STENCILS = {1: (0, 3 / 4, -3 / 20, 1 / 60), 2: (-49 / 18, 3 / 2, -3 / 20, 1 / 90)}
-"""Weights of the nodes 0, 1, 2 and 3 steps away in a derivative of order 1 and 2."""
+REACH = 3
+"""Nodes on each side that a local difference uses, of sixth order in the spacing."""
 
 
 # Derivatives
 
 
-@lru_cache(maxsize=32)
-def differentiation_matrix(n: int, order: int, local: bool = False) -> np.ndarray:
-    """First or second derivative at `n` nodes of a function of period 1 (n, n).
-
-    The derivative of the trigonometric interpolant through the nodes, whose component at the
-    Nyquist frequency of an even n has no slope there; if `local`, central differences of sixth
-    order, which see three nodes on each side.
-    """
-    column = np.zeros(n)
-    if local:
-        for step, weight in enumerate(_STENCILS[order]):
-            for sign in (-1, 1) if step else (1,):
-                column[(-sign * step) % n] += weight * sign**order * float(n) ** order
-        return circulant(column)
-    k = np.arange(1, (n - 1) // 2 + 1)
-    phase = 2 * np.pi * np.outer(np.arange(n), k) / n
-    if order == 1:
-        column -= 4 * np.pi / n * np.sin(phase) @ k
-    else:
-        column -= 8 * np.pi**2 / n * np.cos(phase) @ k**2
-        if n % 2 == 0:
-            column -= np.pi**2 * n * (-1.0) ** np.arange(n)
-    return circulant(column)
-
-
-def partial(values: np.ndarray, axis: int, order: int = 1, local: bool = False) -> np.ndarray:
-    """Derivative by the fractional coordinate of one axis, (nx, ny, nz)."""
-    matrix = differentiation_matrix(values.shape[axis], order, local)
-    if axis == 0:
-        return (matrix @ values.reshape(len(values), -1)).reshape(values.shape)
-    return np.matmul(matrix, values) if axis == 1 else values @ matrix.T
-
-
 def gradient(density: Field, local: bool = False) -> Iterator[np.ndarray]:
     """x, y and z component of grad rho, (nx, ny, nz) each, e/bohr^4, one after the other."""
-    values, inverse = _smooth(density), np.linalg.inv(density.grid.cell)
-    for j in range(3):
-        component = np.zeros(values.shape)
-        for i in np.flatnonzero(inverse[j]):
-            component += inverse[j, i] * partial(values, i, 1, local)
+    reach = REACH if local else None
+    for j, component in enumerate(derivatives.gradient(_smooth(density), density.grid, reach)):
         for where, d, r, slopes in _cores(density):
             component[where] += slopes[0] * d[j] / r
         yield component
@@ -93,18 +52,8 @@ def gradient(density: Field, local: bool = False) -> Iterator[np.ndarray]:
 
 def hessian(density: Field, local: bool = False) -> Iterator[np.ndarray]:
     """Components of the Hessian in the order of `PAIRS`, (nx, ny, nz) each, e/bohr^5."""
-    values, inverse = _smooth(density), np.linalg.inv(density.grid.cell)
-
-    def second(i: int, m: int) -> np.ndarray:
-        if i == m:
-            return partial(values, i, 2, local)
-        return partial(partial(values, i, 1, local), m, 1, local)
-
-    for j, k in PAIRS:
-        component = np.zeros(values.shape)
-        for i in np.flatnonzero(inverse[j]):
-            for m in np.flatnonzero(inverse[k]):
-                component += inverse[j, i] * inverse[k, m] * second(i, m)
+    components = derivatives.hessian(_smooth(density), density.grid, REACH if local else None)
+    for (j, k), component in zip(PAIRS, components, strict=True):
         for where, d, r, (slope, curvature) in _cores(density):
             along = d[j] * d[k] / r**2
             component[where] += curvature * along + slope / r * ((j == k) - along)
@@ -156,14 +105,7 @@ def _squared_gradient(density: Field, local: bool = False) -> np.ndarray:
 
 def laplacian(density: Field) -> Field:
     """Return the Laplacian of rho in e/bohr^5: negative where electrons gather."""
-    values, inverse = _smooth(density), np.linalg.inv(density.grid.cell)
-    metric = inverse.T @ inverse
-    total = np.zeros(values.shape)
-    for i, m in PAIRS:
-        if i == m:
-            total += metric[i, i] * partial(values, i, 2)
-        elif metric[i, m]:
-            total += 2 * metric[i, m] * partial(partial(values, i), m)
+    total = derivatives.laplacian(_smooth(density), density.grid)
     for where, _, r, (first, second) in _cores(density):
         total[where] += second + 2 * first / r
     return Field(density.grid, total, "e/bohr^5")

@@ -24,10 +24,31 @@ def _torch_is_between() -> bool:
 
 if _torch_is_between():
     raise InputError(
-        "torch was imported after pyscf and before its periodic part, and PySCF would compute "
-        "wrong energies without a word; import denser (or torch) before pyscf"
+        "torch was imported after pyscf and before its periodic part, and PySCF would "
+        "silently compute wrong energies; import denser (or torch) before pyscf"
     )
+
+import pyscf  # noqa: E402
+
+TESTED_PYSCF = ("2.14",)
+"""Versions of PySCF that were tested, without the last number."""
+
+
+def require_tested_pyscf(version: str) -> None:
+    """Raise an InputError unless this version of PySCF was tested.
+
+    `denser.dft.pyscf_private` uses names that other versions may have changed.
+    """
+    if ".".join(version.split(".")[:2]) not in TESTED_PYSCF:
+        raise InputError(
+            f"PySCF {version} is installed, but denser was tested with PySCF "
+            f"{' and '.join(TESTED_PYSCF)} only and uses names that other versions may have "
+            "changed; install a tested version: pip install 'pyscf>=2.14,<2.15'"
+        )
+
+
+require_tested_pyscf(pyscf.__version__)
 
 import pyscf.pbc.dft.multigrid  # noqa: E402
 import pyscf.pbc.scf  # noqa: E402
-import pyscf.scf.atom_hf_pp  # noqa: E402, F401
+import pyscf.scf.atom_hf_pp  # noqa: E402

@@ -9,22 +9,14 @@ is taken out at the end (`image_field`), so that box and molecule need not be fa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
-from pyscf import lib
 from pyscf.pbc.dft import rks
 
-from denser.dft.one_step import (
-    OneStep,
-    core_hamiltonian,
-    derivative_wave_numbers,
-    one_step,
-    potential_matrix,
-    wave_numbers,
-)
+from denser.dft.functionals import hartree_xc_kernel
+from denser.dft.one_step import OneStep, one_step
+from denser.dft.pyscf_private import core_hamiltonian, density_on_mesh, potential_matrix
 from denser.dft.scf import mean_field
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -43,7 +35,8 @@ is of second order in it."""
 
 RESPONDING = 1e-6
 """Density, e/bohr^3, below which exchange and correlation do not respond: 0.003 % of the
-polarizability of water."""
+polarizability of water. The second derivatives of the functional diverge in the tails, where a
+change of the density is noise."""
 
 COARSE = Recipe(spacing=0.24)
 """Level of theory with a spacing that changes a mean polarizability by 0.02 % (C5H12O)."""
@@ -184,11 +177,11 @@ def coupled_perturbed(step: OneStep, max_cycle: int = 12) -> Polarizability:
     """
     density, mf = step.density, step.mf
     require_isolated(density.structure, density.grid)
-    ni, kernel = mf._numint, _kernel(mf, density)
+    kernel = hartree_xc_kernel(mf.xc, density.values, density.grid, RESPONDING)
     occupied = np.asarray(step.mo_occ) > 0
     c_i, c_a = step.mo_coeff[:, occupied], step.mo_coeff[:, ~occupied]
     gaps = step.mo_energy[occupied][None, :] - step.mo_energy[~occupied][:, None]
-    pseudo = potential_matrix(ni, np.zeros(density.grid.shape))  # a part of every such matrix
+    pseudo = potential_matrix(mf, np.zeros(density.grid.shape))  # a part of every such matrix
 
     def between(operator: np.ndarray) -> np.ndarray:
         return (c_a.T @ operator @ c_i).ravel()
@@ -196,8 +189,8 @@ def coupled_perturbed(step: OneStep, max_cycle: int = 12) -> Polarizability:
     def screening(x: np.ndarray) -> np.ndarray:
         """<a|K d|i> of the density d of amplitudes x."""
         half = c_a @ x.reshape(gaps.shape) @ c_i.T
-        d = ni.get_rho(mf.cell, half + half.T, None).reshape(density.grid.shape)
-        return between(potential_matrix(ni, kernel(d)) - pseudo)
+        d = density_on_mesh(mf, half + half.T)
+        return between(potential_matrix(mf, kernel(d)) - pseudo)
 
     fields = np.array([between(r) for r in dipole_integrals(mf)])
     weight = gaps.ravel() / 2  # makes the equations symmetric
@@ -219,47 +212,6 @@ def coupled_perturbed(step: OneStep, max_cycle: int = 12) -> Polarizability:
         )
     uncoupled, tensor = -2 * fields @ bare.T, -2 * fields @ (y.T @ space).T
     return Polarizability(without_images(tensor, density.grid), uncoupled, "coupled-perturbed")
-
-
-def _kernel(mf: rks.RKS, density: Density) -> Callable[[np.ndarray], np.ndarray]:
-    """Hartree and exchange-correlation kernel at a density, as a function of its change.
-
-    `denser.dft.gradient.kernel_product` with the second derivatives of the functional made once,
-    and only where the density is above `RESPONDING`: they diverge in the tails, where a change of
-    the density is noise.
-    """
-    rho, workers = np.asarray(density.values, dtype=float), lib.num_threads()
-    g = wave_numbers(np.diag(density.grid.cell), rho.shape)
-    g_odd = derivative_wave_numbers(g, rho.shape)
-    g2 = g[0] ** 2 + g[1] ** 2 + g[2] ** 2
-    g2[0, 0, 0] = np.inf
-    kind = mf._numint._xc_type(mf.xc)
-    here = rho > RESPONDING
-
-    def back(field_g: np.ndarray) -> np.ndarray:
-        return scipy.fft.irfftn(field_g, s=rho.shape, workers=workers)
-
-    def with_gradient(values: np.ndarray, values_g: np.ndarray) -> np.ndarray:
-        slopes = [back(1j * k * values_g)[here] for k in g_odd] if kind == "GGA" else []
-        return np.stack([values[here], *slopes])
-
-    fields = with_gradient(rho, scipy.fft.rfftn(rho, workers=workers))
-    f_xc = mf._numint.eval_xc_eff(mf.xc, fields, deriv=2, xctype=kind)[2]
-    f_xc = np.asarray(f_xc).reshape(len(fields), len(fields), -1)
-
-    def product(change: np.ndarray) -> np.ndarray:
-        change_g = scipy.fft.rfftn(change, workers=workers)
-        w = np.einsum("xyg,yg->xg", f_xc, with_gradient(change, change_g))
-        v_g = 4 * np.pi * change_g / g2
-        field = np.zeros_like(rho)
-        for k, part in zip(g_odd, w[1:], strict=False):
-            field[here] = part
-            v_g -= 1j * k * scipy.fft.rfftn(field, workers=workers)
-        v = back(v_g)
-        v[here] += w[0]
-        return v
-
-    return product
 
 
 def require_isolated(structure: Structure, grid: Grid) -> None:

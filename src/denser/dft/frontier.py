@@ -8,7 +8,12 @@ import numpy as np
 import scipy.fft
 from pyscf import lib
 
-from denser.dft.one_step import OneStep, core_hamiltonian
+from denser.dft.one_step import OneStep
+from denser.dft.pyscf_private import (
+    core_hamiltonian,
+    density_on_mesh,
+    long_range_pseudopotential,
+)
 from denser.labels.render import density_on_grid
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -26,8 +31,7 @@ def vacuum_level(step: OneStep) -> float | None:
     if step.density.structure.cell is not None:
         return None
     grid = step.density.grid
-    core_hamiltonian(step.mf)  # makes the long-ranged pseudopotential
-    core_g = np.asarray(step.mf._numint.vpplocG_part1).reshape(grid.shape)
+    core_g = long_range_pseudopotential(step.mf)
     core = scipy.fft.ifftn(core_g, workers=lib.num_threads()).real / grid.dv
     total = core + step.potential
     faces = [np.take(total, 0, axis=axis).ravel() for axis in range(3)]
@@ -85,8 +89,7 @@ def density_with(step: OneStep, electrons: int, conv_tol: float = 1e-7) -> Densi
             f"the SCF of {step.density.structure.formula} with {electrons:+d} electrons has not "
             "converged; use the frontier orbitals instead"
         )
-    rho = mf._numint.get_rho(mf.cell, mf.make_rdm1(), None)
-    return step.density.with_values(rho.reshape(step.density.grid.shape))
+    return step.density.with_values(density_on_mesh(mf, mf.make_rdm1()))
 
 
 def _occupations(mo_energy: np.ndarray, n_electrons: int) -> np.ndarray:

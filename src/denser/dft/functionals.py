@@ -1,12 +1,28 @@
-"""Exchange-correlation energies of a density on a grid, with libxc through PySCF."""
+"""Exchange-correlation functionals of a density on a grid, with libxc through PySCF.
+
+Energy, Hartree and exchange-correlation potential, and their kernel (the derivative of the
+potential), for closed shells and LDA or GGA functionals. Gradients are those of
+`denser.fields.derivatives`.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from pyscf.dft import libxc
+from collections.abc import Callable
 
-from denser.dft.one_step import XC_CUTOFF
+import numpy as np
+import scipy.fft
+from pyscf import lib
+from pyscf.dft import libxc
+from pyscf.dft.numint import NumInt
+
+from denser.fields.derivatives import divergence, gradient
+from denser.fields.fourier import poisson
 from denser.types.errors import InputError
+from denser.types.grid import Grid
+
+XC_CUTOFF = 1e-10
+"""Density below which exchange and correlation are left out, e/bohr^3: 1e-9 hartree in the box of
+a molecule."""
 
 _BLOCK = 200_000
 
@@ -21,12 +37,12 @@ def require_density_functional(xc: str) -> None:
         ) from error
     if exact or kind not in ("LDA", "GGA"):
         raise InputError(
-            f"{xc} needs orbitals or a nonlocal kernel; of a density alone only LDA and GGA "
-            "functionals without exact exchange can be evaluated, such as pbe"
+            f"functional {xc!r} needs orbitals or a nonlocal kernel; only LDA and GGA functionals "
+            "without exact exchange can be evaluated for a density on a grid, such as pbe"
         )
 
 
-def xc_energy(xc: str, rho: np.ndarray, gradient: np.ndarray, dv: float) -> float:
+def xc_energy(xc: str, rho: np.ndarray, slope: np.ndarray, dv: float) -> float:
     """Exchange-correlation energy of a closed-shell density, hartree.
 
     E_xc = integral rho e_xc(rho, |grad rho|^2) dr, over the nodes with rho above `XC_CUTOFF`.
@@ -37,8 +53,8 @@ def xc_energy(xc: str, rho: np.ndarray, gradient: np.ndarray, dv: float) -> floa
         An LDA or GGA by PySCF's name.
     rho : (n,) float
         e/bohr^3.
-    gradient : (3, n) float
-        e/bohr^4; not used by an LDA.
+    slope : (3, n) float
+        Gradient of rho, e/bohr^4; not used by an LDA.
     dv : float
         Volume of a node, bohr^3.
 
@@ -55,6 +71,115 @@ def xc_energy(xc: str, rho: np.ndarray, gradient: np.ndarray, dv: float) -> floa
         here = rho[block] > XC_CUTOFF
         n = np.ascontiguousarray(rho[block][here], dtype=float)
         if n.size:
-            variables = n if local else np.vstack([n, gradient[:, block][:, here]])
-            energy += float(n @ libxc.eval_xc(xc, variables, deriv=0)[0])
+            variables = n[None] if local else np.vstack([n, slope[:, block][:, here]])
+            energy += float(n @ _derivatives(xc, variables, 0)[0])
     return energy * dv
+
+
+def hartree_xc(xc: str, rho: np.ndarray, grid: Grid) -> tuple[np.ndarray, float]:
+    """Hartree plus exchange-correlation potential and energy of a density in a periodic box.
+
+    v = v_H + de/drho - div(de/dgrad rho), v_H(G) = 4 pi rho(G) / G^2, v_H(G=0) = 0; gradient
+    and divergence are spectral.
+
+    Parameters
+    ----------
+    xc : str
+        LDA or GGA.
+    rho : (nx, ny, nz) float
+        e/bohr^3.
+    grid : Grid
+        Its box is the period.
+
+    Returns
+    -------
+    potential : (nx, ny, nz) float
+        Hartree.
+    energy : float
+        E_H + E_xc, hartree.
+    """
+    rho = np.asarray(rho, dtype=float)
+    v = _hartree(rho, grid)
+    energy = 0.5 * float(np.vdot(rho, v)) * grid.dv
+    here = rho > XC_CUTOFF
+    variables = _variables(xc, rho, grid, here)
+    e_xc, w = _derivatives(xc, variables, 1)
+    energy += float(variables[0] @ e_xc) * grid.dv
+    v += _potential(w, grid, here)
+    return v, energy
+
+
+def hartree_xc_kernel(
+    xc: str, rho: np.ndarray, grid: Grid, cutoff: float = XC_CUTOFF
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Kernel of Hartree, exchange and correlation at a density, the derivative of `hartree_xc`.
+
+    K d(r) = integral d(r')/|r - r'| dr' + integral f_xc[rho](r, r') d(r') dr'. The second
+    derivatives of the functional are evaluated once, for any number of products with the kernel.
+
+    Parameters
+    ----------
+    xc : str
+        LDA or GGA.
+    rho : (nx, ny, nz) float
+        Density at which the kernel is taken, e/bohr^3.
+    grid : Grid
+        Its box is the period.
+    cutoff : float
+        Density below which exchange and correlation do not respond, e/bohr^3.
+
+    Returns
+    -------
+    function
+        From a change d of the density (nx, ny, nz), e/bohr^3, to the change of the potential in
+        first order (nx, ny, nz), hartree.
+    """
+    rho = np.asarray(rho, dtype=float)
+    here = rho > cutoff
+    f_xc = _derivatives(xc, _variables(xc, rho, grid, here), 2)[1]
+
+    def product(change: np.ndarray) -> np.ndarray:
+        change = np.asarray(change, dtype=float)
+        w = np.einsum("xyg,yg->xg", f_xc, _variables(xc, change, grid, here))
+        v = _hartree(change, grid)
+        v += _potential(w, grid, here)
+        return v
+
+    return product
+
+
+def _hartree(rho: np.ndarray, grid: Grid) -> np.ndarray:
+    with scipy.fft.set_workers(lib.num_threads()):
+        return poisson(rho, grid)
+
+
+def _variables(xc: str, values: np.ndarray, grid: Grid, here: np.ndarray) -> np.ndarray:
+    """Values and, for a GGA, their gradient at some nodes (1 or 4, n)."""
+    slopes = gradient(values, grid) if libxc.xc_type(xc) == "GGA" else ()
+    return np.stack([values[here], *(slope[here] for slope in slopes)])
+
+
+def _derivatives(xc: str, variables: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Energy per electron (n,) and the derivatives of the energy density of one order.
+
+    Of order 1 by the variables (k, n), of order 2 by two of them (k, k, n); variables are
+    the density and, for a GGA, the components of its gradient.
+    """
+    k, n = variables.shape
+    found = NumInt().eval_xc_eff(xc, variables, deriv=order, spin=0)
+    e_xc = np.asarray(found[0]).ravel()
+    return e_xc, e_xc if order == 0 else np.asarray(found[order]).reshape(*(k,) * order, n)
+
+
+def _potential(w: np.ndarray, grid: Grid, here: np.ndarray) -> np.ndarray:
+    """Potential of derivatives (1 or 4, n) by the density and its gradient: w_0 - div w."""
+
+    def on_grid(values: np.ndarray) -> np.ndarray:
+        field = np.zeros(grid.shape)
+        field[here] = values
+        return field
+
+    v = on_grid(w[0])
+    if len(w) > 1:
+        v -= divergence((on_grid(component) for component in w[1:]), grid)
+    return v

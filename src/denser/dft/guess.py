@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 from pyscf import gto
 from pyscf.pbc import gto as pbcgto
-from pyscf.pbc.dft import rks
-from pyscf.pbc.dft.multigrid import MultiGridNumInt2
 from pyscf.pbc.scf.hf import RHF as PeriodicRHF
 from pyscf.pbc.scf.khf import KSCF
 from pyscf.scf.hf import RHF, SCF
 
 from denser.dft.cell import PRECISION
+from denser.dft.pyscf_private import basis_and_pseudopotentials, multigrid_rks
 from denser.dft.refine import refine
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -49,9 +48,10 @@ def structure_of(mf: SCF, recipe: Recipe = Recipe()) -> Structure:
     if kpt is not None and np.abs(kpt).max() > 1e-9:
         raise InputError("the calculation is at a k point; only the Gamma point has a guess")
     mol = mf.mol
+    _, pseudopotentials = basis_and_pseudopotentials(mol)
     for i in range(mol.natm):
         symbol, pure = mol.atom_symbol(i), mol.atom_pure_symbol(i)
-        found = mol._pseudo.get(symbol)
+        found = pseudopotentials.get(symbol)
         if found is None:
             raise InputError(
                 f"atom {i + 1} ({pure}) has all its electrons or an effective core potential, and "
@@ -85,12 +85,11 @@ def guess_for(mf: SCF, density: Density, recipe: Recipe = Recipe(), steps: int =
     cell = pbcgto.Cell()
     cell.atom = [(mol.atom_symbol(i), mol.atom_coord(i) - grid.origin) for i in range(mol.natm)]
     cell.unit, cell.a, cell.mesh = "bohr", grid.cell, list(grid.shape)
-    cell.basis, cell.pseudo, cell.charge = mol._basis, mol._pseudo, mol.charge
+    cell.basis, cell.pseudo = basis_and_pseudopotentials(mol)
+    cell.charge = mol.charge
     cell.cart, cell.precision, cell.verbose = mol.cart, PRECISION, 0
     cell.build()
-    own = rks.RKS(cell)
-    own.xc, own._numint, own.chkfile = recipe.xc, MultiGridNumInt2(cell), None
-    result = refine(density, recipe, steps, mf=own)
+    result = refine(density, recipe, steps, mf=multigrid_rks(cell, recipe.xc))
     occupied = result.mo_coeff[:, result.mo_occ > 0]
     # The molecule's overlap knows no periodic images: make its orbitals orthonormal again.
     values, vectors = np.linalg.eigh(occupied.T @ np.asarray(mf.get_ovlp()) @ occupied)

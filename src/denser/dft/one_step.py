@@ -10,11 +10,12 @@ import numpy as np
 import scipy.fft
 from pyscf import lib
 from pyscf.pbc.dft import rks
-from pyscf.pbc.dft.multigrid import MultiGridNumInt2, multigrid_pair
 
 from denser.dft.cell import require_electrons
+from denser.dft.functionals import hartree_xc
+from denser.dft.pyscf_private import core_hamiltonian, density_on_mesh, potential_matrix
 from denser.dft.scf import FrontierOrbitals, mean_field
-from denser.fields.fourier import resample
+from denser.fields.fourier import resample, wave_vectors
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -34,9 +35,6 @@ molecules whose densities were predicted."""
 COARSE_SPACING = 0.42
 """Spacing in bohr beyond which a density cannot be interpolated to 10 meV: H2CO, HCN, H2O and CH4
 were wrong by 2 meV at most up to 0.40 and by 7 meV at 0.46."""
-
-XC_CUTOFF = 1e-10
-"""No exchange or correlation below this density, e/bohr^3: 1e-9 hartree in a molecule's box."""
 
 
 class CoarseGridWarning(UserWarning):
@@ -162,16 +160,15 @@ def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None 
             f"the calculation has a mesh of {tuple(int(n) for n in mf.cell.mesh)}, the density a "
             f"grid of shape {density.grid.shape}; build both with mean_field(structure, grid)"
         )
-    ni, dv = mf._numint, float(density.grid.dv)
-    hcore = core_hamiltonian(mf)
+    dv = float(density.grid.dv)
     rho_in = np.asarray(density.values, dtype=float)
-    v_in, e_hxc_in = hartree_xc(ni, mf.xc, rho_in)
-    mo_energy, mo_coeff = eigenstates(mf, hcore + potential_matrix(ni, v_in))
+    v_in, e_hxc_in = hartree_xc(mf.xc, rho_in, density.grid)
+    mo_energy, mo_coeff = eigenstates(mf, core_hamiltonian(mf) + potential_matrix(mf, v_in))
     mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))
     dm = np.asarray(mf.make_rdm1(mo_coeff, mo_occ))
-    rho_out = ni.get_rho(mf.cell, dm, None).reshape(rho_in.shape)
+    rho_out = density_on_mesh(mf, dm)
     require_electrons(mf.cell, rho_out)
-    v_out, e_hxc_out = hartree_xc(ni, mf.xc, rho_out)
+    v_out, e_hxc_out = hartree_xc(mf.xc, rho_out, density.grid)
     e_band = float(mo_occ @ mo_energy + mf.energy_nuc())
     e_harris = e_band - float(np.vdot(rho_in, v_in)) * dv + e_hxc_in
     e_ks = e_band - float(np.vdot(rho_out, v_in)) * dv + e_hxc_out
@@ -265,21 +262,10 @@ def screened(residual: np.ndarray, grid: Grid, p_0: float, k2: float) -> np.ndar
     """
     workers = lib.num_threads()
     smooth_g = scipy.fft.rfftn(residual, workers=workers)
-    for k in wave_numbers(np.diag(grid.cell), residual.shape):
+    for k in wave_vectors(grid):
         smooth_g = smooth_g * np.exp(-(k**2) / k2)
     smooth = scipy.fft.irfftn(smooth_g, s=residual.shape, workers=workers)
     return residual - (1 - p_0) * smooth
-
-
-def core_hamiltonian(mf: rks.RKS) -> np.ndarray:
-    """Kinetic energy, short-ranged local and non-local pseudopotential (nao, nao), hartree.
-
-    The long-ranged part stays in reciprocal space, in `mf._numint.vpplocG_part1`, which
-    `get_hcore` makes: without it PySCF's multigrid leaves that part out without a word.
-    """
-    if getattr(mf, "_denser_hcore", None) is None:
-        mf._denser_hcore = np.asarray(mf.get_hcore())
-    return mf._denser_hcore
 
 
 def eigenstates(mf: rks.RKS, fock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -293,87 +279,3 @@ def eigenstates(mf: rks.RKS, fock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mf._denser_basis = np.asarray(mf.check_linear_dependency(mf.get_ovlp()))
     mo_energy, mo_coeff = mf.eig(fock, None, x=mf._denser_basis)
     return np.asarray(mo_energy), np.asarray(mo_coeff)
-
-
-def hartree_xc(ni: MultiGridNumInt2, xc: str, rho: np.ndarray) -> tuple[np.ndarray, float]:
-    """Hartree plus exchange-correlation potential and energy of a density on the mesh.
-
-    v = v_H + de/drho - div(de/dgrad rho), v_H(G) = 4 pi rho(G) / G^2, v_H(G=0) = 0; gradient
-    and divergence are spectral.
-
-    Parameters
-    ----------
-    ni : MultiGridNumInt2
-        Its cell is orthorhombic.
-    xc : str
-        LDA or GGA.
-    rho : (nx, ny, nz) float
-        e/bohr^3.
-
-    Returns
-    -------
-    potential : (nx, ny, nz) float
-        Hartree.
-    energy : float
-        E_H + E_xc, hartree.
-    """
-    rho = np.asarray(rho, dtype=float)
-    workers = lib.num_threads()
-    dv = ni.cell.vol / rho.size
-    g = wave_numbers(np.diag(ni.cell.lattice_vectors()), rho.shape)
-    rho_g = scipy.fft.rfftn(rho, workers=workers)
-
-    def back(field_g: np.ndarray) -> np.ndarray:
-        return scipy.fft.irfftn(field_g, s=rho.shape, workers=workers)
-
-    g2 = g[0] ** 2 + g[1] ** 2 + g[2] ** 2
-    g2[0, 0, 0] = np.inf
-    v = back(4 * np.pi * rho_g / g2)
-    energy = 0.5 * float(np.vdot(rho, v)) * dv
-    g = derivative_wave_numbers(g, rho.shape)
-    gga = ni._xc_type(xc) == "GGA"
-    here = rho > XC_CUTOFF
-    fields = np.empty((4 if gga else 1, int(np.count_nonzero(here))))
-    fields[0] = rho[here]
-    for i in range(1, len(fields)):
-        fields[i] = back(1j * g[i - 1] * rho_g)[here]
-    e_xc, w = ni.eval_xc_eff(xc, fields, deriv=1, xctype="GGA" if gga else "LDA")[:2]
-    w = np.asarray(w).reshape(fields.shape)
-    energy += float(fields[0] @ np.asarray(e_xc).ravel()) * dv
-    v[here] += w[0]
-    if gga:
-        divergence_g = np.zeros_like(rho_g)
-        for i in range(3):
-            field = np.zeros_like(rho)
-            field[here] = w[i + 1]
-            divergence_g += 1j * g[i] * scipy.fft.rfftn(field, workers=workers)
-        v -= back(divergence_g)
-    return v, float(energy)
-
-
-def potential_matrix(ni: MultiGridNumInt2, v: np.ndarray) -> np.ndarray:
-    """Matrix of a local potential plus the long-ranged pseudopotential (nao, nao), hartree.
-
-    Needs `core_hamiltonian` first.
-    """
-    v_g = scipy.fft.fftn(v, workers=lib.num_threads()).ravel() * (ni.cell.vol / v.size)
-    matrix = multigrid_pair._get_j_pass2(ni, v_g + ni.vpplocG_part1)
-    return np.asarray(matrix).reshape(ni.cell.nao_nr(), -1)
-
-
-def wave_numbers(lengths: np.ndarray, shape: tuple[int, int, int]) -> list[np.ndarray]:
-    """G along each axis of an `rfftn`, shaped to broadcast, 1/bohr."""
-    x, y, z = (2 * np.pi * n / length for n, length in zip(shape, lengths, strict=True))
-    return [
-        x * np.fft.fftfreq(shape[0])[:, None, None],
-        y * np.fft.fftfreq(shape[1])[None, :, None],
-        z * np.fft.rfftfreq(shape[2])[None, None, :],
-    ]
-
-
-def derivative_wave_numbers(g: list[np.ndarray], shape: tuple[int, int, int]) -> list[np.ndarray]:
-    """`wave_numbers` for derivatives: those of a real field have no Nyquist component."""
-    return [
-        np.where(2 * np.arange(k.size).reshape(k.shape) == n, 0.0, k)
-        for k, n in zip(g, shape, strict=True)
-    ]

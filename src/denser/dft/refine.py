@@ -10,16 +10,10 @@ import scipy.fft
 from pyscf import lib
 from pyscf.pbc.dft import rks
 
-from denser.dft.one_step import (
-    OneStep,
-    core_hamiltonian,
-    eigenstates,
-    one_step,
-    potential_matrix,
-    screened,
-    wave_numbers,
-)
+from denser.dft.one_step import OneStep, eigenstates, one_step, screened
+from denser.dft.pyscf_private import core_hamiltonian, potential_matrix
 from denser.dft.scf import FrontierOrbitals
+from denser.fields.fourier import squared_wave_numbers
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -136,7 +130,7 @@ def refine(
         density.grid,
         *SCREENING,
     )
-    fock = core_hamiltonian(mf) + potential_matrix(mf._numint, potential)
+    fock = core_hamiltonian(mf) + potential_matrix(mf, potential)
     mo_energy, mo_coeff = eigenstates(mf, fock)
     mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))
     return Refined(
@@ -181,11 +175,8 @@ def pulay_weights(steps: list[OneStep]) -> np.ndarray:
     if n == 1:
         return np.ones(1)
     workers = lib.num_threads()
-    grid = steps[-1].density.grid
-    kx, ky, kz = wave_numbers(np.diag(grid.cell), grid.shape)
-    g2 = kx**2 + ky**2 + kz**2
-    g2[0, 0, 0] = np.inf
-    waves = [scipy.fft.rfftn(r, workers=workers) / np.sqrt(g2) for r in _residuals(steps)]
+    g = np.sqrt(squared_wave_numbers(steps[-1].density.grid))
+    waves = [scipy.fft.rfftn(r, workers=workers) / g for r in _residuals(steps)]
     # The waves of +-k_z are one entry, except on the first plane (and a negligible last).
     for wave in waves:
         wave[:, :, 1:] *= np.sqrt(2.0)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pyscf.dft import libxc
 from pyscf.pbc.dft import rks
-from pyscf.pbc.dft.multigrid import MultiGridNumInt2
 
 from denser.dft.cell import build_cell, require_electrons, require_fitting_dm
-from denser.types.errors import InputError
+from denser.dft.functionals import require_density_functional
+from denser.dft.pyscf_private import density_on_mesh, multigrid_rks
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
@@ -81,17 +80,6 @@ class KSResult(FrontierOrbitals):
     seconds: float
 
 
-class _RKS(rks.RKS):
-    """PySCF's, without its report on a charged cell.
-
-    The report evaluates the density on another mesh than it asks for and fails with an
-    explicit mesh.
-    """
-
-    def _finalize(self) -> _RKS:
-        return self
-
-
 def mean_field(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> rks.RKS:
     """Return PySCF's closed-shell Kohn-Sham object at Gamma with multigrid integration.
 
@@ -101,23 +89,8 @@ def mean_field(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> r
         As `denser.dft.cell.build_cell`, or a functional that is unknown or neither LDA nor
         GGA.
     """
-    try:
-        kind = libxc.xc_type(recipe.xc)
-        nonlocal_ = libxc.is_hybrid_xc(recipe.xc) or libxc.is_nlc(recipe.xc)
-    except (KeyError, ValueError) as error:
-        raise InputError(f"PySCF knows no functional {recipe.xc!r}; try pbe") from error
-    if kind not in ("LDA", "GGA") or nonlocal_:
-        raise InputError(
-            f"functional {recipe.xc!r} cannot be integrated on the grid; use an LDA or a GGA "
-            "such as pbe"
-        )
-    mf = _RKS(build_cell(structure, grid, recipe))
-    mf.xc = recipe.xc
-    mf._numint = MultiGridNumInt2(mf.cell)
-    mf.chkfile = None
-    if getattr(mf, "_chkfile", None) is not None:
-        mf._chkfile.close()  # PySCF leaves that to the garbage collector, which warns
-    return mf
+    require_density_functional(recipe.xc)
+    return multigrid_rks(build_cell(structure, grid, recipe), recipe.xc)
 
 
 def scf(
@@ -168,7 +141,7 @@ def scf(
         require_fitting_dm(mf.cell, dm0)
     mf.kernel(dm0)
     if np.linalg.norm(grid.cell, axis=1).min() < NARROW:
-        require_electrons(mf.cell, mf._numint.get_rho(mf.cell, mf.make_rdm1(), None))
+        require_electrons(mf.cell, density_on_mesh(mf, mf.make_rdm1()))
     return KSResult(
         e_tot=float(mf.e_tot),
         mo_energy=mf.mo_energy,

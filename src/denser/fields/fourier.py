@@ -1,4 +1,4 @@
-"""Spectral operations on fields: resampling, gradients and Coulomb potentials."""
+"""Fourier transforms of fields: resampling, wave vectors and Coulomb potentials."""
 
 from __future__ import annotations
 
@@ -51,36 +51,34 @@ def interpolation_matrix(n_old: int, n_new: int) -> np.ndarray:
     return np.cos(2 * np.pi * phase[..., None] * k) @ weight / n_old
 
 
+def wave_orders(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whole numbers m of the waves along each axis on the half grid of a real transform."""
+    nx, ny, nz = shape
+    return np.fft.fftfreq(nx, 1 / nx), np.fft.fftfreq(ny, 1 / ny), np.fft.rfftfreq(nz, 1 / nz)
+
+
 def wave_vectors(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Components of G = 2 pi m / cell on the half grid of a real transform, 1/bohr.
 
-    Of shapes that broadcast to (nx, ny, nz // 2 + 1).
+    Their shapes broadcast to (nx, ny, nz // 2 + 1).
     """
-    nx, ny, nz = grid.shape
-    m = (
-        np.fft.fftfreq(nx, 1 / nx)[:, None, None],
-        np.fft.fftfreq(ny, 1 / ny)[None, :, None],
-        np.fft.rfftfreq(nz, 1 / nz)[None, None, :],
-    )
+    m = np.ix_(*wave_orders(grid.shape))
     b = 2 * np.pi * np.linalg.inv(grid.cell).T  # rows are reciprocal vectors
     if grid.is_orthorhombic:
         return m[0] * b[0, 0], m[1] * b[1, 1], m[2] * b[2, 2]
-    return tuple(m[0] * b[0, j] + m[1] * b[1, j] + m[2] * b[2, j] for j in range(3))
+    x, y, z = (m[0] * b[0, j] + m[1] * b[1, j] + m[2] * b[2, j] for j in range(3))
+    return x, y, z
 
 
-def gradient(values: np.ndarray, grid: Grid) -> np.ndarray:
-    """Gradient of a periodic field (3, nx, ny, nz), per bohr.
+def squared_wave_numbers(grid: Grid) -> np.ndarray:
+    """G^2 on the half grid of a real transform (nx, ny, nz // 2 + 1), 1/bohr^2; inf at G = 0.
 
-    i G f_G, without the component at the Nyquist frequency, of which a real field has no
-    derivative.
+    Dividing by it leaves out G = 0.
     """
-    field = fft.rfftn(np.asarray(values, dtype=float))
-    for axis, n in enumerate(values.shape):
-        if n % 2 == 0:
-            np.moveaxis(field, axis, 0)[n // 2] = 0.0
-    return np.stack(
-        [fft.irfftn(1j * g * field, s=grid.shape, overwrite_x=True) for g in wave_vectors(grid)]
-    )
+    gx, gy, gz = wave_vectors(grid)
+    g2 = gx**2 + gy**2 + gz**2
+    g2[0, 0, 0] = np.inf
+    return g2
 
 
 def poisson(values: np.ndarray, grid: Grid) -> np.ndarray:
@@ -101,11 +99,8 @@ def poisson(values: np.ndarray, grid: Grid) -> np.ndarray:
     (nx, ny, nz) float64
         hartree/e, positive around a positive density.
     """
-    gx, gy, gz = wave_vectors(grid)
-    g2 = gx**2 + gy**2 + gz**2
-    g2[0, 0, 0] = np.inf
     field = fft.rfftn(np.asarray(values, dtype=float))
-    field *= 4 * np.pi / g2
+    field *= 4 * np.pi / squared_wave_numbers(grid)
     return fft.irfftn(field, s=grid.shape, overwrite_x=True)
 
 

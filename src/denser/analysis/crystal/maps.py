@@ -14,6 +14,7 @@ from scipy.fft import fftn, next_fast_len
 
 from denser.analysis.crystal.scattering import StructureFactors, structure_factors
 from denser.atoms.free_atoms import ball
+from denser.fields.fourier import wave_orders, wave_vectors
 from denser.fields.metrics import require_same_grid
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -305,7 +306,6 @@ def fourier_shell_correlation(map_a: Field, map_b: Field, n_shells: int | None =
     require_same_grid(map_a, map_b)
     grid = map_a.grid
     reciprocal = np.linalg.inv(grid.cell).T
-    n = np.array(grid.shape)
     limit = 0.5 / grid.spacing.max()
     width = np.linalg.norm(reciprocal, axis=1).max()
     shells = int(limit / width) if n_shells is None else int(n_shells)
@@ -314,14 +314,10 @@ def fourier_shell_correlation(map_a: Field, map_b: Field, n_shells: int | None =
             f"a map of {grid.shape} nodes holds {int(limit / width)} shells, asked for {shells}; "
             "use larger maps or fewer shells"
         )
-    half = [np.fft.fftfreq(n[0]) * n[0], np.fft.fftfreq(n[1]) * n[1], np.arange(n[2] // 2 + 1)]
-    h = sum(
-        axis.reshape([-1 if i == j else 1 for j in range(3)] + [1]) * reciprocal[i]
-        for i, axis in enumerate(half)
-    )
-    length = np.sqrt((h**2).sum(axis=-1))
+    length = np.sqrt(sum(g**2 for g in wave_vectors(grid))) / (2 * np.pi)
     shell = np.ceil(length / limit * shells - 0.5).astype(int)  # centred on multiples
-    weight = np.where((half[2] == 0) | (2 * half[2] == n[2]), 1.0, 2.0)[None, None, :]
+    order = wave_orders(grid.shape)[2]
+    weight = np.where((order == 0) | (2 * order == grid.shape[2]), 1.0, 2.0)[None, None, :]
     a, b = (np.fft.rfftn(np.asarray(field.values, dtype=float)) for field in (map_a, map_b))
     keep = (shell >= 1) & (shell <= shells) & (length <= limit * (1 + 1e-9))
 

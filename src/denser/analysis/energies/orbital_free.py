@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import factorial
 from textwrap import wrap
 
 import numpy as np
-from scipy.ndimage import correlate1d
 
 from denser.atoms.free_atoms import ball, pseudo_charges
-from denser.fields.fourier import gradient, poisson, poisson_isolated
+from denser.fields.derivatives import gradient
+from denser.fields.fourier import poisson, poisson_isolated
 from denser.fields.windows import pieces
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -33,12 +32,8 @@ FAINT, STEEPEST = 1e-5, 8.0
 """Below this density its gradient is at most so many times the density (bohr^-1): far out it
 falls as exp(-2 sqrt(2 I) r), and 2 sqrt(2 I) is 2.7 for helium's ionisation energy, the highest."""
 
-_REACH = 6
-_HALF = [
-    (-1) ** (k + 1) * factorial(_REACH) ** 2 / (k * factorial(_REACH - k) * factorial(_REACH + k))
-    for k in range(1, _REACH + 1)
-]
-_STENCIL = np.array([-c for c in reversed(_HALF)] + [0.0] + _HALF)
+REACH = 6
+"""Nodes on each side of the differences below `DENSE`, of twelfth order in the spacing."""
 
 STATEMENT = (
     "Hartree and xc are the functionals' values for this density. The kinetic ones approximate: "
@@ -168,13 +163,10 @@ def density_gradient(rho: np.ndarray, grid: Grid) -> np.ndarray:
     finite differences of twelfth order, which see the next six nodes only, and at most
     `STEEPEST` times the density, so that noise where a density ends does not count.
     """
-    slope = gradient(rho, grid)
+    slope = np.stack(list(gradient(rho, grid)))
     thin = rho < DENSE
-    by_node = [correlate1d(rho, _STENCIL, axis=i, mode="wrap")[thin] for i in range(3)]
-    # d/dx_j = sum_i (d i / d x_j) d/di, with nodes i = shape * (x - origin) @ inverse(cell)
-    nodes_by_x = np.linalg.inv(grid.cell) * grid.shape
-    for j in range(3):
-        slope[j][thin] = sum(nodes_by_x[j, i] * by_node[i] for i in range(3))
+    for component, local in zip(slope, gradient(rho, grid, REACH), strict=True):
+        component[thin] = local[thin]
     faint = rho < FAINT
     steep = np.sqrt(sum(component[faint] ** 2 for component in slope))
     excess = np.maximum(steep / np.maximum(STEEPEST * rho[faint], 1e-300), 1.0)

@@ -21,7 +21,7 @@ from scipy.interpolate import BSpline, make_interp_spline
 from scipy.special import erfc
 
 from denser.atoms.free_atoms import core_values, free_atom
-from denser.fields.fourier import poisson, poisson_isolated, wave_vectors
+from denser.fields.fourier import poisson, poisson_isolated, wave_orders, wave_vectors
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -100,18 +100,13 @@ class EwaldSplit:
         grid = self.grid
         # the waves are products of three, in fractions of any cell
         fractions = (positions - grid.origin) @ np.linalg.inv(grid.cell)
-        nx, ny, nz = grid.shape
-        orders = (
-            np.fft.fftfreq(nx, 1 / nx),
-            np.fft.fftfreq(ny, 1 / ny),
-            np.fft.rfftfreq(nz, 1 / nz),
-        )
         x, y, z = (
-            np.exp(-2j * np.pi * np.outer(f, m)) for f, m in zip(fractions.T, orders, strict=True)
+            np.exp(-2j * np.pi * np.outer(f, m))
+            for f, m in zip(fractions.T, wave_orders(grid.shape), strict=True)
         )
         charges = np.array([ion.charge for ion in self.ions])
         across = np.einsum("ay,az->ayz", y, z).reshape(len(charges), -1)
-        field = ((charges[:, None] * x).T @ across).reshape(nx, ny, -1)
+        field = ((charges[:, None] * x).T @ across).reshape(*grid.shape[:2], -1)
         for g in wave_vectors(grid):
             field *= np.exp(-((g * self._sigma) ** 2) / 2)
         return fft.irfftn(field, s=grid.shape, overwrite_x=True) / grid.dv

@@ -16,6 +16,8 @@ from pyscf.data import elements
 from pyscf.pbc import gto as pbcgto
 from pyscf.scf import addons, atom_hf_pp
 
+from denser.dft.pyscf_private import contraction_coefficients
+
 ELEMENTS = [
     "H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S", "Cl",
 ]  # fmt: skip
@@ -83,7 +85,7 @@ def gaussian_expansion(atom: gto.Mole, dm: np.ndarray) -> dict:
             if atom.bas_angular(shell) != angular:
                 continue
             exponents = atom.bas_exp(shell)
-            for k, coefficients in enumerate(atom._libcint_ctr_coeff(shell).T):
+            for k, coefficients in enumerate(contraction_coefficients(atom, shell).T):
                 first = ao_loc[shell] + k * (2 * angular + 1)
                 functions.append((first, exponents, coefficients))
         for i, (first_i, exponents_i, c_i) in enumerate(functions):
@@ -137,7 +139,7 @@ def make_basis() -> dict:
             {
                 "l": int(atom.bas_angular(shell)),
                 "exponents": atom.bas_exp(shell).tolist(),
-                "coefficients": atom._libcint_ctr_coeff(shell).T.tolist(),
+                "coefficients": contraction_coefficients(atom, shell).T.tolist(),
             }
             for shell in range(atom.nbas)
         ]

@@ -1,0 +1,135 @@
+"""The private names of PySCF that denser uses, each behind a function of its own.
+
+PySCF does not promise to keep them: attributes with an underscore, the passes of its multigrid, the
+part of the pseudopotential that the multigrid keeps in reciprocal space, and pieces of its
+gradients. No other file uses them, and `tests/test_pyscf_private.py` checks each one. `denser.dft`
+refuses versions of PySCF that were not tested.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.fft
+from pyscf import gto, lib
+from pyscf.pbc import gto as pbcgto
+from pyscf.pbc.dft import rks
+from pyscf.pbc.dft.multigrid import MultiGridNumInt2, multigrid_pair
+from pyscf.pbc.grad import rhf as rhf_grad
+from pyscf.pbc.gto.pseudo import pp_int
+
+_GAMMA = np.zeros((1, 3))
+
+
+# Kohn-Sham objects
+
+
+class _RKS(rks.RKS):
+    """PySCF's, without its report on a charged cell.
+
+    The report evaluates the density on another mesh than it asks for and fails with an
+    explicit mesh.
+    """
+
+    def _finalize(self) -> _RKS:
+        return self
+
+
+def multigrid_rks(cell: pbcgto.Cell, xc: str) -> rks.RKS:
+    """Closed-shell Kohn-Sham object at Gamma with multigrid integration and no check file."""
+    mf = _RKS(cell)
+    mf.xc = xc
+    mf._numint = MultiGridNumInt2(cell)
+    mf.chkfile = None
+    if getattr(mf, "_chkfile", None) is not None:
+        mf._chkfile.close()  # PySCF leaves that to the garbage collector, which warns
+    return mf
+
+
+def density_on_mesh(mf: rks.RKS, dm: np.ndarray) -> np.ndarray:
+    """Density of a density matrix (nao, nao) on the cell's mesh (nx, ny, nz), e/bohr^3."""
+    rho = mf._numint.get_rho(mf.cell, np.asarray(dm), None)
+    return np.asarray(rho).reshape(mf.cell.mesh)
+
+
+# Matrices
+
+
+def core_hamiltonian(mf: rks.RKS) -> np.ndarray:
+    """Kinetic energy, short-ranged local and non-local pseudopotential (nao, nao), hartree.
+
+    The long-ranged part stays in reciprocal space, see `long_range_pseudopotential`. The matrix
+    is computed once and kept with `mf`.
+    """
+    if getattr(mf, "_denser_hcore", None) is None:
+        mf._denser_hcore = np.asarray(mf.get_hcore())
+    return mf._denser_hcore
+
+
+def long_range_pseudopotential(mf: rks.RKS) -> np.ndarray:
+    """Fourier components of the long-ranged local pseudopotential (nx, ny, nz), hartree bohr^3.
+
+    `get_hcore` makes them; without it PySCF's multigrid leaves this part out silently.
+    """
+    core_hamiltonian(mf)
+    return np.asarray(mf._numint.vpplocG_part1).reshape(mf.cell.mesh)
+
+
+def potential_matrix(mf: rks.RKS, v: np.ndarray) -> np.ndarray:
+    """Matrix of a local potential plus the long-ranged pseudopotential (nao, nao), hartree.
+
+    Parameters
+    ----------
+    mf : pyscf.pbc.dft.rks.RKS
+        From `multigrid_rks`.
+    v : (nx, ny, nz) float
+        On the cell's mesh, hartree.
+    """
+    matrix = multigrid_pair._get_j_pass2(mf._numint, _in_waves(mf, v))
+    return np.asarray(matrix).reshape(mf.cell.nao_nr(), -1)
+
+
+def _in_waves(mf: rks.RKS, v: np.ndarray) -> np.ndarray:
+    """Fourier components of a potential plus the long-ranged pseudopotential, flat."""
+    v_g = scipy.fft.fftn(v, workers=lib.num_threads()) * (mf.cell.vol / v.size)
+    v_g += long_range_pseudopotential(mf)
+    return v_g.ravel()
+
+
+# Derivatives with respect to the atoms
+
+
+def pseudopotential_gradient(mf: rks.RKS, dm: np.ndarray) -> np.ndarray:
+    """Derivative of tr D V_pp with the density matrix D fixed (n_atoms, 3), hartree/bohr."""
+    core_hamiltonian(mf)
+    mf._numint.rhoG = None  # a density that PySCF keeps from an earlier derivative
+    gradient = mf._numint.vpploc_part1_nuc_grad(dm, kpts=_GAMMA)
+    gradient = gradient + pp_int.vpploc_part2_nuc_grad(mf.cell, dm)
+    return gradient + pp_int.vppnl_nuc_grad(mf.cell, dm)
+
+
+def potential_matrix_slope(mf: rks.RKS, v: np.ndarray) -> np.ndarray:
+    """<d phi_p/dr| v + long-ranged pseudopotential |phi_q> (3, nao, nao), hartree/bohr."""
+    return multigrid_pair._get_j_pass2_ip1(mf._numint, _in_waves(mf, v), kpts=_GAMMA)[0]
+
+
+def contract_by_atom(mf: rks.RKS, matrices: np.ndarray, dm: np.ndarray) -> np.ndarray:
+    """sum_pq M_xpq D_pq over the functions p of each atom (n_atoms, 3)."""
+    return rhf_grad._contract_vhf_dm(mf, matrices, dm)
+
+
+def nuclear_repulsion_gradient(mf: rks.RKS) -> np.ndarray:
+    """Derivative of the nuclear repulsion of the cell (n_atoms, 3), hartree/bohr."""
+    return rhf_grad.grad_nuc(mf.cell)
+
+
+# Molecules
+
+
+def basis_and_pseudopotentials(mol: gto.Mole) -> tuple[dict, dict]:
+    """Basis functions and pseudopotentials of a built molecule, by the symbols of its atoms."""
+    return mol._basis, mol._pseudo
+
+
+def contraction_coefficients(mol: gto.Mole, shell: int) -> np.ndarray:
+    """Coefficients of a shell's normalised primitives (n_primitives, n_contractions)."""
+    return mol._libcint_ctr_coeff(shell)
