@@ -463,7 +463,7 @@ def test_configuration_errors(tmp_path):
     cases = {
         "[schedule]\nstep = 5\n": "did you mean schedule.steps",
         "[optimiser]\nlr = 1\n": "did you mean optimizer",
-        "[schedule]\nsteps = 'many'\n": "must be of type int",
+        "[schedule]\nsteps = 'many'\n": "schedule.steps must be a whole number",
         "[schedule]\nsteps = 5\nminutes = 2.0\n": "exactly one",
         "optimizer = 3\n[schedule]\nsteps = 5\n": "is a section",
         "[schedule]\nsteps = 5\n[optimizer]\nname = 'sgd'\n": "muon, adamw, adam",
@@ -472,7 +472,7 @@ def test_configuration_errors(tmp_path):
         "[schedule]\nsteps = 5\n[sample]\nbatch = 0\n": "sample.batch must be at least 1",
         "[schedule]\nsteps = 5\n[optimizer]\nema = 2\n": "between 0 and 1",
         "[schedule]\nsteps = 5\n[data]\nvalidation = 0.5\n": "data.validation must be",
-        "[schedule]\nsteps = 5\n[data]\nlabels = 3\n": "a text or a list of texts",
+        "[schedule]\nsteps = 5\n[data]\nlabels = 3\n": "data.labels must be a list of texts",
     }
     for text, words in cases.items():
         path.write_text(text)

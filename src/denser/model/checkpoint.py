@@ -8,6 +8,7 @@ import pickle
 import warnings
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +20,7 @@ from denser.io.files import replacing
 from denser.model.aspherical import Aspherical, AsphericalConfig
 from denser.model.resnet import X2, X4, ResNet, ResNetConfig
 from denser.model.unet import UNet, UNetConfig
+from denser.types.checked import checked
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 
@@ -81,7 +83,7 @@ def build(architecture: str, options: dict) -> nn.Module:
 
 
 def require_options(architecture: str, options: dict) -> None:
-    """Raise an InputError for an unknown architecture, or an option that it does not have."""
+    """Raise an InputError for an unknown architecture, or an unknown or wrongly typed option."""
     if architecture not in ARCHITECTURES:
         raise InputError(
             f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}"
@@ -90,6 +92,9 @@ def require_options(architecture: str, options: dict) -> None:
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise InputError(f"{architecture} has no option {unknown[0]!r}; known: {', '.join(known)}")
+    hints = get_type_hints(ARCHITECTURES[architecture][1])
+    for name, value in options.items():
+        checked(value, hints[name], f"option {name} of {architecture}")
 
 
 def save_model(path: Path, model: Model, dtype: torch.dtype = torch.float32) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
+from denser.types.checked import checked
 from denser.types.errors import InputError
 
 
@@ -222,6 +221,8 @@ def with_settings(data: dict, overrides: tuple[str, ...], where: str) -> Config:
 
 def from_dict(cls: type, data: dict, where: str, prefix: str = "") -> Any:
     """Build a (nested) dataclass from a dictionary, checking keys and types."""
+    if not isinstance(data, dict):
+        raise InputError(f"{where} must be a table, found {data!r}")
     hints = get_type_hints(cls)
     names = [f.name for f in fields(cls)]
     values = {}
@@ -237,28 +238,5 @@ def from_dict(cls: type, data: dict, where: str, prefix: str = "") -> Any:
                 raise InputError(f"{where}: {full} is a section, write [{full}]")
             values[key] = from_dict(hint, value, where, f"{full}.")
         else:
-            values[key] = _checked(value, hint, f"{where}: {full}")
+            values[key] = checked(value, hint, f"{where}: {full}")
     return cls(**values)
-
-
-def _checked(value: Any, hint: Any, where: str) -> Any:
-    if isinstance(hint, UnionType):
-        for choice in get_args(hint):
-            with suppress(InputError):
-                return _checked(value, choice, where)
-        raise InputError(f"{where} must be one of: {hint}, found {value!r}")
-    if hint == tuple[str, ...]:
-        texts = [value] if isinstance(value, str) else value
-        if isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts):
-            return tuple(texts)
-        raise InputError(f"{where} must be a text or a list of texts, found {value!r}")
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint == tuple[float, float]:
-        if isinstance(value, (list, tuple)) and len(value) == 2:
-            return tuple(float(v) for v in value)
-        raise InputError(f"{where} must be two numbers, found {value!r}")
-    expected = dict if getattr(hint, "__origin__", None) is dict else hint
-    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise InputError(f"{where} must be of type {expected.__name__}, found {value!r}")
-    return value
