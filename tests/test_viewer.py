@@ -13,6 +13,8 @@ from ase import Atoms
 from ase.build import molecule
 
 import denser
+from denser.analysis.catalogue import FIELDS, PROPERTIES
+from denser.atoms.free_atoms import complete
 from denser.atoms.sad import superposition
 from denser.model.predictor import Predictor
 from denser.types.density import Density, Field
@@ -23,7 +25,7 @@ from denser.types.units import BOHR
 from denser.viewer import draw, sketch, surfaces
 from denser.viewer.fields import reduced
 from denser.viewer.session import CACHED_FIELDS, MAX_ATOMS, Item, Session, read_items
-from denser.viewer.state import describe
+from denser.viewer.state import describe, partition
 
 TestClient = pytest.importorskip("starlette.testclient").TestClient
 
@@ -285,11 +287,30 @@ def test_layers_fail_one_by_one(water_session: Session):
     assert "nothing reaches 99" in header["problems"]["surface"]
 
 
-@pytest.mark.parametrize("field", ["minus_sad", "potential", "laplacian"])
+@pytest.mark.parametrize("field", ["deformation", "esp", "laplacian"])
 def test_signed_fields_have_two_surfaces(water_session: Session, field: str):
     header = unpack(draw.message(water_session, {"surface": {"field": field, "level": 0.05}}))
     colours = [layer["colour"] for layer in header["layers"]]
     assert colours == [list(surfaces.POSITIVE), list(surfaces.NEGATIVE)]
+
+
+def test_fields_and_charges_are_those_of_the_catalogue(water_session: Session):
+    names = [offer["name"] for offer in describe(water_session)["fields"]]
+    assert names[:4] == [name for name, entry in FIELDS.items() if entry.isovalues]
+    quick = {name: entry.charges for name, entry in PROPERTIES.items() if entry.quick}
+    water_session.charges = partition(water_session.density)
+    assert describe(water_session)["charge_kinds"] == quick
+    assert list(describe(water_session)["charges"]) == list(quick)
+
+
+def test_free_atoms_are_those_of_an_all_electron_file(predictor: Predictor):
+    """What is subtracted has as many electrons as the density, so nothing is left of the cores."""
+    structure = Structure.from_ase(molecule("H2O"))
+    density = complete(superposition(structure, Grid.around(structure, 5.0, 0.3)))
+    session = Session(predictor, [Item("all.cube", structure, density)])
+    field = session.field("deformation", full=True)
+    assert field.integrate() == pytest.approx(0.0, abs=1e-3)
+    assert np.abs(field.values).max() < 1e-4
 
 
 def test_potential_is_negative_at_the_oxygen_of_water(water_session: Session):
@@ -350,7 +371,7 @@ def test_memory_is_flat_over_many_updates(predictor: Predictor):
     for step in range(60):
         moved = {"op": "move", "atoms": [0], "positions": [(place + 1e-3 * step).tolist()]}
         session.edit(moved, draft=bool(step % 20))
-        for field in ("density", "minus_sad", "potential"):
+        for field in ("density", "deformation", "esp"):
             message = draw.message(session, {"surface": {"field": field, "level": 0.05}})
         assert len(session.cache) <= CACHED_FIELDS
         if step % 40 in (16, 17, 18, 19):  # all drafts, before and after 40 updates
@@ -458,7 +479,7 @@ def test_downloads_read_back(inside, tmp_path: Path):
         path = tmp_path / f"back.{suffix}"
         path.write_bytes(answer.content)
         assert denser.read(path).integrate() == pytest.approx(8.0, abs=1e-3)
-    answer = inside.get(f"{inside.session}/file/field/minus_sad.npz")
+    answer = inside.get(f"{inside.session}/file/field/deformation.npz")
     (tmp_path / "back.npz").write_bytes(answer.content)
     back = denser.read(tmp_path / "back.npz")
     assert isinstance(back, Density)

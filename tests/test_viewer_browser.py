@@ -211,7 +211,7 @@ def test_fields_slices_and_styles(new_page):
     page = new_page()
     seen = [page.pixels()]
     for field, key in (
-        ("minus_sad", "+0.003 e/bohr\u00b3"), ("esp", "kcal/mol"), ("laplacian", "Laplacian")
+        ("deformation", "+0.003 e/bohr\u00b3"), ("coloured", "kcal/mol"), ("laplacian", "Laplacian")
     ):  # fmt: skip
         page.choose(field)
         assert page.message("surface") == ""
@@ -312,8 +312,8 @@ def test_files_come_out_and_read_back(new_page, tmp_path: Path):
     png = page.download("#png", tmp_path).read_bytes()
     assert png[:4] == b"\x89PNG"
     assert len(png) > 5000
-    page.choose("minus_sad")
-    difference = denser.read(page.download("[data-file='field/minus_sad.npz']", tmp_path))
+    page.choose("deformation")
+    difference = denser.read(page.download("[data-file='field/deformation.npz']", tmp_path))
     assert difference.integrate() == pytest.approx(0.0, abs=1e-3)
 
 

@@ -210,6 +210,12 @@ PROPERTIES = {
 
 FIELDS = {
     "density": FieldEntry("density", "e/bohr^3", isovalues=Isovalues(0.1, 0.0005, 0.5)),
+    "deformation": FieldEntry(
+        "density minus free atoms",
+        "e/bohr^3",
+        needs=("deformation",),
+        isovalues=Isovalues(0.003, 0.0005, 0.1, signed=True),
+    ),
     "esp": FieldEntry(
         "electrostatic potential",
         "hartree/e",
@@ -217,12 +223,6 @@ FIELDS = {
         isovalues=Isovalues(0.03, 0.005, 0.5, signed=True),
     ),
     "all-electron": FieldEntry("density with the cores added", "e/bohr^3", needs=("completed",)),
-    "deformation": FieldEntry(
-        "density minus free atoms",
-        "e/bohr^3",
-        needs=("deformation",),
-        isovalues=Isovalues(0.003, 0.0005, 0.1, signed=True),
-    ),
     "laplacian": FieldEntry(
         "Laplacian of the density",
         "e/bohr^5",

@@ -116,7 +116,7 @@ class Drawing:
 
     def by_potential(self, surface: Surface, limit: float | None) -> Surface:
         """Colour a surface by the electrostatic potential, red where it is negative."""
-        values = surfaces.at_points(self.session.field("potential"), surface.vertices)
+        values = surfaces.at_points(self.session.field("esp"), surface.vertices)
         if not limit:
             limit = float(f"{np.quantile(np.abs(values), 0.9):.1g}") or 0.01
         self.scales["surface"] = {
@@ -139,7 +139,7 @@ class Drawing:
         surface = isosurface(turned, fields.NOTHING - level, PLAIN)
         if surface is None:
             raise InputError("no non-covalent interaction was found in this molecule")
-        signed = surfaces.at_points(self.session.field("signed_density"), surface.vertices)
+        signed = surfaces.at_points(self.session.field("sign-lambda2-rho"), surface.vertices)
         colours = coloured(signed, NCI_COLOURS, -NCI_RANGE, NCI_RANGE)
         self.add(
             "surface",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 from scipy.ndimage import binary_dilation
 
+from denser.analysis.catalogue import FIELDS, needs_orbitals
 from denser.types.density import Density, Field
 from denser.types.grid import Grid
 
@@ -44,13 +45,17 @@ class Offer:
     origin: str = "density"
 
 
+NCI = Offer("nci", "Non-covalent interactions", "1", 0.5, 0.2, 0.9, False)
+
 OFFERS = (
-    Offer("density", "Density", "e/bohr^3", 0.1, 0.0005, 0.5, False),
-    Offer("minus_sad", "Density - free atoms", "e/bohr^3", 0.003, 0.0005, 0.1, True),
-    Offer("potential", "Electrostatic potential", "hartree/e", 0.03, 0.005, 0.5, True),
-    Offer("nci", "Non-covalent interactions", "1", 0.5, 0.2, 0.9, False),
-    Offer("laplacian", "Laplacian", "e/bohr^5", 0.2, 0.02, 2.0, True),
+    *(
+        Offer(name, entry.help[0].upper() + entry.help[1:], entry.unit, *astuple(entry.isovalues))
+        for name, entry in FIELDS.items()
+        if entry.isovalues is not None
+    ),
+    NCI,
 )
+"""Fields of `denser.analysis.catalogue` that have isovalues, and the surfaces of interactions."""
 
 NOTHING = 2.0
 """Reduced density gradient where no interaction is."""
@@ -70,20 +75,6 @@ def reduced(density: Density) -> Density:
     return density
 
 
-def potential(density: Density) -> Field:
-    """Electrostatic potential, hartree/e."""
-    from denser.analysis.potential.electrostatics import electrostatic_potential
-
-    return electrostatic_potential(density)
-
-
-def laplacian(density: Density) -> Field:
-    """Laplacian, e/bohr^5."""
-    from denser.analysis.fields import laplacian
-
-    return laplacian(density)
-
-
 def nci(density: Density) -> Field:
     """Reduced density gradient s where the analysis finds an interaction, and 2 elsewhere."""
     from denser.analysis.fields import reduced_density_gradient
@@ -95,20 +86,18 @@ def nci(density: Density) -> Field:
     return Field(s.grid, np.where(near, np.minimum(s.values, NOTHING), NOTHING), "1")
 
 
-def signed_density(density: Density) -> Field:
-    """Density with the sign of the Hessian's middle eigenvalue, e/bohr^3."""
-    from denser.analysis.fields import hessian_eigenvalue_2
+def is_derived(name: str) -> bool:
+    """Whether a field is computed from the density alone, which takes a while."""
+    if name == "density":
+        return False
+    return name == NCI.name or (name in FIELDS and not needs_orbitals(FIELDS[name]))
 
-    return hessian_eigenvalue_2(density)
 
+def derived(name: str, density: Density) -> Field:
+    """A field that is computed from a density alone; see `is_derived`."""
+    from denser.analysis.properties import Analysis
 
-MAKERS = {
-    "potential": potential,
-    "laplacian": laplacian,
-    "nci": nci,
-    "signed_density": signed_density,
-}
-"""Fields that are made of a density and nothing else."""
+    return nci(density) if name == NCI.name else Analysis(density).field(name)
 
 
 def with_atoms(field: Field, density: Density) -> Density:

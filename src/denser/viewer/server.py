@@ -36,7 +36,7 @@ from denser.types.density import Field
 from denser.types.errors import InputError
 from denser.viewer import draw, state
 from denser.viewer.export import export, suffixes
-from denser.viewer.fields import MAKERS, reduced
+from denser.viewer.fields import derived, reduced
 from denser.viewer.guard import Guard
 from denser.viewer.orbitals import kohn_sham
 from denser.viewer.session import Item, Session, read_items
@@ -152,7 +152,7 @@ class Viewer:
 
             def work(name: str = name) -> tuple[Field, float]:
                 start = time.perf_counter()
-                return MAKERS[name](reduced(density)), time.perf_counter() - start
+                return derived(name, reduced(density)), time.perf_counter() - start
 
             made = await self.slow.run(work)
             await self.quick.run(session.keep, name, *made, revision)

@@ -299,12 +299,13 @@ class Session:
         surface, plane = show.get("surface") or {}, show.get("slice") or {}
         names = {surface.get("field"), plane.get("field")}
         if surface.get("colour") == "potential":
-            names.add("potential")
+            names.add("esp")
         if surface.get("field") == "nci":
-            names.add("signed_density")
+            names.add("sign-lambda2-rho")
         if self.density is None or self.draft:
             return []
-        return [name for name in fields.MAKERS if name in names and name not in self.cache]
+        names -= {None, *self.cache}
+        return sorted(name for name in names if fields.is_derived(name))
 
     def keep(self, name: str, field: Field, seconds: float, revision: int) -> None:
         """Take a field that was made elsewhere, unless the molecule has changed since."""
@@ -315,11 +316,8 @@ class Session:
 
     def _make(self, name: str, full: bool) -> Field:
         density = self.density
-        if name in fields.MAKERS:
-            return fields.MAKERS[name](density if full else fields.reduced(density))
-        if name == "minus_sad":
-            recipe = self.predictor.model.recipe.sad
-            return self._minus(superposition(density.structure, density.grid, recipe))
+        if fields.is_derived(name):
+            return fields.derived(name, density if full else fields.reduced(density))
         if name == "minus_prediction":
             return self._minus(self._on(density.grid))
         if name.startswith("minus:"):

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from denser.analysis.catalogue import PROPERTIES
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.units import BOHR, DEBYE
@@ -15,6 +16,9 @@ from denser.types.version import __version__
 from denser.viewer.fields import reduced
 from denser.viewer.session import Session
 from denser.viewer.surfaces import atoms
+
+QUICK_CHARGES = {name: entry.charges for name, entry in PROPERTIES.items() if entry.quick}
+"""Kinds of charges that the page shows, and their headings."""
 
 DRAFT_CHARGES = 24
 """Atoms up to which charges follow a drag."""
@@ -38,6 +42,7 @@ def describe(session: Session) -> dict:
         "has_kohn_sham": session.kohn_sham is not None,
         "fields": [asdict(offer) for offer in session.offers()],
         "numbers": numbers(session),
+        "charge_kinds": QUICK_CHARGES,
         "charges": charges(session) if quick_charges(session) else {},
         "charges_wanted": not quick_charges(session),
         "dipole": dipole(session),
@@ -113,12 +118,12 @@ def charges(session: Session) -> dict:
 
 
 def partition(density: Density) -> dict:
-    """Hirshfeld and CM5 charges, e, or the reason why there are none."""
-    from denser.analysis.charges.stockholder import cm5, hirshfeld
+    """The charges that are quick to compute, e, or the reason why there are none."""
+    from denser.analysis.properties import Analysis
 
+    analysis = Analysis(reduced(density))
     try:
-        found = hirshfeld(reduced(density))
-        q = {"hirshfeld": found.charges, "cm5": cm5(found).charges}
+        q = {name: analysis.property(name).charges for name in QUICK_CHARGES}
     except InputError as error:
         return {"problem": str(error)}
     return {scheme: np.round(values, 4).tolist() for scheme, values in q.items()}

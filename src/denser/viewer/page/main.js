@@ -15,7 +15,7 @@ const ELEMENTS = ["H", "C", "N", "O", "F", "P", "S", "Cl"];
 export const app = {
   scene, server,
   state: null,          // what the server last told
-  field: "density",     // "density", "esp", "none" or the name of a field
+  field: "density",     // "density", "coloured", "none" or the name of a field
   levels: {},           // isovalue of each field, and opacity
   opacities: {},
   selection: [],
@@ -35,7 +35,7 @@ export function tell(where, text = "") {
 
 // What the page asks for
 
-export const COLOURED = { name: "esp", label: "Density with potential", unit: "e/bohr^3", level: 0.004, low: 0.0005, high: 0.1, signed: false };
+export const COLOURED = { name: "coloured", label: "Density with potential", unit: "e/bohr^3", level: 0.004, low: 0.0005, high: 0.1, signed: false };
 
 export function offers() {
   const fields = app.state ? app.state.fields : [];
@@ -52,7 +52,7 @@ export function level(name = app.field) {
 
 // What is read by its colours, or small, is less transparent.
 export function opacity() {
-  const solid = ["esp", "nci"].includes(app.field) || app.field.startsWith("orbital:");
+  const solid = ["coloured", "nci"].includes(app.field) || app.field.startsWith("orbital:");
   return app.opacities[app.field] ?? (solid ? 0.86 : 0.62);
 }
 
@@ -60,7 +60,7 @@ export function show() {
   const wanted = {};
   if (app.field !== "none") {
     wanted.surface = { field: app.field, level: level() };
-    if (app.field === "esp") Object.assign(wanted.surface, { field: "density", colour: "potential" });
+    if (app.field === "coloured") Object.assign(wanted.surface, { field: "density", colour: "potential" });
   }
   if ($("slice").checked) {
     const field = $("slice-field").value || "density";

@@ -22,6 +22,7 @@ export function panels() {
   $("one-step").textContent = app.stepping ? "Calculating ..." : "Calculate energy and orbitals";
   player();
   fieldList();
+  labelKinds();
   charges();
   downloads();
 }
@@ -77,13 +78,21 @@ export function levelSlider() {
   $("level-text").textContent = isovalue(level(), o);
 }
 
+// The kinds of charges that atoms can be labelled with.
+function labelKinds() {
+  const known = [...$("labels").options].map((o) => o.value);
+  for (const [name, heading] of Object.entries(app.state.charge_kinds)) {
+    if (!known.includes(name)) $("labels").append(new Option(`${heading} charges`, name));
+  }
+}
+
 export function charges() {
-  const { charges: table, structure } = app.state;
+  const { charges: table, charge_kinds: kinds, structure } = app.state;
   tell("charges", table.problem);
-  const schemes = ["hirshfeld", "cm5"].filter((s) => table[s]);
+  const schemes = Object.keys(kinds).filter((s) => table[s]);
   const rows = [];
   if (structure && schemes.length) {
-    rows.push(`<tr><th>Atom</th>${schemes.map((s) => `<th class="n">${s === "cm5" ? "CM5" : "Hirshfeld"}</th>`).join("")}</tr>`);
+    rows.push(`<tr><th>Atom</th>${schemes.map((s) => `<th class="n">${kinds[s]}</th>`).join("")}</tr>`);
     structure.symbols.forEach((symbol, i) => {
       const values = schemes.map((s) => `<td class="n">${table[s][i].toFixed(3)}</td>`).join("");
       rows.push(`<tr data-atom="${i}"><td>${symbol}${i + 1}</td>${values}</tr>`);
@@ -94,8 +103,8 @@ export function charges() {
 
 export function downloads() {
   const o = offer();
-  $("download-field").textContent = o ? (app.field === "esp" ? "Electrostatic potential" : o.label) : "Density";
-  const name = { esp: "potential", none: "density" }[app.field] || app.field;
+  $("download-field").textContent = o ? (app.field === "coloured" ? "Electrostatic potential" : o.label) : "Density";
+  const name = { coloured: "esp", none: "density" }[app.field] || app.field;
   $("download-formats").replaceChildren(
     ...app.server.formats.map((suffix) => {
       const button = document.createElement("button");
