@@ -150,6 +150,43 @@ def superposition(
     return Density(grid, values, structure=structure, valence_charges=charges)
 
 
+def superposition_at(
+    structure: Structure, grid: Grid, points: np.ndarray, recipe: str = RECIPES[0]
+) -> np.ndarray:
+    """Superposed neutral atoms at any points, not scaled to the number of electrons.
+
+    Parameters
+    ----------
+    structure : Structure
+    grid : Grid
+        Its box is the period.
+    points : (n, 3) float
+        Bohr, in the frame of `grid`.
+    recipe : str
+        A key of `RECIPES`.
+
+    Returns
+    -------
+    (n,) float64, e/bohr^3
+    """
+    valence_charges(structure)  # raises for an element without a table
+    elements = [int(z) for z in np.unique(structure.numbers)]
+    reach = np.sqrt(np.log(1 / CUTOFF) / min(gaussians(z, recipe)[0].min() for z in elements))
+    inverse = np.linalg.inv(grid.cell)
+    heights = 1 / np.linalg.norm(inverse, axis=0)
+    images = [np.arange(-n, n + 1) for n in (reach / heights + 0.5).astype(int)]
+    values = np.zeros(len(points))
+    for z in elements:
+        d = points - structure.positions[structure.numbers == z, None]  # (atom, point, 3)
+        d -= np.round(d @ inverse) @ grid.cell
+        for shift in np.stack(np.meshgrid(*images, indexing="ij"), axis=-1).reshape(-1, 3):
+            r = np.linalg.norm(d + shift @ grid.cell, axis=-1)
+            atom, point = np.nonzero(r < reach)
+            density = atomic_density(z, r[atom, point], recipe)
+            values += np.bincount(point, density, minlength=len(points))
+    return np.maximum(values, 0.0)
+
+
 def _batches(a: np.ndarray, s: np.ndarray, p: np.ndarray, cutoff: float) -> list[tuple]:
     """Group Gaussians by reach, so that tight ones are evaluated on small patches only."""
     radius = np.ones_like(a)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from denser.cli.shards import contents, info, pack, unpack
 from denser.types.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from denser.workflows.label import LabelInput, LabelProgress, LabelSettings, LabelTotals
 
 app = typer.Typer(no_args_is_help=True, help="Look into stores of labels, fill and empty them.")
+for command in (pack, unpack, contents):
+    app.command()(command)
 
 _SHOWN = 10
 """Reasons of failure that `denser labels info` shows."""
@@ -172,10 +175,17 @@ def _summary(totals: LabelTotals, bad: int, out: Path) -> str:
 
 
 @app.command("info")
-def labels_info(store: Store) -> None:
-    """Summarise a store: molecules, boxes, recipe, failures."""
+def labels_info(
+    store: Annotated[Path, typer.Argument(help="Store of labels (.db) or shard (.shard).")],
+) -> None:
+    """Summarise a store or a shard: molecules, boxes, recipe, failures."""
+    from denser.labels.packed import SUFFIX
     from denser.labels.store import LabelStore
     from denser.types.units import BOHR
+
+    if store.suffix == SUFFIX:
+        typer.echo(info(store))
+        return
 
     with LabelStore(store) as labels:
         found = labels.info()

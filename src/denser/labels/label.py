@@ -1,6 +1,7 @@
 """Converged reference labels: occupied orbitals of one structure each.
 
-They come from a label store (`denser.labels.store`) or from a folder of `.npz` files.
+They come from a label store (`denser.labels.store`) or from a folder of `.npz` files. Labels of
+shards (`denser.labels.packed`) have no orbitals.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -123,7 +125,14 @@ def read_labels(path: str | Path, recipe: Recipe | None = None) -> list[Label]:
     InputError
         No labels there, one that cannot be read, or another level of theory.
     """
+    from denser.labels.packed import holds_shards  # whose labels follow these in their names
+
     path = Path(path)
+    if holds_shards(path):
+        raise InputError(
+            f"{path}: the labels of shards hold densities at points only, which `denser train` can "
+            "use; here orbitals are needed, so name a store (.db) or a folder of .npz labels"
+        )
     if path.suffix == ".db":
         from denser.labels.store import LabelStore  # which makes Labels itself
 
@@ -143,14 +152,18 @@ def read_labels(path: str | Path, recipe: Recipe | None = None) -> list[Label]:
 
 
 def read_recipe(path: str | Path) -> Recipe | None:
-    """Level of theory of a store of labels (`.db`); None for `.npz` files, which do not say it.
+    """Level of theory of a store or of shards; None for `.npz` files, which do not say it.
 
     Raises
     ------
     InputError
-        A store that cannot be read.
+        A store or a shard that cannot be read.
     """
+    from denser.labels.packed import holds_shards, recipe_of_shards
+
     path = Path(path)
+    if holds_shards(path):
+        return recipe_of_shards(path)
     if path.suffix != ".db":
         return None
     from denser.labels.store import LabelStore  # which makes Labels itself
@@ -159,7 +172,28 @@ def read_recipe(path: str | Path) -> Recipe | None:
         return store.recipe
 
 
-def split(labels: list[Label], n_validation: int, seed: int) -> tuple[list[Label], list[Label]]:
+class Grouped(Protocol):
+    """What `split` needs of a label."""
+
+    name: str
+
+    @property
+    def molecule(self) -> str:
+        """Name that a molecule shares with its distorted copy."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """Name that all labels from one file share."""
+        ...
+
+
+AnyLabel = TypeVar("AnyLabel", bound=Grouped)
+
+
+def split(
+    labels: list[AnyLabel], n_validation: int, seed: int
+) -> tuple[list[AnyLabel], list[AnyLabel]]:
     """Return (training, validation); labels of one group, such as a trajectory, never part.
 
     Whole groups are drawn at random until `n_validation` labels are held out. Groups that would

@@ -20,6 +20,7 @@ from denser.types.units import BOHR
 SPLITS = ("train", "validation", "test")
 
 _RANGE = re.compile(r"(?P<split>[a-z]+)(?:\[(?P<start>\d*):(?P<stop>\d*)\])?")
+_NAME = re.compile(r"(?:qm9|dsgdb9nsd)_(\d{6})(?:_.*)?")
 _NUMBER = re.compile(r"(?:dsgdb9nsd_|qm9_)?(\d{1,6})")
 
 
@@ -51,6 +52,19 @@ def split_numbers(split: str) -> np.ndarray:
     if split not in SPLITS:
         raise InputError(f"qm9: no split {split!r}; known: {', '.join(SPLITS)}")
     return _table()[split]
+
+
+def is_test_molecule(name: str) -> bool:
+    """Whether `qm9_NNNNNN` or `dsgdb9nsd_NNNNNN`, or a label's name made of it, is a test molecule.
+
+    The test part of the split is meant; a distorted copy of a test molecule is one too.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return False
+    numbers = split_numbers("test")
+    i = int(np.searchsorted(numbers, int(match[1])))
+    return i < len(numbers) and int(numbers[i]) == int(match[1])
 
 
 @cache

@@ -148,3 +148,36 @@ def density_on_grid(
             block = psi.square_().view(xy.shape[1], xy.shape[2], c.shape[1], nz).sum(dim=2)
             rho[i : i + _BLOCK, j : j + _BLOCK] = 2.0 * block
     return rho
+
+
+def density_at_points(
+    numbers: np.ndarray, positions: np.ndarray, mo_coeff: np.ndarray, grid: Grid, points: np.ndarray
+) -> np.ndarray:
+    """Density of the same orbitals at any points (n, 3) in bohr: (n,) float64, e/bohr^3.
+
+    Parameters
+    ----------
+    numbers, positions, mo_coeff, grid
+        As of `density_on_grid`.
+    points : (n, 3) float
+        Bohr, in the frame of `grid` and inside its box.
+    """
+    atom, exponents, powers, c = primitives(numbers, mo_coeff)
+    # Primitives of one atom and exponent differ by powers of x, y and z alone.
+    (centre, alpha), pair = np.unique(np.stack([atom, exponents]), axis=1, return_inverse=True)
+    reach = np.sqrt(np.log(1e9) / alpha.min())
+    values = np.ones((exponents.size, len(points)))
+    for i in range(3):
+        length = grid.cell[i, i]
+        d = points[:, i] - positions[centre.astype(int), i, None]  # (pair, point)
+        d -= length * np.round(d / length)
+        n_images = int(reach / length + 0.5)
+        f = np.zeros((powers.max() + 1, *d.shape))
+        for image in range(-n_images, n_images + 1):
+            x = d - image * length
+            term = np.exp(-alpha[:, None] * x * x)
+            for power in f:
+                power += term
+                term = term * x
+        values *= f[powers[:, i], pair.ravel()]
+    return 2.0 * np.square(c.T @ values).sum(axis=0)

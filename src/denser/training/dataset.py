@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,16 +11,18 @@ import numpy as np
 
 from denser.atoms.sad import valence_charges
 from denser.labels.label import Label, read_labels, read_recipe, split
+from denser.labels.packed import PackedLabel, holds_shards, read_shards
+from denser.labels.qm9 import is_test_molecule
 from denser.labels.render import n_orbitals
 from denser.training.config import Config, DataConfig
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.units import BOHR
 
+AnyLabel = Label | PackedLabel
+
 QM9_TEST = "qm9:test"
 """As an exclusion: all molecules of the test part of the QM9 split."""
-
-_QM9_NAME = re.compile(r"(?:qm9|dsgdb9nsd)_(\d{6})(?:_.*)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +31,13 @@ class DataSet:
 
     Parameters
     ----------
-    train, validation, rehearsal : list of Label
+    train, validation, rehearsal : list of Label or PackedLabel
         Those of `data.often` are twice in `train`.
     """
 
-    train: list[Label]
-    validation: list[Label]
-    rehearsal: list[Label]
+    train: list[AnyLabel]
+    validation: list[AnyLabel]
+    rehearsal: list[AnyLabel]
 
     def record(self) -> dict:
         """Names, and one hash of everything that was learnt from or judged by."""
@@ -51,8 +52,8 @@ class DataSet:
         }
 
 
-def content_hash(labels: list[Label]) -> str:
-    """SHA-256 of names, atoms, boxes and orbitals, whatever the order of the labels."""
+def content_hash(labels: list[AnyLabel]) -> str:
+    """SHA-256 of names, atoms, boxes and orbitals (or points), whatever the order of the labels."""
     total = hashlib.sha256()
     for label in sorted(labels, key=lambda label: label.name):
         total.update(label.name.encode() + label.structure.numbers.astype("<i4").tobytes())
@@ -60,7 +61,10 @@ def content_hash(labels: list[Label]) -> str:
             [(label.structure.positions - label.grid.origin).ravel(), label.grid.cell.ravel()]
         )
         total.update(np.round(lengths, 6).astype("<f4").tobytes())
-        total.update(label.mo_coeff.astype("<f4").tobytes())
+        if isinstance(label, PackedLabel):
+            total.update(label.rounded.astype("<i2").tobytes())
+        else:
+            total.update(label.mo_coeff.astype("<f4").tobytes())
     return total.hexdigest()[:16]
 
 
@@ -145,7 +149,7 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
     )
 
 
-def _check(label: Label, recipe: Recipe) -> None:
+def _check(label: AnyLabel, recipe: Recipe) -> None:
     """Raise an InputError unless the orbitals are finite numbers over the basis of the atoms.
 
     The spacing of the grid must be that of the recipe, within a tenth.
@@ -162,6 +166,8 @@ def _check(label: Label, recipe: Recipe) -> None:
             f"this run has {recipe.spacing * BOHR:.4f}; give the labels' own as recipe.spacing, or "
             "name the label in data.exclude"
         )
+    if isinstance(label, PackedLabel):
+        return
     if not np.isfinite(label.mo_coeff).all():
         raise InputError(
             f"the orbitals of label {label.name} hold values that are not finite numbers; {advice}"
@@ -174,12 +180,12 @@ def _check(label: Label, recipe: Recipe) -> None:
         )
 
 
-def refuse_test_molecules(labels: list[Label]) -> None:
+def refuse_test_molecules(labels: list[AnyLabel]) -> None:
     """Raise an InputError if a label's name is that of a molecule of QM9's test part.
 
     Such names are `qm9_NNNNNN` or `dsgdb9nsd_NNNNNN` with the molecule's number.
     """
-    bad = [label.name for label in labels if _is_test_molecule(label.name)]
+    bad = [label.name for label in labels if is_test_molecule(label.name)]
     if bad:
         others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise InputError(
@@ -188,22 +194,22 @@ def refuse_test_molecules(labels: list[Label]) -> None:
         )
 
 
-def _is_test_molecule(name: str) -> bool:
-    match = _QM9_NAME.fullmatch(name)
-    if match is None:
-        return False
-    from denser.labels.qm9 import split_numbers
+def require_orbitals(labels: list[AnyLabel], whose: str) -> None:
+    """Raise an InputError if a label is from a shard, which holds its density at points only."""
+    for label in labels:
+        if isinstance(label, PackedLabel):
+            raise InputError(
+                f"label {label.name} is from a shard, which holds its density at points only; "
+                f"{whose} whole densities, so name stores (.db) or folders of .npz labels"
+            )
 
-    numbers = split_numbers("test")
-    i = int(np.searchsorted(numbers, int(match[1])))
-    return i < len(numbers) and int(numbers[i]) == int(match[1])
 
-
-def read_all(paths: tuple[str, ...], recipe: Recipe) -> list[Label]:
+def read_all(paths: tuple[str, ...], recipe: Recipe) -> list[AnyLabel]:
     """All labels of several places; an InputError if two share a name."""
-    found: dict[str, tuple[str, Label]] = {}
+    found: dict[str, tuple[str, AnyLabel]] = {}
     for path in paths:
-        for label in read_labels(Path(path), recipe):
+        read = read_shards if holds_shards(path) else read_labels
+        for label in read(path, recipe):
             if label.name in found:
                 raise InputError(
                     f"{path} and {found[label.name][0]} both hold a label named {label.name}; "
@@ -213,10 +219,10 @@ def read_all(paths: tuple[str, ...], recipe: Recipe) -> list[Label]:
     return [label for _, label in found.values()]
 
 
-def _excluded(exclude: str | tuple[str, ...], labels: list[Label]) -> set[str]:
+def _excluded(exclude: str | tuple[str, ...], labels: list[AnyLabel]) -> set[str]:
     """Names of labels or molecules to leave out."""
     if exclude == QM9_TEST:
-        return {label.name for label in labels if _is_test_molecule(label.name)}
+        return {label.name for label in labels if is_test_molecule(label.name)}
     names = set(_names(exclude, "data.exclude"))
     if names and not any(names & {label.name, label.molecule} for label in labels):
         raise InputError(
@@ -240,7 +246,7 @@ def _names(given: str | tuple[str, ...], key: str) -> tuple[str, ...]:
     return tuple(name for line in lines if (name := line.partition("#")[0].strip()))
 
 
-def names_in(given: str | tuple[str, ...], labels: list[Label], key: str) -> set[str]:
+def names_in(given: str | tuple[str, ...], labels: list[AnyLabel], key: str) -> set[str]:
     """Names of a list, or of a file with one per line; each must be that of a label."""
     names = _names(given, key)
     known = {label.name for label in labels}

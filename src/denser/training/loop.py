@@ -15,11 +15,10 @@ import torch
 from ase.data import chemical_symbols
 from torch import nn
 
-from denser.labels.label import Label
 from denser.model.aspherical import Aspherical, grown
 from denser.model.checkpoint import Model, build, load_model, require_options, save_model
 from denser.training.config import Config
-from denser.training.dataset import read_dataset, recipe_of
+from denser.training.dataset import AnyLabel, read_dataset, recipe_of, require_orbitals
 from denser.training.folder import (
     MetricsFile,
     check_same_run,
@@ -253,17 +252,18 @@ def learning_rate_factor(done: float, config: Config) -> float:
 
 
 def _samples(
-    config: Config, labels: list[Label], network: nn.Module, device: torch.device
+    config: Config, labels: list[AnyLabel], network: nn.Module, device: torch.device
 ) -> Images | Points:
     """What the network trains on: boxes and windows of them, or points."""
     data = config.data
     if isinstance(network, Aspherical):
         return Points(labels, data.sad, device, network.config)
+    require_orbitals(labels, f"a network of images ({config.model.architecture}) learns from")
     needs = network.multiple_of if config.model.architecture == "resnet" else 1
     return Images(labels, data.sad, data.cache_gb, device, needs)
 
 
-def _require_elements(network: nn.Module, labels: list[Label]) -> None:
+def _require_elements(network: nn.Module, labels: list[AnyLabel]) -> None:
     """Raise an InputError that names a label with an element unknown to the network."""
     if isinstance(network, Aspherical):
         for label in labels:

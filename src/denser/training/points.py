@@ -16,6 +16,7 @@ from torch import Tensor
 
 import denser.atoms.sad
 from denser.labels.label import Label
+from denser.labels.packed import PackedLabel
 from denser.labels.render import density_on_grid
 from denser.model.aspherical import Aspherical, AsphericalConfig, Graph
 from denser.model.expansion import l1_distance
@@ -23,6 +24,7 @@ from denser.training.config import Config
 from denser.training.processes import Processes
 from denser.training.sampling import labels_of_step
 from denser.types.grid import Grid
+from denser.types.structure import Structure
 
 PER_LABEL = 16384
 """Nodes that are kept of every label."""
@@ -79,7 +81,7 @@ class Points:
 
     def __init__(
         self,
-        labels: list[Label],
+        labels: list[Label | PackedLabel],
         sad: str,
         device: torch.device,
         config: AsphericalConfig,
@@ -87,7 +89,7 @@ class Points:
     ) -> None:
         self.labels, self.sad, self.device = labels, sad, device
         self.config, self.seed = config, seed
-        self._kept: dict[Label, PointSet] = {}
+        self._kept: dict[Label | PackedLabel, PointSet] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -95,11 +97,24 @@ class Points:
     def __getitem__(self, i: int) -> PointSet:
         """Point set of label `i`."""
         label = self.labels[i]
-        if label not in self._kept:
+        if label in self._kept:
+            return self._kept[label]
+        if isinstance(label, PackedLabel):
+            self._kept[label] = self._of_shard(label)
+        else:
             # one that is there twice has the points of its first place, whichever is asked for
             rng = np.random.default_rng([self.seed, self.labels.index(label)])
             self._kept[label] = self._draw(label, rng)
         return self._kept[label]
+
+    def _of_shard(self, label: PackedLabel) -> PointSet:
+        """The points that the shard holds."""
+        points = label.points()
+        sad = denser.atoms.sad.superposition_at(
+            label.structure, label.grid, points.xyz, label.recipe.sad
+        )
+        where = (label.structure, label.grid, points.xyz)
+        return self._point_set(*where, sad, sad + points.deformation, points.weights)
 
     def _draw(self, label: Label, rng: np.random.Generator) -> PointSet:
         structure, grid = label.structure, _every_other(label.grid, rng)
@@ -117,8 +132,19 @@ class Points:
         node = np.minimum(np.searchsorted(cumulative, places), grid.size - 1)
         index = np.stack(np.unravel_index(node, grid.shape), axis=1)
         xyz = grid.origin + (index / np.array(grid.shape)) @ grid.cell
-        images, parents = _images(structure.positions, grid.origin, np.diag(grid.cell))
         weights = grid.dv / (q[node] / cumulative[-1] * PER_LABEL * label.n_electrons)
+        return self._point_set(structure, grid, xyz, sad[node], rho[node], weights)
+
+    def _point_set(
+        self,
+        structure: Structure,
+        grid: Grid,
+        xyz: np.ndarray,
+        sad: np.ndarray,
+        rho: np.ndarray,
+        weights: np.ndarray,
+    ) -> PointSet:
+        images, parents = _images(structure.positions, grid.origin, np.diag(grid.cell))
 
         def tensor(x: np.ndarray) -> Tensor:
             return torch.as_tensor(x, dtype=torch.float32, device=self.device)
@@ -128,8 +154,8 @@ class Points:
             tensor(images),
             torch.as_tensor(parents, device=self.device),
             tensor(xyz),
-            tensor(sad[node]),
-            tensor(rho[node]),
+            tensor(sad),
+            tensor(rho),
             tensor(weights),
         )
 
@@ -162,7 +188,11 @@ class Points:
         total = 0.0
         for i, turn, start in share:
             rotation = torch.as_tensor(turn, dtype=torch.float32, device=self.device)
-            error = self[i].error(network, slice(int(start), None, stride), rotation) / batch
+            points = self[i]
+            # a label of a shard has fewer points, and shows more of them at a time
+            every = max(1, min(stride, len(points.nodes) // config.sample.points))
+            chosen_nodes = slice(int(start) % every, None, every)
+            error = points.error(network, chosen_nodes, rotation) / batch
             found = float(error.detach())
             error.backward(error.new_tensor((found * batch / _USUAL) ** (exponent - 1)))
             total += found

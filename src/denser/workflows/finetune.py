@@ -15,7 +15,7 @@ from denser.labels.label import Label, read_labels, split
 from denser.model.checkpoint import Model, load_model, save_model
 from denser.model.predictor import Predictor
 from denser.training.config import Config, with_settings
-from denser.training.dataset import names_in, read_all
+from denser.training.dataset import names_in, read_all, require_orbitals
 from denser.training.loop import Progress, train
 from denser.training.processes import is_first
 from denser.types.errors import InputError
@@ -171,6 +171,7 @@ def finetune(
     out = Path(out)
     start = load_model(plan.model)
     labels = read_all(plan.labels, start.recipe)
+    require_orbitals(labels, "fine tuning measures its result on")
     parts = _parts(plan, labels)
     remembered = _remembered(plan, start, labels)
     config = configuration(plan, start, labels, parts, remembered)

@@ -1,0 +1,36 @@
+"""Molecules that are kept for evaluation, once and for all, and never published to train on."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+from denser.labels.label import molecule_of
+from denser.labels.qm9 import is_test_molecule
+from denser.types.structure import Structure
+
+FORMULAS = {"H3N": "ammonia", "C2H2": "acetylene", "H4Si": "silane", "O2S": "sulfur dioxide"}
+"""Small test molecules, which are known by their formula whatever they are called."""
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Names of the labels that are held out, sorted."""
+    lines = (files("denser.labels") / "tables" / "held_out.txt").read_text().splitlines()
+    return tuple(line for line in lines if not line.startswith("#"))
+
+
+@cache
+def _molecules() -> frozenset[str]:
+    return frozenset(molecule_of(name) for name in names())
+
+
+def why_held_out(name: str, structure: Structure) -> str | None:
+    """In words why a label may not be trained on; None if it may."""
+    if is_test_molecule(name):
+        return "in the test part of QM9's split"
+    if molecule_of(name) in _molecules():
+        return "one of the labels that judge the shipped models"
+    if structure.formula in FORMULAS:
+        return f"{FORMULAS[structure.formula]} is a test molecule"
+    return None

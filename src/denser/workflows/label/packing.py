@@ -1,0 +1,280 @@
+"""Stores of labels to shards for publication, shards back to files, and their table of contents."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from denser.atoms.sad import superposition_at
+from denser.io.files import replacing
+from denser.labels.cloud import cloud
+from denser.labels.held_out import FORMULAS, names, why_held_out
+from denser.labels.label import Label
+from denser.labels.packed import (
+    N_POINTS,
+    SUFFIX,
+    PackedLabel,
+    content_key,
+    encode,
+    on_lattice,
+    read_shard,
+    rounded_deformation,
+)
+from denser.labels.render import density_at_points
+from denser.labels.store import LabelStore
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+from denser.types.units import BOHR, HARTREE
+
+CONTENTS = "labels.csv"
+"""Name of the table of contents in a folder of shards."""
+
+COLUMNS = (
+    "name", "formula", "charge", "spin", "source", "distorted", "box", "level", "made_by",
+    "split", "shard",
+)  # fmt: skip
+
+
+@dataclass
+class Packing:
+    """What became of the labels of some stores; names and reasons of those left out."""
+
+    packed: int = 0
+    size: int = 0
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+
+def pack(
+    stores: list[Path],
+    out: Path,
+    note: str = "",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Packing:
+    """Write the labels of stores to a new shard, as training labels.
+
+    Left out are molecules that are held out (`denser.labels.held_out`), labels whose content is
+    in the shards beside `out` or came before in the stores, and those whose name is taken there.
+
+    Parameters
+    ----------
+    stores : list of Path
+        Of one level of theory.
+    out : Path
+        Ends in `.shard`, and is not there yet.
+    note : str
+        How the labels were made; goes into the header.
+    progress : callable
+        Is told how many of how many labels are done.
+
+    Raises
+    ------
+    InputError
+        `out` is there or cannot be written, a store that cannot be read, two levels of theory,
+        another recipe than that of the shards beside `out`, or no label left to pack.
+    """
+    _check_new(out)
+    result = Packing()
+    with ExitStack() as stack:
+        opened = [stack.enter_context(LabelStore(path)) for path in stores]
+        for store in opened[1:]:
+            opened[0].require_level(store.recipe, str(store.path))
+        keys, taken = _present(out.parent, opened[0].recipe)
+        total = sum(len(store) for store in opened)
+        labels = []
+        for done, (label, record) in enumerate(_rows(opened)):
+            progress(done, total)
+            reason = why_held_out(label.name, label.structure)
+            structure, _ = on_lattice(label.structure, label.grid)
+            key = content_key(structure, record["box"])
+            if reason is None and key in keys:
+                reason = "packed already"
+            elif reason is None and label.name in taken:
+                reason = "another label has its name"
+            if reason is None:
+                try:
+                    labels.append(packed(label, opened[0].recipe, record))
+                except InputError as error:
+                    reason = str(error)
+                else:
+                    keys.add(key)
+                    taken.add(label.name)
+            if reason is not None:
+                result.left_out.setdefault(reason, []).append(label.name)
+        progress(total, total)
+    if not labels:
+        reasons = "; ".join(f"{len(found)}: {why}" for why, found in result.left_out.items())
+        raise InputError(f"no label is left to pack ({reasons or 'the stores are empty'})")
+    content = encode(labels, note, version("denser"))
+    with replacing(out) as temporary:
+        temporary.write_bytes(content)
+    result.packed, result.size = len(labels), len(content)
+    return result
+
+
+def packed(label: Label, recipe: Recipe, record: dict, n_points: int = N_POINTS) -> PackedLabel:
+    """A label as a shard holds it: its density at points that follow from atoms and box.
+
+    Raises
+    ------
+    InputError
+        A box that is not orthorhombic, an element without a table, or a density that is not
+        that of the atoms.
+    """
+    structure, grid = on_lattice(label.structure, label.grid)
+    xyz, p = cloud(structure, grid, n_points)
+    # the orbitals stand where the calculation had the atoms; the lattice is 4e-6 bohr fine
+    rho = density_at_points(
+        label.structure.numbers, label.structure.positions, label.mo_coeff, label.grid, xyz
+    )
+    deformation = rho - superposition_at(structure, grid, xyz, recipe.sad)
+    weights = 1.0 / (p * n_points * label.n_electrons)
+    rounded, step = rounded_deformation(deformation, weights)
+    homo = lumo = None
+    if label.mo_energy is not None:
+        n = label.mo_coeff.shape[1]
+        homo, lumo = (float(e) for e in label.mo_energy[n - 1 : n + 1])
+    return PackedLabel(
+        label.name, structure, grid, label.n_electrons, recipe, rounded, step,
+        label.e_tot, homo, lumo, record,
+    )  # fmt: skip
+
+
+def _check_new(out: Path) -> None:
+    if out.suffix != SUFFIX:
+        raise InputError(f"{out}: a shard is named *{SUFFIX}")
+    if out.exists():
+        raise InputError(f"{out} is there already, and shards are never rewritten; name a new one")
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: the folder {out.parent} does not exist; make it first")
+
+
+def _present(folder: Path, recipe: Recipe) -> tuple[set[str], set[str]]:
+    """Content and names of all labels in the shards of a folder."""
+    keys, taken = set(), set()
+    for path in sorted(folder.glob("*" + SUFFIX)):
+        for label in read_shard(path).labels:
+            label.recipe.require_same(recipe, str(path), "the stores")
+            keys.add(content_key(label.structure, label.record["box"]))
+            taken.add(label.name)
+    return keys, taken
+
+
+def _rows(stores: list[LabelStore]) -> Iterator[tuple[Label, dict]]:
+    """Labels of stores, with how each was made."""
+    for store in stores:
+        for name in store.names():
+            row = store.row(name)
+            label = store.read(name)
+            record = {
+                "group": label.group,
+                "source": "qm9" if re.match(r"(qm9|dsgdb9nsd)_\d{6}", name) else store.path.stem,
+                "box": row.box,
+                "attempt": row.attempt,
+                "cycles": row.get("cycles"),
+                "version": row.data.get("versions", {}).get("denser"),
+                "split": "train",
+            }
+            yield label, record
+
+
+def unpack(shard: Path, out: Path) -> int:
+    """Write the labels of a shard to a folder; returns their number.
+
+    `structures.extxyz` holds the atoms with charge, energy and orbital energies (angstrom, eV),
+    and `NAME.npz` of each label the points (bohr), the density there, that of the superposed
+    atoms, and the weights whose sum over |error| is an Err_rho. What a shard does not hold
+    cannot be given back: the orbitals, and the density anywhere else.
+
+    Raises
+    ------
+    InputError
+        A shard that cannot be read, a folder that is there already, or one that cannot be made.
+    """
+    import ase.io
+
+    labels = read_shard(shard).labels
+    try:
+        out.mkdir(parents=True)
+    except FileExistsError as error:
+        raise InputError(f"{out} is there already; name a new folder") from error
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made ({error.strerror})") from error
+    images = []
+    for label in labels:
+        atoms = label.structure.to_ase()
+        atoms.info |= {"name": label.name}
+        for key, value in (("energy", label.e_tot), ("homo", label.homo), ("lumo", label.lumo)):
+            if value is not None:
+                atoms.info[f"{key}_ev"] = value * HARTREE
+        images.append(atoms)
+        points = label.points()
+        sad = superposition_at(label.structure, label.grid, points.xyz, label.recipe.sad)
+        with replacing(out / f"{label.name}.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                numbers=label.structure.numbers,
+                positions=label.structure.positions,
+                charge=label.structure.charge,
+                origin=label.grid.origin,
+                cell=label.grid.cell,
+                shape=np.array(label.grid.shape),
+                points=points.xyz,
+                density=(sad + points.deformation).astype(np.float32),
+                sad=sad.astype(np.float32),
+                weights=points.weights.astype(np.float32),
+            )
+    with replacing(out / "structures.extxyz") as temporary:
+        ase.io.write(temporary, images, format="extxyz")
+    return len(labels)
+
+
+def contents(folder: Path) -> str:
+    """Table of contents of a folder of shards as CSV, in the order of the shards.
+
+    Below the labels stand the molecules that are held out, which no shard may hold.
+
+    Raises
+    ------
+    InputError
+        A folder without shards, or a shard that cannot be read.
+    """
+    paths = sorted(folder.glob("*" + SUFFIX))
+    if not paths:
+        raise InputError(f"{folder}: holds no shards; denser labels pack makes them")
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for path in paths:
+        for label in read_shard(path).labels:
+            record, recipe = label.record, label.recipe
+            steps = "Kohn-Sham steps" if record["attempt"] == "steps" else "Fock builds"
+            made = f"{record['attempt']}, {record['cycles']} {steps}"
+            if record["version"] is not None:
+                made += f", denser {record['version']}"
+            level = f"{recipe.xc}/{recipe.basis}/{recipe.pseudo}, {recipe.spacing * BOHR:.4f} A"
+            rows.writerow(
+                (
+                    label.name, label.structure.formula, label.structure.charge, 0,
+                    record["source"], "yes" if label.molecule != label.name else "no",
+                    record["box"], level, made, record["split"], path.name,
+                )
+            )  # fmt: skip
+    for name in (*names(), *FORMULAS.values(), "qm9:test"):
+        rows.writerow((name, *[""] * (len(COLUMNS) - 3), "held out", ""))
+    return text.getvalue()
+
+
+def write_contents(folder: Path) -> Path:
+    """Write `labels.csv` of a folder of shards; raises as `contents`."""
+    path, text = folder / CONTENTS, contents(folder)
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+    return path
