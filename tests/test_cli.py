@@ -320,7 +320,8 @@ def test_smiles_of_an_octahedron(smiles):
         (["w.xyz", "-o", "a.cube", "--padding", "0.1"], "cuts the density off"),
         (["w.xyz", "-o", "a.cube", "--box", "round"], "round"),
         (["w.xyz", "-o", "a.cube", "--charge", "1"], "odd number"),
-        (["slab.xyz", "-o", "a.cube"], "orthorhombic"),
+        (["oblique.xyz", "-o", "a.cube"], "orthorhombic"),
+        (["slab.xyz", "-o", "a.cube"], "pbc = T T F"),
         (["w.xyz", "-o", "a.cube", "--no-such-flag"], "no-such-flag"),
     ],
 )
@@ -331,7 +332,10 @@ def test_bad_input_is_one_sentence_and_exit_code_2(run, water, arguments, words)
     put("iron.xyz", Atoms("Fe"))
     put("ghost.xyz", Atoms("OX", [[0, 0, 0], [0, 0, 1]]))
     Path("odd.xyz").write_text("1\n\nQq 0 0 0\n")
-    put("slab.xyz", Atoms("H2", [[0, 0, 0], [0, 0, 0.8]], cell=[5, 5, 5, 90, 90, 70], pbc=True))
+    hydrogen = Atoms("H2", [[0, 0, 0], [0, 0, 0.8]], cell=[5, 5, 5, 90, 90, 70], pbc=True)
+    put("oblique.xyz", hydrogen)
+    hydrogen.pbc = (True, True, False)
+    put("slab.xyz", hydrogen)
     Path("nan.xyz").write_text("2\n\nH 0 0 0\nH 0 0 nan\n")
     Path("noatoms.extxyz").write_text("0\n\n")
     code, out, err = run("predict", *arguments)

@@ -1,8 +1,13 @@
+import copy
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from denser import Density, Field, Grid, InputError, Structure, err_rho
 from denser.atoms.sad import superposition
+from denser.types.arrays import seal
 
 
 def gaussian(grid: Grid, centre: np.ndarray, n: float, a: float = 1.3) -> np.ndarray:
@@ -49,5 +54,37 @@ def test_fields_check_their_shape(ethanol):
         Field(grid, np.zeros((4, 3, 2)))
     with pytest.raises(InputError, match="valence charges"):
         Density(grid, np.zeros((2, 3, 4)), structure=ethanol, valence_charges=[1, 2])
-    with pytest.raises(InputError, match="structure"):
+    with pytest.raises(TypeError, match="structure"):
         Density(grid, np.zeros((2, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x)), replace]
+)
+def test_arrays_are_read_only(sad_density, copied):
+    density = copied(sad_density)
+    grid = density.grid
+    for array in (density.values, density.valence_charges, grid.origin, grid.cell):
+        with pytest.raises(ValueError, match="read-only"):
+            array *= 2
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
+def test_values_are_copied_unless_nobody_can_write_them():
+    grid = Grid(np.zeros(3), np.eye(3), (2, 2, 2))
+    mine = np.zeros((2, 2, 2))
+    field = Field(grid, mine)
+    mine += 1
+    assert field.values.sum() == 0
+    view = mine.view()
+    view.setflags(write=False)  # read-only, but not what it is a view of
+    field = Field(grid, view)
+    mine += 1
+    assert field.values.sum() == 8
+    flat = np.ones(8)
+    field = Field(grid, seal(flat.reshape(2, 2, 2)))
+    assert np.shares_memory(field.values, flat)
+    with pytest.raises(ValueError, match="read-only"):
+        flat += 1
+    assert np.shares_memory(replace(field, unit="1").values, flat)

@@ -19,9 +19,10 @@ from typer.testing import CliRunner
 
 import denser
 from denser.cli import app
-from denser.labels.label import read_labels
-from denser.labels.store import LabelStore
+from denser.labels.label import Label, read_labels
+from denser.labels.store import Facts, LabelStore
 from denser.types.errors import InputError
+from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE
@@ -211,6 +212,16 @@ def test_names_and_unusable_inputs(tmp_path, frames):
     assert [x.group for x in found[:3]] == ["molecule_12", "scan", "scan"]
     assert len(found) == 41 and bad == 3
     assert ["bad.xyz" in told[0], "closer than" in told[1], "no such file" in told[2]] == [True] * 3
+
+
+def test_slabs_are_refused_unless_they_are_to_be_molecules(tmp_path):
+    slab = molecule("H2O", cell=[5.0, 6.0, 7.0], pbc=(True, True, False))
+    write(tmp_path / "slab.extxyz", slab)
+    told = []
+    assert read_inputs([str(tmp_path / "slab.extxyz")], None, told.append) == ([], 1)
+    assert "pbc = T T F" in told[0]
+    found, bad = read_inputs([str(tmp_path / "slab.extxyz")], None, told.append, isolated=True)
+    assert bad == 0 and found[0][1].cell is None
 
 
 def test_qm9_selections(monkeypatch):
@@ -473,3 +484,14 @@ def test_the_benchmark_compares_with_a_folder(tmp_path):
     assert "worst of 5" in done.stdout and "+0.0000" in done.stdout
     done = against(tmp_path)
     assert done.returncode == 2 and "no label in common" in done.stderr
+
+
+def test_arrays_of_a_label_are_read_only():
+    coefficients = np.ones((1, 1))
+    grid = Grid.around(HELIUM)
+    label = Label("He", HELIUM, grid, coefficients, mo_energy=np.zeros(3))
+    coefficients += 1
+    assert label.mo_coeff[0, 0] == 1
+    for array in (label.mo_coeff, label.mo_energy, Facts("cell", dipole=np.zeros(3)).dipole):
+        with pytest.raises(ValueError, match="read-only"):
+            array += 1

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import molecule
 
 import denser
-from denser import Density, Grid, InputError, Predictor, Structure, err_rho, superposition
+from denser import Density, Grid, InputError, Predictor, Structure, err_rho, superposition, write
 from denser.fields.cube_group import CubeOperation, window
 from denser.labels.label import read_labels
 from denser.labels.render import density_on_grid
@@ -130,7 +130,26 @@ def test_paper_box_charge_and_cell(predictor):
     water = molecule("H2O", cell=[6.0, 7.0, 8.0], pbc=True)
     rho = predictor.predict(water).density
     np.testing.assert_allclose(np.diag(rho.grid.cell) * BOHR, [6, 7, 8])
-    assert predictor.predict(water, box="isolated").density.grid.origin[2] < -7
+    for pbc in (True, (True, True, False)):
+        water.pbc = pbc
+        alone = predictor.predict(water, box="isolated").density
+        assert alone.grid.origin[2] < -7
+        assert alone.structure.cell is None
+    with pytest.raises(InputError, match="pbc = T T F"):
+        predictor.predict(water)
+
+
+def test_a_density_keeps_its_atoms_when_those_of_the_user_change(predictor, tmp_path):
+    atoms = molecule("CH4")
+    rho = predictor.predict(atoms).density
+    atoms.symbols[0] = "Si"
+    atoms.positions += 1
+    assert rho.structure.formula == "CH4"
+    np.testing.assert_allclose(rho.structure.positions * BOHR, molecule("CH4").positions)
+    write(tmp_path / "a.cube", rho)
+    assert "   14  " not in (tmp_path / "a.cube").read_text()[:1000]
+    with pytest.raises(ValueError, match="read-only"):
+        rho.values[0] = 1
 
 
 def test_spacing_is_of_the_result_only(predictor, ethanol_atoms, ethanol_density):

@@ -17,6 +17,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from scipy.sparse import csr_matrix
 
 from denser.fields.windows import axis_window, pieces
+from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -147,7 +148,7 @@ def superposition(
             _add_gaussians(values, grid, position, radius, a, s, p)
     np.maximum(values, 0.0, out=values)
     values *= n_electrons / (values.sum() * grid.dv)
-    return Density(grid, values, structure=structure, valence_charges=charges)
+    return Density(grid, seal(values), structure=structure, valence_charges=charges)
 
 
 def superposition_at(

@@ -87,7 +87,7 @@ def label(
         share = None if residual is None else residual / 100
         settings = LabelSettings(recipe, box.value, padding, max_cycle, share)
         parsl = _parsl_file(executor)
-        found, bad = read_inputs(structures, charge, _tell)
+        found, bad = read_inputs(structures, charge, _tell, isolated=box.value != "auto")
         if rattle is not None:
             if not 0 < rattle < 1:
                 raise InputError(f"--rattle is a width in angstrom below 1, got {rattle:g}")

@@ -10,6 +10,7 @@ from pyscf.pbc import gto
 from pyscf.pbc.dft.multigrid import MultiGridNumInt2
 
 from denser.atoms.sad import closed_shell_electrons, valence_charges
+from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -108,7 +109,7 @@ def density_from_dm(cell: gto.Cell, dm: np.ndarray, grid: Grid, structure: Struc
     rho = MultiGridNumInt2(cell).get_rho(cell, np.asarray(dm), None)
     return Density(
         grid,
-        rho.reshape(grid.shape),
+        seal(rho.reshape(grid.shape)),
         structure=structure,
         valence_charges=valence_charges(structure),
     )

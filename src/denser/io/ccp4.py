@@ -23,6 +23,7 @@ from denser.io.files import (
     replacing,
     writable_values,
 )
+from denser.types.arrays import seal
 from denser.types.density import Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -146,7 +147,7 @@ def read(path: str | Path) -> Field:
         cell = steps * np.asarray(values.shape)[:, None]
         return Field(
             Grid(origin / BOHR, cell / BOHR, values.shape),
-            values,
+            seal(values),
             label[1] if label else DENSITY_UNIT,
         )
 

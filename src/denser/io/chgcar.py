@@ -23,6 +23,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from denser.io._digits import lines
 from denser.io._text import TextReader, excerpt
 from denser.io.files import naming, of_density_unit, replacing, with_atoms, writable_values
+from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -138,7 +139,7 @@ def read(path: str | Path) -> Density:
             None if notes.get("box") == "isolated" else cell,
         )
         values /= grid.volume
-        return Density(grid, values, structure=structure, valence_charges=valence[back])
+        return Density(grid, seal(values), structure=structure, valence_charges=valence[back])
 
 
 def _damaged(key: str, expected: str) -> InputError:

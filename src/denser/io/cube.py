@@ -17,6 +17,7 @@ import numpy as np
 from denser.io._digits import lines
 from denser.io._text import TextReader, total_charge
 from denser.io.files import DENSITY_UNIT, naming, replacing, with_atoms, writable_values
+from denser.types.arrays import seal
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -98,7 +99,7 @@ def read(path: str | Path) -> Field | Density:
         orbitals = reader.numbers(1, 11)
         if orbitals[0] != 1:
             raise reader.error(f"expected one orbital, found {orbitals[0]:g}; write one per file")
-    values = reader.values(prod(shape)).reshape(shape)
+    values = seal(reader.values(prod(shape)).reshape(shape))
 
     unit = re.fullmatch(r"denser: .* in (\S.*)", title)
     with naming(path):

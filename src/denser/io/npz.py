@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from denser.io.files import naming, read_bytes, replacing, writable_values
+from denser.types.arrays import seal
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -89,7 +90,7 @@ def read(path: str | Path) -> Field | Density:
         raise InputError(f"{path}: expected a density ({FORMAT}), found {found}")
     try:
         with naming(path):
-            values, unit = arrays["values"], str(arrays["unit"])
+            values, unit = seal(arrays["values"]), str(arrays["unit"])
             grid = Grid(arrays["origin"], arrays["cell"], values.shape)
             if "numbers" not in arrays:
                 return Field(grid, values, unit)

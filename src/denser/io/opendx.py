@@ -24,6 +24,7 @@ from scipy import constants
 from denser.io._digits import lines
 from denser.io._text import TextReader, excerpt
 from denser.io.files import DENSITY_UNIT, naming, read_bytes, replacing, writable_values
+from denser.types.arrays import seal
 from denser.types.density import Field
 from denser.types.grid import Grid
 from denser.types.units import BOHR, HARTREE
@@ -111,7 +112,7 @@ def read(path: str | Path) -> Field:
     unit, factor = _unit(comments)
     with naming(path):
         cell = steps * np.asarray(shape)[:, None] / BOHR
-        return Field(Grid(origin / BOHR, cell, shape), values.reshape(shape) / factor, unit)
+        return Field(Grid(origin / BOHR, cell, shape), seal(values.reshape(shape) / factor), unit)
 
 
 def _row(values: np.ndarray) -> str:

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from denser.types.arrays import read_only, restore
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
@@ -26,7 +27,7 @@ _KEYS = ("numbers", "positions", "box", "mesh", "charge", "mo_coeff")
 
 @dataclass(frozen=True, eq=False)
 class Label:
-    """A converged Kohn-Sham calculation.
+    """A converged Kohn-Sham calculation; its arrays are read-only.
 
     Parameters
     ----------
@@ -52,6 +53,13 @@ class Label:
     e_tot: float | None = None
     mo_energy: np.ndarray | None = None
     source: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mo_coeff", read_only(self.mo_coeff))
+        if self.mo_energy is not None:
+            object.__setattr__(self, "mo_energy", read_only(self.mo_energy))
+
+    __setstate__ = restore
 
     @property
     def n_electrons(self) -> int:

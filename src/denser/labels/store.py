@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from denser.labels.label import Label
+from denser.types.arrays import read_only, restore
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
@@ -89,6 +90,12 @@ class Facts:
     dipole: np.ndarray | None = None
     versions: dict[str, str] = field(default_factory=dict)
     host: dict[str, str | int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.dipole is not None:
+            object.__setattr__(self, "dipole", read_only(self.dipole, float))
+
+    __setstate__ = restore
 
 
 @dataclass(frozen=True)

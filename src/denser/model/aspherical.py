@@ -220,7 +220,7 @@ class Graph:
             periods = None if grid is None else cell
             electrons = solve(pairs, structure.charge, shifts, periods, config.electrons).to(device)
         senders, receivers = (torch.as_tensor(x, device=device) for x in (senders, receivers))
-        numbers = torch.as_tensor(structure.numbers, device=device)
+        numbers = torch.tensor(structure.numbers, device=device)
         return cls(numbers, senders, receivers, vectors.to(device, torch.float32), electrons, far)
 
     def turned(self, rotation: Tensor) -> Graph:
@@ -541,6 +541,6 @@ def deform(
     # The SAD was scaled to N_e; here each atom is neutral, and a charge is the network's to place.
     scale = sad.valence_charges.sum() / sad.n_electrons
     values = torch.as_tensor(sad.values * scale, dtype=torch.float32, device=device)
-    positions = torch.as_tensor(structure.positions, device=device)
+    positions = torch.tensor(structure.positions, device=device)
     add_to_grid(values, grid, positions, coefficients, network.exponents)
     return values.clamp_(min=0.0)

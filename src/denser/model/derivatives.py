@@ -54,7 +54,7 @@ def prediction_pullback(
     if isinstance(predictor.network, Aspherical):
         back = _before_scaling(predictor.raw(sad, periodic), predictor, sad, field)
         return _atoms_pullback(predictor, sad, back, periodic)
-    image = torch.as_tensor(sad.values, dtype=torch.float32, device=predictor.device)
+    image = torch.tensor(sad.values, dtype=torch.float32, device=predictor.device)
     image.requires_grad_()
     raw = tiling.apply(predictor.network, image, periodic)
     back = _before_scaling(raw.detach(), predictor, sad, field)
@@ -69,7 +69,7 @@ def _before_scaling(
 ) -> torch.Tensor:
     """The field that acts on the raw density as `field` does on the normalised one."""
     rho, _ = normalise(raw, sad, predictor.model.recipe.sad)
-    f = torch.as_tensor(field, dtype=torch.float64, device=predictor.device)
+    f = torch.tensor(field, dtype=torch.float64, device=predictor.device)
     # rho = N_e t / sum t with t = raw * factors, hence d rho / d raw = (rho / raw)(1 - <.>)
     mean = (f * rho).sum() / rho.sum(dtype=torch.float64)
     return torch.where(raw > 0, (f - mean) * rho / raw, 0.0)
@@ -80,7 +80,7 @@ def _atoms_pullback(
 ) -> np.ndarray:
     """sum_r f(r) d/dR_a of spherical atoms and their deformations (n_atoms, 3)."""
     structure, grid, network = sad.structure, sad.grid, predictor.network
-    positions = torch.as_tensor(structure.positions, device=field.device).requires_grad_()
+    positions = torch.tensor(structure.positions, device=field.device).requires_grad_()
     box = grid if periodic else None
     graph = Graph.of(structure, box, network.config, field.device, positions)
     total = project(field.float(), grid, positions, network(graph), network.exponents)

@@ -146,7 +146,7 @@ def tabulated(pairs: Neighbours) -> Hamiltonian:
     Shorter pairs than the tables' shortest (1 bohr) are given that one's elements.
     """
     rows, levels, distances, splines = _tables()
-    rows = rows[torch.as_tensor(np.asarray(pairs.numbers))]
+    rows = rows[torch.tensor(pairs.numbers)]
     r = pairs.vectors.norm(dim=1)
     inside = r.clamp(distances[0], distances[-1])
     step = distances[1] - distances[0]

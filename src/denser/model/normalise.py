@@ -111,7 +111,7 @@ def _factor_field(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, np.nd
     step = _BLOCK * grid.spacing
     coarse = Grid(grid.origin + 1.5 * grid.spacing, np.diag(step * blocks), blocks)
     weights = hirshfeld_weights(structure, coarse, recipe)
-    in_raw, in_sad = sums(raw.double().cpu()), sums(torch.as_tensor(sad.values))
+    in_raw, in_sad = sums(raw.double().cpu()), sums(torch.tensor(sad.values))
     excess = weights @ (in_raw - in_sad).ravel()
     factors = electron_factors(structure, weights @ in_raw.ravel(), excess)
     field = (1.0 + weights.T @ (factors - 1.0)).reshape(blocks)

@@ -22,6 +22,7 @@ from denser.model.aspherical import Aspherical, deform
 from denser.model.checkpoint import Model, load_model, model_path
 from denser.model.normalise import normalise
 from denser.model.precision import fast_bf16
+from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -134,7 +135,7 @@ class Predictor:
             ]
             raw = deform(self.network, sad, periodic, turns if len(turns) > 1 else ())
         else:
-            image = torch.as_tensor(sad.values, dtype=torch.float32, device=self.device)
+            image = torch.tensor(sad.values, dtype=torch.float32, device=self.device)
             raw = torch.zeros_like(image)
             with (
                 torch.no_grad(),
@@ -161,7 +162,7 @@ class Predictor:
         values, excess = normalise(raw, sad, self.model.recipe.sad)
         if max(sad.grid.spacing) > _FINE_ENOUGH * self.model.recipe.spacing:
             excess = np.nan
-        return sad.with_values(values.cpu().numpy()), excess
+        return sad.with_values(seal(values.cpu().numpy())), excess
 
     def in_doubt(self, excess: float) -> bool:
         """Whether an `excess` of electrons tells of a molecule unlike those of the training.
@@ -193,10 +194,10 @@ class Predictor:
         spacing: float | None = None,
     ) -> Prediction:
         """Predict one structure; the parameters are those of `denser.predict`."""
-        structure = Structure.of(atoms, charge)
-        closed_shell_electrons(structure)
         if box not in BOXES:
             raise InputError(f"unknown box {box!r}; known: {', '.join(BOXES)}")
+        structure = Structure.of(atoms, charge, isolated=box != "auto")
+        closed_shell_electrons(structure)
         if box == "auto":
             box = "isolated" if structure.cell is None else "cell"
         grid = make_grid(structure, box, padding, self.model.recipe.spacing, self.network)
@@ -293,7 +294,7 @@ def respace(density: Density, spacing: float) -> Density:
     values *= density.n_electrons / (values.sum() * grid.dv)
     return Density(
         grid,
-        values.astype(np.float32),
+        seal(values.astype(np.float32)),
         structure=density.structure,
         valence_charges=density.valence_charges,
     )

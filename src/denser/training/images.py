@@ -56,7 +56,7 @@ class Images:
         if label in self._cache:
             return self._cache[label]
         structure = label.structure
-        sad = torch.as_tensor(
+        sad = torch.tensor(
             denser.atoms.sad.superposition(structure, grid, self.sad).values,
             dtype=torch.float32,
             device=self.device,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from denser.types.arrays import read_only, restore
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -19,6 +20,7 @@ class Field:
     ----------
     grid : Grid
     values : (nx, ny, nz) float
+        Copied, unless it is read-only already (`denser.types.arrays`), and read-only.
     unit : str
         Unit of `values`.
     """
@@ -28,11 +30,13 @@ class Field:
     unit: str = "e/bohr^3"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", np.asarray(self.values))
+        object.__setattr__(self, "values", read_only(self.values))
         if self.values.shape != self.grid.shape:
             raise InputError(
                 f"values of shape {self.values.shape} do not fit a grid of shape {self.grid.shape}"
             )
+
+    __setstate__ = restore
 
     def integrate(self) -> float:
         """Integral over the box: sum of the values times `grid.dv`; the only quadrature."""
@@ -54,15 +58,13 @@ class Density(Field):
         True if the core electrons are in it; `valence_charges` then are the atomic numbers.
     """
 
-    structure: Structure | None = None
-    valence_charges: np.ndarray | None = None
-    all_electron: bool = False
+    structure: Structure = field(kw_only=True)
+    valence_charges: np.ndarray = field(kw_only=True)
+    all_electron: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.structure is None or self.valence_charges is None:
-            raise InputError("a Density needs its structure and valence_charges")
-        charges = np.asarray(self.valence_charges, dtype=float)
+        charges = read_only(self.valence_charges, float)
         object.__setattr__(self, "valence_charges", charges)
         if charges.shape != (len(self.structure),):
             raise InputError(

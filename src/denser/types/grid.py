@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from denser.types.arrays import read_only, restore
 from denser.types.errors import InputError
 from denser.types.recipe import ISOLATED_PADDING, PAPER_PADDING, PAPER_SPACING
 from denser.types.structure import Structure
@@ -15,6 +16,8 @@ from denser.types.units import BOHR
 @dataclass(frozen=True, eq=False)
 class Grid:
     """Nodes at `origin + i * cell / shape`, i = 0 .. shape-1 per axis.
+
+    Its arrays are copies and read-only.
 
     Parameters
     ----------
@@ -31,8 +34,8 @@ class Grid:
     shape: tuple[int, int, int]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "origin", np.asarray(self.origin, dtype=float))
-        object.__setattr__(self, "cell", np.asarray(self.cell, dtype=float))
+        object.__setattr__(self, "origin", read_only(self.origin, float))
+        object.__setattr__(self, "cell", read_only(self.cell, float))
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         if self.origin.shape != (3,) or self.cell.shape != (3, 3) or len(self.shape) != 3:
             raise InputError("a grid needs an origin (3,), a cell (3, 3) and a shape of three")
@@ -42,6 +45,8 @@ class Grid:
             raise InputError("the grid's origin and cell must be finite numbers")
         if self.volume < 1e-9:
             raise InputError("the grid's cell has no volume")
+
+    __setstate__ = restore
 
     @property
     def volume(self) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from scipy.spatial import cKDTree
 
+from denser.types.arrays import read_only, restore
 from denser.types.errors import InputError
 from denser.types.units import BOHR
 
@@ -22,6 +23,8 @@ MIN_DISTANCE = 0.4 / BOHR
 @dataclass(frozen=True, eq=False)
 class Structure:
     """Atoms of a molecule or of a periodic cell.
+
+    Its arrays are copies and read-only.
 
     Parameters
     ----------
@@ -38,7 +41,8 @@ class Structure:
     ------
     InputError
         No atoms, shapes that do not fit, a coordinate that is not finite, an atomic number
-        that is no element, or two atoms closer than 0.4 angstrom.
+        that is no element, a charge that is no whole number, or two atoms closer than 0.4
+        angstrom.
     """
 
     numbers: np.ndarray
@@ -47,8 +51,8 @@ class Structure:
     cell: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        numbers = np.asarray(self.numbers, dtype=int)
-        positions = np.asarray(self.positions, dtype=float)
+        numbers = read_only(self.numbers, int)
+        positions = read_only(self.positions, float)
         object.__setattr__(self, "numbers", numbers)
         object.__setattr__(self, "positions", positions)
         if numbers.ndim != 1 or numbers.size == 0:
@@ -69,17 +73,17 @@ class Structure:
                 f"atom {i + 1} ({chemical_symbols[numbers[i]]}) has a coordinate that is not a "
                 "finite number"
             )
-        if int(self.charge) != self.charge:
-            raise InputError(f"the charge must be a whole number, found {self.charge}")
-        object.__setattr__(self, "charge", int(self.charge))
+        object.__setattr__(self, "charge", _whole(self.charge))
         if self.cell is not None:
-            cell = np.asarray(self.cell, dtype=float)
+            cell = read_only(self.cell, float)
             object.__setattr__(self, "cell", cell)
             if cell.shape != (3, 3) or not np.isfinite(cell).all():
                 raise InputError("the cell must be three finite lattice vectors")
             if abs(np.linalg.det(cell)) < 1e-6:
                 raise InputError("the cell has no volume; give three independent lattice vectors")
         self._check_distances()
+
+    __setstate__ = restore
 
     def _check_distances(self) -> None:
         """Raise if two atoms (or, in an orthorhombic cell, their images) sit on each other."""
@@ -125,31 +129,55 @@ class Structure:
         return bool((diagonal > 0).all() and np.allclose(self.cell, np.diag(diagonal), atol=1e-6))
 
     @classmethod
-    def from_ase(cls, atoms: Atoms, charge: int | None = None) -> Structure:
+    def from_ase(cls, atoms: Atoms, charge: int | None = None, isolated: bool = False) -> Structure:
         """Take numbers, positions, charge and (if periodic in all directions) the cell.
 
         `charge` defaults to `atoms.info["charge"]`, then to the sum of initial charges.
+        With `isolated` the atoms are a molecule, whatever their cell.
+
+        Raises
+        ------
+        InputError
+            Those of the class, and atoms that are periodic in one or two directions only.
         """
         if charge is None:
             charge = atoms.info.get("charge")
         if charge is None:
-            charge = round(float(np.sum(atoms.get_initial_charges())))
-        cell = np.asarray(atoms.cell) / BOHR if atoms.pbc.all() else None
+            charges = float(np.sum(atoms.get_initial_charges()))
+            charge = round(charges) if np.isfinite(charges) else charges
+        if isolated or not atoms.pbc.any():
+            cell = None
+        elif atoms.pbc.all():
+            cell = np.asarray(atoms.cell) / BOHR
+        else:
+            flags = " ".join("T" if flag else "F" for flag in atoms.pbc)
+            raise InputError(
+                f"the atoms are periodic in some directions only (pbc = {flags}); for a slab or a "
+                "wire set pbc to True in all three, in a cell with vacuum around it, and for a "
+                "molecule set pbc to False"
+            )
         return cls(atoms.numbers, atoms.positions / BOHR, charge, cell)
 
     @classmethod
-    def of(cls, atoms: Atoms | Structure, charge: int | None = None) -> Structure:
-        """Return a Structure from either type; what every public function calls first."""
+    def of(
+        cls, atoms: Atoms | Structure, charge: int | None = None, isolated: bool = False
+    ) -> Structure:
+        """Return a Structure from either type; what every public function calls first.
+
+        `charge` and `isolated` as of `from_ase`.
+        """
         if isinstance(atoms, Structure):
-            if charge is None or charge == atoms.charge:
+            cell = None if isolated else atoms.cell
+            if (charge is None or charge == atoms.charge) and cell is atoms.cell:
                 return atoms
-            return cls(atoms.numbers, atoms.positions, charge, atoms.cell)
+            charge = atoms.charge if charge is None else charge
+            return cls(atoms.numbers, atoms.positions, charge, cell)
         if not hasattr(atoms, "get_positions"):
             raise InputError(
                 f"expected an ase.Atoms or a denser.Structure, found {type(atoms).__name__}; "
                 "read files with ase.io.read"
             )
-        return cls.from_ase(atoms, charge)
+        return cls.from_ase(atoms, charge, isolated)
 
     def to_ase(self) -> Atoms:
         """Return `ase.Atoms` in angstrom, with the charge in `info`."""
@@ -160,3 +188,14 @@ class Structure:
         if self.charge:
             atoms.info["charge"] = self.charge
         return atoms
+
+
+def _whole(charge: float) -> int:
+    """Return a charge as int, or raise InputError."""
+    try:
+        whole = int(charge)
+    except (TypeError, ValueError, OverflowError):
+        whole = None
+    if whole is None or whole != charge:
+        raise InputError(f"the charge must be a whole number of electrons, found {charge!r}")
+    return whole

@@ -25,6 +25,7 @@ from denser.labels.render import density_on_grid, n_orbitals
 from denser.labels.store import LabelStore
 from denser.model.checkpoint import Model
 from denser.model.predictor import Predictor
+from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -61,7 +62,7 @@ def reference_density(label: Label) -> Density:
     values = density_on_grid(
         structure.numbers, structure.positions, label.mo_coeff, label.grid
     ).numpy()
-    density = Density(label.grid, values, structure=structure, valence_charges=charges)
+    density = Density(label.grid, seal(values), structure=structure, valence_charges=charges)
     found = density.integrate()
     if not abs(found - density.n_electrons) < 0.01 * density.n_electrons:
         raise InputError(

@@ -37,7 +37,10 @@ class LabelInput:
 
 
 def read_inputs(
-    inputs: list[str], charge: int | None, tell: Callable[[str], None]
+    inputs: list[str],
+    charge: int | None,
+    tell: Callable[[str], None],
+    isolated: bool = False,
 ) -> tuple[list[LabelInput], int]:
     """Read structures from files and QM9 selections; return them and how many were unusable.
 
@@ -49,6 +52,8 @@ def read_inputs(
         Total charge of all; by default what the files say.
     tell : callable
         Takes a sentence about each input that cannot be used.
+    isolated : bool
+        Take all of them for molecules, whatever their cells.
 
     Raises
     ------
@@ -74,7 +79,8 @@ def read_inputs(
             many = len(frames) > 1
             try:
                 name = store_name(f"{stem}_{i:05d}" if many else stem)
-                structures.append(LabelInput(name, Structure.of(atoms, charge), group))
+                structure = Structure.of(atoms, charge, isolated)
+                structures.append(LabelInput(name, structure, group))
             except InputError as error:
                 tell(f"{path}{f'[{i}]' if many else ''}: {error}")
                 bad += 1

@@ -11,6 +11,7 @@ import numpy as np
 from denser.atoms.sad import valence_charges
 from denser.labels.label import Label, read_label
 from denser.labels.store import Facts, LabelStore, content_hash, store_name
+from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -26,7 +27,9 @@ def label_density(label: Label) -> Density:
     values = density_on_grid(
         structure.numbers, structure.positions, label.mo_coeff, grid, dtype=torch.float64
     ).numpy()
-    return Density(grid, values, structure=structure, valence_charges=valence_charges(structure))
+    return Density(
+        grid, seal(values), structure=structure, valence_charges=valence_charges(structure)
+    )
 
 
 def import_labels(

@@ -295,7 +295,8 @@ def fitted(atoms: Atoms, settings: Settings, path: Path) -> tuple[Atoms, RigidFi
     from denser.analysis.crystal.rigid_fit import fit_rigid
 
     kind, d_min = ("xray", settings.xray) if settings.xray else ("electron", settings.cryo)
-    structure = Structure.of(atoms, settings.options.charge)
+    options = settings.options
+    structure = Structure.of(atoms, options.charge, isolated=options.box != "auto")
     with naming(Path(settings.against)):
         fit = fit_rigid(structure, _map(settings.against), d_min, settings.b_factor, kind)
     moved = atoms.copy()

@@ -1,0 +1,56 @@
+"""Read-only arrays: what a frozen type holds, nobody changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+
+def read_only(array: ArrayLike, dtype: DTypeLike = None) -> np.ndarray:
+    """Return a read-only array with these values, of `dtype` if that is given.
+
+    The values are copied, so that the array of the caller stays its own. Only an array that is
+    read-only already, and is no view of one that can be written, is returned as it is; `seal`
+    makes one of an array that nobody else needs.
+    """
+    given = np.asarray(array)
+    if _is_sealed(given) and (dtype is None or given.dtype == np.dtype(dtype)):
+        return given
+    copy = np.array(given, dtype=dtype)
+    copy.setflags(write=False)
+    return copy
+
+
+def seal(array: np.ndarray) -> np.ndarray:
+    """Make an array, and the one that it is a view of, read-only in place, and return it.
+
+    For large arrays that were just computed and that nobody else holds: `read_only` then takes
+    them without a copy.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner.setflags(write=False)
+        owner = owner.base
+    return array
+
+
+def restore(self: object, state: dict[str, Any]) -> None:
+    """Set the attributes of an unpickled or deeply copied object; `__setstate__` of the types.
+
+    NumPy makes the arrays writable that it unpickles.
+    """
+    for value in state.values():
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)
+    self.__dict__.update(state)
+
+
+def _is_sealed(array: np.ndarray) -> bool:
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return False
+        owner = owner.base
+    return True
