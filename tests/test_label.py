@@ -221,7 +221,7 @@ def test_slabs_are_refused_unless_they_are_to_be_molecules(tmp_path):
     assert read_inputs([str(tmp_path / "slab.extxyz")], None, told.append) == ([], 1)
     assert "pbc = T T F" in told[0]
     found, bad = read_inputs([str(tmp_path / "slab.extxyz")], None, told.append, isolated=True)
-    assert bad == 0 and found[0][1].cell is None
+    assert bad == 0 and found[0].structure.cell is None
 
 
 def test_qm9_selections(monkeypatch):

@@ -169,6 +169,7 @@ def content(
     charge: int | None,
     options: Mapping[str, Any],
     model: str | None,
+    isolated: bool = False,
 ) -> str | None:
     """Hash of everything that a result follows from; None where the input cannot be read.
 
@@ -182,6 +183,8 @@ def content(
         Plain values.
     model : str or None
         `Model.identity` of the model that predicts; a density file needs none.
+    isolated : bool
+        The atoms are a molecule, whatever their cell.
     """
     parts: dict[str, Any] = {"denser": __version__, "options": dict(options)}
     try:
@@ -190,7 +193,8 @@ def content(
         if isinstance(source, Path):
             parts["file"] = file_hash(source)
         else:
-            parts |= {"structure": _structure_hash(Structure.of(source, charge)), "model": model}
+            structure = Structure.of(source, charge, isolated)
+            parts |= {"structure": _structure_hash(structure), "model": model}
     except InputError:  # which the work will report
         return None
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

@@ -99,9 +99,9 @@ class Batch:
             except OSError as error:
                 raise InputError(f"{self.out}: cannot be created ({error.strerror})") from error
         outputs = _Outputs(self.out.parent if self.single else self.out)
-        identity = predictor.model.identity()
+        identity, isolated = predictor.model.identity(), options.box != "auto"
         made_from = {
-            x.name: content(x.source, options.charge, options.plain(), identity)
+            x.name: content(x.source, options.charge, options.plain(), identity, isolated)
             for x in self.inputs
         }
         todo = [

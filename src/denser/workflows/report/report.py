@@ -296,7 +296,8 @@ class Report:
         predicts = any(isinstance(entry.source, Atoms) for entry in self.inputs)
         model = Predictor(options.model, options.device).model.identity() if predicts else None
         for entry in self.inputs:
-            made_from = content(entry.source, options.charge, settings, model)
+            isolated = options.box != "auto"
+            made_from = content(entry.source, options.charge, settings, model, isolated)
             self.content[entry.name] = made_from
 
     def _own_files(self, folder: Path) -> Iterator[Path]:
