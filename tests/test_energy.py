@@ -12,9 +12,10 @@ from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.orbitals import molden
 from denser.io import read, write
 from denser.labels.label import read_label
+from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.units import DEBYE, HARTREE
-from denser.workflows.energy import orbital_index, run
+from denser.workflows.energy import orbital_index
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 
@@ -94,20 +95,64 @@ def test_orbital_names():
             orbital_index(name, 4, 9)
 
 
-def test_one_bad_item_among_many(capsys):
-    def bad() -> dict:
-        raise InputError("it is bad; mend it")
+HYDROGEN = "2\n\nH 0 0 0\nH 0 0 {}\n"
+QUICK = ("--steps", "1", "--padding", "2", "--json")
 
-    def stop() -> dict:
-        raise KeyboardInterrupt
 
-    work = [("a", lambda: {"n": 1}), ("b", bad), ("c", lambda: {"n": 3})]
-    assert run(work, True, str) == 2
-    out = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert out[0] == {"input": "a", "n": 1} and out[2]["n"] == 3
-    assert out[1] == {"input": "b", "error": "b: it is bad; mend it"}
-    assert run([*work[:1], ("d", stop), *work[2:]], False, str) == 130
-    assert "stopped after 1" in capsys.readouterr().err
+def test_orbitals_never_overwrite_each_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, bonds = ["d1/a.xyz", "d2/a.xyz", "a_2.xyz"], [0.7, 0.75, 0.8]
+    for name, bond in zip(names, bonds, strict=True):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(HYDROGEN.format(bond))
+    result = CliRunner().invoke(app, ["energy", *names, *QUICK, "--orbitals", "homo", "-o", "out"])
+    assert result.exit_code == 0, result.output
+    for line, bond in zip(result.stdout.splitlines(), bonds, strict=True):
+        atoms = read(json.loads(line)["written"][0]).structure.to_ase()
+        assert atoms.get_distance(0, 1) == pytest.approx(bond, abs=1e-4)
+    rho = read(Path("out/a_homo.cube"))
+    write("b.cube", rho)
+    write("b_homo.cube", rho)
+    before = Path("b_homo.cube").read_bytes()
+    result = CliRunner().invoke(app, ["energy", "b.cube", "b_homo.cube", "--orbitals", "homo"])
+    assert result.exit_code == 2 and "is an input and would be overwritten" in result.stderr
+    result = CliRunner().invoke(app, ["scf", "b_homo.cube", "-o", "."])
+    assert result.exit_code == 2 and "is an input and would be overwritten" in result.stderr
+    assert Path("b_homo.cube").read_bytes() == before
+
+
+def test_converged_densities_never_overwrite_each_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, bonds = ["t.xyz", "t_00001.xyz"], [0.7, 0.75, 0.8]
+    Path("t.xyz").write_text(HYDROGEN.format(0.7) + HYDROGEN.format(0.75))
+    Path("t_00001.xyz").write_text(HYDROGEN.format(0.8))
+    result = CliRunner().invoke(app, ["scf", *names, *QUICK, "-o", "out"])
+    assert result.exit_code == 0, result.output
+    for line, bond in zip(result.stdout.splitlines(), bonds, strict=True):
+        atoms = read(json.loads(line)["written"][0]).structure.to_ase()
+        assert atoms.get_distance(0, 1) == pytest.approx(bond, abs=1e-4)
+
+
+@pytest.mark.parametrize("command", ["energy", "scf"])
+def test_memory_that_runs_out_for_one_input_leaves_the_others(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        Path(f"{name}.xyz").write_text(HYDROGEN.format(0.75))
+    original, calls = Predictor.predict, []
+
+    def predict(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 1:
+            raise MemoryError
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Predictor, "predict", predict)
+    result = CliRunner().invoke(app, [command, "a.xyz", "b.xyz", *QUICK])
+    assert result.exit_code == 2, result.exception
+    failed, done = [json.loads(line) for line in result.stdout.splitlines()]
+    assert failed["input"] == "a.xyz" and "memory ran out" in failed["error"]
+    assert done["input"] == "b.xyz" and done["e_tot"] < -1
+    assert "denser: a.xyz: memory ran out" in result.stderr
 
 
 def test_options_that_make_no_sense(converged, tmp_path):

@@ -274,6 +274,27 @@ def test_ctrl_c_keeps_what_was_done(run, model_file, monkeypatch):
     assert len(Path("e.csv").read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory."), OSError(5, "x")]
+)
+def test_memory_that_runs_out_for_one_label_leaves_the_others(run, model_file, monkeypatch, error):
+    import denser.workflows.evaluate.measure as module
+
+    original, seen = module.measure, []
+
+    def measure(*arguments):
+        seen.append(arguments[0].name)
+        if len(seen) == 2:
+            raise error
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "measure", measure)
+    code, _, err = run("evaluate", model_file, LABELS, "--csv", "e.csv")
+    assert code == 2 and "1 of 4 labels could not be measured" in err
+    assert f"denser: {seen[1]}: " in err and "Traceback" not in err
+    assert len(Path("e.csv").read_text().splitlines()) == 4
+
+
 def test_compare_command(run, water):
     reference = reference_density(water)
     sad = superposition(water.structure, water.grid)

@@ -21,8 +21,19 @@ from denser.analysis.catalogue import (
     needs_orbitals,
     unknown,
 )
-from denser.cli.energy import BoxName, Charge, Device, ModelName, Padding, Smiles
-from denser.cli.predict import Box
+from denser.cli.options import (
+    Box,
+    BoxName,
+    Charge,
+    Device,
+    Json,
+    ModelName,
+    Padding,
+    Refine,
+    Smiles,
+    Spacing,
+    prediction_options,
+)
 from denser.types.errors import InputError
 
 if TYPE_CHECKING:
@@ -159,22 +170,17 @@ def analyze(
     model: ModelName = "default",
     box: BoxName = Box.auto,
     padding: Padding = 4.0,
-    spacing: Annotated[
-        float | None, typer.Option(help="Spacing of predicted grids, angstrom [0.0831].")
-    ] = None,
-    refine: Annotated[
-        int, typer.Option(min=0, help="Improve predictions by so many Kohn-Sham steps (PySCF).")
-    ] = 0,
+    spacing: Spacing = None,
+    refine: Refine = 0,
     steps: Annotated[int, typer.Option(min=1, help="Kohn-Sham steps that make orbitals.")] = 1,
     isovalue: Annotated[
         float, typer.Option(help="Of the surface for the potential, e/bohr^3.")
     ] = 0.001,
     workers: Annotated[int, typer.Option(min=1, help="Processes of one thread each.")] = 1,
     device: Device = "auto",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object per input.")] = False,
+    json: Json = False,
 ) -> None:
     """Properties of predicted densities, or of anyone's: charges, potentials, topology, ..."""
-    from denser.model.options import PredictionOptions
     from denser.workflows.inputs import find_inputs
     from denser.workflows.report.outputs import Settings
     from denser.workflows.report.report import Report
@@ -216,9 +222,7 @@ def analyze(
         format=format.lstrip("."),
         pictures=few and not no_pictures,
         kind="all-electron" if all_electron else "valence" if valence else "auto",
-        options=PredictionOptions(
-            charge, model, box.value, padding, spacing, device, refine=refine
-        ),
+        options=prediction_options(charge, model, box, padding, device, spacing, refine=refine),
         steps=steps,
         isovalue=isovalue,
         xray=xray,

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from denser.cli.predict import Box
+from denser.cli.options import (
+    Box,
+    BoxName,
+    Charge,
+    Device,
+    Files,
+    Json,
+    ModelName,
+    Padding,
+    Smiles,
+    prediction_options,
+)
 from denser.types.errors import InputError
 
 if TYPE_CHECKING:
-    from denser.io.structures import Job
-    from denser.workflows.energy import Start, Starts
-
-Files = Annotated[
-    list[Path] | None,
-    typer.Argument(help="Structures, or densities with atoms (.cube, .npz, CHGCAR)."),
-]
-Smiles = Annotated[list[str] | None, typer.Option(help="SMILES beside, or instead of, files.")]
-Charge = Annotated[int | None, typer.Option(help="Total charge; by default the file's.")]
-ModelName = Annotated[str, typer.Option(help="Shipped model or model file.")]
-BoxName = Annotated[Box, typer.Option(help="auto: the file's cell, else isolated; paper.")]
-Padding = Annotated[float, typer.Option(help="Vacuum per side, angstrom.")]
-Device = Annotated[str, typer.Option(help="Of the network: auto, cpu, cuda, ...")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object per input.")]
+    from denser.workflows.inputs import Input
 
 
 def energy(
     files: Files = None,
     smiles: Smiles = None,
-    steps: Annotated[int, typer.Option(help="Kohn-Sham steps from the density.")] = 2,
+    steps: Annotated[int, typer.Option(help="Kohn-Sham steps that make the energy.")] = 2,
     orbitals: Annotated[
         list[str] | None, typer.Option(help="Write it as .cube: homo, lumo, homo-1, lumo+2, ...")
     ] = None,
@@ -45,7 +43,8 @@ def energy(
     json: Json = False,
 ) -> None:
     """Energy, orbitals and dipole of molecules by Kohn-Sham steps from predicted densities."""
-    from denser.workflows.energy import Starts, energy_record, energy_summary, orbital_index, run
+    from denser.workflows.energy import Starts, energy_record, energy_summary, orbital_index
+    from denser.workflows.inputs import refuse_inputs
 
     if steps < 1:
         raise InputError(f"an energy takes at least one Kohn-Sham step, found --steps {steps}")
@@ -54,20 +53,19 @@ def energy(
         orbital_index(name, 500, 1000)
     if wanted:
         _make_folder(out)
-    starts = Starts(model, device, charge, box.value, padding)
-    todo = list(_jobs(files, smiles))
-    if molden is not None and len(todo) != 1:
-        raise InputError(f"--molden names one file, but there are {len(todo)} structures")
-    work = (
-        (
-            job.name,
-            lambda job=job: energy_record(
-                _start(job, starts), starts.recipe, steps, out / job.stem, wanted, molden
-            ),
-        )
-        for job in todo
-    )
-    raise typer.Exit(run(work, json, energy_summary))
+    starts = Starts(prediction_options(charge, model, box, padding, device))
+    inputs = _inputs(files, smiles)
+    if molden is not None and len(inputs) != 1:
+        raise InputError(f"--molden names one file, but there are {len(inputs)} structures")
+
+    def work(entry: Input) -> dict:
+        stem = out / entry.stem
+        targets = [stem.with_name(f"{stem.name}_{name}.cube") for name in wanted]
+        for target in [*targets, molden] if molden else targets:
+            refuse_inputs(target, files or [])
+        return energy_record(starts.of(entry), starts.recipe, steps, stem, wanted, molden)
+
+    raise typer.Exit(_run(inputs, work, "computed", energy_summary, json))
 
 
 def scf(
@@ -90,52 +88,49 @@ def scf(
 ) -> None:
     """Converge the Kohn-Sham equations, starting at the predicted density."""
     from denser.io import check_suffix
-    from denser.workflows.energy import Starts, run, scf_record, scf_summary
+    from denser.workflows.energy import Starts, scf_record, scf_summary
+    from denser.workflows.inputs import refuse_inputs
 
     if steps < 1:
         raise InputError(f"a start takes at least one Kohn-Sham step, found --steps {steps}")
-    starts = Starts(model, device, charge, box.value, padding)
-    todo = list(_jobs(files, smiles))
-    single = len(todo) == 1 and out is not None and bool(out.suffix) and not out.is_dir()
-    if single:
+    starts = Starts(prediction_options(charge, model, box, padding, device))
+    inputs = _inputs(files, smiles)
+    single = len(inputs) == 1 and out is not None and bool(out.suffix) and not out.is_dir()
+    if out is not None and single:
         check_suffix(out)
     elif out is not None:
         _make_folder(out)
 
-    def target(job: Job) -> Path | None:
-        return out if out is None or single else out / f"{job.stem}.cube"
+    def work(entry: Input) -> dict:
+        target = out if out is None or single else out / f"{entry.stem}.cube"
+        if target is not None:
+            refuse_inputs(target, files or [])
+        return scf_record(starts.of(entry), starts.recipe, steps, target, compare)
 
-    work = (
-        (
-            job.name,
-            lambda job=job: scf_record(
-                _start(job, starts), starts.recipe, steps, target(job), compare
-            ),
-        )
-        for job in todo
-    )
-    raise typer.Exit(run(work, json, scf_summary))
+    raise typer.Exit(_run(inputs, work, "converged", scf_summary, json))
 
 
-def _jobs(files: list[Path] | None, smiles: list[str] | None) -> Iterator[Job]:
-    """Structures as `denser predict` reads them; a density file is a job without atoms."""
-    from denser.io import is_density_file
-    from denser.io.structures import Job, jobs
+def _inputs(files: Sequence[Path] | None, smiles: Sequence[str] | None) -> list[Input]:
+    from denser.workflows.inputs import find_inputs
 
     if not files and not smiles:
         raise InputError("nothing to do; name structure or density files, or give --smiles")
-    densities = [path for path in files or [] if is_density_file(path)]
-    for path in densities:
-        yield Job(str(path), path.stem if path.suffix else path.name, None)
-    yield from jobs([path for path in files or [] if path not in densities], smiles or [])
+    return find_inputs(files or [], smiles or [])
 
 
-def _start(job: Job, starts: Starts) -> Start:
-    if job.error:
-        raise InputError(job.error)
-    if job.atoms is None:
-        return starts.read(Path(job.name))
-    return starts.predict(job.atoms)
+def _run(
+    inputs: list[Input],
+    work: Callable[[Input], dict],
+    did: str,
+    summary: Callable[[dict], str],
+    as_json: bool,
+) -> int:
+    """Do all inputs, print a line or a JSON object each, and return the exit code."""
+    from denser.workflows import many
+
+    with many.Display("computing", did, len(inputs), summary, as_json) as display:
+        totals = many.run(inputs, work, display.take)
+    return display.end(totals, again="the command begins anew; name the inputs that are left")
 
 
 def _make_folder(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from denser.cli.options import Copies, Device
 from denser.types.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,14 +45,12 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option(help="Distribution of the errors: .png, .svg or .pdf")
     ] = None,
-    average: Annotated[
-        int, typer.Option(min=1, max=48, help="Mean over so many turned and mirrored copies.")
-    ] = 1,
+    average: Copies = 1,
     worst: Annotated[
         int, typer.Option(min=0, help="Write error cube and picture of this many worst molecules.")
     ] = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for --worst.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    device: Device = "auto",
     fp32: Annotated[bool, typer.Option("--fp32", help="float32 convolutions.")] = False,
 ) -> None:
     """Measure a model on labelled molecules: Err_rho beside SAD, by element, place and size."""
@@ -118,21 +117,19 @@ def _measure(
     labels: list[Label], predictor: Predictor, periodic: bool, fitting: bool, told: Console
 ) -> tuple[list, bool]:
     """Results so far, and whether Ctrl-C ended it."""
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from denser.workflows.evaluate.measure import measure_each
     from denser.workflows.evaluate.records import Failure
+    from denser.workflows.many import Bar
 
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
     results: list = []
     try:
-        with Progress(*columns, console=told, disable=not told.is_terminal, transient=True) as bar:
-            task = bar.add_task("measuring", total=len(labels))
+        with Bar("measuring", len(labels), told) as bar:
             for result in measure_each(labels, predictor, periodic, fitting):
                 results.append(result)
-                if isinstance(result, Failure):
+                failed = isinstance(result, Failure)
+                if failed:
                     told.print(f"denser: {result.name}: {result.error}", markup=False)
-                bar.advance(task)
+                bar.advance(failed)
     except KeyboardInterrupt:
         return results, True
     return results, False
@@ -180,6 +177,7 @@ def _write_worst(
 ) -> None:
     """Error cubes and pictures of the worst molecules."""
     from denser.workflows.evaluate.measure import write_error
+    from denser.workflows.many import Failed, attempt
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -187,7 +185,11 @@ def _write_worst(
         raise InputError(f"{folder}: cannot be created ({error.strerror})") from error
     named = {label.name: label for label in labels}
     for row in evaluation.worst(n):
-        paths, note = write_error(named[row.name], predictor, folder, periodic)
+        written = attempt(write_error, named[row.name], predictor, folder, periodic)
+        if isinstance(written, Failed):
+            told.print(f"denser: {row.name}: {written.error}", markup=False)
+            continue
+        paths, note = written
         error = 100 * row.errors["model"]
         console.print(f"wrote {', '.join(map(str, paths))} ({error:.3f} %)", markup=False)
         if note:

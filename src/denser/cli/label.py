@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from denser.cli.options import Box, BoxName, Charge, Padding
 from denser.cli.shards import contents, info, pack, unpack
 from denser.types.errors import InputError
 
@@ -27,14 +27,6 @@ _SHOWN = 10
 Store = Annotated[Path, typer.Argument(help="Store of labels (.db).")]
 
 
-class Box(StrEnum):
-    """Choices of --box."""
-
-    auto = "auto"
-    isolated = "isolated"
-    paper = "paper"
-
-
 def label(
     structures: Annotated[
         list[str],
@@ -44,12 +36,9 @@ def label(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
-    charge: Annotated[int | None, typer.Option(help="Total charge; by default the file's.")] = None,
-    box: Annotated[
-        Box,
-        typer.Option(help="auto: the file's cell, else isolated. paper: 2 angstrom, periodic."),
-    ] = Box.auto,
-    padding: Annotated[float, typer.Option(help="Vacuum per side, angstrom.")] = 4.0,
+    charge: Charge = None,
+    box: BoxName = Box.auto,
+    padding: Padding = 4.0,
     spacing: Annotated[
         float | None, typer.Option(help="Grid spacing, angstrom [0.0831]; part of the recipe.")
     ] = None,

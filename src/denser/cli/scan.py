@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from denser.cli.options import Device, ModelName, Padding
 from denser.types.errors import InputError
 from denser.types.units import BOHR
 
@@ -21,10 +22,10 @@ def scan(
     csv: Annotated[Path | None, typer.Option(help="Write the curves to this .csv file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves: .png, .svg or .pdf")] = None,
     charge: Annotated[int, typer.Option(help="Total charge.")] = 0,
-    model: Annotated[str, typer.Option(help="Shipped model or model file.")] = "default",
-    padding: Annotated[float, typer.Option(help="Vacuum per side, angstrom.")] = 4.0,
+    model: ModelName = "default",
+    padding: Padding = 4.0,
     scf: Annotated[bool, typer.Option(help="Compute the self-consistent curve too.")] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Scan the bond of diatomic molecules: energies from the prediction and from the SCF."""
     wanted = None if distances is None else _distances(distances)
@@ -32,39 +33,40 @@ def scan(
     from denser.model.predictor import MIN_PADDING, Predictor
     from denser.pictures.plot import check_suffix
     from denser.workflows import scan as scans
+    from denser.workflows.many import Failed, run
 
     if plot is not None:
         check_suffix(plot)
     if not padding >= MIN_PADDING:
         raise InputError(f"--padding {padding:g} cuts the density off; give at least {MIN_PADDING}")
     predictor = Predictor(model, device, bf16=False)
-    done, failed = [], 0
+    done: list[scans.Scan] = []
 
-    def report(n: int, total: int) -> None:
-        if sys.stderr.isatty():
-            typer.echo(f"\r{name}: {n} of {total}", err=True, nl=n == total)
+    def work(name: str) -> scans.Scan:
+        def report(n: int, total: int) -> None:
+            if sys.stderr.isatty():
+                typer.echo(f"\r{name}: {n} of {total}", err=True, nl=n == total)
 
-    try:
-        for name in molecules:
-            try:
-                done.append(scans.scan(name, wanted, predictor, charge, padding, scf, report))
-            except InputError as error:
-                failed += 1
-                message = str(error)
-                prefix = "" if name in message else f"{name}: "
-                typer.echo(f"denser: {prefix}{message}", err=True)
-                continue
-            typer.echo(_summary(done[-1]))
-    except KeyboardInterrupt:
+        return scans.scan(name, wanted, predictor, charge, padding, scf, report)
+
+    def take(name: str, result: scans.Scan | Failed) -> None:
+        if isinstance(result, Failed):
+            prefix = "" if name in result.error else f"{name}: "
+            typer.echo(f"denser: {prefix}{result.error}", err=True)
+        else:
+            done.append(result)
+            typer.echo(_summary(result))
+
+    totals = run(molecules, work, take)
+    if totals.interrupted:
         typer.echo(f"stopped after {len(done)} of {len(molecules)} molecules", err=True)
-        failed = -1
     if csv is not None and done:
         scans.write_csv(csv, done)
         typer.echo(f"wrote {csv}")
     if plot is not None and done:
         scans.plot_scans(plot, done)
         typer.echo(f"wrote {plot}")
-    raise typer.Exit(130 if failed < 0 else 2 if failed else 0)
+    raise typer.Exit(totals.exit_code)
 
 
 def _distances(text: str) -> list[float]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from denser.cli.options import Device, ModelName, Smiles
 from denser.types.errors import InputError
 
 
@@ -16,9 +17,9 @@ def view(
         list[Path] | None,
         typer.Argument(help="Structures or densities; none opens an empty sketchpad."),
     ] = None,
-    smiles: Annotated[list[str] | None, typer.Option(help="SMILES beside files.")] = None,
-    model: Annotated[str, typer.Option(help="Shipped model or model file.")] = "default",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    smiles: Smiles = None,
+    model: ModelName = "default",
+    device: Device = "auto",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes any free one.")] = 0,
     folder: Annotated[

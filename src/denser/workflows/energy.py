@@ -5,9 +5,7 @@ The tiers are the predicted density, Kohn-Sham steps from it, and self-consisten
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
 
 from denser.atoms.sad import RECIPES, superposition
 from denser.dft.cell import density_from_dm
@@ -29,10 +26,14 @@ from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.units import DEBYE, HARTREE
+from denser.workflows.predict import refined_prediction
 from denser.workflows.scf_guess import dm_from_density
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from denser.model.options import PredictionOptions
+    from denser.workflows.inputs import Input
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,19 +49,12 @@ class Starts:
 
     Parameters
     ----------
-    model, device : str
-        As for `Predictor`, which is loaded at first use.
-    charge : int or None
-    box : str
-    padding : float
-        Angstrom.
+    options : PredictionOptions
+        The model is loaded at first use.
     """
 
-    def __init__(
-        self, model: str, device: str, charge: int | None, box: str, padding: float
-    ) -> None:
-        self.model, self.device, self.charge = model, device, charge
-        self.options = {"box": box, "padding": padding}
+    def __init__(self, options: PredictionOptions) -> None:
+        self.options = options
         self.predictor: Predictor | None = None
 
     @property
@@ -68,19 +62,33 @@ class Starts:
         """Level of theory: the model's, or the default one where nothing was predicted."""
         return Recipe() if self.predictor is None else self.predictor.model.recipe
 
+    def of(self, entry: Input) -> Start:
+        """Density of an input.
+
+        Raises
+        ------
+        InputError
+            An input that could not be read, or whose density cannot be predicted or used.
+        """
+        if isinstance(entry.source, Path):
+            return self.read(entry.source)
+        return self.predict(entry.atoms())
+
     def predict(self, atoms: Atoms) -> Start:
         """Density of a structure."""
+        options = self.options
         if self.predictor is None:
-            self.predictor = Predictor(self.model, self.device)
-        prediction = self.predictor.predict(atoms, self.charge, **self.options)
-        return Start(prediction.density, prediction.seconds_sad + prediction.seconds_network)
+            self.predictor = Predictor(options.model, options.device, average=options.average)
+        prediction, seconds = refined_prediction(atoms, self.predictor, options)
+        seconds_in_all = prediction.seconds_sad + prediction.seconds_network + (seconds or 0.0)
+        return Start(prediction.density, seconds_in_all)
 
     def read(self, path: Path) -> Start:
         """Density in a file, with the charge given, or the one that its electrons tell."""
         density = read(path)
         if not isinstance(density, Density):
             raise InputError(f"{path}: holds no atoms; an energy needs them, so give a .cube")
-        charge = self.charge
+        charge = self.options.charge
         if charge is None and density.structure.charge == 0:
             excess = density.valence_charges.sum() - density.integrate()
             charge = round(excess) if abs(excess - round(excess)) < 0.1 else None
@@ -185,41 +193,6 @@ def orbital_index(name: str, n_occupied: int, n_orbitals: int) -> int:
     return index
 
 
-def run(
-    work: Iterable[tuple[str, Callable[[], dict]]], as_json: bool, summary: Callable[[dict], str]
-) -> int:
-    """Do one piece of work after another; prints a line (or a JSON object) each.
-
-    One that fails is reported and the rest goes on. Returns 0 if all went well, 2 if any
-    failed, 130 after Ctrl-C.
-    """
-    told = Console(stderr=True, soft_wrap=True, highlight=False)
-    lines = Console(soft_wrap=True, highlight=False)
-    done = failed = 0
-    try:
-        for name, make in work:
-            try:
-                record = {"input": name} | make()
-            except InputError as error:
-                failed += 1
-                message = str(error)
-                if not message.startswith(name):
-                    message = f"{name}: {message}"
-                told.print(f"denser: {message}", markup=False)
-                if as_json:
-                    _print_json({"input": name, "error": message})
-                continue
-            done += 1
-            if as_json:
-                _print_json(record)
-            else:
-                lines.print(summary(record), markup=False)
-    except KeyboardInterrupt:
-        told.print(f"stopped after {done} structures", markup=False)
-        return 130
-    return 2 if failed else 0
-
-
 def energy_summary(record: dict) -> str:
     """One line for a person."""
     orbitals = f"HOMO {record['homo_ev']:.2f}, LUMO {record['lumo_ev']:.2f}, "
@@ -308,8 +281,3 @@ def _record(density: Density, e_tot: float, homo: float, lumo: float) -> dict:
 
 def _charge(record: dict) -> str:
     return f" {record['charge']:+d}" if record["charge"] else ""
-
-
-def _print_json(record: dict) -> None:
-    sys.stdout.write(json.dumps(record) + "\n")
-    sys.stdout.flush()

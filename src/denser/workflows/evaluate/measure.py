@@ -32,6 +32,7 @@ from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 from denser.workflows.evaluate.records import Evaluation, Failure, Measured
+from denser.workflows.many import Failed, attempt
 
 PARTS = ("unseen", "validation", "all")
 """Which labels: those not trained on, those the model's record names for validation, or all."""
@@ -129,12 +130,10 @@ def measure(
 def measure_each(
     labels: Sequence[Label], predictor: Predictor, periodic: bool = True, fitting: bool = False
 ) -> Iterator[Measured | Failure]:
-    """Measure one label after the other; one that cannot be measured is a `Failure`."""
+    """Measure one label after the other; one that fails, for whatever reason, is a `Failure`."""
     for label in labels:
-        try:
-            yield measure(label, predictor, periodic, fitting)
-        except InputError as error:
-            yield Failure(label.name, str(error))
+        result = attempt(measure, label, predictor, periodic, fitting)
+        yield Failure(label.name, result.error) if isinstance(result, Failed) else result
 
 
 def evaluate(
@@ -198,10 +197,11 @@ def read_each(path: str | Path, recipe: Recipe | None = None) -> tuple[list[Labe
         if not names:
             return read_labels(path, recipe), []  # which says what is missing
         for name in names:
-            try:
-                labels.append(read(name))
-            except InputError as error:
-                failures.append(Failure(name, str(error)))
+            found = attempt(read, name)
+            if isinstance(found, Failed):
+                failures.append(Failure(name, found.error))
+            else:
+                labels.append(found)
     return labels, failures
 
 

@@ -1,0 +1,63 @@
+"""Options that commands share, and the object that they make."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from denser.model.options import PredictionOptions
+
+
+class Box(StrEnum):
+    """Choices of --box."""
+
+    auto = "auto"
+    isolated = "isolated"
+    paper = "paper"
+
+
+Structures = Annotated[
+    list[Path] | None, typer.Argument(help="Structure files: whatever ASE reads.")
+]
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Structures, or densities with atoms (.cube, .npz, CHGCAR)."),
+]
+Smiles = Annotated[list[str] | None, typer.Option(help="SMILES beside, or instead of, files.")]
+Charge = Annotated[int | None, typer.Option(help="Total charge; by default the file's.")]
+ModelName = Annotated[str, typer.Option(help="Shipped model or model file.")]
+BoxName = Annotated[
+    Box, typer.Option(help="auto: the file's cell, else isolated. paper: 2 angstrom, periodic.")
+]
+Padding = Annotated[float, typer.Option(help="Vacuum per side, angstrom.")]
+Spacing = Annotated[
+    float | None, typer.Option(help="Spacing of the predicted grid, angstrom [0.0831].")
+]
+Copies = Annotated[
+    int, typer.Option(min=1, max=48, help="Mean over so many turned and mirrored copies.")
+]
+Refine = Annotated[
+    int, typer.Option(min=0, help="Improve the prediction by so many Kohn-Sham steps (PySCF).")
+]
+Device = Annotated[str, typer.Option(help="Of the network: auto, cpu, cuda, ...")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per input on standard output.")]
+
+
+def prediction_options(
+    charge: int | None,
+    model: str,
+    box: Box = Box.auto,
+    padding: float = 4.0,
+    device: str = "auto",
+    spacing: float | None = None,
+    average: int = 1,
+    refine: int = 0,
+) -> PredictionOptions:
+    """Return the options of a prediction as one object, checked."""
+    from denser.model.options import PredictionOptions
+
+    return PredictionOptions(charge, model, box.value, padding, spacing, device, average, refine)
