@@ -614,7 +614,7 @@ def test_without_gemmi(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gemmi", None)
     path = tmp_path / "a.ccp4"
     for act in (check_suffix, read, lambda path: write(path, make_density())):
-        with pytest.raises(InputError, match=r"pip install denser\[maps\]"):
+        with pytest.raises(InputError, match=r"pip install 'denser\[maps\]'"):
             act(path)
 
 
