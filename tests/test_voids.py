@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from denser.analysis.accumulation import accumulation
 from denser.analysis.interactions.voids import voids
-from denser.analysis.regions import accumulation, connected_regions, nearest_atoms, percolation
+from denser.analysis.regions import connected_regions, nearest_atoms, percolation
 from denser.atoms.sad import superposition
 from denser.types.density import Density, Field
 from denser.types.errors import InputError

@@ -181,7 +181,7 @@ PROPERTIES = {
     ),
     "accumulation": Property(
         "where charge gathers, compared with superposed atoms",
-        "denser.analysis.regions:accumulation",
+        "denser.analysis.accumulation:accumulation",
         needs=("deformation",),
     ),
     "orbital-free": Property(
@@ -270,7 +270,7 @@ DEFAULT = ("moments", "hirshfeld", "esp")
 
 def requirements(entry: Property | FieldEntry) -> tuple[str, ...]:
     """What a property or field asks of the density, in words; see `NEEDS`."""
-    words = []
+    words: list[str] = []
     for need in entry.needs:
         name = need.partition(".")[0]
         words += [NEEDS[name]] if name in NEEDS else requirements(PROPERTIES[name])

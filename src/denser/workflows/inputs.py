@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from denser import __version__
 from denser.io import is_density_file
 from denser.io.files import read_bytes
 from denser.io.structures import from_smiles, read_structures
 from denser.types.errors import InputError
 from denser.types.structure import Structure
+from denser.types.version import __version__
 from denser.workflows.many import Failed, attempt
 
 if TYPE_CHECKING:

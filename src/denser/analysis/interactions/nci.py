@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from denser.analysis.fields import (
     S_CONSTANT,
@@ -16,14 +15,18 @@ from denser.analysis.fields import (
     hessian,
     middle_eigenvalue_is_negative,
 )
-from denser.analysis.regions import connected_regions, images
+from denser.analysis.interactions.contacts import (
+    WEAK,
+    Contacts,
+    covalent_radius,
+    kind_of_contact,
+)
+from denser.analysis.regions import connected_regions
 from denser.atoms.free_atoms import ball, core_values
-from denser.fields.metrics import PYYKKO
 from denser.fields.windows import pieces
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
-from denser.types.structure import Structure
 from denser.types.units import BOHR
 
 S_CUTOFF, RHO_CUTOFF = 0.5, 0.05
@@ -38,24 +41,12 @@ CANDIDATES = 2.0
 SUBDIVISION = 5
 """Points per axis at which a cell is probed; odd."""
 
-WEAK = 0.01
-"""Up to this sign(lambda_2) rho, e/bohr^3, a contact is a van der Waals contact."""
-
-STRONG = 0.02
-"""And up to this if it is not between H and N, O, F, S or Cl."""
-
 NUCLEUS = 0.6
 """In units of the covalent radius: so near to a nucleus the dip of a valence density is no
 interaction."""
 
 EXPONENTS = (1.0, 4 / 3, 1.5, 2.0)
 """Powers n of the integrals of rho^n."""
-
-BONDED = 1.25
-"""In units of the sum of covalent radii: atoms nearer than this are bonded."""
-
-ACCEPTORS = (7, 8, 9, 16, 17)
-"""Nitrogen, oxygen, fluorine, sulphur and chlorine."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,13 +295,6 @@ def _near_nuclei(density: Density) -> list[tuple]:
     return out
 
 
-def covalent_radius(z: int) -> float:
-    """Pyykko's single-bond radius, bohr."""
-    if z not in PYYKKO:
-        raise InputError(f"no covalent radius is known for {chemical_symbols[z]}; H to Cl are")
-    return PYYKKO[z] / 100 / BOHR
-
-
 def _thinned(mask: np.ndarray, most: int) -> np.ndarray:
     """Every k-th node of a mask, at most `most` of them."""
     nodes = np.flatnonzero(mask)
@@ -352,7 +336,7 @@ def _interactions(
     signed = np.bincount(owner, at.signed * at.shares[0], minlength=n + 1) * grid.dv
     order = np.lexsort((at.s, owner))
     best = order[np.searchsorted(owner[order], np.arange(n + 1))]
-    contacts = _Contacts(structure)
+    contacts = Contacts(structure)
     out = []
     for number in range(1, n + 1):
         volume, *integrals = (float(total[number]) for total in sums)
@@ -364,7 +348,7 @@ def _interactions(
         i, j, distance = contacts.pair(position)
         strength = float(at.signed[node])
         interaction = Interaction(
-            _kind(strength, structure.numbers[[i, j]]),
+            kind_of_contact(strength, structure.numbers[[i, j]]),
             (i, j),
             distance,
             position,
@@ -381,49 +365,3 @@ def _at_faces(labels: np.ndarray) -> set[int]:
     """Numbers of the regions that touch a face of the box."""
     planes = [np.take(labels, i, axis=axis) for axis in range(3) for i in (0, -1)]
     return set(np.unique(np.concatenate([plane.ravel() for plane in planes])).tolist())
-
-
-def _kind(strength: float, numbers: np.ndarray) -> str:
-    if strength > WEAK:
-        return "steric"
-    if strength >= -WEAK:
-        return "van der Waals"
-    hydrogen = (numbers == 1) & np.isin(numbers[::-1], ACCEPTORS)
-    if hydrogen.any():
-        return "hydrogen bond"
-    return "strong attraction" if strength < -STRONG else "van der Waals"
-
-
-class _Contacts:
-    """Finds the two atoms that a point lies between."""
-
-    def __init__(self, structure: Structure) -> None:
-        self.structure = structure
-        self.radii = np.array([covalent_radius(int(z)) for z in structure.numbers])
-
-    def pair(self, point: np.ndarray) -> tuple[int, int, float]:
-        """Two atoms, not bonded to each other, with the point between them, and their distance.
-
-        The pair with the least sum of distances among those that see the point under more than
-        120 degrees; if there is none, the two nearest atoms.
-        """
-        vectors = self.structure.positions - point
-        owner = np.arange(len(vectors))
-        if self.structure.cell is not None:
-            cell = self.structure.cell
-            vectors -= np.round(vectors @ np.linalg.inv(cell)) @ cell
-            vectors, owner = images(vectors, cell), np.tile(owner, 27)
-        d = np.linalg.norm(vectors, axis=1)
-        near = np.argsort(d, kind="stable")[:24]
-        vectors, d, owner = vectors[near], np.maximum(d[near], 1e-6), owner[near]
-        apart = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
-        bonded = apart < BONDED * (self.radii[owner][:, None] + self.radii[owner][None])
-        cosine = (vectors @ vectors.T) / np.outer(d, d)
-        total = d[:, None] + d[None]
-        total[bonded | (cosine > -0.5)] = np.inf
-        if np.isfinite(total).any():
-            a, b = np.unravel_index(np.argmin(total), total.shape)
-        else:
-            a, b = 0, min(1, len(d) - 1)
-        a, b = sorted((int(a), int(b)), key=lambda k: owner[k])
-        return int(owner[a]), int(owner[b]), float(apart[a, b])

@@ -233,8 +233,8 @@ def _in_mask(analysis: Analysis, path: str) -> Any:
 
 
 def _difference(analysis: Analysis, settings: Settings, save: Save) -> Any:
+    from denser.analysis.accumulation import accumulation
     from denser.analysis.fields import difference
-    from denser.analysis.regions import accumulation
 
     path, density = Path(settings.minus), analysis.density
     with naming(path):

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from denser import __version__
 from denser.analysis.properties import Analysis
 from denser.io import read
 from denser.io.files import DENSITY_UNIT, naming, replacing
@@ -21,6 +20,7 @@ from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.units import BOHR
+from denser.types.version import __version__
 from denser.workflows import many
 from denser.workflows.inputs import Input, Names, content, file_hash, refuse_inputs
 from denser.workflows.many import Failed, Totals, attempt, record_of

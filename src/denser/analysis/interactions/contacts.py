@@ -1,0 +1,78 @@
+"""Contacts between atoms: which two atoms a point lies between, and what kind of contact it is."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from denser.analysis.regions import images
+from denser.fields.metrics import PYYKKO
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+
+WEAK = 0.01
+"""Up to this sign(lambda_2) rho, e/bohr^3, a contact is a van der Waals contact."""
+
+STRONG = 0.02
+"""And up to this if it is not between H and N, O, F, S or Cl."""
+
+BONDED = 1.25
+"""In units of the sum of covalent radii: atoms nearer than this are bonded."""
+
+ACCEPTORS = (7, 8, 9, 16, 17)
+"""Nitrogen, oxygen, fluorine, sulphur and chlorine."""
+
+
+def covalent_radius(z: int) -> float:
+    """Pyykko's single-bond radius, bohr."""
+    if z not in PYYKKO:
+        raise InputError(f"no covalent radius is known for {chemical_symbols[z]}; H to Cl are")
+    return PYYKKO[z] / 100 / BOHR
+
+
+def kind_of_contact(strength: float, numbers: np.ndarray) -> str:
+    """Name a contact of two elements by its sign(lambda_2) rho, e/bohr^3."""
+    if strength > WEAK:
+        return "steric"
+    if strength >= -WEAK:
+        return "van der Waals"
+    hydrogen = (numbers == 1) & np.isin(numbers[::-1], ACCEPTORS)
+    if hydrogen.any():
+        return "hydrogen bond"
+    return "strong attraction" if strength < -STRONG else "van der Waals"
+
+
+class Contacts:
+    """Finds the two atoms that a point lies between."""
+
+    def __init__(self, structure: Structure) -> None:
+        self.structure = structure
+        self.radii = np.array([covalent_radius(int(z)) for z in structure.numbers])
+
+    def pair(self, point: np.ndarray) -> tuple[int, int, float]:
+        """Two atoms, not bonded to each other, with the point between them, and their distance.
+
+        The pair with the least sum of distances among those that see the point under more than
+        120 degrees; if there is none, the two nearest atoms.
+        """
+        vectors = self.structure.positions - point
+        owner = np.arange(len(vectors))
+        if self.structure.cell is not None:
+            cell = self.structure.cell
+            vectors -= np.round(vectors @ np.linalg.inv(cell)) @ cell
+            vectors, owner = images(vectors, cell), np.tile(owner, 27)
+        d = np.linalg.norm(vectors, axis=1)
+        near = np.argsort(d, kind="stable")[:24]
+        vectors, d, owner = vectors[near], np.maximum(d[near], 1e-6), owner[near]
+        apart = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
+        bonded = apart < BONDED * (self.radii[owner][:, None] + self.radii[owner][None])
+        cosine = (vectors @ vectors.T) / np.outer(d, d)
+        total = d[:, None] + d[None]
+        total[bonded | (cosine > -0.5)] = np.inf
+        if np.isfinite(total).any():
+            a, b = np.unravel_index(np.argmin(total), total.shape)
+        else:
+            a, b = 0, min(1, len(d) - 1)
+        a, b = sorted((int(a), int(b)), key=lambda k: owner[k])
+        return int(owner[a]), int(owner[b]), float(apart[a, b])
