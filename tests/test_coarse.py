@@ -1,4 +1,4 @@
-"""Coarse grids keep charge and dipole; averages over planes and windows."""
+"""Coarse grids keep charge and dipole; averages over planes."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denser.analysis.averages import coarsen, macroscopic_average, planar_average
+from denser.analysis.averages import coarsen, planar_average
 from denser.atoms.sad import superposition
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -94,50 +94,17 @@ def test_the_integral_along_the_axis_counts_electrons(sad_density):
     assert found.values.sum() * area * height == pytest.approx(sad_density.n_electrons)
 
 
-def test_what_repeats_vanishes():
-    """Six periods of a lattice on a slow wave: the window of one period leaves the slow wave."""
-    n, height = 96, 24.0
-    slow = 0.7 * wave(n, 1)
-    values = (0.2 + slow + wave(n, 6) + 0.5 * wave(n, 12))[None, None, :] * np.ones((2, 2, 1))
-    field = Field(Grid(np.zeros(3), np.diag([3.0, 3.0, height]), (2, 2, n)), values)
-    found = macroscopic_average(field, "z", 4.0)
-    damping = np.sin(np.pi / 6) / (np.pi / 6)  # of the slow wave by the window
-    np.testing.assert_allclose(found.values, 0.2 + damping * slow, atol=1e-12)
-    twice = macroscopic_average(field, "z", (4.0, 4.0))
-    np.testing.assert_allclose(twice.values, 0.2 + damping**2 * slow, atol=1e-12)
-
-
-def test_a_window_is_an_average():
-    """Against a running mean of the planes on a finely sampled smooth field."""
-    n, height, period = 600, 20.0, 3.0
-    z = np.arange(n) * height / n
-    profile = np.exp(np.sin(2 * np.pi * z / height))
-    field = Field(Grid(np.zeros(3), np.diag([2.0, 2.0, height]), (1, 1, n)), profile[None, None, :])
-    found = macroscopic_average(field, 2, period)
-    half = round(period / 2 / (height / n))
-    kernel = np.ones(2 * half + 1)
-    kernel[[0, -1]] = 0.5  # trapezoids
-    kernel /= kernel.sum()
-    expected = sum(w * np.roll(profile, k - half) for k, w in enumerate(kernel))
-    np.testing.assert_allclose(found.values, expected, atol=1e-4)
-
-
 def test_output(sad_density):
-    found = macroscopic_average(sad_density, "y", 2.0)
+    found = planar_average(sad_density, "y")
     data = json.loads(json.dumps(found.to_dict()))
     assert data["axis"] == "y"
     np.testing.assert_allclose(data["coordinate_angstrom"], sad_density.grid.axis(1) * BOHR)
-    assert data["periods_angstrom"] == [2.0 * BOHR]
-    assert "window" in found.lines()[0]
-    assert "planar" in planar_average(sad_density, 0).lines()[0]
+    assert "planar average along y" in found.lines()[0]
 
 
 def test_bad_input(sad_density):
     with pytest.raises(InputError, match="axis"):
         planar_average(sad_density, "w")
-    for period in (0.0, -1.0, 1e3):
-        with pytest.raises(InputError, match="period"):
-            macroscopic_average(sad_density, 0, period)
 
 
 def test_left_handed_boxes():

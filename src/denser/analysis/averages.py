@@ -1,4 +1,4 @@
-"""Densities for coarser models: charge-conserving coarse grids, planar and macroscopic averages."""
+"""Densities for coarser models: charge-conserving coarse grids and planar averages."""
 
 from __future__ import annotations
 
@@ -74,22 +74,17 @@ class PlaneAverage:
     values : (n,) float
     unit : str
         Unit of `values`.
-    periods : tuple of float
-        Lengths of the windows that were averaged over in addition, bohr; none for a planar
-        average.
     """
 
     axis: int
     coordinate: np.ndarray
     values: np.ndarray
     unit: str
-    periods: tuple[float, ...] = ()
 
     def to_dict(self) -> dict:
         """Return plain data; lengths in angstrom, values in `unit`."""
         return {
             "axis": AXES[self.axis],
-            "periods_angstrom": [period * BOHR for period in self.periods],
             "coordinate_angstrom": (self.coordinate * BOHR).tolist(),
             "values": self.values.tolist(),
             "unit": self.unit,
@@ -97,11 +92,7 @@ class PlaneAverage:
 
     def lines(self) -> list[str]:
         """Readable lines: what it is, and its extremes."""
-        kind = "planar average"
-        if self.periods:
-            windows = ", ".join(f"{period * BOHR:.3f}" for period in self.periods)
-            kind = f"macroscopic average (window {windows} angstrom)"
-        out = [f"{kind} along {AXES[self.axis]}, {self.values.size} planes, {self.unit}"]
+        out = [f"planar average along {AXES[self.axis]}, {self.values.size} planes, {self.unit}"]
         for name, i in (("lowest", self.values.argmin()), ("highest", self.values.argmax())):
             at = self.coordinate[i] * BOHR
             out.append(f"{name:>8} {self.values[i]:14.6g} at {at:9.3f} angstrom")
@@ -135,45 +126,6 @@ def planar_average(field: Field, axis: int | str) -> PlaneAverage:
         field.values.mean(axis=others, dtype=float),
         field.unit,
     )
-
-
-def macroscopic_average(
-    field: Field, axis: int | str, period: float | tuple[float, ...]
-) -> PlaneAverage:
-    """Planar average, averaged again over a window as long as the period of the lattice.
-
-    g(z) = 1/L integral_{-L/2}^{L/2} f(z + s) ds (Baldereschi, Baroni and Resta, Phys. Rev.
-    Lett. 61, 734, 1988): what oscillates with the lattice vanishes, what remains is the
-    macroscopic field. At an interface of two crystals give both periods. The box is periodic,
-    and the average is exact for the trigonometric polynomial through the planes: a factor
-    sin(k L/2)/(k L/2) on each component.
-
-    Parameters
-    ----------
-    field : Field
-    axis : 0, 1, 2 or "x", "y", "z"
-    period : float or tuple of float
-        Distance between equivalent lattice planes along the normal, bohr.
-
-    Raises
-    ------
-    InputError
-        Another axis, or a period that is not between 0 and the height of the box.
-    """
-    planar = planar_average(field, axis)
-    _, height = _normal(field, planar.axis)
-    periods = tuple(float(p) for p in np.atleast_1d(period))
-    for length in periods:
-        if not 0 < length <= height * (1 + 1e-9):
-            raise InputError(
-                f"the period must lie between 0 and the height of the box, "
-                f"{height * BOHR:.4f} angstrom, found {length * BOHR:.4f}"
-            )
-    n = planar.values.size
-    waves = np.fft.rfftfreq(n, height / n)  # k / (2 pi)
-    damping = np.prod([np.sinc(waves * length) for length in periods], axis=0)
-    values = np.fft.irfft(np.fft.rfft(planar.values) * damping, n)
-    return replace(planar, values=values, periods=periods)
 
 
 def _axis(axis: int | str) -> int:

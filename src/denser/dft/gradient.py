@@ -83,21 +83,6 @@ def scf_gradient(
     return _contract(mf, [(result.dm, v)], weighted) + nuclear_repulsion_gradient(mf)
 
 
-def harris_gradient(step: OneStep) -> StepGradient:
-    """Derivative of `step.e_harris`, the Harris-Foulkes energy of the input density.
-
-    Its response is K_in (rho_out - rho_in), with K_in the kernel of Hartree, exchange and
-    correlation at the input density.
-    """
-    residual = step.density.values - step.density_in.values
-    return _gradient(step, step.potential_in, _kernel(step, step.density_in)(residual))
-
-
-def ks_gradient(step: OneStep) -> StepGradient:
-    """Derivative of `step.e_ks`, the Kohn-Sham energy of the output orbitals."""
-    return _gradient(step, step.potential, np.zeros(step.potential.shape))
-
-
 def mixed_gradient(step: OneStep) -> StepGradient:
     """Derivative of `step.e_mixed`, (2 E_Harris + E_KS)/3.
 

@@ -121,13 +121,4 @@ class ResNet(nn.Module):
         return rho * (sad.sum(dims, keepdim=True) / total.clamp_min(torch.finfo(rho.dtype).tiny))
 
 
-def flops_per_coarse_voxel(config: ResNetConfig) -> int:
-    """Floating-point operations (two per multiply-add) of the convolutions per coarse voxel."""
-    c, k3 = config.channels, config.kernel**3
-    macs = k3 * (c + (2 * config.blocks + 1) * c * c)
-    for stage in range(config.stages):
-        macs += 8**stage * k3 * 8 * c * c
-    return 2 * (macs + 8**config.stages * k3 * c)
-
-
-__all__ = ["X2", "X4", "ResNet", "ResNetConfig", "flops_per_coarse_voxel"]
+__all__ = ["X2", "X4", "ResNet", "ResNetConfig"]

@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from denser.atoms.sad import superposition
 from denser.dft.guess import guess_for, structure_of
 from denser.dft.refine import refine
 from denser.dft.scf import mean_field
 from denser.model.predictor import Predictor
 from denser.types.density import Density
-from denser.types.grid import Grid
 from denser.types.recipe import Recipe
-from denser.types.structure import Structure
 
 if TYPE_CHECKING:
     from denser.model.checkpoint import Model
@@ -53,37 +50,6 @@ def pyscf_guess(
     structure = structure_of(mf, recipe)
     density = predictor.predict(structure, padding=padding).density
     return guess_for(mf, density, recipe, steps)
-
-
-def guess_dm(
-    structure: Structure,
-    grid: Grid,
-    recipe: Recipe,
-    predictor: Predictor,
-    steps: int = 1,
-    periodic: bool = True,
-) -> np.ndarray:
-    """Density matrix to start `denser.dft.scf.scf(structure, grid, recipe)` from.
-
-    Parameters
-    ----------
-    structure : Structure
-    grid : Grid
-        Of the calculation; its spacing should be that of the model.
-    recipe : Recipe
-        Of the calculation; its SAD recipe is that of the model.
-    predictor : Predictor
-    steps : int
-    periodic : bool
-        Whether the network shall see the box repeat, or stand in vacuum.
-
-    Returns
-    -------
-    (nao, nao) float
-    """
-    recipe.require_same(predictor.model.recipe, "the calculation", "the model")
-    sad = superposition(structure, grid, recipe.sad)
-    return dm_from_density(predictor.density(sad, periodic), recipe, steps)
 
 
 def dm_from_density(density: Density, recipe: Recipe, steps: int = 1) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.interpolate import NdBSpline
-from scipy.ndimage import correlate1d, spline_filter, spline_filter1d
+from scipy.ndimage import spline_filter
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
@@ -71,40 +71,6 @@ def electrostatic_potential(density: Density, kind: str | None = None) -> Field:
         for on_grid, in_patch in pieces(nodes, grid.shape):
             values[on_grid] += patch[in_patch]
     return Field(grid, values, "hartree/e")
-
-
-def electric_field(density: Density, kind: str | None = None) -> tuple[Field, Field, Field]:
-    """Electric field -grad V on the nodes, its x, y and z component.
-
-    The slope of L is that of its quintic spline; nuclei, boundaries and errors are those of
-    `electrostatic_potential`.
-
-    Returns
-    -------
-    three Field
-        hartree/(e bohr).
-    """
-    split, grid = EwaldSplit(density, kind), density.grid
-    long, wider = split.long_range()
-    jacobian = np.linalg.inv(wider.cell) * np.array(wider.shape)
-    inner = _inner(grid, wider)
-    slopes = [_node_slope(long, axis, split.kind)[inner] for axis in range(3)]
-    values = [-sum(jacobian[j, i] * slopes[i] for i in range(3)) for j in range(3)]
-    radius = _node_radius(grid)
-    for ion, centre in zip(split.ions, density.structure.positions, strict=True):
-        nodes, squared = ball(grid, centre, ion.radius, split.kind == "periodic")
-        r = np.sqrt(squared)
-        # -dS/dr / r, with 1/r and its slope those of the ball within its radius
-        slope = ion.slope_at(r) * _inverse(r, radius) / np.maximum(r, 1e-12)
-        strength = ion.charge_at(r) / np.maximum(r, radius) ** 3 - slope
-        strength[r > ion.radius] = 0.0
-        steps = np.meshgrid(*[a / n for a, n in zip(nodes, grid.shape, strict=True)], indexing="ij")
-        for j in range(3):
-            x = sum(steps[i] * grid.cell[i, j] for i in range(3)) + (grid.origin - centre)[j]
-            patch = strength * x
-            for on_grid, in_patch in pieces(nodes, grid.shape):
-                values[j][on_grid] += patch[in_patch]
-    return tuple(Field(grid, component, "hartree/(e bohr)") for component in values)
 
 
 class Potential:
@@ -246,14 +212,6 @@ class Potential:
                     strength = (ion.slope_at(r) - charge / r) / r**2
                     away = points[point] - centres[pairs["j"]]
                     np.add.at(out, point, strength[:, None] * away)
-
-
-def _node_slope(values: np.ndarray, axis: int, kind: str) -> np.ndarray:
-    """Derivative at the nodes of the quintic spline through them, per spacing of the nodes."""
-    mode = _SPLINE_ENDS[kind]
-    coefficients = spline_filter1d(values, order=ORDER, axis=axis, mode=mode)
-    stencil = np.array([-1.0, -10.0, 0.0, 10.0, 1.0]) / 24
-    return correlate1d(coefficients, stencil, axis=axis, mode=mode)
 
 
 def _inner(grid: Grid, wider: Grid) -> tuple[slice, ...]:
