@@ -1,5 +1,5 @@
 # make demo: set up and predict the density of aspirin. make test: set up and run all checks.
-# Daily work: make fast, make lint, make types; make coverage and make lowest before a release.
+# For daily work: make fast, lint, format, types; now and then: coverage, lowest. See CONTRIBUTING.md.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORKERS ?= logical
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test fast lint format coverage browser docs bench clean
+.PHONY: demo test fast lint format types coverage lowest browser docs bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -35,9 +35,18 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Types; [tool.mypy] in pyproject.toml says which rooms.
+types: .venv/installed
+	$(BIN)/mypy
+
 # All tests, and the share of lines that they run.
 coverage: .venv/installed browser
 	$(PYTEST) --cov --cov-report=term:skip-covered
+
+# The fast tests with the lowest versions that pyproject.toml allows, in an environment of their own.
+lowest: .venv-lowest/installed
+	.venv-lowest/bin/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal \
+	  -m "not slow" --ignore tests/test_viewer_browser.py $(ARGS)
 
 # The tests of the viewer drive a real browser. As root it is installed, else they say what they miss.
 browser:
@@ -53,12 +62,14 @@ docs: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: constraints.txt
+.venv-lowest/installed: constraints-lowest.txt
+.venv/installed .venv-lowest/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "denser needs Python 3.11 or later; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(filter constraints%,$^) -e '.[dev]'
 	@touch $@
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv .venv-lowest build dist
