@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -86,6 +86,11 @@ def label(
     except KeyboardInterrupt:
         _tell("stopped before the first calculation")
         raise typer.Exit(130) from None
+    _finish(totals, bad, out)
+
+
+def _finish(totals: LabelTotals, bad: int, out: Path) -> NoReturn:
+    """Say what became of all structures, and exit with the code that tells it."""
     typer.echo(_summary(totals, bad, out))
     if totals.interrupted:
         _tell("stopped; run the same command to go on")
@@ -209,6 +214,42 @@ def labels_info(
             f"failed     {n_more} more; ase db {store} converged=0 -c name,reason lists them"
         )
     typer.echo("\n".join(lines))
+
+
+@app.command("make")
+def labels_make(
+    plan: Annotated[Path, typer.Argument(help="TOML file such as configs/labels.toml.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
+    first: Annotated[
+        int | None, typer.Option(min=1, help="Only so many molecules [those of the file].")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of one thread each [all processors].")
+    ] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="parsl:FILE.py, which defines a Parsl `config`.")
+    ] = None,
+    nice: Annotated[int, typer.Option(min=0, max=19, help="Niceness of the workers.")] = 0,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try recorded failures again.")
+    ] = False,
+) -> None:
+    """Label the training set that a file plans; run it again to go on after an interruption."""
+    try:
+        from dataclasses import replace
+
+        from denser.workflows.label import planned, read_plan
+
+        found = read_plan(plan)
+        if first is not None:
+            found = replace(found, molecules=first)
+        structures = planned(found)
+        parsl = _parsl_file(executor)
+        totals = _run(structures, out, found.settings(), workers, parsl, nice, retry_failed)
+    except KeyboardInterrupt:
+        _tell("stopped before the first calculation")
+        raise typer.Exit(130) from None
+    _finish(totals, 0, out)
 
 
 @app.command("import")

@@ -25,11 +25,16 @@ def _molecules() -> frozenset[str]:
     return frozenset(molecule_of(name) for name in names())
 
 
+def is_named(name: str) -> bool:
+    """Whether the list of names holds this molecule, distorted or not."""
+    return molecule_of(name) in _molecules()
+
+
 def why_held_out(name: str, structure: Structure) -> str | None:
     """In words why a label may not be trained on; None if it may."""
     if is_test_molecule(name):
         return "in the test part of QM9's split"
-    if molecule_of(name) in _molecules():
+    if is_named(name):
         return "one of the labels that judge the shipped models"
     if structure.formula in FORMULAS:
         return f"{FORMULAS[structure.formula]} is a test molecule"

@@ -5,12 +5,14 @@ The parent process plans and is the only writer; workers converge one structure 
 
 from denser.workflows.label.calculation import BOXES, LabelSettings, LabelTask, calculate
 from denser.workflows.label.inputs import LabelInput, rattled, read_inputs
+from denser.workflows.label.plan import LabelPlan, planned, read_plan
 from denser.workflows.label.run import LabelProgress, LabelTotals, label
 from denser.workflows.label.transfer import import_labels, label_density
 
 __all__ = [
     "BOXES",
     "LabelInput",
+    "LabelPlan",
     "LabelProgress",
     "LabelSettings",
     "LabelTask",
@@ -19,6 +21,8 @@ __all__ = [
     "import_labels",
     "label",
     "label_density",
+    "planned",
     "rattled",
     "read_inputs",
+    "read_plan",
 ]

@@ -29,11 +29,14 @@ class LabelInput:
     group : str
         Name of the file that it came from; the frames of a trajectory share it. Where it is
         empty, the label derives it from its name.
+    box : str
+        "isolated" or "paper"; where it is empty, the settings say it.
     """
 
     name: str
     structure: Structure
     group: str = ""
+    box: str = ""
 
 
 def read_inputs(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from denser.labels.label import Label
@@ -123,7 +123,8 @@ def _plan(
     tasks = []
     for given in structures:
         name = given.name
-        task = settings.task(name, given.structure, given.group)
+        own = replace(settings, box=given.box) if given.box else settings
+        task = own.task(name, given.structure, given.group)
         content, entry = task.content, index.get(name)
         known = planned.get(name, entry.content if entry and entry.converged else content)
         if known != content:

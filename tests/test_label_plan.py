@@ -1,0 +1,112 @@
+"""The training set in data/ can be made again from configs/labels.toml."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from typer.testing import CliRunner
+
+from denser import InputError
+from denser.cli import app
+from denser.labels import held_out, qm9
+from denser.labels.store import LabelStore
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+from denser.workflows.label import LabelInput, LabelSettings, label, planned, read_plan
+
+FOUND = [
+    ("qm9_048905_rattled", "paper", [1.55925247, 3.56882201, -1.63627612]),
+    ("qm9_058731_rattled", "isolated", [2.27619551, 1.12024509, -2.44333774]),
+    ("qm9_088128_rattled", "paper", [-0.76858728, -1.56064826, 3.812171]),
+    ("qm9_001313_rattled", "paper", [1.35128834, -0.2108395, 3.0312174]),
+]
+PLAN = Path(__file__).parents[1] / "configs" / "labels.toml"
+
+
+def test_the_plan_of_the_published_labels_gives_the_structures_it_always_gave():
+    """Shards were made from these: do not adapt the numbers."""
+    inputs = planned(replace(read_plan(PLAN), molecules=4))
+    found = [(x.name, x.box, (x.structure.positions[-1] * BOHR).round(8).tolist()) for x in inputs]
+    assert found == FOUND
+
+
+def test_distortions_and_boxes_follow_from_seed_and_number_alone():
+    plan = replace(read_plan(PLAN), molecules=60)
+    inputs = planned(plan)
+    assert inputs[:20] != []
+    names = [x.name for x in inputs]
+    assert len(set(names)) == len(names) > 50
+    again = {x.name: x for x in planned(replace(plan, molecules=30))}
+    for x in inputs[:25]:
+        np.testing.assert_array_equal(x.structure.positions, again[x.name].structure.positions)
+    exact = dict(qm9.molecules(tuple(int(name[4:10]) for name in names)))
+    for x in inputs:
+        number = int(x.name[4:10])
+        assert number >= plan.first_number
+        assert held_out.why_held_out(x.name, x.structure) is None
+        shift = (x.structure.positions - exact[x.name[:10]].positions) * BOHR
+        if x.name.endswith("_rattled"):
+            assert 0.02 < shift.std() < 0.15
+        else:
+            assert np.abs(shift).max() < 1e-7
+    assert {x.box for x in inputs} == {"paper", "isolated"}
+    distorted = sum(name.endswith("_rattled") for name in names) / len(names)
+    assert 0.45 < distorted < 0.85
+
+
+def test_held_out_molecules_are_no_part_of_a_plan():
+    everything = replace(read_plan(PLAN), molecules=10**6, first_number=1, distorted=0.0)
+    order = np.random.default_rng(everything.seed).permutation(qm9.split_numbers("train"))
+    number = next(int(n) for n in order if held_out.is_named(f"qm9_{n:06d}"))
+    place = order.tolist().index(number)
+    names = {x.name for x in planned(replace(everything, molecules=place + 5))}
+    assert f"qm9_{number:06d}" not in names
+    assert len(names) > 0.9 * place
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("molecules = 3", "lacks seed"),
+        ("seed = 1\nmolecules = 3\nwidht = 2", "unknown key widht; did you mean width?"),
+        ("seed = 1\nmolecules = 3\ndistorted = 2.0", "distorted must be between 0 and 1"),
+        ("seed = 1\nmolecules = 3\nwidth = [0.2, 0.1]", "two rising lengths"),
+        ("seed = 1\nmolecules = 0", "molecules 1 or more"),
+        ("seed = 1\nmolecules = 'x'", "molecules"),
+        ("seed", "cannot be read as TOML"),
+    ],
+)
+def test_a_bad_plan_is_a_sentence(tmp_path, text, words):
+    path = tmp_path / "plan.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_plan(path)
+
+
+def test_a_structure_may_name_its_own_box(tmp_path):
+    hydrogen = Structure.of(molecule("H2"))
+    settings = LabelSettings(Recipe(spacing=0.2 / BOHR), padding=3.0)
+    inputs = [LabelInput(f"h2_{box}", hydrogen, box=box) for box in ("paper", "isolated")]
+    totals = label(inputs, tmp_path / "labels.db", settings, workers=1)
+    assert totals.labelled == 2
+    with LabelStore(tmp_path / "labels.db") as store:
+        boxes = {name: store.row(name).box for name in store.names()}
+    assert boxes == {"h2_paper": "paper", "h2_isolated": "padding 3"}
+    assert label(inputs, tmp_path / "labels.db", settings, workers=1).present == 2
+
+
+@pytest.mark.slow
+def test_the_command_makes_labels_and_goes_on(tmp_path):
+    store = tmp_path / "labels.db"
+    arguments = ["labels", "make", str(PLAN), "-o", str(store), "--first", "1", "--workers", "1"]
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 0, found.output
+    assert "1 labelled" in found.output
+    assert "1 were there" in CliRunner().invoke(app, arguments).output
+    (expected,) = planned(replace(read_plan(PLAN), molecules=1))
+    with LabelStore(store) as labels:
+        assert labels.names() == [expected.name]
+        assert labels.row(expected.name).attempt == "steps"
