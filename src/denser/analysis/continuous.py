@@ -1,12 +1,12 @@
-"""A density and its derivatives anywhere, not only at the nodes.
+"""A density and its derivatives at any point, not only at the nodes of the grid.
 
 rho(r) = s(r) + sum_a c_a(|r - R_a|),    c_a = n_all - n_pseudo (1 - exp(-(r/w)^4))
 
-c_a is what a free atom has near its nucleus, evaluated analytically: the core of
-`denser.atoms.free_atoms` with its cusp, and the pseudo-atom's own dip within w = 1.2 bohr, which
-makes s, the rest, smooth. s is the tensor product of quintic B-splines through its values at the
-nodes, four times differentiable and periodic in the box. An all-electron density is taken apart
-the same way.
+c_a is the density of a free atom near its nucleus and is evaluated analytically. It contains the
+core of `denser.atoms.free_atoms` with its cusp, and the dip of the pseudo-atom within w = 1.2
+bohr. The rest, s, is smooth. It is interpolated between the nodes with tensor products of quintic
+B-splines, which are four times differentiable and periodic in the box. All-electron densities are
+split in the same way.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CLOSED = 2.3
 """Here the window has closed, exp(-(CLOSED/WINDOW)^4) = 1e-6, bohr."""
 
 _CHUNK = 8192
-"""Points done at once; each gathers 6^3 coefficients."""
+"""Points evaluated at once; each uses 6^3 coefficients."""
 
 
 class ContinuousDensity:
@@ -46,7 +46,7 @@ class ContinuousDensity:
     ----------
     density : Density
         Valence or all-electron, of H to Ar. A structure with a cell is periodic with the
-        period of the grid; outside the box of an isolated one there is nothing of meaning.
+        period of the grid. Values outside the box of an isolated molecule mean nothing.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class ContinuousDensity:
         self._tree = cKDTree(self._images)
 
     def patches(self) -> Iterator[tuple[list[np.ndarray], np.ndarray, np.ndarray]]:
-        """Nodes within reach of each nucleus: of a block, which of it (mask), how far (m,)."""
+        """Yield a block of nodes for each nucleus, a mask of those in reach, distances (m,)."""
         for centre, radius in zip(self.structure.positions, self._reach, strict=True):
             nodes, squared = ball(self.grid, centre, radius, self.periodic)
             inside = squared <= radius**2
@@ -97,7 +97,7 @@ class ContinuousDensity:
         return values
 
     def refined(self) -> ContinuousDensity:
-        """Return it on half the spacing: the same function at more nodes."""
+        """Return the same function on a grid of half the spacing."""
         finer = copy(self)
         shape = tuple(2 * n for n in self.grid.shape)
         finer.grid = Grid(self.grid.origin, self.grid.cell, shape)

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from denser.types.structure import Structure
 
 NEIGHBOURS = np.ones((3, 3, 3))
-"""Nodes that share a corner are neighbours: a sheet one node thick does not fall apart."""
+"""Nodes that share a corner are neighbours, so that a sheet one node thick stays connected."""
 
 
 def connected_regions(mask: np.ndarray, periodic: bool) -> tuple[np.ndarray, int]:
@@ -23,7 +23,7 @@ def connected_regions(mask: np.ndarray, periodic: bool) -> tuple[np.ndarray, int
     ----------
     mask : (nx, ny, nz) bool
     periodic : bool
-        Whether a region goes on at the opposite face of the box.
+        Whether a region continues at the opposite face of the box.
 
     Returns
     -------
@@ -66,11 +66,12 @@ def _links(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def percolation(mask: np.ndarray) -> tuple[np.ndarray, int, list[np.ndarray]]:
-    """Regions of a mask in a periodic cell, and the directions in which each goes on for ever.
+    """Regions of a mask in a periodic cell, and the directions in which each is infinite.
 
-    The pieces within one cell are numbered first. Walking from piece to piece across the faces,
-    each is given the cell it is met in; a piece met in two cells joins the region to its own
-    image, and the difference is a direction of percolation.
+    The pieces within one cell are numbered first. A walk from piece to piece across the faces
+    notes the cell in which each piece is reached. If a piece is reached in two cells, the region
+    is connected with its own image, and the difference of the cells is a direction in which it is
+    infinite.
 
     Returns
     -------

@@ -1,10 +1,11 @@
 """Atoms in molecules: the basins of the density's attractors (Bader).
 
-A basin is what steepest ascents carry to one attractor; its surface has no flux of the gradient.
-On the grid its share in the cell of each node is found by the weight method
-(`denser.analysis.charges.weight_method`), which spreads the surface over some nodes and costs a
-hydrogen 0.03 e. What two bonded atoms share of a cell is therefore divided by the plane of the
-interatomic surface there (`denser.analysis.topology.interatomic_surfaces`).
+The basin of an attractor is the set of points from which the paths of steepest ascent end there.
+The gradient has no flux through its surface. The weight method
+(`denser.analysis.charges.weight_method`) gives the share of each basin in the cell of each node. It
+spreads the surface over several nodes, which changes the charge of a hydrogen atom by 0.03 e.
+Cells that two bonded atoms share are therefore divided by the plane of the interatomic surface
+(`denser.analysis.topology.interatomic_surfaces`).
 
 The partition is that of the completed density. Near each nucleus the free atom's sharp part c_a
 (`denser.analysis.continuous`) is integrated analytically: the sum over nodes of w_A rho is
@@ -48,13 +49,13 @@ MAX_SPACING = 0.26
 """A hydrogen bonded to oxygen shows its maximum on grids up to this spacing, bohr."""
 
 _INNER = 0.2
-"""Nodes nearer to a nucleus (bohr) surely are its own: there the sharp part needs no sum."""
+"""Nodes nearer to a nucleus than this (bohr) belong to it; no sum of the sharp part is needed."""
 
 _BAND = 1.5
-"""Shares are mixed up to about this distance from a surface, bohr."""
+"""The two ways to find shares are mixed up to about this distance from a surface, bohr."""
 
 _BESIDE = 0.25
-"""A point of a surface speaks for its plane up to this distance, bohr."""
+"""A point of a surface stands for its tangent plane up to this distance, bohr."""
 
 _NEAREST = 4
 
@@ -159,7 +160,7 @@ def bader(density: Density | ContinuousDensity, critical: CriticalPoints | None 
         Valence (it is completed) or all-electron, H to Ar. A spacing above 0.26 bohr is halved
         by interpolation.
     critical : CriticalPoints, optional
-        Of this density, where they are known already.
+        Of this density, if they are known already.
 
     Returns
     -------
@@ -169,17 +170,17 @@ def bader(density: Density | ContinuousDensity, critical: CriticalPoints | None 
     ------
     InputError
         An atom without a maximum of the density: the grid is too coarse, or the atoms are not
-        those of the density. Else as `denser.atoms.free_atoms.complete`.
+        those of the density. Also what `denser.atoms.free_atoms.complete` raises.
 
     Notes
     -----
     At the default spacing of 0.083 angstrom the charges of water and formaldehyde are within
-    0.003 e of quadrature along gradient paths of the analytic density, their hydrogens within
+    0.003 e of a quadrature along gradient paths of the analytic density, their hydrogens within
     0.0015 e (`tests/reference/make_bader.py`), and change by up to 0.0025 e at 0.058 angstrom;
     equal atoms differ by up to 0.004 e (benzene). At twice the spacing, 0.166 angstrom, the
     charges of a molecule of 18 atoms change by 0.003 e on average and by 0.009 e at most. |L| is
-    below 0.03; what remains of it is mostly the sum over nodes of a Laplacian that is steep
-    there. The weight method alone changes a hydrogen by up to 0.14 e when the spacing is doubled.
+    below 0.03, mostly from the sum over nodes near nuclei, where the Laplacian is steep. The
+    weight method alone changes a hydrogen by up to 0.14 e when the spacing is doubled.
     """
     field = density if isinstance(density, ContinuousDensity) else ContinuousDensity(density)
     given = field

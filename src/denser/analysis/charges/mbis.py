@@ -1,6 +1,6 @@
 """Minimal basis iterative stockholder (MBIS) charges.
 
-Every atom is a sum of spherical exponential shells, as many as its row in the periodic table,
+Each atom is a sum of spherical exponential shells. Their number is its row in the periodic table:
 
     rho0(r) = sum_a sum_i N_ai / (8 pi s_ai^3) exp(-|r - R_a| / s_ai)
 
@@ -10,11 +10,11 @@ each shell holds its stockholder's share w_ai = rho0_ai / rho0:
 
     N_ai = integral w_ai rho,    s_ai = 1/(3 N_ai) integral w_ai rho |r - R_a|
 
-The shells of a core are too sharp for a uniform grid. So the density is taken as the free
-all-electron atoms plus the deformation density, which is smooth and interpolated from the grid
-by splines, on atom-centred quadratures (radial times Lebedev). And as the shells integrate
-analytically, only rho - rho0 is integrated: N_ai = N_ai + integral w_ai (rho - rho0), in which
-most of the quadrature's error cancels.
+The shells of a core are too sharp for a uniform grid. The density is therefore written as the
+free all-electron atoms plus the deformation density, which is smooth and is interpolated from the
+grid by splines. Integrals use atom-centred quadratures (radial times Lebedev). The integrals of
+the shells are known, so only rho - rho0 is integrated, N_ai <- N_ai + integral w_ai (rho - rho0),
+in which most of the error of the quadrature cancels.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ _X_RANGE = -1.7, 2.85
 """Range of x in the radial rule: 7e-4 to 16 bohr."""
 
 _CLOSE = 0.3
-"""Nearer to a nucleus (bohr) the Lebedev rule with 50 points does."""
+"""Nearer to a nucleus than this (bohr) a Lebedev rule with 50 points is enough."""
 
 _HISTORY = 8
-"""Steps that Anderson's mixing combines."""
+"""Number of steps that Anderson mixing combines."""
 
 
 @dataclass(frozen=True, eq=False)
 class MBIS:
-    """Atoms as MBIS cuts them out of a density.
+    """Atoms in a molecule by MBIS.
 
     Parameters
     ----------
@@ -131,8 +131,8 @@ def mbis(density: Density) -> MBIS:
     Parameters
     ----------
     density : Density
-        Of valence or of all electrons, H to Ar. Of all electrons it should come from a method
-        with the PBE atoms' cores: what differs from them at a nucleus is too sharp for a grid.
+        Of valence or of all electrons, H to Ar. An all-electron density should have the cores of
+        PBE atoms, because a difference at a nucleus is too sharp for the grid.
 
     Raises
     ------

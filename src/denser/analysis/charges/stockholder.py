@@ -1,19 +1,19 @@
 """Stockholder charges with fixed atoms: Hirshfeld, and CM5 on top of it.
 
-With the free all-electron atoms n_a, atom a owns the share w_a = n_a / sum_b n_b of the density
-(Hirshfeld, Theor. Chim. Acta 44, 129, 1977). Its charge is
+The share of atom a in the density is w_a = n_a / sum_b n_b, with the densities n of free
+all-electron atoms (Hirshfeld, Theor. Chim. Acta 44, 129, 1977). Its charge is
 
     q_a = Z_a - integral w_a rho_all
 
-A cusp does not integrate on a uniform grid, but it need not: of the promolecule itself atom a
-owns integral w_a sum_b n_b = integral n_a = Z_a exactly, so
+A cusp cannot be integrated on a uniform grid, but this is not needed. The share of atom a in the
+promolecule is integral w_a sum_b n_b = integral n_a = Z_a exactly, so
 
     q_a = - integral w_a (rho_all - sum_b n_b) = - integral w_a (rho_val - sum_b n_b^pseudo)
 
-where the last step holds because the core that completes a valence density is n_b - n_b^pseudo
-of the same free atoms: cores cancel, and no correction for the core of one atom within the share
-of another is left out. What is integrated, the deformation density, is small and smooth. Atomic
-dipoles and volumes follow in the same way from the free atoms' own (none, and <r^3>).
+where the last step holds because a valence density is completed with the cores n_b - n_b^pseudo
+of the same free atoms. The cores cancel, also the core of one atom in the share of another. The
+integrand is the deformation density, which is small and smooth. Atomic dipoles and volumes are
+those of the free atoms (zero, and <r^3>) plus integrals of the same kind.
 """
 
 from __future__ import annotations

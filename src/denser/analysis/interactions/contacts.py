@@ -12,13 +12,13 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR
 
 WEAK = 0.01
-"""Up to this sign(lambda_2) rho, e/bohr^3, a contact is a van der Waals contact."""
+"""Contacts with |sign(lambda_2) rho| up to this, e/bohr^3, are van der Waals contacts."""
 
 STRONG = 0.02
-"""And up to this if it is not between H and N, O, F, S or Cl."""
+"""Attractions up to this too, unless they are between H and N, O, F, S or Cl."""
 
 BONDED = 1.25
-"""In units of the sum of covalent radii: atoms nearer than this are bonded."""
+"""Atoms nearer than this many times the sum of their covalent radii are bonded."""
 
 ACCEPTORS = (7, 8, 9, 16, 17)
 """Nitrogen, oxygen, fluorine, sulphur and chlorine."""
@@ -44,7 +44,7 @@ def kind_of_contact(strength: float, numbers: np.ndarray) -> str:
 
 
 class Contacts:
-    """Finds the two atoms that a point lies between."""
+    """Finds the two atoms between which a point lies."""
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
@@ -53,8 +53,8 @@ class Contacts:
     def pair(self, point: np.ndarray) -> tuple[int, int, float]:
         """Two atoms, not bonded to each other, with the point between them, and their distance.
 
-        The pair with the least sum of distances among those that see the point under more than
-        120 degrees; if there is none, the two nearest atoms.
+        Of the pairs that the point sees under an angle of more than 120 degrees, the one with the
+        smallest sum of distances; without such a pair, the two nearest atoms.
         """
         vectors = self.structure.positions - point
         owner = np.arange(len(vectors))

@@ -33,17 +33,17 @@ S_CUTOFF, RHO_CUTOFF = 0.5, 0.05
 """Isovalue of s, and density (e/bohr^3) from which on a contact is a bond."""
 
 RHO_MIN = 5e-4
-"""Below this density, e/bohr^3, s is small in the middle of any empty space of a crystal."""
+"""Smaller densities, e/bohr^3, are left out: s is small in every empty space of a crystal."""
 
 CANDIDATES = 2.0
-"""A cell whose node has an s of this many times the cut-off holds nothing below it."""
+"""A cell whose node has an s above this many times the cut-off has no points below the cut-off."""
 
 SUBDIVISION = 5
 """Points per axis at which a cell is probed; odd."""
 
 NUCLEUS = 0.6
-"""In units of the covalent radius: so near to a nucleus the dip of a valence density is no
-interaction."""
+"""Nodes within this many covalent radii of a nucleus are left out: a valence density has a dip
+there, which is no interaction."""
 
 EXPONENTS = (1.0, 4 / 3, 1.5, 2.0)
 """Powers n of the integrals of rho^n."""
@@ -155,23 +155,23 @@ def nci(
     min_volume: float = 0.03,
     max_points: int = 20_000,
 ) -> NCI:
-    """Regions of non-covalent interaction, and what each holds.
+    """Regions of non-covalent interaction.
 
     Johnson, Keinan, Mori-Sanchez, Contreras-Garcia, Cohen and Yang, J. Am. Chem. Soc. 132, 6498
     (2010): where rho < `rho_cutoff` and s < `s_cutoff`, with s of `reduced_density_gradient`,
     the sign of the Hessian's middle eigenvalue tells attraction (negative) from repulsion. A
-    region is a connected set of cells that hold such points. One that holds attraction and
-    repulsion beyond `WEAK` is cut where lambda_2 changes sign. At its node of least s a region is
+    region is a connected set of cells with such points. A region with attraction and repulsion
+    beyond `WEAK` is cut where lambda_2 changes sign. The node of smallest s decides its kind:
 
     - a hydrogen bond if sign(lambda_2) rho < -0.01 e/bohr^3 and the pair is H and N, O, F, S or
       Cl;
     - a strong attraction below -0.02 between any other pair;
     - steric above 0.01, and van der Waals between.
 
-    The valence density serves, since interactions lie outside the cores: nodes within 0.6
-    covalent radii of a nucleus, where it dips, are left out, and cores are taken off an
-    all-electron density. An isolated molecule's regions at the face of the box are contacts
-    with its own image, and left out.
+    The valence density is used, because interactions lie outside the cores. Nodes within 0.6
+    covalent radii of a nucleus, where it has a dip, are left out. Cores are subtracted from an
+    all-electron density. Regions at a face of the box of an isolated molecule are left out: they
+    are contacts with its own image.
 
     Parameters
     ----------

@@ -2,8 +2,9 @@
 
 V(r) = sum_a Z_a / |r - R_a| - integral rho(r') / |r - r'| dr'
 
-Of a valence density Z is the charge of the pseudopotential's ion: right outside the cores, where
-a GTH ion is a point charge. Of an all-electron density it is the nucleus.
+For a valence density Z is the charge of the pseudopotential's ion. The potential is then right
+outside the cores, where a GTH ion is a point charge. For an all-electron density Z is the charge
+of the nucleus.
 `denser.analysis.potential.ewald` says how the sum is split: V = L on the grid + S of each atom.
 """
 
@@ -26,10 +27,10 @@ ORDER = 5
 """Degree of the splines through the smooth part of the potential."""
 
 COARSE = 0.95
-"""Distance (bohr) of the charges that stand for a density seen from outside its box."""
+"""Spacing (bohr) of the point charges that replace the density for points outside its box."""
 
 NEGLIGIBLE = 1e-6
-"""Of these charges the smallest are left out, up to this sum (e)."""
+"""The smallest of these charges are left out, up to this sum (e)."""
 
 _SPLINE_ENDS = {"isolated": "mirror", "periodic": "grid-wrap"}
 _PADDING = {"isolated": "reflect", "periodic": "wrap"}

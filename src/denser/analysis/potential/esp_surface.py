@@ -1,4 +1,4 @@
-"""Electrostatic potential on an isosurface of the density: where a molecule attracts what.
+"""Electrostatic potential on an isosurface of the density.
 
 On the surface of 0.001 e/bohr^3 (Bader, Carroll, Cheeseman and Chang, J. Am. Chem. Soc. 109, 7968
 (1987)) the extrema of the potential mark sigma-holes, lone pairs and acidic hydrogens, and its
@@ -23,8 +23,9 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR, KCAL_PER_MOL
 
 PERSISTENCE = 2e-4
-"""An extremum is worth naming if it is this much (hartree/e) above or below the saddle that
-leads to a higher or lower one: not every vertex on the rim of a linear molecule is."""
+"""An extremum is reported if it differs by this much (hartree/e) from the saddle point that leads
+to a higher maximum or a lower minimum. This leaves out noise, as on the rim of a linear
+molecule."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,14 +1,13 @@
-"""Ewald's split of nuclei and electrons into what a grid can hold and what is analytic.
+"""Ewald's split of the potential into a part on the grid and an analytic part.
 
-A point charge Z at a nucleus is a Gaussian charge, which the grid resolves, and what that lacks,
-whose potential Z erfc(r / sqrt(2) sigma) / r is short:
+A point charge Z at a nucleus is the sum of a Gaussian charge, which the grid resolves, and a
+difference, whose potential Z erfc(r / sqrt(2) sigma) / r has a short range:
 
 V(r) = L(r) + sum_a S_a(|r - R_a|),  L = potential of (Gaussian ions - smooth density).
 
-Of a valence density Z is the charge of the pseudopotential's ion. Of an all-electron density the
-cores of free atoms (all electrons less pseudo-atom) are taken out of the grid, so that no cusp
-is left there, and their potential is added to S, which then is that of the bare nucleus in its
-core.
+For a valence density Z is the charge of the pseudopotential's ion. From an all-electron density
+the cores of free atoms (all-electron atom minus pseudo-atom) are subtracted, so that there is no
+cusp on the grid. Their potential is added to S, which then is that of the nucleus with its core.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from denser.types.grid import Grid
 KINDS = ("isolated", "periodic")
 
 MARGIN = 6
-"""Empty nodes around an isolated box: splines are wrong where they end."""
+"""Empty nodes around the box of an isolated molecule, because splines are wrong at their ends."""
 
 
 class EwaldSplit:

@@ -1,12 +1,13 @@
 """Critical points of the density, and the bond paths between them.
 
-Where the gradient vanishes the signs of the Hessian's eigenvalues tell an attractor (---) from a
-bond (--+), a ring (-++) and a cage critical point (+++). Their numbers obey Poincare and Hopf:
+The gradient vanishes at a critical point. The signs of the eigenvalues of the Hessian give its
+kind: attractor (---), bond (--+), ring (-++) or cage (+++). Their numbers obey the relation of
+Poincare and Hopf,
 
 n_attractors - n_bonds + n_rings - n_cages = chi,
 
-chi the Euler characteristic of the region searched, {rho > RHO_MIN}: 1 for a molecule, 0 for a
-crystal filled with density, 2 for two molecules far apart. It is counted on the grid.
+where chi is the Euler characteristic of the region searched, {rho > RHO_MIN}: 1 for a molecule, 0
+for a crystal filled with density, 2 for two molecules far apart. chi is counted on the grid.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from denser.types.density import Density
 from denser.types.units import BOHR
 
 RHO_MIN = 5e-4
-"""Critical points are sought above this density, e/bohr^3: Gaussian and plane-wave programs cut
-orbitals off, which leaves steps of some 1e-4 in the tails, with critical points of their own."""
+"""Critical points are searched for above this density, e/bohr^3. Gaussian and plane-wave programs
+cut orbitals off, which leaves steps of about 1e-4 in the tails with false critical points."""
 
 KINDS = ("cage", "ring", "bond", "attractor")
 """By the number of negative eigenvalues."""
@@ -217,7 +218,7 @@ def critical_points(density: Density | ContinuousDensity) -> CriticalPoints:
     Raises
     ------
     InputError
-        As `denser.atoms.free_atoms.complete`.
+        What `denser.atoms.free_atoms.complete` raises.
     """
     field = density if isinstance(density, ContinuousDensity) else ContinuousDensity(density)
     structure = field.structure

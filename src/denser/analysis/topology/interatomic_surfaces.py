@@ -1,9 +1,9 @@
 """Interatomic surfaces: where the basins of two bonded atoms meet.
 
-The surface is what steepest descents from the bond critical point sweep, perpendicular to the
-bond path. Going downhill it attracts its neighbourhood, so that a front of points started on a
-small ring around the critical point, thinned where it crowds and filled where it spreads, stays
-on it.
+The surface consists of the paths of steepest descent from the bond critical point that start
+perpendicular to the bond path. Paths of descent near the surface approach it. So a front of points
+that starts on a small ring around the critical point stays on the surface. Points are removed
+where they crowd and added where they spread.
 """
 
 from __future__ import annotations
