@@ -143,19 +143,19 @@ class Config:
                 "give exactly one of schedule.steps, schedule.minutes and schedule.epochs, "
                 f"found {given or 'none'}"
             )
-        for name, value, known in (
+        for name, choice, known in (
             ("optimizer.name", self.optimizer.name, ("muon", "adamw", "adam")),
             ("sample.symmetry", self.sample.symmetry, ("cube", "turn", "none")),
             ("sample.order", self.sample.order, ("shuffle", "random")),
         ):
-            if value not in known:
-                raise InputError(f"{name} is {value!r}; known: {', '.join(known)}")
+            if choice not in known:
+                raise InputError(f"{name} is {choice!r}; known: {', '.join(known)}")
         if self.sample.crop and self.sample.crop <= 2 * self.sample.margin:
             raise InputError(
                 f"sample.crop {self.sample.crop} leaves nothing inside two margins of "
                 f"{self.sample.margin} voxels"
             )
-        for name, value, least in (
+        limits: tuple[tuple[str, float, int], ...] = (
             ("schedule.steps", self.schedule.steps, 0),
             ("schedule.minutes", self.schedule.minutes, 0),
             ("schedule.epochs", self.schedule.epochs, 0),
@@ -167,17 +167,18 @@ class Config:
             ("sample.whole_batch", self.sample.whole_batch, 1),
             ("sample.crop", self.sample.crop, 0),
             ("sample.margin", self.sample.margin, 0),
-        ):
+        )
+        for name, value, least in limits:
             if value < least:
                 raise InputError(f"{name} must be at least {least}, found {value}")
-        for name, value in (
+        for name, share in (
             ("data.rehearsal_share", self.data.rehearsal_share),
             ("optimizer.ema", self.optimizer.ema),
             ("sample.whole_box", self.sample.whole_box),
             ("schedule.warmup", self.schedule.warmup),
         ):
-            if not 0 <= value <= 1:
-                raise InputError(f"{name} must be between 0 and 1, found {value}")
+            if not 0 <= share <= 1:
+                raise InputError(f"{name} must be between 0 and 1, found {share}")
 
     def to_dict(self) -> dict:
         """Plain nested dictionary."""
@@ -233,7 +234,7 @@ def from_dict(cls: type, data: dict, where: str, prefix: str = "") -> Any:
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(names)}"
             raise InputError(f"{where}: unknown key {full}; {hint}")
         hint = hints[key]
-        if is_dataclass(hint):
+        if isinstance(hint, type) and is_dataclass(hint):
             if not isinstance(value, dict):
                 raise InputError(f"{where}: {full} is a section, write [{full}]")
             values[key] = from_dict(hint, value, where, f"{full}.")

@@ -101,7 +101,7 @@ def _train(
 ) -> Path:
     device = peers.device
     start = load_model(config.model.start) if config.model.start else None
-    recipe = recipe_of(config, start and start.recipe)
+    recipe = recipe_of(config, None if start is None else start.recipe)
     torch.manual_seed(config.seed)
     network = _start_network(config, start, recipe).to(device, memory_format=torch.channels_last_3d)
     data = read_dataset(config.data, recipe)

@@ -21,6 +21,7 @@ def optimizers_of(settings: OptimizerConfig, network: nn.Module) -> list[torch.o
     learning rates. Each group of parameters keeps its full learning rate as `base_lr`.
     """
     everything = list(network.parameters())
+    optimizers: list[torch.optim.Optimizer]
     if settings.name == "adam":
         optimizers = [torch.optim.Adam(everything, settings.lr, settings.betas)]
     elif settings.name == "adamw":
@@ -33,8 +34,8 @@ def optimizers_of(settings: OptimizerConfig, network: nn.Module) -> list[torch.o
         hidden: dict[float, list[Tensor]] = {}
         rest: dict[float, list[Tensor]] = {}
         for key, p in network.named_parameters():
-            group = hidden if p.ndim > 1 and not key.startswith(_EDGES) else rest
-            group.setdefault(step_size(network, key), []).append(p)
+            chosen = hidden if p.ndim > 1 and not key.startswith(_EDGES) else rest
+            chosen.setdefault(step_size(network, key), []).append(p)
         decay = settings.weight_decay
         optimizers = [
             Muon(

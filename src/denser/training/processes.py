@@ -42,14 +42,16 @@ class Processes:
         """Replace gradients by their sums over all processes; a missing one counts as zero."""
         if self.size == 1:
             return
-        parameters = list(parameters)
+        gradients = []
         for p in parameters:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
-        flat = torch.cat([p.grad.reshape(-1) for p in parameters])
+            gradients.append(p.grad)
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         distributed.all_reduce(flat)
-        for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-            p.grad.copy_(part.view_as(p.grad))
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, part in zip(gradients, flat.split(sizes), strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def wait(self) -> None:
         """Wait until all processes are here."""

@@ -167,7 +167,7 @@ def _converge(task: LabelTask) -> tuple[str, Grid, str, KSResult] | None:
     cycles = task.settings.max_cycle
     if task.settings.residual is not None:
         box, grid = next(task.grids())
-        stepped = _few_steps(task, grid)
+        stepped = _few_steps(task, grid, task.settings.residual)
         if stepped is not None:
             return box, grid, "steps", stepped
     for i, (box, grid) in enumerate(task.grids()):
@@ -184,7 +184,7 @@ def _converge(task: LabelTask) -> tuple[str, Grid, str, KSResult] | None:
     return None
 
 
-def _few_steps(task: LabelTask, grid: Grid) -> KSResult | None:
+def _few_steps(task: LabelTask, grid: Grid, residual: float) -> KSResult | None:
     """Orbitals after a few Kohn-Sham steps from the prediction; None if that is no good."""
     from denser.dft.refine import refine
     from denser.dft.scf import KSResult
@@ -195,7 +195,7 @@ def _few_steps(task: LabelTask, grid: Grid) -> KSResult | None:
         sad = superposition(task.structure, grid, predictor.model.recipe.sad)
         guess = predictor.density(sad, periodic=not task.box.startswith("padding"))
         refined = refine(guess, task.settings.recipe, 2)
-        while refined.steps[-1].residual > task.settings.residual:
+        while refined.steps[-1].residual > residual:
             if len(refined.steps) == MAX_STEPS:
                 return None
             earlier = refined.steps
