@@ -52,12 +52,13 @@ def coarsen(field: Field | Density, factor: int) -> Field | Density:
     values = np.asarray(field.values, dtype=float)
     for axis, n in enumerate(grid.shape):
         nodes = factor * np.arange(n)
-        values = sum(
+        shifted = [
             (1 - abs(d) / factor)
             / factor
             * values.take((nodes + d) % field.grid.shape[axis], axis=axis)
             for d in range(1 - factor, factor)
-        )
+        ]
+        values = np.sum(shifted, axis=0)
     return replace(field, grid=grid, values=values)
 
 

@@ -99,8 +99,8 @@ class ContinuousDensity:
     def refined(self) -> ContinuousDensity:
         """Return the same function on a grid of half the spacing."""
         finer = copy(self)
-        shape = tuple(2 * n for n in self.grid.shape)
-        finer.grid = Grid(self.grid.origin, self.grid.cell, shape)
+        nx, ny, nz = self.grid.shape
+        finer.grid = Grid(self.grid.origin, self.grid.cell, (2 * nx, 2 * ny, 2 * nz))
         finer.smooth = self.smooth
         for axis in range(3):
             finer.smooth = _doubled(finer.smooth, axis)
@@ -232,8 +232,8 @@ def sharp(atom: FreeAtom, r: np.ndarray, order: int = 0) -> list[np.ndarray]:
     """c_a(r) and its derivatives by r up to `order` (0 to 2), e/bohr^3 and per bohr."""
     window = np.exp(-((r / WINDOW) ** 4))
     if order == 0:
-        core = atom.core(r)
-        return [core + window * (atom.all_electron(r) - core)]
+        inner = atom.core(r)
+        return [inner + window * (atom.all_electron(r) - inner)]
     core = atom.core_derivatives(r)
     pseudo = [n - c for n, c in zip(atom.all_electron_derivatives(r), core, strict=True)]
     slope = -4 * r**3 / WINDOW**4 * window

@@ -270,8 +270,7 @@ def overlap(density: Field, region: Field | Sphere | Box) -> Overlap:
         that is not orthorhombic.
     """
     values, grid = _smooth(density), density.grid
-    structure = density.structure if isinstance(density, Density) else None
-    periodic = structure is None or structure.cell is not None
+    periodic = not isinstance(density, Density) or density.structure.cell is not None
     if isinstance(region, Field):
         metrics.require_same_grid(region, density)
         weight = np.asarray(region.values, dtype=float)
@@ -283,7 +282,8 @@ def overlap(density: Field, region: Field | Sphere | Box) -> Overlap:
         weight = _in_box(grid, region, periodic)
     electrons = float(np.vdot(weight, values)) * grid.dv
     total = float(values.sum()) * grid.dv
-    if structure is not None and density.all_electron:
+    if isinstance(density, Density) and density.all_electron:
+        structure = density.structure
         cores = structure.numbers - pseudo_charges(structure)
         node = np.rint((structure.positions - grid.origin) @ np.linalg.inv(grid.cell) * grid.shape)
         at_nucleus = weight[tuple((node.astype(int) % grid.shape).T)]

@@ -61,8 +61,8 @@ def _links(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             touch = second > 0
             first = here[tuple(at[touch].T)]
             found.append(np.column_stack([first, second[touch], cell[touch]]))
-    found = np.unique(np.concatenate(found), axis=0)
-    return found[:, 0], found[:, 1], found[:, 2:]
+    links = np.unique(np.concatenate(found), axis=0)
+    return links[:, 0], links[:, 1], links[:, 2:]
 
 
 def percolation(mask: np.ndarray) -> tuple[np.ndarray, int, list[np.ndarray]]:
@@ -87,7 +87,7 @@ def percolation(mask: np.ndarray) -> tuple[np.ndarray, int, list[np.ndarray]]:
     graph = _graph(first, second, count)
     n, region = connected_components(graph, directed=False)
     graph = graph + graph.T
-    steps = {}
+    steps: dict[tuple[int, int], np.ndarray] = {}
     for a, b, cell in zip(first - 1, second - 1, step, strict=True):
         steps.setdefault((a, b), cell)
         steps.setdefault((b, a), -cell)

@@ -21,7 +21,9 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
 SUFFIXES = ("png", "svg", "pdf")
@@ -205,7 +207,7 @@ def _caption(figure: Figure, subject: _Subject, isovalue: float, signed: bool, y
     from matplotlib.patches import Rectangle
 
     style = {"fontsize": 8, "color": "0.2"}
-    items = []
+    items: list[Artist] = []
     if subject.title:
         items.append(TextArea(subject.title, textprops=style))
     surfaces = [("+", POSITIVE), ("\N{MINUS SIGN}", NEGATIVE)] if signed else [("", DENSITY)]
@@ -282,7 +284,8 @@ def _slice_figure(
     if signed:
         levels = isovalue * 2.0 ** np.arange(12)
         levels = np.concatenate([-levels[::-1], levels])
-        norm, colours = SymLogNorm(isovalue, vmin=-largest, vmax=largest), colormaps["RdBu_r"]
+        norm: Normalize = SymLogNorm(isovalue, vmin=-largest, vmax=largest)
+        colours = colormaps["RdBu_r"]
         ticks = np.concatenate([-decades[::-1], [-isovalue, 0, isovalue], decades])
     else:
         levels = isovalue * 2.0 ** np.arange(-6, 12)
@@ -298,8 +301,8 @@ def _slice_figure(
     image = axes.pcolormesh(
         x, y, plane.T, norm=norm, cmap=colours, shading="gouraud", rasterized=True
     )
-    levels = [level for level in levels if plane.min() < level < plane.max()]
-    if levels:
+    levels = levels[(plane.min() < levels) & (levels < plane.max())]
+    if levels.size:
         axes.contour(
             x,
             y,
@@ -323,7 +326,7 @@ def _slice_figure(
         loc="left",
     )
     bar = figure.colorbar(image, cax=axes.inset_axes((1.03, 0, 0.035, 1)), ticks=ticks)
-    if signed:
+    if ticks is not None:
         bar.ax.set_yticklabels([_number(tick) for tick in ticks])
         bar.ax.minorticks_off()
     bar.set_label(_unit(field), fontsize=8)

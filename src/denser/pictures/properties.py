@@ -173,7 +173,9 @@ def plot_critical_points(points: CriticalPoints, structure: Structure, path: str
                 meshes.append(scene.stick(start, end, 0.03, np.full(3, 0.45), n_sides=8))
     shown = [k for k, kind in enumerate(points.kinds) if kind in POINT_COLOURS]
     meshes += [
-        scene.sphere(points.positions[k] * BOHR, 0.09, to_rgb(POINT_COLOURS[points.kinds[k]]), 200)
+        scene.sphere(
+            points.positions[k] * BOHR, 0.09, np.array(to_rgb(POINT_COLOURS[points.kinds[k]])), 200
+        )
         for k in shown
     ]
     figure, strip = _canvas(meshes, structure)

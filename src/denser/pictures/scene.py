@@ -26,7 +26,9 @@ MAX_NODES = 150
 
 _BATCH = 500_000
 _LIGHT = np.array([-0.40, 0.62, 0.68], dtype=np.float32)
-_HALFWAY = _LIGHT + np.float32([0, 0, 1])  # between light and viewer, who looks down the z axis
+_HALFWAY = _LIGHT + np.array(
+    [0, 0, 1], dtype=np.float32
+)  # between light and viewer, who looks down the z axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +102,7 @@ def isosurface(field: Field, level: float, colour: np.ndarray) -> Mesh | None:
     # Only the part of the box that holds the surface, closed where it meets the box.
     occupied = [np.flatnonzero(high.any(axis=tuple({0, 1, 2} - {i}))) for i in range(3)]
     coarse = max(-(-int(np.ptp(index)) // MAX_NODES) for index in occupied) or 1
+    stride: float
     for stride in (coarse, 1):  # every node, if the surface slips between the coarse ones
         margin = stride + 3  # keeps the ends of the splines below away from the surface
         first = [max(int(index[0]) - margin, 0) for index in occupied]

@@ -264,12 +264,12 @@ def _methyl_and_methylene(structure: Structure) -> np.ndarray:
     for i in np.flatnonzero(structure.numbers == 6):
         hydrogens = [j for j in neighbours[i] if structure.numbers[j] == 1]
         if len(neighbours[i]) == 4 and len(hydrogens) >= 2:
-            out[[i, *hydrogens]] = True
+            out[i] = out[hydrogens] = True
     return out
 
 
 def _neighbours(structure: Structure) -> list[list[int]]:
-    out = [[] for _ in range(len(structure))]
+    out: list[list[int]] = [[] for _ in range(len(structure))]
     for i, j in bonds(structure):
         out[i].append(int(j))
         out[j].append(int(i))

@@ -185,7 +185,8 @@ class Quadrature:
         offsets, volumes = _spheres(n_radial, degree)
         outermost = np.linalg.norm(offsets, axis=1).max()
         reach = {int(z): curve(int(z)).radius for z in np.unique(structure.numbers)}
-        weights, found = [], {}
+        weights: list[np.ndarray] = []
+        found: dict = {}
         for a, centres in enumerate(_neighbours(structure, outermost + max(reach.values()))):
             total = np.zeros(len(offsets))
             for b, image, vector in centres:
@@ -302,7 +303,7 @@ def free_shells(z: int) -> tuple[np.ndarray, np.ndarray]:
     n = np.array([2.0, 8.0, 8.0][:n_shells])
     n[-1] = z - n[:-1].sum()
     s = np.geomspace(0.5 / z, 0.5, n_shells)
-    atom = Structure([z], np.zeros((1, 3)))
+    atom = Structure(np.array([z]), np.zeros((1, 3)))
     quadrature = Quadrature.around(atom, degree=3)
     rho = free_atom(z).all_electron(np.linalg.norm(quadrature.points, axis=1))
     return _solve(quadrature, rho, [slice(0, n_shells)], n, s)[:2]

@@ -35,7 +35,7 @@ def uphill_flow(rho: np.ndarray, grid: Grid) -> tuple[csr_array, np.ndarray, np.
     rank = np.full(grid.size, n, dtype=np.int32)
     rank[nodes] = np.arange(n, dtype=np.int32)
     rank = rank.reshape(grid.shape)
-    rows, columns, flux = [], [], []
+    rows, columns, flows = [], [], []
     for step, weight in voronoi_faces(grid):
         back = tuple(-i for i in step)
         neighbour = np.roll(rank, back, axis=(0, 1, 2)).ravel()
@@ -44,8 +44,8 @@ def uphill_flow(rho: np.ndarray, grid: Grid) -> tuple[csr_array, np.ndarray, np.
         rise = flat[nodes[neighbour[up]]] - flat[up]
         rows.append(rank.ravel()[up])
         columns.append(neighbour[up])
-        flux.append(weight * np.maximum(rise, 1e-300))
-    row, column, flux = (np.concatenate(parts) for parts in (rows, columns, flux))
+        flows.append(weight * np.maximum(rise, 1e-300))
+    row, column, flux = (np.concatenate(parts) for parts in (rows, columns, flows))
     total = np.bincount(row, flux, minlength=n)
     uphill = csr_array((-flux / total[row], (row, column)), shape=(n, n))
     return uphill, nodes, np.flatnonzero(total == 0)

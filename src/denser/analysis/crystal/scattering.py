@@ -76,13 +76,13 @@ class StructureFactors:
 
     def expanded(self) -> tuple[np.ndarray, np.ndarray]:
         """All reflections of the sphere, Friedel mates and (0, 0, 0) included: hkl and F."""
-        hkl, f = [np.zeros((1, 3), int)], [np.array([self.f_000], complex)]
+        found, f = [np.zeros((1, 3), int)], [np.array([self.f_000], complex)]
         for rotation, translation in operations(self.space_group):
             turned = self.hkl @ rotation
             value = self.f_calc * np.exp(-2j * np.pi * (self.hkl @ translation))
-            hkl += [turned, -turned]
+            found += [turned, -turned]
             f += [value, value.conj()]
-        hkl, first = np.unique(np.concatenate(hkl), axis=0, return_index=True)
+        hkl, first = np.unique(np.concatenate(found), axis=0, return_index=True)
         return hkl, np.concatenate(f)[first]
 
     def write(self, path: str | Path) -> None:
@@ -194,7 +194,7 @@ def structure_factors(
     aspherical, spherical = form_factors(density, h), np.array([free[z] for z in structure.numbers])
     if kind == "electron":
         z, forward = structure.numbers[:, None], q == 0
-        mean = [electron_form_factor(z, 0.0) for z in structure.numbers]
+        mean = [electron_form_factor(z, np.zeros(())) for z in structure.numbers]
         aspherical, spherical = (
             np.where(forward, np.array(mean)[:, None], mott_bethe(z, f, np.where(forward, 1, q)))
             for f in (aspherical, spherical)

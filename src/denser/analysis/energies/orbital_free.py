@@ -175,7 +175,9 @@ def density_gradient(rho: np.ndarray, grid: Grid) -> np.ndarray:
     return slope
 
 
-def kinetic_energies(rho: np.ndarray, slope: np.ndarray, dv: float) -> dict[str, float]:
+def kinetic_energies(
+    rho: np.ndarray, slope: np.ndarray, dv: float | np.ndarray
+) -> dict[str, float]:
     """Kinetic energies of `KINETIC`, hartree.
 
     Parameters

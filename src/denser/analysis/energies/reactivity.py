@@ -103,10 +103,11 @@ class Reactivity:
             f"HOMO {self.homo * HARTREE:.3f} eV, LUMO {self.lumo * HARTREE:.3f} eV{zero}, "
             f"hardness {self.hardness * HARTREE:.3f} eV"
         ]
-        if self.vacuum is not None:
+        mu, omega = self.chemical_potential, self.electrophilicity
+        if mu is not None and omega is not None:
             out.append(
-                f"chemical potential {self.chemical_potential * HARTREE:.3f} eV, electrophilicity "
-                f"{self.electrophilicity * HARTREE:.3f} eV"
+                f"chemical potential {mu * HARTREE:.3f} eV, electrophilicity "
+                f"{omega * HARTREE:.3f} eV"
             )
         if max(self.degeneracy) > 1:
             out.append(

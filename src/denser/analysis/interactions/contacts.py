@@ -71,8 +71,8 @@ class Contacts:
         total = d[:, None] + d[None]
         total[bonded | (cosine > -0.5)] = np.inf
         if np.isfinite(total).any():
-            a, b = np.unravel_index(np.argmin(total), total.shape)
+            a, b = divmod(int(np.argmin(total)), len(d))
         else:
             a, b = 0, min(1, len(d) - 1)
-        a, b = sorted((int(a), int(b)), key=lambda k: owner[k])
+        a, b = sorted((a, b), key=lambda k: owner[k])
         return int(owner[a]), int(owner[b]), float(apart[a, b])

@@ -10,6 +10,8 @@ of the nucleus.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from scipy.interpolate import NdBSpline
 from scipy.ndimage import spline_filter
@@ -33,7 +35,7 @@ NEGLIGIBLE = 1e-6
 """The smallest of these charges are left out, up to this sum (e)."""
 
 _SPLINE_ENDS = {"isolated": "mirror", "periodic": "grid-wrap"}
-_PADDING = {"isolated": "reflect", "periodic": "wrap"}
+_PADDING: dict[str, Literal["reflect", "wrap"]] = {"isolated": "reflect", "periodic": "wrap"}
 _CHUNK = 2_000_000
 
 
@@ -123,11 +125,12 @@ class Potential:
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Potential at points (n, 3), bohr: (n,), hartree/e; infinite at a nucleus."""
-        return self._evaluate(points, False)[0]
+        return self._evaluate(points, None)
 
     def with_gradient(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Potential (n,), hartree/e, and its gradient (n, 3), hartree/(e bohr), at points."""
-        return self._evaluate(points, True)
+        slopes = np.empty(np.shape(points))
+        return self._evaluate(points, slopes), slopes
 
     def interaction(self, points: np.ndarray, charges: np.ndarray) -> tuple[float, np.ndarray]:
         """Energy of point charges in the potential, and the forces on them.
@@ -156,7 +159,8 @@ class Potential:
             )
         return float(charges @ values), -charges[:, None] * slopes
 
-    def _evaluate(self, points: np.ndarray, slopes: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    def _evaluate(self, points: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+        """Potential at points; the gradient is written to `out`."""
         points = np.asarray(points, dtype=float)
         if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
             raise InputError(
@@ -166,7 +170,6 @@ class Potential:
         jacobian = np.linalg.inv(self.grid.cell) * shape  # du/dr of the node coordinate u
         u = (points - self.grid.origin) @ jacobian
         values = np.empty(len(points))
-        out = np.empty((len(points), 3)) if slopes else None
         if self.kind == "periodic":
             u -= np.floor(u / shape) * shape
             points = self.grid.origin + u @ np.linalg.inv(jacobian)
@@ -175,11 +178,11 @@ class Potential:
             inside = ((u >= MARGIN - 1) & (u <= shape - MARGIN)).all(axis=1)
             self._from_outside(points, ~inside, values, out)
         values[inside] = self._spline(u[inside])
-        if slopes:
+        if out is not None:
             along = [self._spline(u[inside], nu=nu) for nu in np.eye(3, dtype=int)]
             out[inside] = np.stack(along, axis=1) @ jacobian.T
         self._add_ions(points, values, out)
-        return values, out
+        return values
 
     def _from_outside(
         self, points: np.ndarray, chosen: np.ndarray, values: np.ndarray, out: np.ndarray | None

@@ -258,7 +258,8 @@ def _positive_moments(areas: np.ndarray, corners: np.ndarray) -> tuple[float, fl
         small = areas[n_positive == n] * lone**2 / ((lone - b) * (lone - c))
         zeros = np.zeros_like(lone)
         total = total + sign * moments(small, np.stack([lone, zeros, zeros], axis=1))
-    return tuple(float(x) for x in total)
+    a, b, c = (float(x) for x in total)
+    return a, b, c
 
 
 def _mean_and_variance(area: float, first: float, second: float) -> tuple[float, float, float]:
