@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     options = parser.parse_args()
     predictor = Predictor(options.model)
-    if not isinstance(predictor.network, Aspherical):
+    if predictor.network.samples != "points":
         raise InputError(f"{options.model} is no network of atoms; only such can be turned exactly")
     labels, _ = choose(read_labels(options.labels), predictor.model, "validation", ())
     labels = [labels[i] for i in np.random.default_rng(0).permutation(len(labels))[: options.n]]

@@ -89,7 +89,7 @@ def main() -> None:
     options = parser.parse_args()
     model = load_model(options.model)
     network = model.network
-    if not isinstance(network, Aspherical):
+    if network.samples != "points":
         raise InputError(f"{options.model} is no network of atoms; only such have step sizes")
     labels = [x for x in read_labels(options.labels) if len(x.structure) >= options.atoms]
     wanted = options.n + options.test

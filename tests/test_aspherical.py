@@ -10,7 +10,8 @@ from ase.build import molecule
 
 from denser.atoms.sad import superposition
 from denser.labels.label import read_label
-from denser.model.aspherical import Aspherical, AsphericalConfig, Graph, deform, grown
+from denser.model.aspherical import Aspherical, AsphericalConfig
+from denser.model.graph import Graph
 from denser.model.harmonics import spherical_harmonics
 from denser.training.config import Config, SampleConfig, ScheduleConfig
 from denser.training.points import PER_LABEL, Points
@@ -81,7 +82,7 @@ def test_a_grown_network_is_the_same_until_it_learns(network, ethanol, more):
     """What is new adds nothing, and has a gradient."""
     was = network.config
     more = {"reach": was.reach, "electrons": was.electrons} | more
-    larger = grown(network, more | {"channels": 8})
+    larger = network.grown(more | {"channels": 8})
     assert larger.config == replace(network.config, **more)
     torch.testing.assert_close(coefficients(larger, ethanol), coefficients(network, ethanol))
     larger(Graph.of(ethanol, None, larger.config)).square().sum().backward()
@@ -97,7 +98,7 @@ def test_a_grown_network_has_room_for_more_functions(network, ethanol):
     """More Gaussians, and harmonics of a higher degree than the features: zero, with gradients."""
     was = network.config
     more = {"exponents": (0.3, 0.7, 1.0, 3.0, 5.0), "output_degree": 5}
-    larger = grown(network, more)
+    larger = network.grown(more)
     found, before = coefficients(larger, ethanol), coefficients(network, ethanol)
     assert found.shape == (9, 5, 36)
     scale = float(before.abs().max())
@@ -108,15 +109,15 @@ def test_a_grown_network_has_room_for_more_functions(network, ethanol):
     for head in larger.heads[:5]:
         assert bool((head.grad[larger.rows[6]] != 0).all())
     with pytest.raises(InputError, match="keeps its exponents"):
-        grown(larger, {"exponents": was.exponents})
+        larger.grown({"exponents": was.exponents})
     with pytest.raises(InputError, match="keeps its output_degree, 5, found 4"):
-        grown(larger, {"output_degree": 4})
+        larger.grown({"output_degree": 4})
 
 
 def test_functions_of_a_higher_degree_turn_with_the_molecule(network, ethanol):
     """Exactly, and `averaged` turns them back."""
     torch.manual_seed(2)
-    larger = grown(network, {"output_degree": 5})
+    larger = network.grown({"output_degree": 5})
     with torch.no_grad():
         larger.heads[5].normal_(std=0.02)
     turn = torch.as_tensor(np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0])
@@ -134,11 +135,11 @@ def test_functions_of_a_higher_degree_turn_with_the_molecule(network, ethanol):
 
 def test_a_trained_network_keeps_its_sizes(network):
     with pytest.raises(InputError, match="keeps its channels, 8, found 16"):
-        grown(network, {"channels": 16})
+        network.grown({"channels": 16})
     with pytest.raises(InputError, match="keeps its electrons, 4, found 1"):
-        grown(Aspherical(AsphericalConfig(electrons=4)), {"electrons": 1})
+        Aspherical(AsphericalConfig(electrons=4)).grown({"electrons": 1})
     with pytest.raises(InputError, match="keeps its width, 2, found 1"):
-        grown(network, {"width": 1})
+        network.grown({"width": 1})
 
 
 def test_images_in_a_tight_box_are_seen_within_reach():
@@ -157,15 +158,6 @@ def test_images_in_a_tight_box_are_seen_within_reach():
             alone, packed = (network(Graph.of(tight, grid, config)) for grid in (None, box))
         change = float((packed - alone).abs().max() / alone.abs().max())
         assert (change > 0.01) == seen, (reach, change)
-
-
-def test_distant_molecules_do_not_know_of_each_other(network, water):
-    one = Structure.from_ase(water)
-    other = water.copy()
-    other.translate([20.0, 0, 0])
-    both = coefficients(network, Structure.from_ase(water + other)).numpy()
-    alone = coefficients(network, one).numpy()
-    np.testing.assert_allclose(both, np.concatenate([alone, alone]), atol=1e-6)
 
 
 def test_a_shift_by_a_fraction_of_a_voxel_changes_nothing_but_the_nodes(network, water):
@@ -201,7 +193,7 @@ def test_points_estimate_the_error_of_the_whole_grid(network):
         for head in network.heads:
             head.normal_(std=2e-4)
     sad = superposition(label.structure, label.grid)
-    rho = deform(network, sad, periodic=True).numpy()
+    rho = network.raw_density(sad, periodic=True).numpy()
     reference = points_reference(label)
     exact = np.abs(rho - reference).sum() * label.grid.dv / label.n_electrons
     with torch.no_grad():
@@ -219,8 +211,8 @@ def points_reference(label):
 
 def test_an_unknown_element_is_named(network):
     with pytest.raises(InputError, match="knows no S"):
-        coefficients_of = Structure.from_ase(molecule("SH2"))
-        deform(network, superposition(coefficients_of, Grid.around(coefficients_of)), False)
+        sulfide = Structure.from_ase(molecule("SH2"))
+        network.raw_density(superposition(sulfide, Grid.around(sulfide)), False)
 
 
 def test_options_are_checked():

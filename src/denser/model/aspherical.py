@@ -18,22 +18,26 @@ The density may have harmonics of a higher degree than the features: sums over n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from ase.data import chemical_symbols
-from ase.neighborlist import primitive_neighbor_list
 from scipy.integrate import lebedev_rule
 from torch import Tensor, nn
 
-from denser.model.expansion import add_to_grid, orthonormal_radial
-from denser.model.hamiltonians import Neighbours, require_parameters
+from denser.atoms.sad_derivatives import superposition_pullback
+from denser.fields.cube_group import CubeOperation
+from denser.model.expansion import add_to_grid, orthonormal_radial, project
+from denser.model.graph import Graph
+from denser.model.growing import grown
+from denser.model.hamiltonians import require_parameters
 from denser.model.harmonics import spherical_harmonics
 from denser.model.messages import messages
+from denser.model.network import Network
 from denser.model.tight_binding import (
     N_BOND,
     N_BOND_TENSORS,
@@ -43,11 +47,9 @@ from denser.model.tight_binding import (
     N_TENSORS,
     N_VECTORS,
     Electrons,
-    solve,
 )
 from denser.types.density import Density
 from denser.types.errors import InputError
-from denser.types.grid import Grid
 from denser.types.structure import Structure
 
 _MESSAGE_SCALE = 0.3
@@ -159,85 +161,23 @@ class AsphericalConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
-@dataclass(frozen=True, eq=False)
-class Graph:
-    """Atoms and their neighbours.
-
-    Parameters
-    ----------
-    numbers : (n_atoms,) int tensor
-    senders, receivers : (n_pairs,) int tensor
-    vectors : (n_pairs, 3) tensor
-        From receiver to sender, or to the image of it, bohr.
-    electrons : Electrons, optional
-    far : tuple of tensor, optional
-        Senders, receivers and vectors of all pairs within the config's reach.
-    """
-
-    numbers: Tensor
-    senders: Tensor
-    receivers: Tensor
-    vectors: Tensor
-    electrons: Electrons | None = None
-    far: tuple[Tensor, Tensor, Tensor] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        structure: Structure,
-        grid: Grid | None,
-        config: AsphericalConfig,
-        device: torch.device | str = "cpu",
-        positions: Tensor | None = None,
-    ) -> Graph:
-        """Neighbours within the cutoff; with a grid, its box is the period.
-
-        Given `positions` (n_atoms, 3), which hold the structure's, everything is differentiable.
-        """
-        cell = np.eye(3) if grid is None else grid.cell
-        receivers, senders, vectors, shifts = primitive_neighbor_list(
-            "ijDS",
-            (grid is not None,) * 3,
-            cell,
-            structure.positions,
-            max(config.cutoff, config.reach),
-        )
-        near = np.linalg.norm(vectors, axis=1) < config.cutoff
-        if positions is None:
-            vectors = torch.as_tensor(vectors)
-        else:
-            moved = positions.cpu().double()
-            vectors = moved[senders] - moved[receivers] + torch.as_tensor(shifts @ cell)
-        far = None
-        if config.reach:
-            far = tuple(torch.as_tensor(x, device=device) for x in (senders, receivers))
-            far += (vectors.to(device, torch.float32),)
-        receivers, senders, shifts = receivers[near], senders[near], shifts[near]
-        vectors = vectors[torch.as_tensor(near)]
-        electrons = None
-        if config.electrons:
-            pairs = Neighbours(structure.numbers, senders, receivers, vectors, config.cutoff)
-            periods = None if grid is None else cell
-            electrons = solve(pairs, structure.charge, shifts, periods, config.electrons).to(device)
-        senders, receivers = (torch.as_tensor(x, device=device) for x in (senders, receivers))
-        numbers = torch.tensor(structure.numbers, device=device)
-        return cls(numbers, senders, receivers, vectors.to(device, torch.float32), electrons, far)
-
-    def turned(self, rotation: Tensor) -> Graph:
-        """The same graph with every vector times an orthogonal matrix (3, 3)."""
-        electrons = None if self.electrons is None else self.electrons.turned(rotation)
-        far = self.far and (*self.far[:2], self.far[2] @ rotation)
-        return replace(self, vectors=self.vectors @ rotation, electrons=electrons, far=far)
-
-
-class Aspherical(nn.Module):
+class Aspherical(Network):
     """From a `Graph` to coefficients (n_atoms, n_exponents, (output_degree + 1)^2) of Gaussians.
 
     Those of `denser.model.expansion`: delta in e/bohr^3, lengths in bohr.
     """
 
+    samples = "points"
+    local = True
+    any_spacing = True  # Gaussians are functions of space, which any nodes sample
+    any_shape = True
+    bf16 = False  # sums of Gaussians lose too much in it
+    edges = ("head", "embedding", "gates")
     multiple_of = 8
-
+    fine_tuning: ClassVar[dict[str, dict[str, Any]]] = {
+        "optimizer": {"name": "muon", "lr": 5e-4, "lr_rest": 3.5e-6},
+        "sample": {"batch": 4, "points": 1024},
+    }
     step_sizes: ClassVar[dict[str, float]] = {
         "shown_atoms": 0.3, "shown_far.*": 6, "shown_bonds.*": 2, "scales.*": 4, "embedding.*": 70,
         "filters.*.0.weight": 8, "filters.*.2.weight": 2, "filters.*.bias": 600, "gates.*": 700,
@@ -245,10 +185,9 @@ class Aspherical(nn.Module):
         "unmix.0.weight": 0.07, "unmix.*.weight": 1, "unmix.*.bias": 300,
         "heads.0": 0.2, "heads.[123]": 1, "heads.4": 6, "heads.*": 0.2,
     }  # fmt: skip
-    """Factors of the learning rates, for `denser.training.optimizers`: the first that fits counts.
-
-    With one rate for all, the error rises by far more with a step in `unmix.0` or the heads than
-    with one in the filters or biases, which then hardly learn (`benchmarks/step_sizes.py`).
+    """As of `Network`. With one rate for all, the error rises by far more with a step in `unmix.0`
+    or the heads than with one in the filters or biases, which then hardly learn
+    (`benchmarks/step_sizes.py`).
     """
 
     def __init__(self, config: AsphericalConfig = AsphericalConfig()) -> None:
@@ -314,6 +253,11 @@ class Aspherical(nn.Module):
             for layer in self.shown_bonds if config.electrons else ():
                 layer.weight.zero_()
 
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers with a row in every table."""
+        return self.config.elements
+
     def require_elements(self, structure: Structure) -> None:
         """Raise an InputError if the network has no row for an element."""
         missing = sorted(set(structure.numbers.tolist()) - set(self.config.elements))
@@ -323,6 +267,54 @@ class Aspherical(nn.Module):
                 + " ".join(chemical_symbols[z] for z in self.config.elements)
                 + "; the shipped model 'unet' takes any element that has a table"
             )
+
+    def raw_density(
+        self,
+        sad: Density,
+        periodic: bool,
+        operations: Sequence[CubeOperation] = (CubeOperation(),),
+        bf16: bool = False,
+    ) -> Tensor:
+        """As of `Network`; atoms of a periodic box see those of the neighbouring ones.
+
+        Raises
+        ------
+        InputError
+            An element that the network has no row for.
+        """
+        structure, grid = sad.structure, sad.grid
+        self.require_elements(structure)
+        graph = Graph.of(structure, grid if periodic else None, self.config, self.device)
+        with torch.no_grad():
+            if len(operations) == 1:
+                coefficients = self(graph)
+            else:
+                turns = [torch.as_tensor(o.matrix.T).to(graph.vectors) for o in operations]
+                coefficients = self.averaged(graph, turns)
+        values = torch.as_tensor(
+            sad.values * _neutral(sad), dtype=torch.float32, device=self.device
+        )
+        positions = torch.tensor(structure.positions, device=self.device)
+        add_to_grid(values, grid, positions, coefficients, self.exponents)
+        return values.clamp_(min=0.0)
+
+    def pullback(
+        self, sad: Density, field_of: Callable[[Tensor], Tensor], periodic: bool, recipe: str
+    ) -> np.ndarray:
+        """As of `Network`."""
+        structure, grid = sad.structure, sad.grid
+        field = field_of(self.raw_density(sad, periodic))
+        positions = torch.tensor(structure.positions, device=self.device).requires_grad_()
+        box = grid if periodic else None
+        graph = Graph.of(structure, box, self.config, self.device, positions)
+        total = project(field.float(), grid, positions, self(graph), self.exponents)
+        (deformations,) = torch.autograd.grad(total, positions)
+        atoms = superposition_pullback(field.double().cpu().numpy(), structure, grid, recipe)
+        return _neutral(sad) * atoms + deformations.double().cpu().numpy()
+
+    def grown(self, options: Mapping[str, Any]) -> Aspherical:
+        """As of `Network`, with the options of `denser.model.growing`."""
+        return grown(self, options)
 
     def forward(self, graph: Graph) -> Tensor:
         """Coefficients (n_atoms, n_exponents, (output_degree + 1)^2)."""
@@ -442,105 +434,9 @@ class Aspherical(nn.Module):
         return torch.einsum("pi,atij,pj->atp", self.points, tensors, self.points)
 
 
-def grown(network: Aspherical, options: dict) -> Aspherical:
-    """The same network, ready to learn more: what is new adds nothing yet.
+def _neutral(sad: Density) -> float:
+    """Undoes the scaling of a SAD to N_e.
 
-    Parameters
-    ----------
-    network : Aspherical
-    options : dict
-        Of the config: more `electrons`, `hidden`, `width`, `exponents` or `output_degree`, a first
-        `reach`; others must be what they were.
-
-    Raises
-    ------
-    InputError
-        An option that a trained network cannot change.
+    The network begins with neutral atoms, and says itself where a charge goes.
     """
-    old, new = network.config, replace(network.config, **options)
-    for name in options:
-        was, wanted = getattr(old, name), getattr(new, name)
-        more = name in ("electrons", "hidden", "width", "output_degree") and wanted > was
-        more |= name == "exponents" and set(wanted) > set(was)
-        first = name == "reach" and not was
-        if not (wanted == was or more or first):
-            raise InputError(
-                f"a trained network keeps its {name}, {was!r}, found {wanted!r}; "
-                "it can be given more electrons, hidden, width, exponents and output_degree, and a "
-                "first reach"
-            )
-
-    def places(*sizes: int) -> list[int]:
-        """Columns of the old solutions, when each of some groups has columns for new ones."""
-        starts = new.electrons * np.cumsum((0, *sizes))
-        return [
-            i + k for i, n in zip(starts, sizes, strict=False) for k in range(n * old.electrons)
-        ]
-
-    shapes = list(range(old.degree + 1))
-    if old.electrons > 1:
-        shapes += [len(shapes) + k for k in places(N_BOND_VECTORS, N_BOND_TENSORS)]
-    larger = Aspherical(new)
-    state, before = larger.state_dict(), network.state_dict()
-    for key, value in state.items():
-        name = key.split(".")[0]
-        if key not in before:
-            value.zero_()
-        elif name == "shown_atoms":
-            value.zero_()[:, :, places(N_SCALARS, N_VECTORS, N_TENSORS)] = before[key]
-        elif name == "shown_bonds":
-            value.zero_()[: old.hidden, places(N_BOND)] = before[key]
-        elif name == "filters" and key.split(".")[2] == "2":  # a row for each channel and shape
-            rows = before[key].view(old.channels, old.n_shapes, -1)
-            new_rows = value.zero_().view(old.channels, new.n_shapes, -1)
-            new_rows[:, shapes, : rows.shape[2]] = rows
-        elif name == "heads" and new.exponents != old.exponents:
-            n = int(key.split(".")[1])
-            kept = [new.exponents.index(a) for a in old.exponents]
-            # as coefficients of the Gaussians, with zeros for the new ones
-            of_gaussians = torch.zeros(value.shape, dtype=torch.float64)
-            from_old = torch.as_tensor(orthonormal_radial(old.exponents, n))
-            old_head = torch.einsum("kg,ekc->egc", from_old, before[key].double())
-            of_gaussians[:, kept, : old_head.shape[2]] = old_head
-            from_new = torch.as_tensor(orthonormal_radial(new.exponents, n))
-            value.copy_(torch.linalg.solve(from_new.T, of_gaussians))
-        else:  # new units come after the old ones
-            if name == "unmix":
-                value.zero_()
-            value[tuple(slice(n) for n in before[key].shape)] = before[key]
-    larger.load_state_dict(state)
-    return larger
-
-
-def deform(
-    network: Aspherical, sad: Density, periodic: bool, rotations: Sequence[Tensor] = ()
-) -> Tensor:
-    """Raw density (nx, ny, nz) of superposed atoms that deform each other, e/bohr^3.
-
-    Parameters
-    ----------
-    network : Aspherical
-    sad : Density
-        Superposed atomic densities of its structure.
-    periodic : bool
-        Whether atoms see those of the neighbouring boxes.
-    rotations : sequence of (3, 3) tensor
-        Average over copies turned by these; by default the atoms as they are.
-
-    Raises
-    ------
-    InputError
-        An element that the network has no row for.
-    """
-    structure, grid = sad.structure, sad.grid
-    network.require_elements(structure)
-    device = network.exponents.device
-    graph = Graph.of(structure, grid if periodic else None, network.config, device)
-    with torch.no_grad():
-        coefficients = network.averaged(graph, rotations) if rotations else network(graph)
-    # The SAD was scaled to N_e; here each atom is neutral, and a charge is the network's to place.
-    scale = sad.valence_charges.sum() / sad.n_electrons
-    values = torch.as_tensor(sad.values * scale, dtype=torch.float32, device=device)
-    positions = torch.tensor(structure.positions, device=device)
-    add_to_grid(values, grid, positions, coefficients, network.exponents)
-    return values.clamp_(min=0.0)
+    return float(sad.valence_charges.sum() / sad.n_electrons)

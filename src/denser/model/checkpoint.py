@@ -6,25 +6,26 @@ import hashlib
 import json
 import pickle
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from denser.atoms.sad import require_recipe
 from denser.io.files import replacing
 from denser.model.aspherical import Aspherical, AsphericalConfig
+from denser.model.network import Network
 from denser.model.resnet import X2, X4, ResNet, ResNetConfig
 from denser.model.unet import UNet, UNetConfig
 from denser.types.checked import checked
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, tuple[Callable[[Any], Network], type]] = {
     "aspherical": (Aspherical, AsphericalConfig),
     "unet": (UNet, UNetConfig),
     "resnet": (ResNet, ResNetConfig),
@@ -43,7 +44,7 @@ class Model:
     name : str
     architecture : str
         A key of `ARCHITECTURES`.
-    network : nn.Module
+    network : Network
     recipe : Recipe
     info : dict
         Training record: data, settings, measured errors.
@@ -51,7 +52,7 @@ class Model:
 
     name: str
     architecture: str
-    network: nn.Module
+    network: Network
     recipe: Recipe
     info: dict = field(default_factory=dict)
 
@@ -75,7 +76,7 @@ class Model:
         return f"{self.name} {self.architecture} {digest} {self.weights_hash()}"
 
 
-def build(architecture: str, options: dict) -> nn.Module:
+def build(architecture: str, options: dict) -> Network:
     """Return an untrained network; unknown names or options are an InputError."""
     require_options(architecture, options)
     network_class, config_class = ARCHITECTURES[architecture]
@@ -191,7 +192,7 @@ def read_metadata(path: Path) -> dict:
         raise InputError(f"{path}: the metadata of this model file is damaged ({error})") from error
 
 
-def _load_state(network: nn.Module, tensors: dict, where: str) -> None:
+def _load_state(network: Network, tensors: dict, where: str) -> None:
     """Load a state dictionary after comparing keys and shapes."""
     own = network.state_dict()
     for key in own:

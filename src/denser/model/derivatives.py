@@ -7,24 +7,12 @@ normalisation, network and superposition, whatever the number of atoms.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
-from denser.atoms.sad import atomic_density, gaussians, superposition
-from denser.fields.windows import axis_window
-from denser.model import tiling
-from denser.model.aspherical import Aspherical, Graph
-from denser.model.expansion import project
 from denser.model.normalise import normalise
 from denser.model.predictor import Predictor
 from denser.types.density import Density
-from denser.types.grid import Grid
-from denser.types.structure import Structure
-
-_REACH = 1e-9
-"""Where an atom's density falls below this (e/bohr^3) its derivative is left out."""
 
 
 def prediction_pullback(
@@ -51,16 +39,11 @@ def prediction_pullback(
     (n_atoms, 3) float
         Unit of f times e/bohr^4.
     """
-    if isinstance(predictor.network, Aspherical):
-        back = _before_scaling(predictor.raw(sad, periodic), predictor, sad, field)
-        return _atoms_pullback(predictor, sad, back, periodic)
-    image = torch.tensor(sad.values, dtype=torch.float32, device=predictor.device)
-    image.requires_grad_()
-    raw = tiling.apply(predictor.network, image, periodic)
-    back = _before_scaling(raw.detach(), predictor, sad, field)
-    (back,) = torch.autograd.grad(raw, image, back.to(raw.dtype))
-    return superposition_pullback(
-        back.double().cpu().numpy(), sad.structure, sad.grid, predictor.model.recipe.sad
+    return predictor.network.pullback(
+        sad,
+        lambda raw: _before_scaling(raw, predictor, sad, field),
+        periodic,
+        predictor.model.recipe.sad,
     )
 
 
@@ -73,93 +56,3 @@ def _before_scaling(
     # rho = N_e t / sum t with t = raw * factors, hence d rho / d raw = (rho / raw)(1 - <.>)
     mean = (f * rho).sum() / rho.sum(dtype=torch.float64)
     return torch.where(raw > 0, (f - mean) * rho / raw, 0.0)
-
-
-def _atoms_pullback(
-    predictor: Predictor, sad: Density, field: torch.Tensor, periodic: bool
-) -> np.ndarray:
-    """sum_r f(r) d/dR_a of spherical atoms and their deformations (n_atoms, 3)."""
-    structure, grid, network = sad.structure, sad.grid, predictor.network
-    positions = torch.tensor(structure.positions, device=field.device).requires_grad_()
-    box = grid if periodic else None
-    graph = Graph.of(structure, box, network.config, field.device, positions)
-    total = project(field.float(), grid, positions, network(graph), network.exponents)
-    (deformations,) = torch.autograd.grad(total, positions)
-    scale = sad.valence_charges.sum() / sad.n_electrons
-    atoms = superposition_pullback(
-        field.double().cpu().numpy(), structure, grid, predictor.model.recipe.sad
-    )
-    return scale * atoms + deformations.double().cpu().numpy()
-
-
-def superposition_pullback(
-    field: np.ndarray, structure: Structure, grid: Grid, recipe: str = "gth-szv-1e"
-) -> np.ndarray:
-    """sum_r f(r) d rho_SAD(r)/dR_a on a grid that stays (n_atoms, 3), unit of f times e/bohr^4.
-
-    rho_SAD = c sum_a n_a(|r - R_a|) with c = N_e / sum_r sum_a n_a dv. With <f> the mean of f
-    over the electrons of rho_SAD, which the normalisation brings in,
-
-    d/dR_a = c sum_r (f(r) - <f>) dn_a(|r - R_a|)/dR_a.
-
-    Parameters
-    ----------
-    field : (nx, ny, nz) float
-    structure, grid, recipe
-        As of `denser.atoms.sad.superposition`.
-    """
-    sad = superposition(structure, grid, recipe)
-    atoms = [
-        _Atom.on_grid(grid, position, int(z), recipe)
-        for z, position in zip(structure.numbers, structure.positions, strict=True)
-    ]
-    scale = sad.n_electrons / (sum(atom.total() for atom in atoms) * grid.dv)
-    mean = np.vdot(field, sad.values) / sad.values.sum()
-    # Where the sum of the atoms is negative it was cut off at zero.
-    field = np.where(sad.values > 0, scale * (field - mean), 0.0)
-    return np.array([atom.pullback(field) for atom in atoms])
-
-
-@dataclass(frozen=True, eq=False)
-class _Atom:
-    """n(r) = sum_k (s_k + p_k r^2) exp(-a_k r^2) as products of functions of x, y and z.
-
-    `factors` holds per axis (4, k, nodes): g = exp(-a d^2), d^2 g, and the derivatives of both
-    with respect to the centre; `nodes` the nodes of the grid that they stand on.
-    """
-
-    nodes: list[np.ndarray]
-    factors: list[np.ndarray]
-    s: np.ndarray
-    p: np.ndarray
-
-    @classmethod
-    def on_grid(cls, grid: Grid, position: np.ndarray, z: int, recipe: str) -> _Atom:
-        a, s, p = gaussians(z, recipe)
-        r = np.linspace(0.0, 15.0, 1501)
-        reach = r[np.flatnonzero(atomic_density(z, r, recipe) > _REACH)[-1]]
-        nodes, factors = [], []
-        for i in range(3):
-            index, d = axis_window(grid, i, position[i], reach)
-            g = np.exp(-np.outer(a, d * d))  # (k, nodes)
-            dg = 2 * np.outer(a, d) * g
-            factors.append(np.stack([g, d * d * g, dg, d * d * dg - 2 * d * g]))
-            nodes.append(index % grid.shape[i])
-        return cls(nodes, factors, s, p)
-
-    def total(self) -> float:
-        """Sum of n over the nodes."""
-        (x, x2), (y, y2), (z, z2) = (f.sum(axis=-1)[:2] for f in self.factors)
-        return float(self.s @ (x * y * z) + self.p @ (x2 * y * z + x * y2 * z + x * y * z2))
-
-    def pullback(self, field: np.ndarray) -> np.ndarray:
-        """sum_r f(r) dn(|r - R|)/dR (3,)."""
-        x, y, z = self.factors
-        c = np.einsum("xyz,nkz->xynk", field[np.ix_(*self.nodes)], z, optimize=True)
-        c = np.einsum("xynk,mky->xmnk", c, y, optimize=True)
-        c = np.einsum("xmnk,lkx->lmnk", c, x, optimize=True)
-        out = []
-        for axis in range(3):
-            d = np.moveaxis(c, axis, 0)  # the derivative is along the first index
-            out.append(self.s @ d[2, 0, 0] + self.p @ (d[3, 0, 0] + d[2, 1, 0] + d[2, 0, 1]))
-        return np.array(out)

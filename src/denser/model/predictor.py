@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from denser.atoms.sad import RECIPES, closed_shell_electrons, superposition
-from denser.fields.cube_group import cube_operations, window
+from denser.fields.cube_group import cube_operations
 from denser.fields.fourier import resample
-from denser.model import tiling
-from denser.model.aspherical import Aspherical, deform
 from denser.model.checkpoint import Model, load_model, model_path
+from denser.model.network import Network
 from denser.model.normalise import normalise
 from denser.model.precision import fast_bf16
 from denser.types.arrays import seal
@@ -75,7 +74,8 @@ class Predictor:
     device : str
         "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
     bf16 : bool or None
-        Run the convolutions in bfloat16; None where the processor has instructions for it.
+        Compute in bfloat16; by default where the network loses little by it and the processor has
+        instructions for it.
     average : int
         Mean of the predictions for so many of the 48 turned and mirrored copies of the molecule.
     """
@@ -106,9 +106,9 @@ class Predictor:
         # The functional and the basis of the labels do not matter to a prediction.
         known = replace(recipe, pseudo=Recipe().pseudo)
         known.require_same(recipe, "this version of denser", f"model {self.model.name!r}")
-        self.bf16 = fast_bf16(self.device) if bf16 is None else bf16
-        if self.model.architecture != "unet" and bf16 is None:
-            self.bf16 = False  # instance norms and sums of Gaussians lose too much in bf16
+        if bf16 is None:
+            bf16 = self.network.bf16 and fast_bf16(self.device)
+        self.bf16 = bf16
 
     def density(self, sad: Density, periodic: bool = False) -> Density:
         """Density from its SAD, on the same grid; exactly N_e electrons, none negative.
@@ -128,24 +128,7 @@ class Predictor:
         Its integral shows how well the network counts electrons by itself (the paper's networks
         scale within themselves).
         """
-        if isinstance(self.network, Aspherical):
-            turns = [
-                torch.as_tensor(operation.matrix.T, dtype=torch.float32, device=self.device)
-                for operation in self.operations
-            ]
-            raw = deform(self.network, sad, periodic, turns if len(turns) > 1 else ())
-        else:
-            image = torch.tensor(sad.values, dtype=torch.float32, device=self.device)
-            raw = torch.zeros_like(image)
-            with (
-                torch.no_grad(),
-                torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
-            ):
-                for operation in self.operations:
-                    turned = window(image, operation=operation).contiguous()
-                    found = tiling.apply(self.network, turned, periodic).float()
-                    raw += window(found, operation=operation.inverse)
-                raw /= len(self.operations)
+        raw = self.network.raw_density(sad, periodic, self.operations, self.bf16)
         if not bool(torch.isfinite(raw).all()) or float(raw.sum()) <= 0:
             raise InputError(
                 f"model {self.model.name!r} returned no usable density for "
@@ -201,8 +184,8 @@ class Predictor:
         if box == "auto":
             box = "isolated" if structure.cell is None else "cell"
         grid = make_grid(structure, box, padding, self.model.recipe.spacing, self.network)
-        direct = spacing is not None and isinstance(self.network, Aspherical)
-        if direct:  # atoms are functions of space, which any nodes sample
+        direct = spacing is not None and self.network.any_spacing
+        if direct:
             grid = _respaced(grid, spacing / BOHR)
         _check_memory(grid)
         start = time.perf_counter()
@@ -271,7 +254,7 @@ def predict(
 
 
 def make_grid(
-    structure: Structure, box: str, padding: float, spacing: float, network: torch.nn.Module
+    structure: Structure, box: str, padding: float, spacing: float, network: Network
 ) -> Grid:
     """Grid of a box ("cell", "isolated", "paper"); `padding` in angstrom, `spacing` in bohr."""
     if box == "paper":

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from denser.fields.cube_group import CubeOperation
+from denser.model import image_density
+from denser.model.network import Network
 from denser.model.unet import depth_to_space
+from denser.types.density import Density
 from denser.types.errors import InputError
 
 
@@ -66,8 +73,20 @@ class _ResidualBlock(nn.Module):
         return x + self.conv_block(x)
 
 
-class ResNet(nn.Module):
+class ResNet(Network):
     """Coarse SAD to fine density; the state-dict keys are those of the published checkpoints."""
+
+    samples = "windows"
+    local = False  # instance norms see the whole box
+    any_spacing = False
+    any_shape = False
+    bf16 = False  # instance norms lose too much in it
+    edges = ("conv1.0", "conv3")
+    fine_tuning: ClassVar[dict[str, dict[str, Any]]] = {
+        "optimizer": {"name": "adam", "lr": 1e-3, "clip": 1e9},
+        # A window is another input than the box that it was cut from.
+        "sample": {"batch": 1, "crop": 0},
+    }
 
     def __init__(self, config: ResNetConfig = X2) -> None:
         super().__init__()
@@ -91,6 +110,22 @@ class ResNet(nn.Module):
     def multiple_of(self) -> int:
         """Grid shapes must be a multiple of this."""
         return 2**self.config.stages
+
+    def raw_density(
+        self,
+        sad: Density,
+        periodic: bool,
+        operations: Sequence[CubeOperation] = (CubeOperation(),),
+        bf16: bool = False,
+    ) -> Tensor:
+        """As of `Network`."""
+        return image_density.raw_density(self, sad, periodic, operations, bf16)
+
+    def pullback(
+        self, sad: Density, field_of: Callable[[Tensor], Tensor], periodic: bool, recipe: str
+    ) -> np.ndarray:
+        """As of `Network`."""
+        return image_density.pullback(self, sad, field_of, periodic, recipe)
 
     def forward(self, sad: Tensor, periodic: bool = True) -> Tensor:
         """Density on the fine grid.

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from itertools import product
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from denser.model.network import Network
 
 VACUUM = 1e-6
 """Where the SAD stays below this (e/bohr^3) the density is taken to be the SAD."""
@@ -19,7 +21,7 @@ TILE, HALO = 224, 48
 
 
 def apply(
-    network: nn.Module,
+    network: Network,
     sad: Tensor,
     periodic: bool,
     whole: int = WHOLE,
@@ -32,7 +34,7 @@ def apply(
     coarse voxels as the whole box; it differs from the whole box only by what the network would
     have seen beyond the halo.
     """
-    if sad.numel() <= whole or not hasattr(network, "reach"):
+    if sad.numel() <= whole or not network.local:
         return network(sad[None, None], periodic)[0, 0]
     step = network.multiple_of
     tile, halo = -(-tile // step) * step, -(-halo // step) * step

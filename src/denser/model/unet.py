@@ -7,12 +7,19 @@ and where the SAD is zero the density is.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from denser.fields.cube_group import CubeOperation
+from denser.model import image_density
+from denser.model.network import Network
+from denser.types.density import Density
 from denser.types.errors import InputError
 
 
@@ -91,12 +98,23 @@ class Block(nn.Module):
         return x + self.conv2(F.silu(self.conv1(x, periodic)), periodic)
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """rho = relu(SAD (1 + u) + sqrt(SAD) v), with fields u, v from a U-Net on the SAD.
 
     The trunk begins at half of the fine resolution (space to depth); the head's two fields
     stand on the fine grid, where they multiply the SAD itself.
     """
+
+    samples = "windows"
+    local = True
+    any_spacing = False
+    any_shape = True
+    bf16 = True
+    edges = ("stem", "head")
+    fine_tuning: ClassVar[dict[str, dict[str, Any]]] = {
+        "optimizer": {"name": "muon", "lr": 3e-4, "lr_rest": 1e-4},
+        "sample": {"batch": 1, "crop": 64, "margin": 8},
+    }
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -136,6 +154,22 @@ class UNet(nn.Module):
             n += self.config.decoder_blocks[level] if level < levels - 1 else 0
             total += 2 * n * 2 ** (level + 1) + 2 ** (level + 2)
         return total
+
+    def raw_density(
+        self,
+        sad: Density,
+        periodic: bool,
+        operations: Sequence[CubeOperation] = (CubeOperation(),),
+        bf16: bool = False,
+    ) -> Tensor:
+        """As of `Network`."""
+        return image_density.raw_density(self, sad, periodic, operations, bf16)
+
+    def pullback(
+        self, sad: Density, field_of: Callable[[Tensor], Tensor], periodic: bool, recipe: str
+    ) -> np.ndarray:
+        """As of `Network`."""
+        return image_density.pullback(self, sad, field_of, periodic, recipe)
 
     def forward(self, sad: Tensor, periodic: bool = True) -> Tensor:
         """Raw density from superposed atomic densities.

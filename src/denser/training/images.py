@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import denser.atoms.sad
 from denser.fields.cube_group import CubeOperation, window
 from denser.labels.label import Label
 from denser.labels.render import density_on_grid
+from denser.model.network import Network
 from denser.model.precision import fast_bf16
-from denser.training.config import Config, SampleConfig
+from denser.training.config import Config, DataConfig, SampleConfig
 from denser.training.processes import Processes
 from denser.training.sampling import labels_of_step
 from denser.types.grid import Grid
@@ -47,6 +48,14 @@ class Images:
         self._cache: dict[Label, tuple[Tensor, Tensor]] = {}
         self._room = cache_gb * 1e9
 
+    @classmethod
+    def of(
+        cls, labels: list[Label], data: DataConfig, network: Network, device: torch.device
+    ) -> Images:
+        """Images for a network, as the section `data` of a configuration says."""
+        multiple_of = 1 if network.any_shape else network.multiple_of
+        return cls(labels, data.sad, data.cache_gb, device, multiple_of)
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -73,7 +82,7 @@ class Images:
 
     def backward(
         self,
-        network: nn.Module,
+        network: Network,
         config: Config,
         step: int,
         done: float,
@@ -105,7 +114,7 @@ class Images:
             total += float(loss.detach())
         return total, [self.labels[place.label].name for place in chosen]
 
-    def errors(self, network: nn.Module, bf16: bool, peers: Processes) -> np.ndarray:
+    def errors(self, network: Network, bf16: bool, peers: Processes) -> np.ndarray:
         """Err_rho (a fraction) of each label (n_labels,), whole boxes, scaled to N_e."""
         found = [0.0] * len(self)
         network.eval()

@@ -15,8 +15,8 @@ import torch
 from ase.data import chemical_symbols
 from torch import nn
 
-from denser.model.aspherical import Aspherical, grown
 from denser.model.checkpoint import Model, build, load_model, require_options, save_model
+from denser.model.network import Network
 from denser.training.config import Config
 from denser.training.dataset import AnyLabel, read_dataset, recipe_of, require_orbitals
 from denser.training.folder import (
@@ -34,6 +34,9 @@ from denser.training.processes import Processes, processes
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.version import __version__
+
+SAMPLES: dict[str, type[Images] | type[Points]] = {"windows": Images, "points": Points}
+"""What a network trains on, by `Network.samples`."""
 
 BAD_STEPS = 5
 """A step whose loss or gradient is not finite is left out; after so many in a row the run ends."""
@@ -139,7 +142,7 @@ def _train(
             out / "run.json", {"seed": config.seed} | record | _circumstances(peers, command)
         )
 
-    def model_of(source: nn.Module) -> Model:
+    def model_of(source: Network) -> Model:
         length = {
             "steps": state["step"],
             "seconds": round(state["seconds"]),
@@ -252,22 +255,19 @@ def learning_rate_factor(done: float, config: Config) -> float:
 
 
 def _samples(
-    config: Config, labels: list[AnyLabel], network: nn.Module, device: torch.device
+    config: Config, labels: list[AnyLabel], network: Network, device: torch.device
 ) -> Images | Points:
-    """What the network trains on: boxes and windows of them, or points."""
-    data = config.data
-    if isinstance(network, Aspherical):
-        return Points(labels, data.sad, device, network.config)
-    require_orbitals(labels, f"a network of images ({config.model.architecture}) learns from")
-    needs = network.multiple_of if config.model.architecture == "resnet" else 1
-    return Images(labels, data.sad, data.cache_gb, device, needs)
+    """What the network trains on."""
+    if network.samples == "windows":
+        require_orbitals(labels, f"a network of images ({config.model.architecture}) learns from")
+    return SAMPLES[network.samples].of(labels, config.data, network, device)
 
 
-def _require_elements(network: nn.Module, labels: list[AnyLabel]) -> None:
+def _require_elements(network: Network, labels: list[AnyLabel]) -> None:
     """Raise an InputError that names a label with an element unknown to the network."""
-    if isinstance(network, Aspherical):
+    if network.elements is not None:
         for label in labels:
-            missing = set(label.structure.numbers.tolist()) - set(network.config.elements)
+            missing = set(label.structure.numbers.tolist()) - set(network.elements)
             if missing:
                 raise InputError(
                     f"label {label.name} holds {chemical_symbols[min(missing)]}, for which the "
@@ -278,7 +278,7 @@ def _require_elements(network: nn.Module, labels: list[AnyLabel]) -> None:
 
 def _step(
     config: Config,
-    network: nn.Module,
+    network: Network,
     optimizers: list[torch.optim.Optimizer],
     samples: Images | Points,
     n_train: int,
@@ -337,7 +337,7 @@ def _circumstances(peers: Processes, command: str) -> dict:
     }
 
 
-def _start_network(config: Config, start: Model | None, recipe: Recipe) -> nn.Module:
+def _start_network(config: Config, start: Model | None, recipe: Recipe) -> Network:
     """A fresh network, or the one named by model.start."""
     if start is None:
         return build(config.model.architecture, config.model.options)
@@ -347,14 +347,11 @@ def _start_network(config: Config, start: Model | None, recipe: Recipe) -> nn.Mo
             f"model.start is a {start.architecture}, model.architecture says "
             f"{config.model.architecture}"
         )
-    network = start.network
-    if isinstance(network, Aspherical) and config.model.options:
-        require_options(start.architecture, config.model.options)
-        network = grown(network, config.model.options)
-    return network.train()
+    require_options(start.architecture, config.model.options)
+    return start.network.grown(config.model.options).train()
 
 
-def _copy_of(network: nn.Module) -> nn.Module:
+def _copy_of(network: Network) -> Network:
     copy = type(network)(network.config)
     copy.load_state_dict(network.state_dict())
     device = next(network.parameters()).device
@@ -362,6 +359,6 @@ def _copy_of(network: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def _update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+def _update_average(average: Network, network: Network, decay: float) -> None:
     for mean, value in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(value, 1 - decay)

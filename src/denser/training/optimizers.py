@@ -5,19 +5,17 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from denser.model.network import Network
 from denser.training.config import OptimizerConfig
 from denser.training.muon import Muon
 
-_EDGES = ("stem", "head", "conv1.0", "conv3", "embedding", "gates")
-"""First and last layers, and tables by element: sizes that Muon would throw away matter there."""
 
+def optimizers_of(settings: OptimizerConfig, network: Network) -> list[torch.optim.Optimizer]:
+    """Adam or AdamW for everything, or Muon for hidden matrices and AdamW for the rest.
 
-def optimizers_of(settings: OptimizerConfig, network: nn.Module) -> list[torch.optim.Optimizer]:
-    """Adam for everything, or Muon for hidden convolutions and AdamW for the rest.
-
-    With Muon, a network's `step_sizes`, {pattern of parameters' names: factor}, multiply the
+    With Muon, a network's `edges` are not among the hidden ones, and its `step_sizes` multiply the
     learning rates. Each group of parameters keeps its full learning rate as `base_lr`.
     """
     everything = list(network.parameters())
@@ -34,7 +32,7 @@ def optimizers_of(settings: OptimizerConfig, network: nn.Module) -> list[torch.o
         hidden: dict[float, list[Tensor]] = {}
         rest: dict[float, list[Tensor]] = {}
         for key, p in network.named_parameters():
-            chosen = hidden if p.ndim > 1 and not key.startswith(_EDGES) else rest
+            chosen = hidden if p.ndim > 1 and not key.startswith(network.edges) else rest
             chosen.setdefault(step_size(network, key), []).append(p)
         decay = settings.weight_decay
         optimizers = [
@@ -56,7 +54,7 @@ def optimizers_of(settings: OptimizerConfig, network: nn.Module) -> list[torch.o
     return optimizers
 
 
-def step_size(network: nn.Module, name: str) -> float:
+def step_size(network: Network, name: str) -> float:
     """Factor of a parameter's learning rate: of the first pattern that fits, or 1."""
-    sizes = getattr(network, "step_sizes", {})
-    return next((size for pattern, size in sizes.items() if fnmatchcase(name, pattern)), 1.0)
+    sizes = network.step_sizes.items()
+    return next((size for pattern, size in sizes if fnmatchcase(name, pattern)), 1.0)

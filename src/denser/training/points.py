@@ -18,9 +18,11 @@ import denser.atoms.sad
 from denser.labels.label import Label
 from denser.labels.packed import PackedLabel
 from denser.labels.render import density_on_grid
-from denser.model.aspherical import Aspherical, AsphericalConfig, Graph
+from denser.model.aspherical import Aspherical, AsphericalConfig
 from denser.model.expansion import l1_distance
-from denser.training.config import Config
+from denser.model.graph import Graph
+from denser.model.network import Network
+from denser.training.config import Config, DataConfig
 from denser.training.processes import Processes
 from denser.training.sampling import labels_of_step
 from denser.types.grid import Grid
@@ -90,6 +92,17 @@ class Points:
         self.labels, self.sad, self.device = labels, sad, device
         self.config, self.seed = config, seed
         self._kept: dict[Label | PackedLabel, PointSet] = {}
+
+    @classmethod
+    def of(
+        cls,
+        labels: list[Label | PackedLabel],
+        data: DataConfig,
+        network: Network,
+        device: torch.device,
+    ) -> Points:
+        """Points for a network, as the section `data` of a configuration says."""
+        return cls(labels, data.sad, device, network.config)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -215,7 +215,7 @@ class Session:
 
     def _predict(self) -> Density:
         structure, model = self.structure, self.predictor.model
-        if model.architecture == "aspherical":
+        if self.predictor.network.any_spacing:
             grid = self._grid(4.0 / BOHR, model.recipe.spacing)
             coarse = fields.coarse_grid(grid, MAX_NODES)
             if coarse is not grid:
@@ -226,8 +226,8 @@ class Session:
 
     def _draft(self) -> Density:
         grid = self._grid(DRAFT_PADDING / BOHR, DRAFT_SPACING / BOHR)
-        if self.predictor.model.architecture != "aspherical":
-            self.source = "free atoms"  # networks of images know one grid only
+        if not self.predictor.network.any_spacing:
+            self.source = "free atoms"
             closed_shell_electrons(self.structure)
             return superposition(self.structure, grid, self.predictor.model.recipe.sad)
         return self._on(grid)
@@ -344,7 +344,7 @@ class Session:
                 "needs the same molecule"
             )
         if not self.density.grid.same_as(other.grid):
-            if self.source == "prediction" and self.predictor.model.architecture == "aspherical":
+            if self.source == "prediction" and self.predictor.network.any_spacing:
                 mine = self._on(other.grid)  # any nodes will do
                 return Field(other.grid, mine.values - other.values)
             raise InputError(f"the grid of {self.items[k].name} differs from the one shown")

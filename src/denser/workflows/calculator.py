@@ -14,13 +14,14 @@ from ase.calculators import calculator as ase_calculator
 import denser.dft  # noqa: F401  (before anything else brings in part of PySCF)
 from denser.analysis.charges.stockholder import hirshfeld
 from denser.atoms.sad import closed_shell_electrons, superposition
+from denser.atoms.sad_derivatives import superposition_pullback
 from denser.dft.cell import density_from_dm
 from denser.dft.dispersion import dispersion, require_kind
 from denser.dft.gradient import mixed_gradient, scf_gradient, step_gradient
 from denser.dft.one_step import OneStep, one_step
 from denser.dft.scf import KSResult, mean_field, scf
 from denser.model.checkpoint import Model
-from denser.model.derivatives import prediction_pullback, superposition_pullback
+from denser.model.derivatives import prediction_pullback
 from denser.model.predictor import Predictor, make_grid
 from denser.types.density import Density
 from denser.types.errors import InputError

@@ -28,21 +28,6 @@ FEWEST_STEPS, MOST_STEPS = 400, 4000
 REMEMBERED = 12
 """On so many labels of the original kind forgetting is measured."""
 
-
-_DEFAULTS: dict[str, tuple[dict, dict]] = {
-    "unet": (
-        {"name": "muon", "lr": 3e-4, "lr_rest": 1e-4},
-        {"batch": 1, "crop": 64, "margin": 8},
-    ),
-    # Its instance normalisation ties a voxel to the whole box: a window would be another input.
-    "resnet": ({"name": "adam", "lr": 1e-3, "clip": 1e9}, {"batch": 1, "crop": 0}),
-    "aspherical": (
-        {"name": "muon", "lr": 5e-4, "lr_rest": 3.5e-6},
-        {"batch": 4, "points": 1024},
-    ),
-}
-"""Optimiser and samples by architecture; a trained network bears smaller steps than a new one."""
-
 _GIVEN = {
     "data.labels": "the labels that are named",
     "data.validation": "--validation",
@@ -290,7 +275,7 @@ def configuration(
     """Training configuration of a plan; `plan.settings` have the last word."""
     steps = min(MOST_STEPS, max(FEWEST_STEPS, STEPS_PER_LABEL * len(parts.train)))
     length = {"minutes": plan.minutes} if plan.minutes else {"steps": plan.steps or steps}
-    optimizer, sample = _DEFAULTS[start.architecture]
+    defaults = start.network.fine_tuning
     used = {label.name for label in (*parts.train, *parts.validation)}
     excluded = {label.name for label in labels} - used
     if plan.rehearse and remembered:
@@ -308,11 +293,11 @@ def configuration(
             "cache_gb": 4.0,
         },
         "model": {"architecture": start.architecture, "start": plan.model},
-        "optimizer": {"ema": 0.99} | optimizer,
+        "optimizer": {"ema": 0.99} | defaults["optimizer"],
         "schedule": length | {"warmup": 0.05, "validate_every": 0.1, "patience": 4},
-        "sample": sample,
+        "sample": defaults["sample"],
         "seed": plan.seed,
-        "bf16": start.architecture == "unet" and Predictor(start).bf16,
+        "bf16": Predictor(start).bf16,
     }
     return with_settings(data, plan.settings, "the settings of fine tuning")
 

@@ -1,0 +1,90 @@
+"""Atoms and their neighbours, as `denser.model.aspherical` sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from ase.neighborlist import primitive_neighbor_list
+from torch import Tensor
+
+from denser.model.hamiltonians import Neighbours
+from denser.model.tight_binding import Electrons, solve
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+
+if TYPE_CHECKING:
+    from denser.model.aspherical import AsphericalConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Atoms and their neighbours.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) int tensor
+    senders, receivers : (n_pairs,) int tensor
+    vectors : (n_pairs, 3) tensor
+        From receiver to sender, or to the image of it, bohr.
+    electrons : Electrons, optional
+    far : tuple of tensor, optional
+        Senders, receivers and vectors of all pairs within the config's reach.
+    """
+
+    numbers: Tensor
+    senders: Tensor
+    receivers: Tensor
+    vectors: Tensor
+    electrons: Electrons | None = None
+    far: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        structure: Structure,
+        grid: Grid | None,
+        config: AsphericalConfig,
+        device: torch.device | str = "cpu",
+        positions: Tensor | None = None,
+    ) -> Graph:
+        """Neighbours within the cutoff; with a grid, its box is the period.
+
+        Given `positions` (n_atoms, 3), which hold the structure's, everything is differentiable.
+        """
+        cell = np.eye(3) if grid is None else grid.cell
+        receivers, senders, vectors, shifts = primitive_neighbor_list(
+            "ijDS",
+            (grid is not None,) * 3,
+            cell,
+            structure.positions,
+            max(config.cutoff, config.reach),
+        )
+        near = np.linalg.norm(vectors, axis=1) < config.cutoff
+        if positions is None:
+            vectors = torch.as_tensor(vectors)
+        else:
+            moved = positions.cpu().double()
+            vectors = moved[senders] - moved[receivers] + torch.as_tensor(shifts @ cell)
+        far = None
+        if config.reach:
+            far = tuple(torch.as_tensor(x, device=device) for x in (senders, receivers))
+            far += (vectors.to(device, torch.float32),)
+        receivers, senders, shifts = receivers[near], senders[near], shifts[near]
+        vectors = vectors[torch.as_tensor(near)]
+        electrons = None
+        if config.electrons:
+            pairs = Neighbours(structure.numbers, senders, receivers, vectors, config.cutoff)
+            periods = None if grid is None else cell
+            electrons = solve(pairs, structure.charge, shifts, periods, config.electrons).to(device)
+        senders, receivers = (torch.as_tensor(x, device=device) for x in (senders, receivers))
+        numbers = torch.tensor(structure.numbers, device=device)
+        return cls(numbers, senders, receivers, vectors.to(device, torch.float32), electrons, far)
+
+    def turned(self, rotation: Tensor) -> Graph:
+        """The same graph with every vector times an orthogonal matrix (3, 3)."""
+        electrons = None if self.electrons is None else self.electrons.turned(rotation)
+        far = self.far and (*self.far[:2], self.far[2] @ rotation)
+        return replace(self, vectors=self.vectors @ rotation, electrons=electrons, far=far)
