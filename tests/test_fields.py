@@ -9,7 +9,7 @@ from denser.analysis.fields import (
     PAIRS,
     S_CONSTANT,
     S_MAX,
-    Box,
+    Cuboid,
     Sphere,
     deformation_density,
     difference,
@@ -176,7 +176,7 @@ def test_overlap_with_spheres_boxes_and_masks(water):
     rest = overlap(water, Field(grid, outside))
     assert ball.electrons + rest.electrons == pytest.approx(8, abs=0.02)
     low, high = grid.origin + np.array([1.0, 2.0, 3.05]), grid.origin + np.array([5.0, 6.3, 4.0])
-    assert overlap(water, Box(low, high)).volume == pytest.approx(np.prod(high - low))
+    assert overlap(water, Cuboid(low, high)).volume == pytest.approx(np.prod(high - low))
     # With the core: two electrons more around oxygen, and ten in all.
     whole = complete(water)
     assert overlap(whole, Sphere(o, 1.5)).electrons == pytest.approx(ball.electrons + 2, abs=1e-6)
@@ -187,7 +187,7 @@ def test_overlap_with_spheres_boxes_and_masks(water):
     with pytest.raises(InputError, match="positive radius"):
         overlap(water, Sphere(o, 0.0))
     with pytest.raises(InputError, match="low corner"):
-        overlap(water, Box(high, low))
+        overlap(water, Cuboid(high, low))
 
 
 def test_a_sphere_at_the_face_of_a_crystal_goes_on_at_the_other():
@@ -200,5 +200,5 @@ def test_a_sphere_at_the_face_of_a_crystal_goes_on_at_the_other():
     free = Structure(np.array([10]), np.array([[3.0, 3.6, 4.0]]), cell=cell)
     middle = overlap(superposition(free, grid), Sphere(free.positions[0], 2.0))
     assert ball.electrons == pytest.approx(middle.electrons, rel=1e-3)
-    corner = overlap(density, Box(np.full(3, -1.0), np.full(3, 1.0)))
+    corner = overlap(density, Cuboid(np.full(3, -1.0), np.full(3, 1.0)))
     assert corner.volume == pytest.approx(8.0)

@@ -6,8 +6,8 @@ import pytest
 from ase.build import molecule
 
 from denser.analysis.energies.orbital_free import (
-    C_TF,
     KINETIC,
+    THOMAS_FERMI,
     density_gradient,
     kinetic_energies,
     orbital_free_energies,
@@ -43,7 +43,7 @@ def test_hydrogen_like_densities(z, n):
     energies = radial(density)
     assert energies["von-weizsaecker"] == pytest.approx(n * z**2 / 2, rel=1e-6)
     # integral of exp(-10 z r / 3) over space is 8 pi / (10 z / 3)^3
-    exact = C_TF * (n * z**3 / np.pi) ** (5 / 3) * 8 * np.pi / (10 * z / 3) ** 3
+    exact = THOMAS_FERMI * (n * z**3 / np.pi) ** (5 / 3) * 8 * np.pi / (10 * z / 3) ** 3
     assert energies["thomas-fermi"] == pytest.approx(exact, rel=1e-6)
     assert energies["tf+vw/5"] == pytest.approx(exact + n * z**2 / 10, rel=1e-6)
     assert n * z**2 / 2 < energies["lkt"] < n * z**2 / 2 + exact

@@ -14,15 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from functools import cache
-from itertools import product
 
 import numpy as np
 from scipy.interpolate import BSpline, PPoly
 from scipy.ndimage import correlate1d, spline_filter, spline_filter1d
 from scipy.spatial import cKDTree
 
-from denser.atoms.free_atoms import FreeAtom, ball, complete, free_atom
-from denser.fields.windows import pieces
+from denser.atoms.free_atoms import FreeAtom, complete, free_atom
+from denser.fields.periodic import images_near, wrapped
+from denser.fields.windows import ball, pieces
 from denser.types.density import Density
 from denser.types.grid import Grid
 
@@ -110,19 +110,10 @@ class ContinuousDensity:
 
     def nuclei(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions of all nuclei whose sharp part reaches into the box, and their atoms."""
-        positions, cell = self.structure.positions, self.grid.cell
+        positions = self.structure.positions
         if not self.periodic:
             return positions, np.arange(len(positions))
-        inverse = np.linalg.inv(cell)
-        home = positions - np.floor((positions - self.grid.origin) @ inverse) @ cell
-        count = np.ceil(self._reach.max() * np.linalg.norm(inverse, axis=0)).astype(int)
-        shifts = np.array(list(product(*[range(-n, n + 1) for n in count]))) @ cell
-        images = (home[None] + shifts[:, None]).reshape(-1, 3)
-        owner = np.tile(np.arange(len(positions)), len(shifts))
-        fraction = (images - self.grid.origin) @ inverse
-        margin = self._reach[owner, None] * np.linalg.norm(inverse, axis=0)
-        inside = ((fraction > -margin) & (fraction < 1 + margin)).all(axis=1)
-        return images[inside], owner[inside]
+        return images_near(positions, self.grid, self._reach)
 
     def evaluate(self, points: np.ndarray, order: int = 0) -> tuple[np.ndarray, ...]:
         """Density and its derivatives.
@@ -180,8 +171,7 @@ class ContinuousDensity:
     def _add_cores(self, points: np.ndarray, out: list[np.ndarray]) -> None:
         """Add the cores of the nuclei in reach, in place."""
         if self.periodic:
-            inverse = np.linalg.inv(self.grid.cell)
-            points = points - np.floor((points - self.grid.origin) @ inverse) @ self.grid.cell
+            points = wrapped(points, self.grid.cell, self.grid.origin)
         near = cKDTree(points).sparse_distance_matrix(
             self._tree, self._reach.max(), output_type="ndarray"
         )

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from denser.atoms.free_atoms import ball, core_values, free_atom, pseudo_charges
+from denser.atoms.free_atoms import core_values, free_atom, pseudo_charges
 from denser.atoms.sad import RECIPES, superposition
 from denser.fields import derivatives, metrics
 from denser.fields.derivatives import PAIRS
-from denser.fields.windows import pieces
+from denser.fields.windows import ball, pieces
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -27,6 +27,10 @@ from denser.types.units import BOHR
 
 S_CONSTANT = 2 * (3 * np.pi**2) ** (1 / 3)
 """2 (3 pi^2)^(1/3) of the reduced density gradient."""
+
+THOMAS_FERMI = 0.3 * (3 * np.pi**2) ** (2 / 3)
+"""(3/10) (3 pi^2)^(2/3): t_TF = THOMAS_FERMI rho^(5/3), hartree/bohr^3, is the kinetic energy
+density of the uniform electron gas."""
 
 S_MAX = 100.0
 """What the reduced density gradient is set to where it is larger or the density vanishes."""
@@ -193,7 +197,7 @@ def difference(a: Field, b: Field) -> Field:
             "one of the two densities holds all electrons, the other the valence electrons only; "
             "complete the latter first (denser.atoms.free_atoms.complete)"
         )
-    return Field(a.grid, metrics.difference(a, b), a.unit)
+    return Field(a.grid, metrics.subtract(a, b), a.unit)
 
 
 # Electrons in a region
@@ -208,7 +212,7 @@ class Sphere:
 
 
 @dataclass(frozen=True)
-class Box:
+class Cuboid:
     """All points between the corners `low` and `high` (3,), bohr."""
 
     low: np.ndarray
@@ -249,7 +253,7 @@ class Overlap:
         ]
 
 
-def overlap(density: Field, region: Field | Sphere | Box) -> Overlap:
+def overlap(density: Field, region: Field | Sphere | Cuboid) -> Overlap:
     """Electrons inside a region: integral w(r) rho(r) dr.
 
     Of an all-electron density the grid integrates what it resolves, and the core of a nucleus
@@ -258,7 +262,7 @@ def overlap(density: Field, region: Field | Sphere | Box) -> Overlap:
     Parameters
     ----------
     density : Field
-    region : Field, Sphere or Box
+    region : Field, Sphere or Cuboid
         A mask on the density's grid with weights between 0 and 1, or a shape. A node at the
         edge of a sphere counts by its distance from the edge, one at the edge of a box by the
         share of its own cell. Around a periodic structure the nearest images are meant.
@@ -279,7 +283,7 @@ def overlap(density: Field, region: Field | Sphere | Box) -> Overlap:
     elif isinstance(region, Sphere):
         weight = _in_sphere(grid, region, periodic)
     else:
-        weight = _in_box(grid, region, periodic)
+        weight = _in_cuboid(grid, region, periodic)
     electrons = float(np.vdot(weight, values)) * grid.dv
     total = float(values.sum()) * grid.dv
     if isinstance(density, Density) and density.all_electron:
@@ -306,9 +310,9 @@ def _in_sphere(grid: Grid, sphere: Sphere, periodic: bool) -> np.ndarray:
     return weight
 
 
-def _in_box(grid: Grid, box: Box, periodic: bool) -> np.ndarray:
+def _in_cuboid(grid: Grid, cuboid: Cuboid, periodic: bool) -> np.ndarray:
     """Share of each node's own cell that lies in the box."""
-    low, high = (np.asarray(corner, dtype=float) for corner in (box.low, box.high))
+    low, high = (np.asarray(corner, dtype=float) for corner in (cuboid.low, cuboid.high))
     if not (high > low).all():
         raise InputError("a box needs a low corner below its high corner along x, y and z")
     shares = []

@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 from scipy.spatial import cKDTree
 
+from denser.fields.periodic import adjacent_images, wrapped
 from denser.types.structure import Structure
 
 NEIGHBOURS = np.ones((3, 3, 3))
@@ -119,18 +120,7 @@ def nearest_atoms(structure: Structure, points: np.ndarray, periodic: bool) -> n
     """Index of the atom nearest to each point (n,), among all images in a periodic structure."""
     positions, owner = structure.positions, np.arange(len(structure))
     if periodic and structure.cell is not None:
-        positions = images(wrapped(positions, structure.cell), structure.cell)
+        positions = adjacent_images(wrapped(positions, structure.cell), structure.cell)
         points = wrapped(points, structure.cell)
         owner = np.tile(owner, 27)
     return owner[cKDTree(positions).query(points)[1]]
-
-
-def wrapped(points: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Points (n, 3) moved into the cell at the origin."""
-    return points - np.floor(points @ np.linalg.inv(cell)) @ cell
-
-
-def images(points: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Points (n, 3) in a cell and in the 26 cells around it (27 n, 3), cell by cell."""
-    shifts = np.array(list(product((-1, 0, 1), repeat=3))) @ cell
-    return (points[None] + shifts[:, None]).reshape(-1, 3)

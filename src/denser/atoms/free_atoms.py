@@ -21,7 +21,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from scipy.interpolate import BSpline, make_interp_spline
 
-from denser.fields.windows import pieces
+from denser.fields.windows import ball, pieces
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -164,46 +164,6 @@ def core_values(structure: Structure, grid: Grid) -> np.ndarray:
         for on_grid, in_patch in pieces(nodes, grid.shape):
             values[on_grid] += patch[in_patch]
     return values
-
-
-def ball(
-    grid: Grid, centre: np.ndarray, radius: float, periodic: bool
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Nodes of a block that holds the ball around a point, and their distances from it.
-
-    Parameters
-    ----------
-    grid : Grid
-    centre : (3,) float
-        Bohr.
-    radius : float
-        Bohr.
-    periodic : bool
-        Count nodes on beyond the box (`denser.fields.windows.pieces` wraps them), or end at
-        the box.
-
-    Returns
-    -------
-    nodes : three (n_i,) int
-    squared : (n_0, n_1, n_2) float
-        Squared distances, bohr^2.
-    """
-    inverse = np.linalg.inv(grid.cell)
-    fraction = (centre - grid.origin) @ inverse
-    reach = radius * np.linalg.norm(inverse, axis=0)  # a ball's extent in fractions of the cell
-    nodes, offsets = [], []
-    for i, n in enumerate(grid.shape):
-        low, high = np.ceil((fraction[i] - reach[i]) * n), np.floor((fraction[i] + reach[i]) * n)
-        if not periodic:
-            low, high = max(low, 0), min(high, n - 1)
-        nodes.append(np.arange(int(low), int(high) + 1))
-        offsets.append(nodes[-1] / n - fraction[i])
-    a, b, c = np.meshgrid(*offsets, indexing="ij", sparse=True)
-    g = grid.cell @ grid.cell.T
-    squared = g[0, 0] * a**2 + g[1, 1] * b**2 + g[2, 2] * c**2
-    if np.abs(g - np.diag(np.diag(g))).max() > 1e-12:
-        squared = squared + 2 * (g[0, 1] * a * b + g[0, 2] * a * c + g[1, 2] * b * c)
-    return nodes, np.maximum(squared, 0.0)
 
 
 def complete(density: Density) -> Density:

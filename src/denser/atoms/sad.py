@@ -16,7 +16,7 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from scipy.sparse import csr_matrix
 
-from denser.fields.windows import axis_window, pieces
+from denser.fields.windows import axis_window, ball, pieces
 from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -249,10 +249,11 @@ def _add_gaussians(
 def hirshfeld_weights(
     structure: Structure, grid: Grid, recipe: str = RECIPES[0], cutoff: float = 1e-5
 ) -> csr_matrix:
-    """Hirshfeld's share of each atom at each node, w_a = n_a / sum_b n_b.
+    """Hirshfeld's share of each valence atom at each node, w_a = n_a / sum_b n_b.
 
-    Atoms are cut off where their density falls below `cutoff` e/bohr^3. The shares of a node
-    sum to one, or to zero where no atom reaches it.
+    Hirshfeld charges are not made with these: `denser.analysis.charges.stockholder.hirshfeld`
+    takes free atoms with all their electrons. Atoms end where their density falls below `cutoff`
+    e/bohr^3. The shares of a node sum to one, or to zero where no atom reaches it.
 
     Returns
     -------
@@ -261,21 +262,13 @@ def hirshfeld_weights(
     r = np.linspace(0.0, 12.0, 2401)
     curves = {z: atomic_density(z, r, recipe) for z in np.unique(structure.numbers)}
     reach = {z: r[np.flatnonzero(n > cutoff)[-1]] for z, n in curves.items()}
-    lengths, shape = np.diag(grid.cell), np.array(grid.shape)
-    spacing = lengths / shape
     rows, columns, shares = [], [], []
     for i, (z, position) in enumerate(zip(structure.numbers, structure.positions, strict=True)):
-        centre = (position - grid.origin) / spacing
-        nodes = [
-            np.arange(np.ceil(c - reach[z] / h), np.floor(c + reach[z] / h) + 1).astype(int)
-            for c, h in zip(centre, spacing, strict=True)
-        ]
-        dx, dy, dz = (((n - c) * h) ** 2 for n, c, h in zip(nodes, centre, spacing, strict=True))
-        distance = np.sqrt(dx[:, None, None] + dy[None, :, None] + dz[None, None, :])
-        inside = distance <= reach[z]
+        nodes, squared = ball(grid, position, reach[z], periodic=True)
+        inside = squared <= reach[z] ** 2
         index = np.ravel_multi_index(np.ix_(*nodes), grid.shape, mode="wrap")
         columns.append(index[inside])
-        shares.append(np.interp(distance[inside], r, curves[z]))
+        shares.append(np.interp(np.sqrt(squared[inside]), r, curves[z]))
         rows.append(np.full(columns[-1].size, i))
     matrix = csr_matrix(
         (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns))),

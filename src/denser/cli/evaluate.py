@@ -206,7 +206,7 @@ def compare(
 ) -> None:
     """Compare two density files on the same grid: Err_rho, electrons, dipoles, largest error."""
     from denser.fields.metrics import compare as compare_densities
-    from denser.fields.metrics import difference
+    from denser.fields.metrics import subtract
     from denser.io import check_suffix, read, write
 
     if out is not None:
@@ -216,7 +216,7 @@ def compare(
     if out is not None:
         from dataclasses import replace
 
-        write(out, replace(b if hasattr(b, "structure") else a, values=difference(a, b)))
+        write(out, replace(b if hasattr(b, "structure") else a, values=subtract(a, b)))
     if json:
         record = {"a": str(first), "b": str(second), **found.to_dict()}
         record["output"] = None if out is None else str(out)

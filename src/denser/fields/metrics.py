@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import chemical_symbols
 
+from denser.fields.periodic import nearest_image
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -41,14 +42,14 @@ def err_rho(predicted: Field, reference: Field) -> float:
     InputError
         The two grids differ, or the reference holds no electrons.
     """
-    error = np.abs(difference(predicted, reference))
+    error = np.abs(subtract(predicted, reference))
     n_electrons = reference.n_electrons if isinstance(reference, Density) else reference.integrate()
     if n_electrons <= 0:
         raise InputError("the reference density holds no electrons")
     return float(error.sum() * reference.grid.dv / n_electrons)
 
 
-def difference(a: Field, b: Field) -> np.ndarray:
+def subtract(a: Field, b: Field) -> np.ndarray:
     """Values of a - b in float64 (nx, ny, nz); an InputError where the grids differ."""
     require_same_grid(a, b)
     return np.asarray(a.values, dtype=np.float64) - b.values
@@ -116,7 +117,7 @@ def error_around_elements(
     distances : dict
         From `nearest_atom`.
     """
-    error = np.abs(difference(predicted, reference))
+    error = np.abs(subtract(predicted, reference))
     out = {}
     for z, squared in distances.items():
         inside = squared < (PYYKKO[z] / 100 / BOHR) ** 2
@@ -137,7 +138,7 @@ def error_by_distance(
         Integrals of |rho_pred - rho_ref| and of rho_ref over the bins of `SHELLS`, each
         divided by N_e: the first row sums to Err_rho.
     """
-    error = np.abs(difference(predicted, reference))
+    error = np.abs(subtract(predicted, reference))
     nearest = np.minimum.reduce(list(distances.values()))
     bins = np.digitize(nearest, (np.array(SHELLS[1:-1]) / BOHR) ** 2).ravel()
     sums = [
@@ -204,7 +205,7 @@ def compare(a: Field, b: Field) -> Comparison:
         if not np.isfinite(field.values).all():
             raise InputError(f"{name} has values that are not finite numbers; make it again")
     notes = []
-    delta = difference(a, b)
+    delta = subtract(a, b)
     node = np.unravel_index(int(np.abs(delta).argmax()), delta.shape)
     electrons = a.integrate(), b.integrate()
     dipoles: list[np.ndarray | None] = []
@@ -233,8 +234,7 @@ def _atoms_differ(a: Structure, b: Structure, grid: Grid) -> list[str]:
     """One sentence if the atoms are not the same, up to the period of the box; else none."""
     if a.formula != b.formula:
         return [f"the atoms differ: A holds {a.formula}, B holds {b.formula}"]
-    shift = a.positions[:, None] - b.positions[None]
-    shift -= np.round(shift @ np.linalg.inv(grid.cell)) @ grid.cell
+    shift = nearest_image(a.positions[:, None] - b.positions[None], grid.cell)
     distance = np.linalg.norm(shift, axis=-1)
     distance[a.numbers[:, None] != b.numbers[None]] = np.inf
     farthest = max(distance.min(axis=0).max(), distance.min(axis=1).max())

@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 import numpy as np
 from ase.data import atomic_masses, covalent_radii
 
+from denser.fields.periodic import nearest_image
 from denser.io.files import replacing
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -81,8 +82,7 @@ def bonds(structure: Structure) -> np.ndarray:
     pairs = structure.tree().query_pairs(2 * radii.max(), output_type="ndarray")
     steps = structure.positions[pairs[:, 0]] - structure.positions[pairs[:, 1]]
     if structure.is_orthorhombic:
-        lengths = np.diag(structure.cell)
-        steps -= np.round(steps / lengths) * lengths
+        steps = nearest_image(steps, structure.cell)
     pairs = pairs[np.linalg.norm(steps, axis=1) < radii[pairs].sum(axis=1)]
     return pairs[np.lexsort(pairs.T[::-1])]
 

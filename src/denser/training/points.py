@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import denser.atoms.sad
+from denser.fields.periodic import images_near
 from denser.labels.label import Label
 from denser.labels.packed import PackedLabel
 from denser.labels.render import density_on_grid
@@ -157,7 +158,7 @@ class Points:
         rho: np.ndarray,
         weights: np.ndarray,
     ) -> PointSet:
-        images, parents = _images(structure.positions, grid.origin, np.diag(grid.cell))
+        images, parents = images_near(structure.positions, grid, _REACH)
 
         def tensor(x: np.ndarray) -> Tensor:
             return torch.as_tensor(x, dtype=torch.float32, device=self.device)
@@ -229,15 +230,3 @@ def _every_other(grid: Grid, rng: np.random.Generator) -> Grid:
     every = np.where(shape % 2, 1, 2)
     start = rng.integers(every) * (np.diag(grid.cell) / shape)
     return Grid(grid.origin + start, grid.cell, tuple(int(n) for n in shape // every))
-
-
-def _images(
-    positions: np.ndarray, origin: np.ndarray, lengths: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Atoms and periodic images within reach of a box (n_images, 3), and which atom each is."""
-    per_axis = [range(-n, n + 1) for n in np.ceil(_REACH / lengths).astype(int)]
-    shifts = np.array(np.meshgrid(*per_axis, indexing="ij")).reshape(3, -1).T * lengths
-    images = positions[:, None] + shifts  # (atom, shift, 3)
-    outside = np.maximum(0.0, np.maximum(origin - images, images - (origin + lengths)))
-    near = np.linalg.norm(outside, axis=-1) < _REACH
-    return images[near], np.nonzero(near)[0]

@@ -14,7 +14,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from denser.fields.metrics import difference
+from denser.fields.metrics import subtract
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.viewer.surfaces import (
@@ -88,7 +88,7 @@ def show(
             f"denser.show needs a Density, found {type(density).__name__}; a Field has no atoms"
         )
     if minus is not None:
-        density = replace(density, values=difference(density, minus))
+        density = replace(density, values=subtract(density, minus))
     values = np.asarray(density.values)
     signed = minus is not None or bool(values.min() < -1e-3 * values.max())
     if isovalue is None:

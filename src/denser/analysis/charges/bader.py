@@ -32,6 +32,7 @@ from denser.analysis.topology.interatomic_surfaces import (
     interatomic_surfaces,
 )
 from denser.atoms.free_atoms import FreeAtom
+from denser.fields.periodic import nearest_image
 from denser.fields.windows import pieces
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -346,7 +347,7 @@ def _moments(
     """Sums over nodes: electrons, volume, Laplacian, and first and second moments (12,)."""
     x = _node_positions(field.grid, nodes) - centre
     if field.periodic:
-        x -= np.round(x @ np.linalg.inv(field.grid.cell)) @ field.grid.cell
+        x = nearest_image(x, field.grid.cell)
     i, j = np.triu_indices(3)
     rho = values[0]
     parts = [values.sum(axis=1), rho @ x, ((rho[:, None] * x).T @ x)[i, j]]

@@ -25,8 +25,8 @@ import numpy as np
 from ase.neighborlist import neighbor_list
 from scipy.ndimage import map_coordinates
 
-from denser.atoms.free_atoms import ball, free_atom, require_pseudo_charges
-from denser.fields.windows import pieces
+from denser.atoms.free_atoms import free_atom, require_pseudo_charges
+from denser.fields.windows import ball, pieces
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.structure import Structure

@@ -13,9 +13,9 @@ import numpy as np
 from scipy.fft import fftn, next_fast_len
 
 from denser.analysis.crystal.scattering import StructureFactors, structure_factors
-from denser.atoms.free_atoms import ball
 from denser.fields.fourier import wave_orders, wave_vectors
 from denser.fields.metrics import require_same_grid
+from denser.fields.windows import ball
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid

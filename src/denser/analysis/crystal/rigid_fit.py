@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from denser.analysis.crystal.form_factors import electron_form_factor, spherical_form_factor
 from denser.analysis.crystal.symmetry import miller_indices
+from denser.fields.periodic import nearest_image
 from denser.types.density import Field
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -216,8 +217,7 @@ def fit_rigid(
     best = max((fine.refine(turn, place) for _, turn, place in starts), key=lambda fit: fit[0])
     correlation, rotation, place = best
     # Of the periodic images, the one nearest to where the molecule was.
-    shift = place - fine.centre
-    shift -= np.round(shift @ np.linalg.inv(fine.cell)) @ fine.cell
+    shift = nearest_image(place - fine.centre, fine.cell)
     quaternion = rotation.as_quat()[[3, 0, 1, 2]]
     quaternion = -quaternion if quaternion[0] < 0 else quaternion
     return RigidFit(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denser.analysis.fields import gradient, laplacian
+from denser.analysis.fields import THOMAS_FERMI, gradient, laplacian
 from denser.types.density import Density, Field
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -25,9 +25,6 @@ from denser.types.units import HARTREE
 
 if TYPE_CHECKING:
     from denser.dft.one_step import OneStep
-
-THOMAS_FERMI = 0.3 * (3 * np.pi**2) ** (2 / 3)
-"""(3/10) (3 pi^2)^(2/3): tau_0 = THOMAS_FERMI rho^(5/3), hartree/bohr^3."""
 
 NO_DENSITY = 1e-6
 """Below this density, e/bohr^3, nothing is localised: both functions are set to zero."""

@@ -7,10 +7,11 @@ from textwrap import wrap
 
 import numpy as np
 
-from denser.atoms.free_atoms import ball, pseudo_charges
+from denser.analysis.fields import S_CONSTANT, THOMAS_FERMI
+from denser.atoms.free_atoms import pseudo_charges
 from denser.fields.derivatives import gradient
 from denser.fields.fourier import poisson, poisson_isolated
-from denser.fields.windows import pieces
+from denser.fields.windows import ball, pieces
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -18,7 +19,6 @@ from denser.types.grid import Grid
 KINETIC = ("thomas-fermi", "von-weizsaecker", "tf+vw/5", "lkt")
 """Kinetic functionals that are evaluated, in the order of the report."""
 
-C_TF = 0.3 * (3 * np.pi**2) ** (2 / 3)
 LKT_A = 1.3
 """Parameter of Luo, Karasiev and Trickey (2018)."""
 
@@ -192,8 +192,8 @@ def kinetic_energies(
     n, dv = rho[here], np.broadcast_to(dv, rho.shape)[here]
     slope2 = sum(component[here] ** 2 for component in slope)
     cube_root = np.cbrt(n)
-    t_tf = C_TF * n * cube_root**2 * dv
-    s = np.sqrt(slope2) / (2 * np.cbrt(3 * np.pi**2) * n * cube_root)
+    t_tf = THOMAS_FERMI * n * cube_root**2 * dv
+    s = np.sqrt(slope2) / (S_CONSTANT * n * cube_root)
     tf = float(t_tf.sum())
     vw = float((slope2 / n) @ dv / 8)
     lkt = vw + float((t_tf / np.cosh(np.minimum(LKT_A * s, 500.0))).sum())

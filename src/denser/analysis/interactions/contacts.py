@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from ase.data import chemical_symbols
 
-from denser.analysis.regions import images
 from denser.fields.metrics import PYYKKO
+from denser.fields.periodic import adjacent_images, nearest_image
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR
@@ -60,8 +60,8 @@ class Contacts:
         owner = np.arange(len(vectors))
         if self.structure.cell is not None:
             cell = self.structure.cell
-            vectors -= np.round(vectors @ np.linalg.inv(cell)) @ cell
-            vectors, owner = images(vectors, cell), np.tile(owner, 27)
+            vectors = adjacent_images(nearest_image(vectors, cell), cell)
+            owner = np.tile(owner, 27)
         d = np.linalg.norm(vectors, axis=1)
         near = np.argsort(d, kind="stable")[:24]
         vectors, d, owner = vectors[near], np.maximum(d[near], 1e-6), owner[near]

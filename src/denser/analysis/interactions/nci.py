@@ -22,8 +22,8 @@ from denser.analysis.interactions.contacts import (
     kind_of_contact,
 )
 from denser.analysis.regions import connected_regions
-from denser.atoms.free_atoms import ball, core_values
-from denser.fields.windows import pieces
+from denser.atoms.free_atoms import core_values
+from denser.fields.windows import ball, pieces
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from denser.analysis.regions import NEIGHBOURS, connected_regions, images, percolation
+from denser.analysis.regions import NEIGHBOURS, connected_regions, percolation
+from denser.fields.periodic import adjacent_images
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -198,7 +199,7 @@ def _largest_spheres(
                 shell[where] |= opposite & ~mask[where]
     points = (np.argwhere(shell) / grid.shape) @ grid.cell
     if periodic:
-        points = images(points, grid.cell)
+        points = adjacent_images(points, grid.cell)
     thin = np.zeros(grid.shape, dtype=bool)
     thin[stride] = labels[stride] > 0
     nodes = np.argwhere(thin)

@@ -19,8 +19,8 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from denser.analysis.potential.ewald import MARGIN, EwaldSplit
-from denser.atoms.free_atoms import ball
-from denser.fields.windows import pieces
+from denser.fields.periodic import images_near
+from denser.fields.windows import ball, pieces
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -202,7 +202,10 @@ class Potential:
 
     def _add_ions(self, points: np.ndarray, values: np.ndarray, out: np.ndarray | None) -> None:
         """Add S of the nuclei in reach, and of their images."""
-        centres, owner = _images(self.structure.positions, self.grid, self._reach, self.kind)
+        centres = self.structure.positions
+        owner = np.arange(len(centres))
+        if self.kind == "periodic":
+            centres, owner = images_near(centres, self.grid, self._reach)
         near = cKDTree(points).sparse_distance_matrix(
             cKDTree(centres), self._reach, output_type="ndarray"
         )
@@ -233,24 +236,6 @@ def _node_radius(grid: Grid) -> float:
 def _inverse(r: np.ndarray, radius: float) -> np.ndarray:
     """Potential of a unit charge, a point outside and a homogeneous ball within `radius`."""
     return np.where(r < radius, (3 - (r / radius) ** 2) / (2 * radius), 1 / np.maximum(r, radius))
-
-
-def _images(
-    positions: np.ndarray, grid: Grid, reach: float, kind: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the nuclei, and of images within reach of the box, and whose they are."""
-    if kind == "isolated":
-        return positions, np.arange(len(positions))
-    inverse = np.linalg.inv(grid.cell)
-    home = positions - np.floor((positions - grid.origin) @ inverse) @ grid.cell
-    margin = reach * np.linalg.norm(inverse, axis=0)
-    count = np.ceil(margin).astype(int)
-    shifts = np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in count], indexing="ij"), axis=-1)
-    images = (home[None] + (shifts.reshape(-1, 3) @ grid.cell)[:, None]).reshape(-1, 3)
-    owner = np.tile(np.arange(len(positions)), shifts.size // 3)
-    fraction = (images - grid.origin) @ inverse
-    kept = ((fraction > -margin) & (fraction < 1 + margin)).all(axis=1)
-    return images[kept], owner[kept]
 
 
 def _coarse_charges(charge_density: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

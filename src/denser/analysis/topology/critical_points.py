@@ -20,7 +20,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from denser.analysis.continuous import ContinuousDensity
+from denser.analysis.fields import THOMAS_FERMI
 from denser.analysis.topology.gradient_paths import ascend
+from denser.fields.periodic import nearest_image, wrapped
 from denser.types.density import Density
 from denser.types.units import BOHR
 
@@ -231,9 +233,7 @@ def critical_points(density: Density | ContinuousDensity) -> CriticalPoints:
     kinds = [KINDS[n] for n in n_negative[order]]
     laplacian = eigenvalues.sum(axis=1)
     squared = (gradient**2).sum(axis=1)
-    kinetic = (
-        0.3 * (3 * np.pi**2) ** (2 / 3) * rho ** (5 / 3) + squared / (72 * rho) + laplacian / 6
-    )
+    kinetic = THOMAS_FERMI * rho ** (5 / 3) + squared / (72 * rho) + laplacian / 6
     bond = np.array([kind == "bond" for kind in kinds], dtype=bool)
     ellipticity = np.full(len(found), np.nan)
     ellipticity[bond] = eigenvalues[bond, 0] / eigenvalues[bond, 1] - 1
@@ -299,10 +299,10 @@ def _newton(field: ContinuousDensity, x: np.ndarray) -> np.ndarray:
     x = x[done]
     if x.size == 0:
         return x.reshape(0, 3)
-    fraction = (x - field.grid.origin) @ np.linalg.inv(field.grid.cell)
     if field.periodic:
-        x = x - np.floor(fraction) @ field.grid.cell
+        x = wrapped(x, field.grid.cell, field.grid.origin)
     else:
+        fraction = (x - field.grid.origin) @ np.linalg.inv(field.grid.cell)
         x = x[((fraction >= 0) & (fraction < 1)).all(axis=1)]
     distance, _ = cKDTree(field.nuclei()[0]).query(x)
     x = x[(distance > _NUCLEUS) & (field.evaluate(x)[0] > RHO_MIN)]
@@ -315,8 +315,7 @@ def _distinct(field: ContinuousDensity, x: np.ndarray) -> np.ndarray:
         return x
     difference = x[:, None] - x[None]
     if field.periodic:
-        cell = field.grid.cell
-        difference -= np.round(difference @ np.linalg.inv(cell)) @ cell
+        difference = nearest_image(difference, field.grid.cell)
     close = coo_array(np.linalg.norm(difference, axis=-1) < _MERGE)
     _, cluster = connected_components(close)
     return x[np.unique(cluster, return_index=True)[1]]

@@ -9,12 +9,12 @@ where they crowd and added where they spread.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
 from denser.analysis.continuous import ContinuousDensity
 from denser.analysis.topology.critical_points import BondPath, CriticalPoints
+from denser.fields.periodic import images_near
 
 RHO_END = 1e-4
 """The front ends where the density falls below this, e/bohr^3."""
@@ -176,13 +176,5 @@ def images(field: ContinuousDensity, surfaces: Surfaces, margin: float) -> Surfa
     """Points in the box of a periodic field, and their images within `margin` of it, bohr."""
     if not field.periodic:
         return surfaces
-    grid, inverse = field.grid, np.linalg.inv(field.grid.cell)
-    home = surfaces.points - np.floor((surfaces.points - grid.origin) @ inverse) @ grid.cell
-    shifts = np.array(list(product((-1, 0, 1), repeat=3)))
-    points = (home + (shifts @ grid.cell)[:, None]).reshape(-1, 3)
-    every = np.tile(np.arange(len(home)), len(shifts))
-    fraction = (points - grid.origin) @ inverse
-    edge = margin * np.linalg.norm(inverse, axis=0)
-    near = ((fraction > -edge) & (fraction < 1 + edge)).all(axis=1)
-    every = every[near]
-    return Surfaces(points[near], surfaces.normals[every], surfaces.atoms[every])
+    points, every = images_near(surfaces.points, field.grid, margin)
+    return Surfaces(points, surfaces.normals[every], surfaces.atoms[every])

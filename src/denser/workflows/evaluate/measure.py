@@ -13,11 +13,11 @@ import numpy as np
 
 from denser.atoms.sad import RECIPES, superposition, valence_charges
 from denser.fields.metrics import (
-    difference,
     err_rho,
     error_around_elements,
     error_by_distance,
     nearest_atom,
+    subtract,
 )
 from denser.io import write
 from denser.labels.label import Label, group_of, molecule_of, read_label, read_labels
@@ -294,7 +294,7 @@ def write_error(
     sad = superposition(label.structure, label.grid, predictor.model.recipe.sad)
     predicted = predictor.density(sad, periodic)
     cube, picture = folder / f"{label.name}.cube", folder / f"{label.name}.png"
-    write(cube, reference.with_values(difference(predicted, reference)))
+    write(cube, reference.with_values(subtract(predicted, reference)))
     free = _without_box(reference)
     try:
         plot_difference(free.with_values(predicted.values), free, picture)
