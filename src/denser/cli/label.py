@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -124,25 +122,16 @@ def _run(
 ) -> LabelTotals:
     """Label with a progress bar on a terminal, and a line a minute elsewhere."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
 
     from denser.workflows.label import label as label_all
+    from denser.workflows.many import Bar
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
-    last = time.monotonic()
-    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        line = bar.add_task("starting", total=len(found))
+    with Bar("labelling", len(found), console) as bar:
 
         def show(p: LabelProgress) -> None:
-            nonlocal last
-            text = f"{p.per_hour:.0f} an hour, {_duration(p.seconds_left)} left"
-            text += f", {p.failed} failed" if p.failed else ""
-            bar.update(line, completed=p.done, total=p.total, description=text)
-            if not console.is_terminal and time.monotonic() - last > 60:
-                last = time.monotonic()
-                typer.echo(f"{p.done} of {p.total}, {text}", err=True)
+            bar.total = p.total
+            bar.advance(p.failed > bar.failed)
 
         return label_all(
             found, out, settings, workers, parsl, nice, retry_failed,
@@ -150,14 +139,10 @@ def _run(
         )  # fmt: skip
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _summary(totals: LabelTotals, bad: int, out: Path) -> str:
-    text = f"{totals.labelled} labelled in {_duration(totals.seconds)}"
+    from denser.workflows.many import duration
+
+    text = f"{totals.labelled} labelled in {duration(totals.seconds)}"
     if totals.labelled and totals.seconds:
         text += f" ({3600 * totals.labelled / totals.seconds:.0f} an hour)"
     text += f", in {out}"
@@ -282,9 +267,12 @@ def labels_export(
     ] = None,
 ) -> None:
     """Write the densities of labels, in the frame of their structures."""
+    from rich.console import Console
+
     from denser.io import check_suffix, write
     from denser.labels.store import LabelStore
     from denser.workflows.label import label_density
+    from denser.workflows.many import Bar, Failed, run
 
     suffix = "." + format.lower().lstrip(".")
     check_suffix(Path("x" + suffix))
@@ -294,15 +282,23 @@ def labels_export(
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{out}: cannot be created ({error.strerror})") from error
-        try:
-            for i, name in enumerate(names):
-                write(out / (name + suffix), label_density(labels.read(name)))
-                if sys.stderr.isatty():
-                    typer.echo(f"\r{i + 1} of {len(names)}", err=True, nl=i + 1 == len(names))
-        except KeyboardInterrupt:
-            _tell(f"stopped after {i} of {len(names)}")
-            raise typer.Exit(130) from None
-    typer.echo(f"{len(names)} {'density' if len(names) == 1 else 'densities'} written to {out}")
+
+        def export(name: str) -> None:
+            write(out / (name + suffix), label_density(labels.read(name)))
+
+        def take(name: str, result: Failed | None) -> None:
+            if result is not None:
+                _tell(f"{name}: {result.error}")
+            bar.advance(result is not None)
+
+        with Bar("writing", len(names), Console(stderr=True, highlight=False)) as bar:
+            totals = run(names, export, take)
+    n = totals.done
+    if totals.interrupted:
+        _tell(f"stopped after {n} of {len(names)}")
+    else:
+        typer.echo(f"{n} {'density' if n == 1 else 'densities'} written to {out}")
+    raise typer.Exit(totals.exit_code)
 
 
 def _selected(labels: LabelStore, select: list[str] | None) -> list[str]:

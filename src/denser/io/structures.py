@@ -6,23 +6,12 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
 from denser.types.errors import InputError
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One structure with a name and a stem for files, or the reason why there is none."""
-
-    name: str
-    stem: str
-    atoms: Atoms | None
-    error: str = ""
 
 
 def read_structures(path: Path) -> Iterator[Atoms]:
@@ -129,34 +118,3 @@ def from_smiles(smiles: str) -> Atoms:
     )
     atoms.info["charge"] = Chem.GetFormalCharge(molecule)
     return atoms
-
-
-def jobs(files: list[Path], smiles: list[str]) -> Iterator[Job]:
-    """All structures, each with a file stem that no other one has."""
-    taken: dict[str, int] = {}
-
-    def unique(stem: str) -> str:
-        stem = re.sub(r"[^\w.+-]", "_", stem) or "structure"
-        taken[stem] = taken.get(stem, 0) + 1
-        return stem if taken[stem] == 1 else f"{stem}_{taken[stem]}"
-
-    for path in files:
-        frames: list[Atoms] = []
-        error = ""
-        try:
-            for atoms in read_structures(path):
-                frames.append(atoms)  # noqa: PERF402 - keeps the frames before a damaged one
-        except InputError as problem:
-            error = str(problem)
-        stem = unique(path.stem if path.suffix else path.name)
-        for i, atoms in enumerate(frames):
-            many = len(frames) > 1
-            name = f"{path}[{i}]" if many else str(path)
-            yield Job(name, f"{stem}_{i:05d}" if many else stem, atoms)
-        if error:
-            yield Job(str(path), stem, None, error)
-    for text in smiles:
-        try:
-            yield Job(text, unique(text), from_smiles(text))
-        except InputError as problem:
-            yield Job(text, unique(text), None, str(problem))

@@ -20,6 +20,7 @@ from denser.fields.fourier import resample
 from denser.model.checkpoint import Model, load_model, model_path
 from denser.model.network import Network
 from denser.model.normalise import normalise
+from denser.model.options import PredictionOptions
 from denser.model.precision import fast_bf16
 from denser.types.arrays import seal
 from denser.types.density import Density
@@ -32,7 +33,6 @@ from denser.types.units import BOHR
 if TYPE_CHECKING:
     from ase import Atoms
 
-BOXES = ("auto", "isolated", "paper")
 MIN_PADDING = 2.0
 """Least padding in angstrom: below it the density meets its own periodic images."""
 
@@ -168,6 +168,11 @@ class Predictor:
             "error of the density is likely larger; take Kohn-Sham steps (--refine) or fine-tune"
         )
 
+    @classmethod
+    def of(cls, options: PredictionOptions) -> Predictor:
+        """Return the predictor that the options ask for."""
+        return cls(options.model, options.device, average=options.average)
+
     def predict(
         self,
         atoms: Atoms | Structure,
@@ -175,12 +180,19 @@ class Predictor:
         box: str = "auto",
         padding: float = 4.0,
         spacing: float | None = None,
+        *,
+        options: PredictionOptions | None = None,
     ) -> Prediction:
-        """Predict one structure; the parameters are those of `denser.predict`."""
-        if box not in BOXES:
-            raise InputError(f"unknown box {box!r}; known: {', '.join(BOXES)}")
-        structure = Structure.of(atoms, charge, isolated=box != "auto")
+        """Predict one structure; the parameters are those of `denser.predict`.
+
+        `options` are taken in place of the other parameters. Their model, device and average are
+        those of this predictor already, and Kohn-Sham steps (`refine`) are not taken here.
+        """
+        if options is None:
+            options = PredictionOptions(charge, box=box, padding=padding, spacing=spacing)
+        structure = Structure.of(atoms, options.charge)
         closed_shell_electrons(structure)
+        box, padding, spacing = options.box, options.padding, options.spacing
         if box == "auto":
             box = "isolated" if structure.cell is None else "cell"
         grid = make_grid(structure, box, padding, self.model.recipe.spacing, self.network)
@@ -246,8 +258,9 @@ def predict(
     UserWarning
         A molecule that the model does not know well (`Predictor.doubt`).
     """
-    predictor = Predictor(model, device, average=average)
-    prediction = predictor.predict(atoms, charge, box, padding, spacing)
+    options = PredictionOptions(charge, model, box, padding, spacing, device, average)
+    predictor = Predictor.of(options)
+    prediction = predictor.predict(atoms, options=options)
     if doubt := predictor.doubt(prediction):
         warnings.warn(f"{prediction.density.structure.formula}: {doubt}", stacklevel=2)
     return prediction.density

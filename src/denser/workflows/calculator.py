@@ -22,6 +22,7 @@ from denser.dft.one_step import OneStep, one_step
 from denser.dft.scf import KSResult, mean_field, scf
 from denser.model.checkpoint import Model
 from denser.model.derivatives import prediction_pullback
+from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor, make_grid
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -130,8 +131,9 @@ class Calculator(ase_calculator.Calculator):
             raise InputError(f"unknown estimate {estimate!r}; known: {', '.join(ESTIMATES)}")
         require_kind(dispersion)
         super().__init__(**options)
+        chosen = PredictionOptions(charge, model, padding=padding, device=device)
         # Rounding to bfloat16 would make the energy jagged.
-        self.predictor = Predictor(model, device, bf16=False)
+        self.predictor = Predictor(chosen.model, chosen.device, bf16=False)
         self.recipe = self.predictor.model.recipe
         self.task, self.dispersion, self.charge = task, dispersion, charge
         self.padding, self.grid, self.conv_tol = padding, grid, conv_tol

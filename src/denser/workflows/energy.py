@@ -78,7 +78,7 @@ class Starts:
         """Density of a structure."""
         options = self.options
         if self.predictor is None:
-            self.predictor = Predictor(options.model, options.device, average=options.average)
+            self.predictor = Predictor.of(options)
         prediction, seconds = refined_prediction(atoms, self.predictor, options)
         seconds_in_all = prediction.seconds_sad + prediction.seconds_network + (seconds or 0.0)
         return Start(prediction.density, seconds_in_all)
@@ -112,12 +112,15 @@ def energy_record(
     InputError
         As `denser.dft.refine.refine`; an orbital that does not exist.
     """
+    orbitals = list(orbitals)
+    if orbitals and stem is None:
+        raise InputError("orbitals are written to files; give the stem of their names")
     result = refine(start.density, recipe, steps)
     n_occupied = int(np.count_nonzero(result.mo_occ))
     indices = {name: orbital_index(name, n_occupied, len(result.mo_occ)) for name in orbitals}
     cell = result.steps[-1].mf.cell
     written = []
-    for name, index in indices.items():
+    for name, index in indices.items() if stem is not None else ():
         path = stem.with_name(f"{stem.name}_{name}.cube")
         write(path, orbital(cell, result.mo_coeff[:, index], result.density))
         written.append(str(path))
@@ -151,8 +154,8 @@ def scf_record(
     if compare:
         for name, make, builds in _other_starts(start.density, recipe):
             begin = time.perf_counter()
-            dm = make()
-            row = _converge(start.density, recipe, dm, builds, time.perf_counter() - begin)
+            other = make()
+            row = _converge(start.density, recipe, other, builds, time.perf_counter() - begin)
             del row["result"]
             rows[name] = row
     density = converged_density(start.density, recipe, result)

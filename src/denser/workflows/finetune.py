@@ -20,6 +20,7 @@ from denser.training.loop import Progress, train
 from denser.training.processes import is_first
 from denser.types.errors import InputError
 from denser.workflows.evaluate.measure import choose, reference_density
+from denser.workflows.many import Failed, attempt
 
 STEPS_PER_LABEL = 25
 FEWEST_STEPS, MOST_STEPS = 400, 4000
@@ -311,17 +312,22 @@ def _measure(
 ) -> Errors | None:
     """Err_rho on whole boxes, as their references are periodic; N_e exact."""
     predictors = Predictor(before), Predictor(after)
+
+    def errors_on(label: Label) -> list[float]:
+        reference = reference_density(label)
+        sad = superposition(label.structure, label.grid, before.recipe.sad)
+        densities = sad, *(predictor.density(sad, periodic=True) for predictor in predictors)
+        return [err_rho(density, reference) for density in densities]
+
     rows = {}
     for label in labels:
         if stop is not None and stop():
             raise KeyboardInterrupt
-        try:
-            reference = reference_density(label)
-            sad = superposition(label.structure, label.grid, before.recipe.sad)
-            densities = sad, *(predictor.density(sad, periodic=True) for predictor in predictors)
-            rows[label.name] = [err_rho(density, reference) for density in densities]
-        except InputError as error:
-            tell(f"{label.name} was not measured: {error}")
+        found = attempt(errors_on, label)
+        if isinstance(found, Failed):
+            tell(f"{label.name} was not measured: {found.error}")
+        else:
+            rows[label.name] = found
     return Errors(tuple(rows), *np.array(list(rows.values())).T) if rows else None
 
 

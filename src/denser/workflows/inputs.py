@@ -105,8 +105,8 @@ def file_stem(text: str | Path) -> str:
 
 
 def frame_endings(n: int) -> list[str]:
-    """Endings of the stems of a file's frames; a single frame has none."""
-    return [f"_{i:05d}" for i in range(n)] if n > 1 else [""]
+    """Endings of the stems of a file's `n` frames; a single frame has none."""
+    return [""] if n == 1 else [f"_{i:05d}" for i in range(n)]
 
 
 def find_inputs(
@@ -131,18 +131,16 @@ def find_inputs(
         if densities and is_density_file(path):
             found.append(Input(names.give(str(path), "{} ({})"), stems.give(stem), path, path))
             continue
-        frames: list[Atoms] = []
-        problem = attempt(_read_frames, path, frames)
+        frames, problem = read_frames(path)
         n = len(frames)
         if n:
             numbers = [f"[{i}]" for i in range(n)] if n > 1 else [""]
             shown = names.give_all(str(path), numbers, "{} ({})")
             given = stems.give_all(stem, frame_endings(n))
             found += [Input(*three, path) for three in zip(shown, given, frames, strict=True)]
-        if isinstance(problem, Failed):
+        if problem is not None:
             shown_as = names.give(f"{path}[{n}]" if n else str(path), "{} ({})")
-            why = Failed(problem.error.removeprefix(f"{path}: "))
-            found.append(Input(shown_as, stems.give(stem), why, path))
+            found.append(Input(shown_as, stems.give(stem), problem, path))
     for text in smiles:
         found.append(
             Input(
@@ -152,9 +150,18 @@ def find_inputs(
     return found
 
 
-def _read_frames(path: Path, frames: list[Atoms]) -> None:
-    for atoms in read_structures(path):
-        frames.append(atoms)  # noqa: PERF402 - keeps the frames before a damaged one
+def read_frames(path: Path) -> tuple[list[Atoms], Failed | None]:
+    """Frames of a structure file, and why the rest could not be read, if so."""
+    frames: list[Atoms] = []
+
+    def read() -> None:
+        for atoms in read_structures(path):
+            frames.append(atoms)  # noqa: PERF402 - keeps the frames before a damaged one
+
+    problem = attempt(read)
+    if isinstance(problem, Failed):
+        return frames, Failed(problem.error.removeprefix(f"{path}: "), problem.bad_input)
+    return frames, None
 
 
 def refuse_inputs(output: Path, files: Iterable[Path]) -> None:

@@ -230,7 +230,7 @@ class Bar:
         count, now = self.present + self.done, time.monotonic()
         text = f"{self.doing}: {pace(self.done, self.total - count, now - self.begin)}"
         text += f", {self.failed} failed" if self.failed else ""
-        self.progress.update(self.task, completed=count, description=text)
+        self.progress.update(self.task, completed=count, total=self.total, description=text)
         if not self.quiet and not self.console.is_terminal and now - self.last > _EVERY:
             self.last = now
             self.console.print(f"{count} of {self.total}, {text}", markup=False)

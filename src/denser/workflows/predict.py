@@ -92,7 +92,7 @@ class Batch:
         from denser.model.predictor import Predictor
 
         options = self.options
-        predictor = Predictor(options.model, options.device, average=options.average)
+        predictor = Predictor.of(options)
         if not self.single:
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
@@ -194,14 +194,12 @@ def refined_prediction(
     float or None
         Seconds of the steps.
     """
-    box, padding = options.box, options.padding
     if not options.refine:
-        spacing = options.spacing
-        return predictor.predict(atoms, options.charge, box, padding, spacing), None
+        return predictor.predict(atoms, options=options), None
     from denser.dft.refine import refine
     from denser.model.predictor import respace
 
-    prediction = predictor.predict(atoms, options.charge, box, padding)
+    prediction = predictor.predict(atoms, options=replace(options, spacing=None))
     refined = refine(prediction.density, predictor.model.recipe, options.refine)
     density = refined.density
     if options.spacing is not None:

@@ -105,7 +105,9 @@ def run(tasks: list, pools: list[Pool], record: Callable[[Any, Any], None]) -> b
     `record` is called with each task and what came of it, or with a sentence if its worker
     failed; a task whose worker dies is tried once more.
     """
-    waiting, done, deaths = deque(tasks), deque(), Counter()
+    waiting: deque[Any] = deque(tasks)
+    done: deque[tuple[Any, Any]] = deque()
+    deaths: Counter[str] = Counter()
     others = set(active_children())
     finished = False
 
@@ -171,7 +173,10 @@ def _start_worker(nice: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if nice:
         os.nice(nice)
-    sentinel = parent_process().sentinel
+    parent = parent_process()
+    if parent is None:
+        return
+    sentinel = parent.sentinel
 
     def watch() -> None:
         connection.wait([sentinel])

@@ -3,7 +3,8 @@
 The parent process plans and is the only writer; workers converge one structure at a time.
 """
 
-from denser.workflows.label.calculation import BOXES, LabelSettings, LabelTask, calculate
+from denser.model.options import BOXES
+from denser.workflows.label.calculation import LabelSettings, LabelTask, calculate
 from denser.workflows.label.inputs import LabelInput, rattled, read_inputs
 from denser.workflows.label.plan import LabelPlan, planned, read_plan
 from denser.workflows.label.run import LabelProgress, LabelTotals, label

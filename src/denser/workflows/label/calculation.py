@@ -15,19 +15,20 @@ import numpy as np
 from denser.atoms.sad import closed_shell_electrons, superposition
 from denser.labels.label import Label
 from denser.labels.store import Facts, content_hash, require_storable
+from denser.model.options import BOXES
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 from denser.types.version import __version__
+from denser.workflows.many import Failed, attempt
 from denser.workflows.workers import THREADS
 
 if TYPE_CHECKING:
     from denser.dft.scf import KSResult
     from denser.model.predictor import Predictor
 
-BOXES = ("auto", "isolated", "paper")
 MAX_STEPS = 5
 """Kohn-Sham steps from a prediction before the SCF is taken instead."""
 
@@ -118,12 +119,8 @@ class LabelTask:
 
 def calculate(task: LabelTask) -> tuple[Label, Facts] | str:
     """Converge one structure; the reason in words if that cannot be done. Runs in a worker."""
-    try:
-        return _calculate(task)
-    except InputError as error:
-        return str(error)
-    except Exception as error:  # one structure must not stop the others
-        return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    found = attempt(_calculate, task)
+    return found.error if isinstance(found, Failed) else found
 
 
 def _calculate(task: LabelTask) -> tuple[Label, Facts] | str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from denser.io.structures import read_structures
 from denser.labels import qm9
 from denser.labels.store import store_name
 from denser.types.errors import InputError
 from denser.types.structure import Structure
+from denser.workflows.inputs import file_stem, frame_endings, read_frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,19 +68,17 @@ def read_inputs(
         if text.startswith("qm9:"):
             structures += _from_qm9(text.removeprefix("qm9:"), charge, tell)
             continue
-        path, frames = Path(text), []
-        try:
-            for atoms in read_structures(path):
-                frames.append(atoms)  # noqa: PERF402 - keeps the frames before a damaged one
-        except InputError as error:
-            tell(str(error))
+        path = Path(text)
+        frames, problem = read_frames(path)
+        if problem is not None:
+            tell(f"{path}: {problem.error}")
             bad += 1
-        stem = re.sub(r"[^\w.+-]", "_", path.stem)
+        stem = file_stem(path)
         group = store_name(stem)
-        for i, atoms in enumerate(frames):
+        for i, (atoms, ending) in enumerate(zip(frames, frame_endings(len(frames)), strict=True)):
             many = len(frames) > 1
             try:
-                name = store_name(f"{stem}_{i:05d}" if many else stem)
+                name = store_name(stem + ending)
                 structure = Structure.of(atoms, charge, isolated)
                 structures.append(LabelInput(name, structure, group))
             except InputError as error:

@@ -15,6 +15,7 @@ from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
+from denser.workflows.many import Failed, attempt
 
 
 def label_density(label: Label) -> Density:
@@ -51,12 +52,12 @@ def import_labels(
     index = {name: entry.content for name, entry in store.index().items() if entry.converged}
     copied = present = bad = 0
     for path in paths:
-        try:
-            label, facts = _read(path, store.recipe.spacing)
-        except InputError as error:
-            tell(str(error))
+        found = attempt(_read, path, store.recipe.spacing)
+        if isinstance(found, Failed):
+            tell(found.error if found.bad_input else f"{path}: {found.error}")
             bad += 1
             continue
+        label, facts = found
         known = index.get(label.name)
         if known is None:
             store.add(label, facts)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -66,7 +67,9 @@ def analyse(
     lines: dict[str, list[str]] = {}
     errors: dict[str, str] = {}
     written: list[str] = []
-    work = [(name, partial(analysis.property, name)) for name in settings.properties]
+    work: list[tuple[str, Callable[[], Any]]] = [
+        (name, partial(analysis.property, name)) for name in settings.properties
+    ]
     others = products(analysis, settings, folder, entry.stem, written, protected)
     for name, make in [*work, *others]:
         start = time.perf_counter()
@@ -106,9 +109,9 @@ def _density(
         density, note = read_density(entry.source, settings.kind, options.charge)
         return density, Recipe(), [note]
     atoms = entry.atoms()
-    predictor = Predictor(options.model, options.device, average=options.average)
+    predictor = Predictor.of(options)
     notes = [f"predicted by {predictor.model.name}"]
-    if settings.fit:
+    if settings.fit and folder is not None:
         moved = folder / f"{entry.stem}_fitted.xyz"
         refuse_inputs(moved, protected)
         atoms, fit = fitted(atoms, settings, moved)
@@ -294,7 +297,7 @@ class Report:
         for key, path in self.settings.files.items():
             settings[key] = file_hash(Path(path))
         predicts = any(isinstance(entry.source, Atoms) for entry in self.inputs)
-        model = Predictor(options.model, options.device).model.identity() if predicts else None
+        model = Predictor.of(options).model.identity() if predicts else None
         for entry in self.inputs:
             isolated = options.box != "auto"
             made_from = content(entry.source, options.charge, settings, model, isolated)
