@@ -154,7 +154,7 @@ def test_large_boxes_are_tiled_to_the_same_density(
         (Atoms("Fe"), {}, "not supported; supported elements: H He"),
         (molecule("H2O"), {"box": "round"}, "auto, isolated, paper"),
         (molecule("H2O"), {"padding": 0.5}, "cuts the density off"),
-        (molecule("H2O"), {"padding": np.nan}, "cuts the density off"),
+        (molecule("H2O"), {"padding": np.nan}, "padding must be a length"),
         (molecule("H2O"), {"spacing": 0.0}, "positive length"),
         (molecule("H2O"), {"spacing": 5.0}, "choose a finer one"),
         (Atoms("H2", [[0, 0, 0], [0, 0, 9000.0]]), {"padding": 500}, "GB of memory"),

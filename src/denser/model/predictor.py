@@ -190,7 +190,7 @@ class Predictor:
         """
         if options is None:
             options = PredictionOptions(charge, box=box, padding=padding, spacing=spacing)
-        structure = Structure.of(atoms, options.charge)
+        structure = Structure.of(atoms, options.charge, isolated=options.box != "auto")
         closed_shell_electrons(structure)
         box, padding, spacing = options.box, options.padding, options.spacing
         if box == "auto":
