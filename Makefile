@@ -39,7 +39,7 @@ format: .venv/installed
 types: .venv/installed
 	$(BIN)/mypy
 
-# All tests, and the share of lines that they run.
+# All tests, and the share of lines that they run; apart from make test, as it takes 40 % more time.
 coverage: .venv/installed browser
 	$(PYTEST) --cov --cov-report=term:skip-covered
 
