@@ -50,7 +50,7 @@ def test_kinds():
 @pytest.mark.slow
 def test_speed(tmp_path):
     write(tmp_path / "h2.xyz", molecule("H2"))
-    done = bench("speed.py", "--file", tmp_path / "h2.xyz", "--repeat", "1")
+    done = bench("speed.py", "--file", tmp_path / "h2.xyz", "--repeat", "1", "--threads", 1)
     assert done.returncode == 0, done.stderr
     for row in ("denser, SAD", "whole command", "Li et al. x2 (float32)", "PySCF SCF"):
         assert row in done.stdout
@@ -58,7 +58,7 @@ def test_speed(tmp_path):
 
 @pytest.mark.slow
 def test_scaling():
-    done = bench("scaling.py", "--only", "ethanol", "--skip-paper")
+    done = bench("scaling.py", "--only", "ethanol", "--skip-paper", "--threads", 1)
     assert done.returncode == 0, done.stderr
     head, row = (line.split() for line in done.stdout.splitlines()[1:])
     assert head[0] == "atoms" and row[0] == "9" and row[-1] == "ethanol"
