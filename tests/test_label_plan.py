@@ -109,4 +109,5 @@ def test_the_command_makes_labels_and_goes_on(tmp_path):
     (expected,) = planned(replace(read_plan(PLAN), molecules=1))
     with LabelStore(store) as labels:
         assert labels.names() == [expected.name]
-        assert labels.row(expected.name).attempt == "steps"
+        row = labels.row(expected.name)
+        assert (row.attempt, row.residual_percent) == ("steps", pytest.approx(0.15))

@@ -63,7 +63,10 @@ def reference(name):
 def store_of(path, *labels):
     with LabelStore(path, Recipe()) as store:
         for label in labels:
-            store.add(label, Facts("paper", cycles=9, versions={"denser": "0.1"}))
+            facts = Facts("paper", cycles=9, versions={"denser": "0.1"})
+            if label.name == "HCN":
+                facts = replace(facts, attempt="steps", cycles=3, residual=0.0015)
+            store.add(label, facts)
     return path
 
 
@@ -102,8 +105,11 @@ def test_a_label_comes_back_within_the_stated_rounding(packed_folder):
         assert label.group == original.group == label.molecule
         assert label.record == {
             "group": label.group,
-            "source": store.stem, "box": "paper", "attempt": "direct", "cycles": 9,
+            "source": store.stem, "box": "paper",
+            "attempt": "steps" if label.name == "HCN" else "direct",
+            "cycles": 3 if label.name == "HCN" else 9,
             "version": "0.1", "split": "train",
+            "residual_percent": 0.15 if label.name == "HCN" else None,
         }  # fmt: skip
         points = label.points()
         rho = density_at_points(
@@ -308,6 +314,7 @@ def test_contents_agree_with_the_shards(packed_folder, tmp_path):
     _agree(folder, rows)
     assert rows[1]["distorted"] == "yes"
     assert rows[0]["made_by"] == "direct, 9 Fock builds, denser 0.1"
+    assert rows[4]["made_by"] == "steps, 3 Kohn-Sham steps to 0.15 %, denser 0.1"
     with pytest.raises(InputError, match="holds no shards"):
         contents(tmp_path)
 

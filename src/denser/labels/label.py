@@ -183,8 +183,6 @@ def read_recipe(path: str | Path) -> Recipe | None:
 class Grouped(Protocol):
     """What `split` needs of a label."""
 
-    name: str
-
     @property
     def molecule(self) -> str:
         """Name that a molecule shares with its distorted copy."""

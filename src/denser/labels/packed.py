@@ -81,7 +81,8 @@ class PackedLabel:
     e_tot, homo, lumo : float or None
         Hartree.
     record : dict
-        Where it came from: `group`, `source`, `box`, `attempt`, `cycles`, `version`, `split`.
+        Where it came from and how it was made: `group`, `source`, `box`, `attempt`, `cycles`,
+        `residual_percent`, `version`, `split`.
     """
 
     name: str
@@ -201,7 +202,9 @@ def encode(labels: Sequence[PackedLabel], note: str, version: str) -> bytes:
     table = {"name": [label.name for label in labels]}
     for key in labels[0].record:
         table[key] = [label.record[key] for label in labels]
-    blocks = [("table", "json", [], _compressed(json.dumps(table).encode()))]
+    blocks: list[tuple[str, str, list[int], bytes]] = [
+        ("table", "json", [], _compressed(json.dumps(table).encode()))
+    ]
     for key, array in arrays.items():
         planes = array.reshape(-1, 1).view("u1").T.tobytes()
         blocks.append((key, array.dtype.str, list(array.shape), _compressed(planes)))
@@ -331,11 +334,13 @@ def _labels(header: dict, table: dict, arrays: dict[str, np.ndarray]) -> list[Pa
             cell if arrays["periodic"][i] else None,
         )
         grid = Grid(arrays["origin"][i] * _LENGTH, cell, tuple(arrays["shape"][i]))
-        energies = (float(arrays[key][i]) for key in ("e_tot", "homo", "lumo"))
+        e_tot, homo, lumo = (
+            None if np.isnan(e := arrays[key][i]) else float(e) for key in ("e_tot", "homo", "lumo")
+        )
         labels.append(
             PackedLabel(
                 name, structure, grid, int(arrays["n_electrons"][i]), recipe, steps[i],
-                header["step"], *(None if np.isnan(e) else e for e in energies),
+                header["step"], e_tot, homo, lumo,
                 {key: column[i] for key, column in table.items()},
             )
         )  # fmt: skip

@@ -53,6 +53,7 @@ _COLUMNS = {
     "box": ("Box: cell, paper, or padding per side in angstrom", ""),
     "attempt": ("What it took to converge", ""),
     "cycles": ("Fock builds of the last attempt", ""),
+    "residual_percent": ("Change of the density that the steps had to stay below", "percent"),
     "seconds": ("Wall time of all attempts", "s"),
     "energy_hartree": ("Total energy", "hartree"),
     "homo_ev": ("Highest occupied orbital", "eV"),
@@ -81,6 +82,9 @@ class Facts:
         e*bohr; None where it depends on the choice of cell.
     versions, host : dict
         Of the programs; kind of machine and number of processors.
+    residual : float or None
+        Where a few Kohn-Sham steps took the place of the SCF: the change of the density (a
+        fraction) below which they ended.
     """
 
     box: str
@@ -90,6 +94,7 @@ class Facts:
     dipole: np.ndarray | None = None
     versions: dict[str, str] = field(default_factory=dict)
     host: dict[str, str | int] = field(default_factory=dict)
+    residual: float | None = None
 
     def __post_init__(self) -> None:
         if self.dipole is not None:
@@ -337,6 +342,8 @@ class LabelStore:
             for key, value in (("cycles", facts.cycles), ("seconds", facts.seconds))
             if value is not None
         }
+        if facts.residual is not None:
+            columns["residual_percent"] = 100 * facts.residual
         results = {}
         if label.e_tot is not None:
             columns["energy_hartree"] = label.e_tot

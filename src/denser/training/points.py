@@ -132,10 +132,10 @@ class Points:
 
     def _draw(self, label: Label, rng: np.random.Generator) -> PointSet:
         structure, grid = label.structure, _every_other(label.grid, rng)
-        rho = density_on_grid(
+        rendered = density_on_grid(
             structure.numbers, structure.positions, label.mo_coeff, grid, self.device
         )
-        rho = rho.cpu().numpy().ravel().astype(float)
+        rho = rendered.cpu().numpy().ravel().astype(float)
         density = denser.atoms.sad.superposition(structure, grid, self.sad)
         sad = density.values.ravel() * (density.valence_charges.sum() / label.n_electrons)
         parts = (np.abs(rho - sad), sad, np.sqrt(sad), np.ones_like(sad))

@@ -152,6 +152,7 @@ def _calculate(task: LabelTask) -> tuple[Label, Facts] | str:
             dipole,
             {"denser": __version__} | {name: version(name) for name in ("pyscf", "numpy")},
             {"machine": platform.machine(), "processors": os.cpu_count() or 1},
+            task.settings.residual if attempt == "steps" else None,
         ),
     )
 

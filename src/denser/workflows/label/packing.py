@@ -176,9 +176,10 @@ def _rows(stores: list[LabelStore]) -> Iterator[tuple[Label, dict]]:
             record = {
                 "group": label.group,
                 "source": "qm9" if re.match(r"(qm9|dsgdb9nsd)_\d{6}", name) else store.path.stem,
-                "box": row.box,
-                "attempt": row.attempt,
+                "box": row.get("box"),
+                "attempt": row.get("attempt"),
                 "cycles": row.get("cycles"),
+                "residual_percent": row.get("residual_percent"),
                 "version": row.data.get("versions", {}).get("denser"),
                 "split": "train",
             }
@@ -257,6 +258,8 @@ def contents(folder: Path) -> str:
             record, recipe = label.record, label.recipe
             steps = "Kohn-Sham steps" if record["attempt"] == "steps" else "Fock builds"
             made = f"{record['attempt']}, {record['cycles']} {steps}"
+            if record.get("residual_percent") is not None:
+                made += f" to {record['residual_percent']:g} %"
             if record["version"] is not None:
                 made += f", denser {record['version']}"
             level = f"{recipe.xc}/{recipe.basis}/{recipe.pseudo}, {recipe.spacing * BOHR:.4f} A"
