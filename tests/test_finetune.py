@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.build import molecule
 
 from denser import InputError, load_model
 from denser.labels.label import read_labels
@@ -63,6 +65,9 @@ def test_fine_tuning_from_start_to_finish(tmp_path, start, old):
     assert info["rehearsal_names"] == ["old_C2H2"]  # what is measured is not rehearsed
     assert set(info["train_names"]) == {"benzene", "old_C2H2", *info["own_names"]}
     assert info["measured"]["test"]["names"] == list(result.test.names)
+    assert info["measured"]["n"] == 1
+    assert tuned.mean_percent == info["measured"]["validation_mean_percent"] > 0
+    assert Predictor(tuned, "cpu").in_doubt(0.6 * tuned.mean_percent / 100)
     assert info["config"]["model"]["start"] == str(start)
 
     # The errors are those that denser evaluate finds.
@@ -84,6 +89,29 @@ def test_network_of_atoms_is_tuned_on_points(tmp_path):
     result = finetune(plan(path, settings=quick), tmp_path / "run")
     assert float(result.test.after.mean()) < float(result.test.before.mean())
     assert load_model(result.path).architecture == "aspherical"
+
+
+MAGNESIUM = Atoms("Mg4", [[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]])
+"""Nothing that the shipped models have learnt from."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("validation", [0.2, 0.0])
+def test_a_tuned_model_says_what_it_does_not_know(tmp_path, validation):
+    """With or without a validation part, and without a test part too."""
+    settings = ("sample.points=256",)
+    tuned = finetune(
+        plan("default", steps=2, test=0.0, validation=validation, settings=settings), tmp_path
+    )
+    model = load_model(tuned.path)
+    if validation:
+        assert 0.01 < model.info["measured"]["validation_mean_percent"] < 2
+        assert model.mean_percent == model.info["measured"]["validation_mean_percent"]
+    else:
+        assert model.mean_percent == load_model("default").mean_percent
+    predictor = Predictor(model, "cpu")
+    assert "does not know" in predictor.doubt(predictor.predict(MAGNESIUM, padding=3.0))
+    assert predictor.doubt(predictor.predict(molecule("CH3CH2OH"), padding=3.0)) == ""
 
 
 def test_it_goes_on_and_repeats_what_it_measured(tmp_path, start):

@@ -19,8 +19,7 @@ def models_list() -> None:
 
     for name in shipped_models():
         model = load_model(name)
-        measured = model.info.get("measured", {})
-        error = measured.get("validation_mean_percent")
+        error = model.mean_percent
         recipe = model.recipe
         typer.echo(
             f"{name}  {model.architecture}, {model.n_parameters:,} parameters, "

@@ -61,6 +61,21 @@ class Model:
         """Number of trainable parameters."""
         return sum(p.numel() for p in self.network.parameters())
 
+    @property
+    def mean_percent(self) -> float | None:
+        """Mean Err_rho on molecules that the model was not trained on, percent.
+
+        Of its validation part, or else of the test part of its fine tuning, or else that of the
+        model that its training began with; None if none of these is known.
+        """
+        measured = self.info.get("measured", {})
+        found = (
+            measured.get("validation_mean_percent"),
+            measured.get("test", {}).get("after_mean_percent"),
+            self.info.get("parent", {}).get("mean_percent"),
+        )
+        return next((value for value in found if value is not None), None)
+
     def weights_hash(self) -> str:
         """Hash of the weights, 16 hexadecimal digits."""
         digest = hashlib.sha256()
@@ -71,7 +86,7 @@ class Model:
     def identity(self) -> str:
         """What tells this model from any other: name, architecture, settings and weights."""
         settings = [self.network.config.to_dict(), self.recipe.to_dict()]
-        described = json.dumps([*settings, self.info.get("measured")], sort_keys=True)
+        described = json.dumps([*settings, self.mean_percent], sort_keys=True)
         digest = hashlib.sha256(described.encode()).hexdigest()[:16]
         return f"{self.name} {self.architecture} {digest} {self.weights_hash()}"
 

@@ -37,7 +37,7 @@ MIN_PADDING = 2.0
 """Least padding in angstrom: below it the density meets its own periodic images."""
 
 DOUBT = 0.5
-"""A density is in doubt if its electrons miss N_e by this times the model's mean error or more."""
+"""A molecule is in doubt if its electrons miss N_e by more than this times the mean error."""
 
 _FINE_ENOUGH = 1.8
 """Nodes that are this times as far apart as the model's still count electrons rightly."""
@@ -148,14 +148,20 @@ class Predictor:
         return sad.with_values(seal(values.cpu().numpy())), excess
 
     def in_doubt(self, excess: float) -> bool:
-        """Whether an `excess` of electrons tells of a molecule unlike those of the training.
+        """Whether a molecule is in doubt, so that its error is likely larger than usual.
 
-        The error of the density before it is scaled is at least the excess, and that of the scaled
-        one hardly less. In doubt is what has that alone come to `DOUBT` times the mean error on the
-        model's validation molecules; docs/model.md says how well this tells.
+        Before scaling, the density of a molecule of a known kind holds N_e electrons almost
+        exactly. The molecule is in doubt if it holds too many or too few by more than `DOUBT`
+        times the mean error of the model (`Model.mean_percent`). Where that is not known, nothing
+        is in doubt. docs/model.md says how reliable this is.
+
+        Parameters
+        ----------
+        excess : float
+            Share of the electrons, as from `normalised`.
         """
-        error = self.model.info.get("measured", {}).get("validation_mean_percent", np.inf)
-        return abs(excess) > DOUBT * error / 100
+        error = self.model.mean_percent
+        return error is not None and abs(excess) > DOUBT * error / 100
 
     def doubt(self, prediction: Prediction) -> str:
         """One sentence if the prediction is in doubt, else an empty one."""

@@ -135,6 +135,8 @@ def _train(
             ) from error
         state |= saved["state"]
     info = {"config": config.to_dict()} | record | _circumstances(peers, command)
+    if start is not None:
+        info["parent"] = {"name": config.model.start, "mean_percent": start.mean_percent}
     peers.wait()  # until all have read what the first is about to replace
     if peers.is_first:
         write_json(out / "config.json", config.to_dict())
@@ -148,7 +150,11 @@ def _train(
             "seconds": round(state["seconds"]),
             "steps_left_out": state["left_out"],
         }
-        return Model(out.name, config.model.architecture, source, recipe, info | length)
+        measured = {}
+        if math.isfinite(state["validation"]):
+            mean = 100 * state["validation"]
+            measured = {"measured": {"validation_mean_percent": mean, "n": len(checks)}}
+        return Model(out.name, config.model.architecture, source, recipe, info | length | measured)
 
     def save_state() -> None:
         finite = all(bool(torch.isfinite(p).all()) for p in network.parameters())

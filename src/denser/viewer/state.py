@@ -54,8 +54,7 @@ def describe(session: Session) -> dict:
 def model_card(session: Session) -> dict:
     """Name of the model and the mean error that it was measured to have."""
     model = session.predictor.model
-    measured = model.info.get("measured", {})
-    return {"name": model.name, "error_percent": measured.get("validation_mean_percent")}
+    return {"name": model.name, "error_percent": model.mean_percent}
 
 
 def dipole(session: Session) -> dict | None:

@@ -185,7 +185,7 @@ def finetune(
         tell(f"measuring {n} label{'' if n == 1 else 's'} before and after")
         test = _measure(parts.test, start, tuned, stop, tell)
         measured = _measure(remembered, start, tuned, stop, tell)
-        info = tuned.info | _lineage(plan, start, tuned) | _record(test, measured)
+        info = tuned.info | _lineage(start, tuned) | _record(tuned, test, measured)
         save_model(path, Model(out.name, tuned.architecture, tuned.network, tuned.recipe, info))
     last = load_model(path).info
     return FineTuned(
@@ -331,7 +331,7 @@ def _measure(
     return Errors(tuple(rows), *np.array(list(rows.values())).T) if rows else None
 
 
-def _lineage(plan: Plan, start: Model, tuned: Model) -> dict:
+def _lineage(start: Model, tuned: Model) -> dict:
     """Parent, and all names that the weights have learnt from since the beginning."""
     parent = {
         key: start.info[key]
@@ -344,14 +344,14 @@ def _lineage(plan: Plan, start: Model, tuned: Model) -> dict:
         *tuned.info.get("rehearsal_names", ()),
     ]
     return {
-        "parent": {"name": plan.model, "weights": start.weights_hash()} | parent,
+        "parent": tuned.info["parent"] | {"weights": start.weights_hash()} | parent,
         "own_names": tuned.info["train_names"],
         "train_names": list(dict.fromkeys(seen)),
     }
 
 
-def _record(test: Errors | None, remembered: Errors | None) -> dict:
-    measured = {}
+def _record(tuned: Model, test: Errors | None, remembered: Errors | None) -> dict:
+    measured = dict(tuned.info.get("measured", {}))
     if test is not None:
         measured["test"] = test.record()
     if remembered is not None:
