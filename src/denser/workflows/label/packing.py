@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from denser.labels.store import LabelStore
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.units import BOHR, HARTREE
+from denser.types.version import __version__
 
 CONTENTS = "labels.csv"
 """Name of the table of contents in a folder of shards."""
@@ -112,7 +112,7 @@ def pack(
     if not labels:
         reasons = "; ".join(f"{len(found)}: {why}" for why, found in result.left_out.items())
         raise InputError(f"no label is left to pack ({reasons or 'the stores are empty'})")
-    content = encode(labels, note, version("denser"))
+    content = encode(labels, note, __version__)
     with replacing(out) as temporary:
         temporary.write_bytes(content)
     result.packed, result.size = len(labels), len(content)
