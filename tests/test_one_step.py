@@ -9,11 +9,9 @@ from denser.atoms.sad import superposition
 from denser.dft.cell import density_from_dm
 from denser.dft.functionals import hartree_xc
 from denser.dft.one_step import (
-    SCREENING,
     CoarseGridWarning,
     on_recipe_grid,
     one_step,
-    screened,
 )
 from denser.dft.pyscf_private import core_hamiltonian, potential_matrix
 from denser.dft.refine import UNCERTAINTY_FLOOR, refine
@@ -124,18 +122,6 @@ def test_a_cell_too_narrow_for_the_basis_is_refused():
         scf(nitrogen, grid, max_cycle=3)
     with pytest.raises(InputError, match="take a supercell"):
         one_step(superposition(nitrogen, grid))
-
-
-def test_screening_multiplies_plane_waves():
-    grid = Grid(np.zeros(3), np.diag([8.0, 9.0, 10.0]), (16, 18, 20))
-    g = 2 * np.pi * np.array([2 / 8, 1 / 9, 3 / 10])
-    wave = np.cos(grid.points() @ g)
-    p_0, k2 = SCREENING
-    factor = 1 - (1 - p_0) * np.exp(-(g @ g) / k2)
-    np.testing.assert_allclose(screened(wave, grid, p_0, k2), factor * wave, atol=1e-12)
-    noise = np.random.default_rng(0).normal(size=grid.shape)
-    noise -= noise.mean()
-    assert screened(noise, grid, p_0, k2).sum() == pytest.approx(0, abs=1e-9)
 
 
 def test_refinement_approaches_self_consistency(water, errors):

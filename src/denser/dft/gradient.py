@@ -13,7 +13,8 @@ import numpy as np
 from pyscf.pbc.dft import rks
 
 from denser.dft.functionals import hartree_xc, hartree_xc_kernel
-from denser.dft.one_step import SCREENING, OneStep, screened
+from denser.dft.local_response import LocalResponse
+from denser.dft.one_step import OneStep
 from denser.dft.pyscf_private import (
     contract_by_atom,
     density_on_mesh,
@@ -96,22 +97,21 @@ def mixed_gradient(step: OneStep) -> StepGradient:
 def step_gradient(step: OneStep) -> StepGradient:
     """Derivative of `step.e_tot`, the recommended estimate.
 
-    E = E_KS + <S R|v_out - v_in>/2, with R = rho_out - rho_in and S the (symmetric) screening
-    less one, see `denser.dft.one_step`. To first order in changes of the two densities
+    E = E_KS + <x - R|D>/2 with R = rho_out - rho_in, D = v_out - v_in and x = (1 - chi V)^-1 R;
+    chi is a functional of rho_in (`denser.dft.local_response`). With u = (1 - V chi)^-1 D
 
-    dE = dE_KS + <w_out|d rho_out> - <w_in|d rho_in>, w = (S (v_out - v_in) + K S R)/2,
-
-    each w with the kernel K at its own density.
+    dE = dE_KS + <u - D|dR>/2 + <x - R|dD>/2 + <u|d chi V x>/2.
     """
-
-    def less_one(field: np.ndarray) -> np.ndarray:
-        return screened(field, step.density.grid, *SCREENING) - field
-
-    s_r = less_one(step.density.values - step.density_in.values)
-    s_v = less_one(step.potential - step.potential_in)
-    w_out = 0.5 * (s_v + _kernel(step, step.density)(s_r))
-    w_in = 0.5 * (s_v + _kernel(step, step.density_in)(s_r))
-    return _gradient(step, step.potential + w_out, -w_in)
+    residual = step.density.values - step.density_in.values
+    d = step.potential - step.potential_in
+    response = LocalResponse(step.density_in.values, step.density.grid)
+    x = step.change
+    u = response.screened_potential(d)
+    by_potential = 0.5 * (x - residual)
+    w_out = 0.5 * (u - d) + _kernel(step, step.density)(by_potential)
+    w_in = 0.5 * (u - d) + _kernel(step, step.density_in)(by_potential)
+    by_chi = 0.5 * response.chi_slope(u, response.coulomb(x))
+    return _gradient(step, step.potential + w_out, by_chi - w_in)
 
 
 def _gradient(step: OneStep, v: np.ndarray, direct: np.ndarray) -> StepGradient:

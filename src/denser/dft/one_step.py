@@ -7,15 +7,14 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
-from pyscf import lib
 from pyscf.pbc.dft import rks
 
 from denser.dft.cell import require_electrons
 from denser.dft.functionals import hartree_xc
+from denser.dft.local_response import LocalResponse
 from denser.dft.pyscf_private import core_hamiltonian, density_on_mesh, potential_matrix
 from denser.dft.scf import FrontierOrbitals, mean_field
-from denser.fields.fourier import resample, wave_vectors
+from denser.fields.fourier import resample
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -27,10 +26,6 @@ ELECTRON_TOLERANCE = 1e-3
 
 NEGATIVE_TOLERANCE = 1e-3
 """Largest share of the electrons that may be missing in negative regions."""
-
-SCREENING = (0.22, 4.4)
-"""Parameters (p_0, k_0^2) of the screening in the energy's estimate: the least mean error of 20
-molecules whose densities were predicted."""
 
 COARSE_SPACING = 0.42
 """Spacing in bohr beyond which a density cannot be interpolated to 10 meV: H2CO, HCN, H2O and CH4
@@ -65,6 +60,8 @@ class OneStep(FrontierOrbitals):
         The input, and the density of `dm`; both on the grid of the calculation.
     potential_in, potential : (nx, ny, nz) float
         Hartree plus exchange-correlation potential of `density_in` and of `density`, hartree.
+    change : (nx, ny, nz) float
+        Estimate of the self-consistent density less `density_in`, e/bohr^3.
     mf : pyscf.pbc.dft.rks.RKS
         Cell, integrals and multigrid of the calculation.
     seconds : float
@@ -82,6 +79,7 @@ class OneStep(FrontierOrbitals):
     density: Density
     potential_in: np.ndarray
     potential: np.ndarray
+    change: np.ndarray
     mf: rks.RKS
     seconds: float
 
@@ -118,10 +116,9 @@ def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None 
 
     E* = E_Harris + <(1 - chi_0 K)^-1 R|K|R>/2,   E_KS - E_Harris = <R|K|R>/2,
 
-    up to third order. The inverse dielectric operator (1 - chi_0 K)^-1 lies between 0 and 1 and
-    is taken for a function of the wave number (`screened`), that of a small insulator; K R is
-    v[rho_out] - v[rho_in], at hand. Fixed weights such as (2 E_Harris + E_KS)/3 are the special
-    case of a constant.
+    up to third order, and rho* = rho_in + (1 - chi_0 K)^-1 R up to second. The inverse of
+    1 - chi_0 K, which is the inverse dielectric operator, is that of a local response
+    (`denser.dft.local_response`); K R is v[rho_out] - v[rho_in], which is known.
 
     Parameters
     ----------
@@ -173,8 +170,9 @@ def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None 
     e_harris = e_band - float(np.vdot(rho_in, v_in)) * dv + e_hxc_in
     e_ks = e_band - float(np.vdot(rho_out, v_in)) * dv + e_hxc_out
     # <R|K|R>/2 is taken from the energies themselves: it holds all orders.
-    screening = screened(rho_out - rho_in, density.grid, *SCREENING) - (rho_out - rho_in)
-    e_tot = e_ks + 0.5 * float(np.vdot(screening, v_out - v_in)) * dv
+    residual = rho_out - rho_in
+    change = LocalResponse(rho_in, density.grid).screened(residual)
+    e_tot = e_ks + 0.5 * float(np.vdot(change - residual, v_out - v_in)) * dv
     return OneStep(
         e_ks=e_ks,
         e_harris=e_harris,
@@ -187,6 +185,7 @@ def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None 
         density=density.with_values(rho_out),
         potential_in=v_in,
         potential=v_out,
+        change=change,
         mf=mf,
         seconds=time.perf_counter() - start,
     )
@@ -242,30 +241,6 @@ def on_recipe_grid(density: Density, recipe: Recipe) -> Density:
         structure=density.structure,
         valence_charges=density.valence_charges,
     )
-
-
-def screened(residual: np.ndarray, grid: Grid, p_0: float, k2: float) -> np.ndarray:
-    """Residual times P(G) = 1 - (1 - p_0) exp(-G^2/k2), a model of (1 - chi_0 K)^-1.
-
-    Slow waves of a density's error are screened by the electrons and overshoot in a Kohn-Sham
-    step, fast ones are not. G = 0 stays zero, so the number of electrons does not change.
-
-    Parameters
-    ----------
-    residual : (nx, ny, nz) float
-        Output less input density.
-    grid : Grid
-    p_0 : float
-        Limit for G -> 0.
-    k2 : float
-        bohr^-2.
-    """
-    workers = lib.num_threads()
-    smooth_g = scipy.fft.rfftn(residual, workers=workers)
-    for k in wave_vectors(grid):
-        smooth_g = smooth_g * np.exp(-(k**2) / k2)
-    smooth = scipy.fft.irfftn(smooth_g, s=residual.shape, workers=workers)
-    return residual - (1 - p_0) * smooth
 
 
 def eigenstates(mf: rks.RKS, fock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,8 @@ import scipy.fft
 from pyscf import lib
 from pyscf.pbc.dft import rks
 
-from denser.dft.one_step import OneStep, eigenstates, one_step, screened
+from denser.dft.functionals import hartree_xc
+from denser.dft.one_step import OneStep, eigenstates, one_step
 from denser.dft.pyscf_private import core_hamiltonian, potential_matrix
 from denser.dft.scf import FrontierOrbitals
 from denser.fields.fourier import squared_wave_numbers
@@ -19,17 +20,8 @@ from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.units import HARTREE
 
-SCREENING = (0.4, 10.0)
-"""Parameters (p_0, k_0^2) of the screened step: the least mean error of the energy after a second
-step, 20 molecules. The density after the first would be 7 % better with p_0 = 0.5."""
-
-KS_WEIGHT = 0.31
-"""Share of E_KS in the energy of a second or later step. What is left of the density's error after
-a screened step are its slowest waves, which one number describes."""
-
-UNCERTAINTY = (0.26, 0.36)
-"""Of the first step, and of later ones: the share of E_KS - E_Harris that nine errors in ten stay
-below, 20 molecules."""
+UNCERTAINTY = 0.2
+"""The share of E_KS - E_Harris that nine errors in ten stay below."""
 
 UNCERTAINTY_FLOOR = 0.1e-3 / HARTREE
 """Hartree, added in quadrature. E_KS - E_Harris = <R|K|R>/2 has a Hartree part above zero and a
@@ -80,14 +72,15 @@ def refine(
     mf: rks.RKS | None = None,
     earlier: tuple[OneStep, ...] = (),
 ) -> Refined:
-    """Improve a density by screened Kohn-Sham steps.
+    """Improve a density by Kohn-Sham steps.
 
-    rho <- rho + P (rho_out - rho), v <- v + P (v_out - v), P(G) = 1 - (1 - p_0) exp(-G^2/k0^2)
+    rho <- rho + (1 - chi V)^-1 (rho_out - rho)
 
-    From the second step on, rho and rho_out - rho are first replaced by that affine combination
-    of all steps so far whose residual has the least Coulomb energy (Pulay 1980). Each step costs
-    about a cycle and a half of a self-consistent calculation. The orbitals are those of the
-    potential after the last step, which costs one more matrix and diagonalisation.
+    with chi the local response of `denser.dft.local_response` and V the Coulomb kernel. From the
+    second step on, the result is that affine combination of all steps so far whose residual
+    rho_out - rho has the least Coulomb energy (Pulay 1980). Each step costs about a cycle and a
+    half of a self-consistent calculation. The orbitals are those in the potential of the
+    refined density, which costs one more matrix and diagonalisation.
 
     Parameters
     ----------
@@ -119,24 +112,15 @@ def refine(
     for _ in range(steps):
         step = one_step(density, recipe, mf=mf)
         mf, done = step.mf, [*done, step]
-        weights = pulay_weights(done)
-        density = _next_density(done, weights)
-    e_tot = step.e_tot
-    if len(done) > 1:
-        e_tot = step.e_harris + KS_WEIGHT * (step.e_ks - step.e_harris)
-    share = UNCERTAINTY[0 if len(done) == 1 else 1]
-    potential = _combine([one.potential_in for one in done], weights) + screened(
-        _combine([one.potential - one.potential_in for one in done], weights),
-        density.grid,
-        *SCREENING,
-    )
+        density = _next_density(done)
+    potential, _ = hartree_xc(mf.xc, density.values, density.grid)
     fock = core_hamiltonian(mf) + potential_matrix(mf, potential)
     mo_energy, mo_coeff = eigenstates(mf, fock)
     mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))
     return Refined(
         density=density,
-        e_tot=e_tot,
-        uncertainty=float(np.hypot(share * (step.e_ks - step.e_harris), UNCERTAINTY_FLOOR)),
+        e_tot=step.e_tot,
+        uncertainty=float(np.hypot(UNCERTAINTY * (step.e_ks - step.e_harris), UNCERTAINTY_FLOOR)),
         mo_energy=mo_energy,
         mo_occ=mo_occ,
         mo_coeff=mo_coeff,
@@ -146,19 +130,17 @@ def refine(
     )
 
 
-def _next_density(steps: list[OneStep], weights: np.ndarray) -> Density:
-    """Density after a screened step; the number of electrons stays exact, none is negative."""
+def _next_density(steps: list[OneStep]) -> Density:
+    """Density after the steps; the number of electrons stays exact, none is negative."""
     density = steps[-1].density_in
-    values = np.maximum(next_values(steps, weights), 0.0)
+    values = np.maximum(next_values(steps, pulay_weights(steps)), 0.0)
     values *= density.n_electrons / (values.sum() * density.grid.dv)
     return density.with_values(values)
 
 
 def next_values(steps: list[OneStep], weights: np.ndarray) -> np.ndarray:
-    """Input of the next step (nx, ny, nz), e/bohr^3: rho + P (rho_out - rho), both combined."""
-    values = _combine([step.density_in.values for step in steps], weights)
-    residual = _combine(_residuals(steps), weights)
-    return values + screened(residual, steps[-1].density_in.grid, *SCREENING)
+    """Input of the next step (nx, ny, nz), e/bohr^3: what the steps lead to, combined."""
+    return _combine([step.density_in.values + step.change for step in steps], weights)
 
 
 def _residuals(steps: list[OneStep]) -> list[np.ndarray]:
