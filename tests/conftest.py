@@ -9,6 +9,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
+from collections.abc import Callable
+from pathlib import Path
+
 import hypothesis
 import pytest
 import torch
@@ -16,7 +19,9 @@ from ase import Atoms
 from ase.build import molecule
 
 from denser.atoms.sad import superposition
+from denser.io import write
 from denser.model.checkpoint import Model, build
+from denser.types.density import Density
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
@@ -50,3 +55,34 @@ def small_model() -> Model:
 def sad_density(ethanol: Structure):
     """SAD of ethanol on a coarse, non-cubic grid."""
     return superposition(ethanol, Grid.around(ethanol, padding=7.0, spacing=0.4))
+
+
+def _foreign_cube(path: Path, density: Density, column: Callable[[int], float]) -> Path:
+    write(path, density)
+    rows = path.read_text().splitlines(keepends=True)
+    rows[:2] = "water\n", "by another program\n"
+    for i, z in enumerate(density.structure.numbers, start=6):
+        rows[i] = rows[i][:5] + f"{column(int(z)):12.6f}" + rows[i][17:]
+    path.write_text("".join(rows))
+    return path
+
+
+@pytest.fixture
+def as_foreign_cube():
+    """Write a density as another program's cube; a function of Z makes the charge column."""
+    return _foreign_cube
+
+
+@pytest.fixture
+def foreign_files():
+    """Write a density of water as other programs do: charge column 0, Z or valence; CHGCAR."""
+
+    def files(folder: Path, density: Density) -> list[Path]:
+        chgcar = folder / "CHGCAR"
+        write(chgcar, density)
+        chgcar.write_text("water\n" + chgcar.read_text().split("\n", 1)[1])
+        columns = {"zero": lambda z: 0, "z": lambda z: z, "valence": lambda z: 6 if z == 8 else z}
+        cubes = [_foreign_cube(folder / f"{name}.cube", density, f) for name, f in columns.items()]
+        return [*cubes, chgcar]
+
+    return files

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from denser.atoms.free_atoms import complete
 from denser.cli import app
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.orbitals import molden
@@ -54,6 +55,30 @@ def test_energy_of_a_converged_density_file(converged, energy):
         np.linalg.norm(read(path).dipole()) * DEBYE, abs=1e-3
     )
     assert 1e-4 <= record["uncertainty_ev"] < 1e-3 and record["formula"] == "H2O"
+
+
+def test_densities_of_other_programs_have_the_same_energy(converged, foreign_files, tmp_path):
+    label, path = converged
+    files = [str(file) for file in foreign_files(tmp_path, read(path))]
+    result = CliRunner().invoke(app, ["energy", *files, "--steps", "1", "--json"])
+    assert result.exit_code == 0, result.output
+    for record in map(json.loads, result.output.splitlines()):
+        assert record["e_tot"] == pytest.approx(label.e_tot, abs=1e-5), record["input"]
+        assert record["charge"] == 0
+    result = CliRunner().invoke(app, ["scf", files[0], "--json"])
+    assert json.loads(result.output)["e_tot"] == pytest.approx(label.e_tot, abs=1e-5)
+
+
+def test_what_is_no_valence_density_has_no_energy(converged, as_foreign_cube, tmp_path):
+    rho = read(converged[1])
+    for density, words in (
+        (complete(rho), "holds all electrons"),
+        (rho.with_values(rho.values - 0.02), "the density holds"),
+    ):
+        path = as_foreign_cube(tmp_path / "a.cube", density, lambda z: z)
+        result = CliRunner().invoke(app, ["energy", str(path)])
+        assert result.exit_code == 2
+        assert words in result.output and "Traceback" not in result.output
 
 
 def test_orbitals_are_normalised_fields(energy):

@@ -6,15 +6,19 @@ import os
 import struct
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denser.io import SUFFIXES, check_suffix, cube, read, write
+import denser
+from denser.atoms.free_atoms import complete
+from denser.atoms.sad import superposition
+from denser.io import SUFFIXES, check_suffix, cube, read, read_density, write
 from denser.io._digits import exponential, lines
-from denser.io._text import total_charge
+from denser.io.electrons import describe
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -251,28 +255,85 @@ def test_speed(tmp_path):
     assert least_seconds(lambda: read(tmp_path / "a.cube")) < 0.5
 
 
-# Total charge
+# Which electrons a file holds
 
 
-@pytest.mark.parametrize(
-    ("integral", "charge"),
-    [(8.0, 0), (9.04, -1), (6.96, 1), (7.5, 0), (8.06, 0), (0.0, 0), (-3.0, 0), (np.nan, 0)],
-)
-def test_total_charge(integral, charge):
-    assert total_charge(np.array([6.0, 1, 1]), integral) == charge
+def make_water(charge=0):
+    structure = Structure([8, 1, 1], [[0.0, 0, 0.2], [0, 1.4, -0.9], [0, -1.4, -0.9]], charge)
+    return superposition(structure, Grid.around(structure, 6.0, 0.3))
 
 
-def test_charge_of_a_foreign_cube_is_what_the_integral_implies(tmp_path):
-    density = make_density(CUBOID, charge=2)
-    density = density.with_values(np.full(density.grid.shape, 10.0 / density.grid.volume))
-    write(tmp_path / "a.cube", density)
-    text = (tmp_path / "a.cube").read_text().replace("charge=2", "by another program")
-    assert read(put(tmp_path / "b.cube", text)).structure.charge == 2
-    rows = text.splitlines(keepends=True)
-    rows[6:10] = [row[:5] + "    0.000000" + row[17:] for row in rows[6:10]]
-    found = read(put(tmp_path / "c.cube", "".join(rows)))
-    assert found.structure.charge == 0
-    np.testing.assert_array_equal(found.valence_charges, [1, 8, 1, 6])
+@pytest.mark.parametrize("charge", [0, 1, 2])
+def test_valence_densities_of_other_programs(tmp_path, foreign_files, charge):
+    density = make_water(charge)
+    for path in foreign_files(tmp_path, density):
+        found = read(path)
+        assert (found.structure.charge, found.all_electron) == (charge, False), path
+        np.testing.assert_array_equal(found.valence_charges, [6, 1, 1])
+        assert describe(read_density(path)).endswith(f"the {8 - charge} valence electrons of H2O")
+
+
+def test_all_electron_densities_of_other_programs(tmp_path, foreign_files):
+    density = replace(complete(make_water()), all_electron=False)
+    for path in foreign_files(tmp_path, density):
+        found = read(path)
+        assert (found.structure.charge, found.all_electron) == (0, True), path
+        np.testing.assert_array_equal(found.valence_charges, [8, 1, 1])
+
+
+@pytest.mark.parametrize("name", ["a.cube", "CHGCAR", "a.npz"])
+def test_our_files_say_kind_and_charge(tmp_path, name):
+    for density in (make_water(2), complete(make_water(1)), complete(make_water(-2))):
+        write(tmp_path / name, density)
+        found = read(tmp_path / name)
+        assert found.structure.charge == density.structure.charge
+        assert found.all_electron == density.all_electron
+        np.testing.assert_array_equal(found.valence_charges, density.valence_charges)
+    # also where the electrons do not fit
+    half = density.with_values(density.values / 2)
+    write(tmp_path / name, half)
+    assert read(tmp_path / name).structure.charge == -2
+    with pytest.raises(InputError, match=f"{name}: the density holds"):
+        read_density(tmp_path / name)
+
+
+def test_kind_and_charge_that_the_caller_states(tmp_path, as_foreign_cube):
+    path = as_foreign_cube(tmp_path / "a.cube", make_water(), lambda z: z)
+    found = read(path, charge=-2, kind="all-electron")
+    assert found.all_electron and found.structure.charge == -2
+    assert read(path, kind="valence").structure.charge == 0
+    with pytest.raises(InputError, match=r"a\.cube: unknown kind of density 'core'"):
+        read(path, kind="core")
+    with pytest.raises(InputError, match=r"a\.cube: the density holds .* charge \+4"):
+        read_density(path, charge=4)
+
+
+@pytest.mark.parametrize("column", [0, 1])
+def test_what_is_no_density_keeps_what_the_file_says(tmp_path, as_foreign_cube, column):
+    density = make_water()
+    potential = density.with_values(density.values - 0.3)
+    path = as_foreign_cube(tmp_path / "a.cube", potential, lambda z: z * column)
+    found = read(path)
+    assert found.structure.charge == 0 and not found.all_electron
+    np.testing.assert_array_equal(found.valence_charges, [8, 1, 1])
+    np.testing.assert_allclose(found.values, potential.values, rtol=5.1e-6)
+    with pytest.raises(InputError, match=r"a\.cube: the density holds .* neither|but H2O"):
+        read_density(path)
+    with pytest.raises(InputError, match="neither all nor the valence electrons of H2O"):
+        denser.analyze(found)
+
+
+def test_ions_of_either_kind_are_not_guessed(tmp_path, as_foreign_cube):
+    """Eight electrons are those of the valence of OH- or all of OH+."""
+    structure = Structure([8, 1], [[0.0, 0, 0], [0, 0, 1.8]], -1)
+    grid = Grid.around(structure, 2.0, 0.08)  # where the cusp counts right
+    density = superposition(structure, grid)
+    path = as_foreign_cube(tmp_path / "a.cube", density, lambda z: z)
+    with pytest.raises(InputError, match="say which it is"):
+        read_density(path)
+    found = read_density(path, charge=-1)
+    assert not found.all_electron and found.structure.charge == -1
+    assert read_density(path, kind="valence").structure.charge == -1
 
 
 # Other programs read our files
@@ -385,6 +446,7 @@ def test_cube_of_orbitals(tmp_path):
     found = read(put(tmp_path / "a.cube", text_of_cube(atoms=-1, ids="1 5\n")))
     np.testing.assert_array_equal(found.values.ravel(), [1, 2, 3, 4, 5, 6])
     assert found.structure.charge == 0
+    assert found.unit == "bohr^-3/2"
     several = text_of_cube(atoms=-1, ids="2 5 6\n", values="1.0 " * 12)
     with pytest.raises(InputError, match=r"a.cube:8: expected one orbital, found 2"):
         read(put(tmp_path / "a.cube", several))

@@ -21,6 +21,8 @@ from denser.analysis.moments import moments
 from denser.analysis.properties import Analysis
 from denser.atoms.free_atoms import complete
 from denser.cli import app
+from denser.io import read_density
+from denser.io.electrons import describe
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.types.density import Density, Field
@@ -29,7 +31,7 @@ from denser.types.structure import Structure
 from denser.workflows.inputs import find_inputs
 from denser.workflows.report import tables as summary
 from denser.workflows.report.outputs import Settings
-from denser.workflows.report.report import FRAMES, Report, read_density
+from denser.workflows.report.report import FRAMES, Report
 
 COARSE = ("--spacing", "0.2")
 SETTINGS = Settings(("moments", "hirshfeld"), options=PredictionOptions(spacing=0.25))
@@ -205,14 +207,14 @@ def test_difference_and_mask(folder, water):
 
 def test_kind_of_a_density_is_told_from_its_electrons(folder, water):
     denser.write("v.npz", water)
-    density, note = read_density(folder / "v.npz")
-    assert not density.all_electron and "8 valence electrons" in note
+    density = read_density(folder / "v.npz")
+    assert not density.all_electron and "8 valence electrons" in describe(density)
     everything = replace(complete(water), all_electron=False)  # as another program's cube has it
     denser.write("a.cube", everything)
-    density, note = read_density(folder / "a.cube")
-    assert density.all_electron and "all 10" in note
+    density = read_density(folder / "a.cube")
+    assert density.all_electron and "all 10" in describe(density)
     assert density.structure.charge == 0
-    density, note = read_density(folder / "a.cube", "valence")
+    density = read_density(folder / "a.cube", "valence")
     assert not density.all_electron
     half = water.with_values(0.5 * water.values)
     denser.write("h.npz", half)
@@ -488,7 +490,7 @@ def test_damaged_line_in_the_middle_is_told(tmp_path):
 def test_charge_of_a_file_is_the_users(folder, water):
     ion = replace(water, structure=Structure(water.structure.numbers, water.structure.positions, 0))
     denser.write("w.cube", ion)
-    density, _ = read_density(folder / "w.cube", "valence", charge=1)
+    density = read_density(folder / "w.cube", "valence", charge=1)
     assert density.structure.charge == 1
 
 

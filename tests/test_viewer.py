@@ -21,11 +21,11 @@ from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
-from denser.types.units import BOHR
+from denser.types.units import BOHR, DEBYE
 from denser.viewer import draw, sketch, surfaces
 from denser.viewer.fields import reduced
 from denser.viewer.session import CACHED_FIELDS, MAX_ATOMS, Item, Session, read_items
-from denser.viewer.state import describe, partition
+from denser.viewer.state import describe, numbers, partition
 
 TestClient = pytest.importorskip("starlette.testclient").TestClient
 
@@ -327,6 +327,20 @@ def test_potential_is_negative_at_the_oxygen_of_water(water_session: Session):
     assert behind[0] > behind[2]  # red: negative
     assert before[2] > before[0]  # blue: positive
     assert header["scales"]["surface"]["lowest"] < 0 < header["scales"]["surface"]["highest"]
+
+
+def test_densities_of_other_programs(predictor: Predictor, foreign_files, tmp_path: Path):
+    own = predictor.predict(molecule("H2O"), spacing=0.15).density
+    for path in foreign_files(tmp_path, own):
+        session = Session(predictor, read_items(path))
+        assert session.structure.charge == 0
+        rows = {row["key"]: row for row in numbers(session)}
+        assert rows["electrons_e"]["label"] == "Electrons (valence)"
+        dipole = np.linalg.norm(own.dipole()) * DEBYE
+        assert float(rows["dipole_debye"]["value"]) == pytest.approx(dipole, abs=2e-3)
+        moments = denser.analyze(denser.read(path), ["moments"])["moments"]
+        assert moments.charge == pytest.approx(0, abs=1e-3)
+        assert np.linalg.norm(moments.dipole) * DEBYE == pytest.approx(dipole, abs=2e-3)
 
 
 def test_difference_to_a_file_on_its_own_grid(predictor: Predictor, tmp_path: Path):

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from denser.analysis.catalogue import DEFAULT, FIELDS, NEEDS, PROPERTIES, load, unknown
+from denser.io.electrons import require_known
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -42,6 +43,11 @@ class Analysis:
         Kohn-Sham steps that make orbitals.
     isovalue : float
         Of the surface for the potential, e/bohr^3.
+
+    Raises
+    ------
+    InputError
+        A density of which it is not known which electrons it holds.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class Analysis:
         steps: int = 1,
         isovalue: float = 0.001,
     ) -> None:
+        require_known(density)
         self.density, self.recipe, self.steps, self.isovalue = density, recipe, steps, isovalue
         self.valence = self.isolated = density  # functions refuse other kinds themselves
         self.functionals = (recipe.xc,)
@@ -81,6 +88,8 @@ class Analysis:
         if name not in FIELDS:
             raise unknown("field", name, FIELDS)
         field = self._made(FIELDS[name])
+        if isinstance(field, Density):
+            return field
         return replace(self.density, values=field.values, unit=field.unit)
 
     def _made(self, entry: Property | FieldEntry) -> Any:

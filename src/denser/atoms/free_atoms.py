@@ -105,6 +105,11 @@ def supported_elements() -> list[str]:
     return [symbol for symbol in chemical_symbols if f"{symbol}_pseudo" in _table()]
 
 
+def has_free_atoms(structure: Structure) -> bool:
+    """Whether every atom of a structure has a free atom."""
+    return set(structure.symbols) <= set(supported_elements())
+
+
 @cache
 def free_atom(z: int) -> FreeAtom:
     """Return the free atom with atomic number `z`, H to Ar.
@@ -273,13 +278,13 @@ def all_electron_or_valence(
         Neither number of electrons is within a hundredth of what was found.
     """
     total = float(structure.numbers.sum() - structure.charge)
-    if valence_charges is None and set(structure.symbols) <= set(supported_elements()):
+    if valence_charges is None and has_free_atoms(structure):
         valence_charges = pseudo_charges(structure)
     valence = None
     if valence_charges is not None:
         valence = float(np.sum(valence_charges) - structure.charge)
     on_nodes = total
-    if grid is not None and set(structure.symbols) <= set(supported_elements()):
+    if grid is not None and has_free_atoms(structure):
         core = core_values(structure, grid).sum() * grid.dv
         on_nodes = float(pseudo_charges(structure).sum() - structure.charge + core)
     found = f"the density holds {n_electrons_found:.2f} electrons"
@@ -301,6 +306,6 @@ def all_electron_or_valence(
     )
     raise InputError(
         f"{found}, but {structure.formula} with charge {structure.charge:+d} has {counts}; check "
-        "the charge and the unit, and say which it is with --all-electron or --valence (and the "
-        "program's valence charges)"
+        "the charge and the unit, and say which it is (--all-electron or --valence, or kind= of "
+        "denser.read)"
     )

@@ -65,9 +65,9 @@ def plot(
 def _portrait(file: Path, kind: Kind, isovalue: float, out: Path) -> None:
     """Draw a property of the density in a file."""
     from denser.analysis.properties import Analysis
+    from denser.io import read_density
     from denser.pictures.properties import plot_property
-    from denser.workflows.report.report import read_density
 
-    density, _ = read_density(file)
+    density = read_density(file)
     result = Analysis(density, isovalue=isovalue).property(kind.value)
     plot_property(kind.value, result, density.structure, out)

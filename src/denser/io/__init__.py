@@ -21,14 +21,23 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from denser.io.electrons import known
+from denser.io.files import DENSITY_UNIT, naming
+from denser.types.density import Density, Field
 from denser.types.errors import InputError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from denser.types.density import Density, Field
-
-__all__ = ["FORMATS", "SUFFIXES", "check_suffix", "is_density_file", "read", "write"]
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "check_suffix",
+    "is_density_file",
+    "read",
+    "read_density",
+    "write",
+]
 
 FORMATS = {
     "cube": (".cube", ".cub"),
@@ -44,15 +53,49 @@ SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """Known suffixes, in any case; a name that starts with CHGCAR needs none."""
 
 
-def read(path: str | Path) -> Field | Density:
+def read(path: str | Path, kind: str = "auto", charge: int | None = None) -> Field | Density:
     """Read a file; a Density if the file has atoms, else a Field. Bohr and e/bohr^3.
+
+    A file of this package says whether its electrons are those of the valence or all, and its
+    charge. Of another program's file the number of electrons tells both. Where it fits neither
+    (an orbital, a potential), the valence charges are what the file has, else the atomic numbers.
+
+    Parameters
+    ----------
+    path : Path
+    kind : str
+        "valence", "all-electron", or "auto": what the file says or the number of electrons tells.
+    charge : int, optional
+        Total charge; by default what the file says or the number of electrons tells.
 
     Raises
     ------
     InputError
-        Unknown suffix, or a file that is missing, truncated or malformed.
+        Unknown suffix or kind, or a file that is missing, truncated or malformed.
     """
-    return _module(path).read(path)
+    return _read(path, kind, charge, strict=False)
+
+
+def read_density(path: str | Path, kind: str = "auto", charge: int | None = None) -> Density:
+    """Read a density with its atoms; the parameters are those of `read`.
+
+    Raises
+    ------
+    InputError
+        Those of `read`; no density with atoms, or a number of electrons that fits neither kind.
+    """
+    found = _read(path, kind, charge, strict=True)
+    if not isinstance(found, Density):
+        raise InputError(f"{path}: holds no atoms; give a density with atoms, such as a .cube")
+    if found.unit != DENSITY_UNIT:
+        raise InputError(f"{path}: expected a density in {DENSITY_UNIT}, found {found.unit}")
+    return found
+
+
+def _read(path: str | Path, kind: str, charge: int | None, strict: bool) -> Field | Density:
+    found = _module(path).read(path)
+    with naming(Path(path)):
+        return known(found, kind, charge, strict)
 
 
 def write(path: str | Path, obj: Field | Density) -> None:

@@ -11,22 +11,7 @@ import numpy as np
 from denser.io.files import read_bytes
 from denser.types.errors import InputError
 
-_CHARGE_TOLERANCE = 0.05
 _HUGE = 1e15  # no length or count, and its square would overflow somewhere
-
-
-def total_charge(valence_charges: np.ndarray, integral: float) -> int:
-    """Return the total charge that the electrons in a file imply.
-
-    It is sum(valence_charges) - integral, rounded, if that lies within 0.05 of an integer and
-    at least one electron is left; else 0. A coarse grid or a box that cuts the density off
-    gives no integer, and an orbital, a potential or a difference has no electrons to count.
-    """
-    excess = float(np.sum(valence_charges)) - integral
-    if not np.isfinite(excess) or round(integral) < 1:
-        return 0
-    charge = round(excess)
-    return charge if abs(excess - charge) <= _CHARGE_TOLERANCE else 0
 
 
 class TextReader:

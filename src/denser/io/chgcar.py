@@ -22,9 +22,10 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from denser.io._digits import lines
 from denser.io._text import TextReader, excerpt
+from denser.io.electrons import Foreign
 from denser.io.files import naming, of_density_unit, replacing, with_atoms, writable_values
 from denser.types.arrays import seal
-from denser.types.density import Density
+from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -56,6 +57,7 @@ def write(path: str | Path, obj: Density) -> None:
     order = np.argsort([species.index(kind) for kind in kinds], kind="stable")
     fractional = np.linalg.solve(grid.cell.T, (structure.positions - grid.origin).T).T
 
+    kind_of_density = "all-electron" if obj.all_electron else "valence"
     notes = [
         "origin=" + ",".join(repr(float(x)) for x in grid.origin),
         f"charge={structure.charge}",
@@ -65,7 +67,7 @@ def write(path: str | Path, obj: Density) -> None:
     if len(order) <= _MAX_ORDERED and (np.diff(order) < 0).any():
         notes.append("order=" + ",".join(map(str, order)))
     header = [
-        f"{_TAG} valence density, origin in bohr; {' '.join(notes)}",
+        f"{_TAG} {kind_of_density} density, origin in bohr; {' '.join(notes)}",
         "   1.0",
         *("".join(f" {x:21.16f}" for x in vector) for vector in grid.cell * BOHR),
         "".join(f" {chemical_symbols[z]:>5}" for z, _ in species),
@@ -87,14 +89,13 @@ def write(path: str | Path, obj: Density) -> None:
                     file.write(block)
 
 
-def read(path: str | Path) -> Density:
+def read(path: str | Path) -> Density | Foreign:
     """Read a CHGCAR of this package, or of VASP or another program.
 
     Selective dynamics and Cartesian coordinates are understood; PAW augmentation occupancies
     and the spin density after the grid are not read. Valence charges, total charge and frame
-    are those of our own comment line. Without it the origin is zero, the structure has the
-    file's cell, the valence charges are Z and the total charge is 0: such a file does not say
-    which electrons its density leaves out, so its integral tells nothing about the charge.
+    are those of our own comment line. Without it the density is Foreign: the origin is zero,
+    and the structure has the file's cell.
 
     Raises
     ------
@@ -123,7 +124,7 @@ def read(path: str | Path) -> Density:
         positions = positions * scale / BOHR if mode[:1] in ("c", "k") else positions @ cell
         numbers = np.repeat([atomic_numbers[symbol] for symbol in symbols], counts)
         valence = numbers.astype(float)
-        if "valence" in notes:
+        if notes:
             if len(notes["valence"]) != len(symbols):
                 raise _damaged("valence", f"{len(symbols)} numbers")
             valence = np.repeat(notes["valence"], counts)
@@ -139,7 +140,15 @@ def read(path: str | Path) -> Density:
             None if notes.get("box") == "isolated" else cell,
         )
         values /= grid.volume
-        return Density(grid, seal(values), structure=structure, valence_charges=valence[back])
+        if not notes:
+            return Foreign(Field(grid, seal(values)), structure)
+        return Density(
+            grid,
+            seal(values),
+            structure=structure,
+            valence_charges=valence[back],
+            all_electron=notes["all_electron"],
+        )
 
 
 def _damaged(key: str, expected: str) -> InputError:
@@ -156,7 +165,10 @@ def _notes(reader: TextReader) -> dict:
         return {}
     words = dict(word.split("=", 1) for word in comment.split() if "=" in word)
     kinds = {"origin": float, "charge": int, "valence": float, "order": int}
-    notes: dict = {"box": words.get("box")}
+    notes: dict = {
+        "box": words.get("box"),
+        "all_electron": comment.startswith(f"{_TAG} all-electron density"),
+    }
     with naming(reader.path):
         for key, kind in kinds.items():
             if key not in words:

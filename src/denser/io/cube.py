@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from denser.io._digits import lines
-from denser.io._text import TextReader, total_charge
+from denser.io._text import TextReader
+from denser.io.electrons import Foreign
 from denser.io.files import DENSITY_UNIT, naming, replacing, with_atoms, writable_values
 from denser.types.arrays import seal
 from denser.types.density import Density, Field
@@ -23,6 +24,8 @@ from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR
+
+ORBITAL_UNIT = "bohr^-3/2"
 
 
 def write(path: str | Path, obj: Density) -> None:
@@ -42,7 +45,9 @@ def write(path: str | Path, obj: Density) -> None:
     obj = with_atoms(path, obj)
     values = writable_values(path, obj)
     grid, structure = obj.grid, obj.structure
-    what = "valence density" if obj.unit == DENSITY_UNIT else "values"
+    what = "values"
+    if obj.unit == DENSITY_UNIT:
+        what = f"{'all-electron' if obj.all_electron else 'valence'} density"
     steps = grid.cell / np.asarray(grid.shape)[:, None]
     with naming(path):
         header = [
@@ -63,20 +68,17 @@ def write(path: str | Path, obj: Density) -> None:
             file.write(block)
 
 
-def read(path: str | Path) -> Field | Density:
+def read(path: str | Path) -> Field | Density | Foreign:
     """Read a cube; lengths are in bohr, or angstrom if its numbers of voxels are negative.
 
-    Values are taken as they are, for e/bohr^3 unless our own first line names another unit.
-    A cube of one orbital (negative number of atoms) is read too.
-
-    Valence charges are the charge column, or Z where that is zero. The total charge is that
-    of our own comment line; else, if the charge column is filled, what the integral implies
-    (see `_text.total_charge`); else 0, since nothing says how many electrons Z stands for.
+    Values are taken as they are, for e/bohr^3 unless our own first line names another unit, or
+    for an orbital (bohr^-3/2) where the number of atoms is negative.
 
     Returns
     -------
     Density
-        Of an isolated structure; a Field if the cube has no atoms.
+        Of an isolated structure; a Field if the cube has no atoms. Another program's density is
+        Foreign, with the charge column for valence charges, if it has other numbers than Z.
 
     Raises
     ------
@@ -101,28 +103,28 @@ def read(path: str | Path) -> Field | Density:
             raise reader.error(f"expected one orbital, found {orbitals[0]:g}; write one per file")
     values = seal(reader.values(prod(shape)).reshape(shape))
 
-    unit = re.fullmatch(r"denser: .* in (\S.*)", title)
+    own = re.fullmatch(r"denser: (.*) in (\S.*)", title)
+    unit = own[2] if own else DENSITY_UNIT if n_atoms >= 0 else ORBITAL_UNIT
     with naming(path):
         cell = steps * np.asarray(shape)[:, None]
         grid = Grid(np.array(first[1:4]) * to_bohr, cell * to_bohr, shape)
-        field = Field(grid, values, unit[1] if unit else DENSITY_UNIT)
+        field = Field(grid, values, unit)
         if not atoms:
             return field
         table = np.array(atoms)
         numbers, charges = table[:, 0].astype(int), table[:, 1]
         charge = re.search(r"\bcharge=([+-]?\d+)\b", comment)
-        if charge:
-            total = int(charge[1])
-        elif n_atoms > 0 and charges.any():
-            total = total_charge(charges, field.integrate())
-        else:
-            total = 0
+        structure = Structure(numbers, table[:, 2:] * to_bohr, int(charge[1]) if charge else 0)
+        given = charges.any() and not np.array_equal(charges, numbers)
+        if own is None and charge is None:
+            return Foreign(field, structure, charges if given else None)
         return Density(
             grid,
             values,
-            field.unit,
-            structure=Structure(numbers, table[:, 2:] * to_bohr, total),
-            valence_charges=charges if charges.any() else numbers,
+            unit,
+            structure=structure,
+            valence_charges=charges if given else numbers,
+            all_electron=own is not None and own[1] == "all-electron density",
         )
 
 

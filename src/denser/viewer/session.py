@@ -53,6 +53,8 @@ def read_items(path: Path, name: str | None = None) -> list[Item]:
         The file cannot be read, holds a field without atoms, or too many atoms.
     """
     from denser.io import is_density_file, read
+    from denser.io.electrons import require_known
+    from denser.io.files import naming
     from denser.io.structures import read_structures
 
     path, name = Path(path), name or Path(path).name
@@ -60,6 +62,8 @@ def read_items(path: Path, name: str | None = None) -> list[Item]:
         density = read(path)
         if not isinstance(density, Density):
             raise InputError(f"{name}: holds no atoms; give a .cube, CHGCAR or .npz")
+        with naming(Path(name)):
+            require_known(density)
         if not density.grid.is_orthorhombic:
             raise InputError(f"{name}: the viewer shows orthorhombic grids along x, y and z only")
         return [Item(name, density.structure, density)]

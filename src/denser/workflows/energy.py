@@ -20,7 +20,7 @@ from denser.dft.one_step import one_step
 from denser.dft.orbitals import orbital, write_molden
 from denser.dft.refine import refine
 from denser.dft.scf import KSResult, mean_field, scf
-from denser.io import read, write
+from denser.io import read_density, write
 from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -84,16 +84,19 @@ class Starts:
         return Start(prediction.density, seconds_in_all)
 
     def read(self, path: Path) -> Start:
-        """Density in a file, with the charge given, or the one that its electrons tell."""
-        density = read(path)
-        if not isinstance(density, Density):
-            raise InputError(f"{path}: holds no atoms; an energy needs them, so give a .cube")
-        charge = self.options.charge
-        if charge is None and density.structure.charge == 0:
-            excess = density.valence_charges.sum() - density.integrate()
-            charge = round(excess) if abs(excess - round(excess)) < 0.1 else None
-        if charge is not None:
-            density = _with_charge(density, charge)
+        """Valence density in a file; the charge given comes before that of the file.
+
+        Raises
+        ------
+        InputError
+            A file that holds no valence density with its atoms.
+        """
+        density = read_density(path, charge=self.options.charge)
+        if density.all_electron:
+            raise InputError(
+                f"{path}: holds all electrons; orbitals need a valence density of the model's "
+                "pseudopotentials, so give the structure or such a density"
+            )
         return Start(density, None)
 
 
@@ -224,15 +227,6 @@ def scf_summary(record: dict) -> str:
                 f"builds with the start's, {row['seconds']:.1f} s, E {row['e_tot']:.8f}"
             )
     return line
-
-
-def _with_charge(density: Density, charge: int) -> Density:
-    structure = density.structure
-    changed = type(structure)(structure.numbers, structure.positions, charge, structure.cell)
-    return Density(
-        density.grid, density.values, density.unit, structure=changed,
-        valence_charges=density.valence_charges,
-    )  # fmt: skip
 
 
 def _converge(

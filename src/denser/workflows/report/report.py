@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 
 from denser.analysis.properties import Analysis
-from denser.io import read
-from denser.io.files import DENSITY_UNIT, naming, replacing
+from denser.io import read_density
+from denser.io.electrons import describe
+from denser.io.files import replacing
 from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -106,8 +106,8 @@ def _density(
     """The density of an input, the level of theory to go on with, and notes about both."""
     options = settings.options
     if isinstance(entry.source, Path):
-        density, note = read_density(entry.source, settings.kind, options.charge)
-        return density, Recipe(), [note]
+        density = read_density(entry.source, settings.kind, options.charge)
+        return density, Recipe(), [describe(density)]
     atoms = entry.atoms()
     predictor = Predictor.of(options)
     notes = [f"predicted by {predictor.model.name}"]
@@ -122,71 +122,6 @@ def _density(
     if seconds is not None:
         notes.append(f"improved by {options.refine} Kohn-Sham step(s), {seconds:.1f} s")
     return prediction.density, predictor.model.recipe, notes
-
-
-def read_density(path: Path, kind: str = "auto", charge: int | None = None) -> tuple[Density, str]:
-    """Density in a file, told whether it is of the valence or of all electrons, and a note on it.
-
-    Parameters
-    ----------
-    path : Path
-    kind : str
-        "valence", "all-electron", or "auto": what the number of electrons says.
-    charge : int, optional
-        Total charge; by default the file's, or what the number of electrons says.
-
-    Raises
-    ------
-    InputError
-        No density with atoms, or a number of electrons that fits neither.
-    """
-    field = read(path)
-    if not isinstance(field, Density):
-        raise InputError(f"{path}: holds no atoms; properties need them, so give a .cube")
-    if field.unit != DENSITY_UNIT:
-        raise InputError(f"{path}: expected a density in {DENSITY_UNIT}, found {field.unit}")
-    with naming(path):
-        return _of_kind(field, kind, charge)
-
-
-def _of_kind(density: Density, kind: str, charge: int | None) -> tuple[Density, str]:
-    from denser.atoms.free_atoms import all_electron_or_valence, pseudo_charges
-
-    structure, grid = density.structure, density.grid
-    told = not np.array_equal(density.valence_charges, structure.numbers)
-    valence = density.valence_charges if told else None  # else the file has Z, or nothing
-    candidates = [structure.charge] if charge is None else [charge]
-    if charge is None and not told and structure.charge:
-        candidates.insert(0, 0)  # a count of electrons that was less than Z made it an ion
-    found = density.integrate()
-    if kind == "auto":
-        for i, q in enumerate(candidates):
-            structure = replace(structure, charge=q)
-            try:
-                kind, note = all_electron_or_valence(structure, found, valence, grid)
-                break
-            except InputError:
-                if i + 1 == len(candidates):
-                    raise
-    else:
-        structure = replace(structure, charge=candidates[0])
-        note = f"the density holds {found:.2f} electrons, {kind} as told"
-    numbers = structure.numbers
-    if kind == "all-electron":
-        charges = numbers.astype(float)
-    elif valence is None:
-        charges = pseudo_charges(structure)
-    else:
-        charges = valence
-    return (
-        replace(
-            density,
-            structure=structure,
-            valence_charges=charges,
-            all_electron=kind == "all-electron",
-        ),
-        note,
-    )
 
 
 class Report:
