@@ -62,11 +62,11 @@ def test_densities_of_other_programs_have_the_same_energy(converged, foreign_fil
     files = [str(file) for file in foreign_files(tmp_path, read(path))]
     result = CliRunner().invoke(app, ["energy", *files, "--steps", "1", "--json"])
     assert result.exit_code == 0, result.output
-    for record in map(json.loads, result.output.splitlines()):
+    for record in map(json.loads, result.stdout.splitlines()):
         assert record["e_tot"] == pytest.approx(label.e_tot, abs=1e-5), record["input"]
         assert record["charge"] == 0
     result = CliRunner().invoke(app, ["scf", files[0], "--json"])
-    assert json.loads(result.output)["e_tot"] == pytest.approx(label.e_tot, abs=1e-5)
+    assert json.loads(result.stdout)["e_tot"] == pytest.approx(label.e_tot, abs=1e-5)
 
 
 def test_what_is_no_valence_density_has_no_energy(converged, as_foreign_cube, tmp_path):
