@@ -13,8 +13,9 @@ from denser.analysis.charges.esp_charges import (
     resp,
 )
 from denser.analysis.charges.esp_fit import equivalence_classes, fit_charges, fit_resp
+from denser.atoms.radii import bonds
 from denser.atoms.sad import superposition
-from denser.io.charges import bonds, write_charges
+from denser.io.charges import write_charges
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid

@@ -5,22 +5,20 @@ import pytest
 from ase.build import molecule
 
 import denser
+from denser.atoms.radii import covalent_radius
 from denser.atoms.sad import superposition
-from denser.fields.metrics import (
-    PYYKKO,
-    SHELLS,
-    compare,
-    err_rho,
-    error_around_elements,
-    error_by_distance,
-    nearest_atom,
-    require_same_grid,
-)
+from denser.fields.metrics import compare, err_rho, require_same_grid
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR
+from denser.workflows.evaluate.error_by_place import (
+    SHELLS,
+    error_around_elements,
+    error_by_distance,
+    squared_distances,
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +35,7 @@ def test_distances_are_to_the_nearest_image():
     grid = box()
     positions = np.array([[0.6, -0.9, 2.1], [5.0, 4.0, 8.0], [9.4, 8.8, 12.9]])
     structure = Structure([8, 1, 1], positions)
-    found = nearest_atom(structure, grid)
+    found = squared_distances(structure, grid)
     images = np.array(np.meshgrid(*[[-1, 0, 1]] * 3)).reshape(3, -1).T @ grid.cell
     points = grid.points()[::7, ::5, ::6]
     for z, atoms in ((8, positions[:1]), (1, positions[1:])):
@@ -49,7 +47,7 @@ def test_distances_are_to_the_nearest_image():
 def test_an_error_in_one_sphere_is_seen_there_only(water):
     """Electrons moved within 0.4 bohr of one H: around H, in the innermost shell, nowhere else."""
     grid, structure = water.grid, water.structure
-    distances = nearest_atom(structure, grid)
+    distances = squared_distances(structure, grid)
     inside = ((grid.points() - structure.positions[1]) ** 2).sum(axis=-1) < 0.4**2
     assert inside.sum() > 3
     values = water.values.copy()
@@ -58,7 +56,7 @@ def test_an_error_in_one_sphere_is_seen_there_only(water):
     around = error_around_elements(wrong, water, distances)
     assert set(around) == {"H", "O"}
     assert around["O"] == 0.0
-    radius = PYYKKO[1] / 100 / BOHR
+    radius = covalent_radius(1)
     in_sphere = np.zeros(grid.shape, dtype=bool)
     for position in structure.positions[1:]:
         in_sphere |= ((grid.points() - position) ** 2).sum(axis=-1) < radius**2
@@ -72,13 +70,13 @@ def test_an_error_in_one_sphere_is_seen_there_only(water):
 
 def test_the_shells_add_up_to_err_rho_and_fill_as_the_volume_does(water):
     other = superposition(water.structure, water.grid, "gth-szv-1e-atrocious")
-    distances = nearest_atom(water.structure, water.grid)
+    distances = squared_distances(water.structure, water.grid)
     error, _ = error_by_distance(other, water, distances)
     assert error.sum() == pytest.approx(err_rho(other, water))
     assert error.shape == (len(SHELLS) - 1,)
     oxygen = Structure([8], water.structure.positions[:1])
     flat = Density(water.grid, np.ones(water.grid.shape), structure=oxygen, valence_charges=[6])
-    _, volume = error_by_distance(flat, flat, nearest_atom(oxygen, water.grid)) * 6
+    _, volume = error_by_distance(flat, flat, squared_distances(oxygen, water.grid)) * 6
     edges = np.array(SHELLS[:-1]) / BOHR
     np.testing.assert_allclose(volume[:-1], np.diff(4 / 3 * np.pi * edges**3), rtol=0.06)
     assert volume.sum() == pytest.approx(water.grid.volume)

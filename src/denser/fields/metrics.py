@@ -1,11 +1,10 @@
-"""One metric, one definition; and where in a molecule the error sits."""
+"""How much a density differs from another one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from denser.fields.periodic import nearest_image
 from denser.types.density import Density, Field
@@ -13,19 +12,6 @@ from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE
-
-PYYKKO = dict(
-    zip(
-        range(1, 18),
-        [32, 46, 133, 102, 85, 75, 71, 63, 64, 67, 155, 139, 126, 116, 111, 103, 99],
-        strict=True,
-    )
-)
-"""Single-bond covalent radii by atomic number, pm (Pyykko and Atsumi 2009); those of
-`ase.data` are Cordero's."""
-
-SHELLS = (0.0, 0.5, 1.0, 1.5, 2.0, np.inf)
-"""Edges of the bins by distance from the nearest nucleus, angstrom."""
 
 SAME_PLACE = 0.01 / BOHR
 """Atoms of two files that are farther apart than this (bohr) are said to differ."""
@@ -81,74 +67,7 @@ def _describe(grid: Grid) -> str:
     return f"shape {grid.shape}, origin ({origin}) bohr, volume {grid.volume:.4f} bohr^3"
 
 
-# Where the error sits
-
-
-def nearest_atom(structure: Structure, grid: Grid) -> dict[int, np.ndarray]:
-    """Squared distance (nx, ny, nz), bohr^2, to the nearest atom of each atomic number.
-
-    Of all periodic images in an orthorhombic box.
-    """
-    out = {}
-    for z in np.unique(structure.numbers):
-        nearest = np.full(grid.shape, np.inf, dtype=np.float32)
-        for position in structure.positions[structure.numbers == z]:
-            squares = []
-            for i in range(3):
-                length = grid.cell[i, i]
-                d = grid.axis(i) - position[i]
-                squares.append(((d - length * np.round(d / length)) ** 2).astype(np.float32))
-            plane = squares[0][:, None, None] + squares[1][None, :, None]
-            np.minimum(nearest, plane + squares[2][None, None, :], out=nearest)
-        out[int(z)] = nearest
-    return out
-
-
-def error_around_elements(
-    predicted: Density, reference: Density, distances: dict[int, np.ndarray]
-) -> dict[str, float]:
-    """Relative absolute error within the covalent radius of the atoms of each element.
-
-    integral_V |rho_pred - rho_ref| dr / integral_V rho_ref dr, with V the union of spheres of
-    Pyykko's radius around the atoms of the element, as in Li et al. (2025). A fraction.
-
-    Parameters
-    ----------
-    distances : dict
-        From `nearest_atom`.
-    """
-    error = np.abs(subtract(predicted, reference))
-    out = {}
-    for z, squared in distances.items():
-        inside = squared < (PYYKKO[z] / 100 / BOHR) ** 2
-        electrons = reference.values[inside].sum(dtype=np.float64)
-        if electrons > 0:
-            out[chemical_symbols[z]] = float(error[inside].sum() / electrons)
-    return out
-
-
-def error_by_distance(
-    predicted: Density, reference: Density, distances: dict[int, np.ndarray]
-) -> np.ndarray:
-    """Electrons misplaced, and electrons, by distance from the nearest nucleus.
-
-    Returns
-    -------
-    (2, n_bins) float
-        Integrals of |rho_pred - rho_ref| and of rho_ref over the bins of `SHELLS`, each
-        divided by N_e: the first row sums to Err_rho.
-    """
-    error = np.abs(subtract(predicted, reference))
-    nearest = np.minimum.reduce(list(distances.values()))
-    bins = np.digitize(nearest, (np.array(SHELLS[1:-1]) / BOHR) ** 2).ravel()
-    sums = [
-        np.bincount(bins, weights=values.ravel(), minlength=len(SHELLS) - 1)
-        for values in (error, np.asarray(reference.values, dtype=np.float64))
-    ]
-    return np.array(sums) * reference.grid.dv / reference.n_electrons
-
-
-# Two densities of anyone
+# Two densities of any program
 
 
 @dataclass(frozen=True, eq=False)

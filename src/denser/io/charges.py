@@ -21,16 +21,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-from ase.data import atomic_masses, covalent_radii
+from ase.data import atomic_masses
 
-from denser.fields.periodic import nearest_image
+from denser.atoms.radii import bonds
 from denser.io.files import replacing
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR
-
-BONDED = 1.25
-"""Atoms nearer than this times the sum of their covalent radii (Cordero) are bonded."""
 
 _DIGITS = 6
 
@@ -74,17 +71,6 @@ def write_charges(path: str | Path, structure: Structure, charges: np.ndarray) -
     text = write(structure, _rounded(charges), path.stem)
     with replacing(path) as temporary:
         temporary.write_text(text)
-
-
-def bonds(structure: Structure) -> np.ndarray:
-    """Pairs of bonded atoms (n_bonds, 2) int, i < j in rising order, judged by distance."""
-    radii = covalent_radii[structure.numbers] * BONDED / BOHR
-    pairs = structure.tree().query_pairs(2 * radii.max(), output_type="ndarray")
-    steps = structure.positions[pairs[:, 0]] - structure.positions[pairs[:, 1]]
-    if structure.is_orthorhombic:
-        steps = nearest_image(steps, structure.cell)
-    pairs = pairs[np.linalg.norm(steps, axis=1) < radii[pairs].sum(axis=1)]
-    return pairs[np.lexsort(pairs.T[::-1])]
 
 
 def _rounded(charges: np.ndarray) -> np.ndarray:

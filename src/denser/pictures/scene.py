@@ -14,8 +14,9 @@ import numpy as np
 from ase.data import covalent_radii
 from ase.data.colors import jmol_colors
 from scipy.ndimage import zoom
-from scipy.spatial import ConvexHull, cKDTree
+from scipy.spatial import ConvexHull
 
+from denser.atoms.radii import bonds
 from denser.types.density import Field
 from denser.types.structure import Structure
 from denser.types.units import BOHR
@@ -138,11 +139,10 @@ def molecule(structure: Structure) -> list[Mesh]:
         sphere(position, 0.15 + 0.25 * radius, colour, n_points)
         for position, radius, colour in zip(positions, radii, colours, strict=True)
     ]
-    for i, j in cKDTree(positions).query_pairs(2.5 * radii.max(), output_type="ndarray"):
-        if np.linalg.norm(positions[i] - positions[j]) < 1.2 * (radii[i] + radii[j]):
-            middle = (positions[i] + positions[j]) / 2
-            meshes.append(stick(positions[i], middle, 0.11, colours[i]))
-            meshes.append(stick(positions[j], middle, 0.11, colours[j]))
+    for i, j in bonds(structure, periodic=False):
+        middle = (positions[i] + positions[j]) / 2
+        meshes.append(stick(positions[i], middle, 0.11, colours[i]))
+        meshes.append(stick(positions[j], middle, 0.11, colours[j]))
     return meshes
 
 

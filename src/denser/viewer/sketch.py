@@ -8,14 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from ase.data import atomic_numbers, covalent_radii
+from ase.data import atomic_numbers
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-from denser.io.charges import bonds
+from denser.atoms.radii import bond_length, bonded_atoms, bonds
 from denser.types.errors import InputError
 from denser.types.structure import Structure
-from denser.types.units import BOHR
 
 VALENCES = {1: 1, 5: 3, 6: 4, 7: 3, 8: 2, 9: 1, 14: 4, 15: 3, 16: 2, 17: 1, 35: 1, 53: 1}
 """Bonds that a neutral atom usually makes."""
@@ -31,8 +30,7 @@ def _check(structure: Structure, *atoms: int) -> None:
 
 def neighbours(structure: Structure, atom: int) -> list[int]:
     """Atoms bonded to `atom`."""
-    pairs = bonds(structure)
-    return sorted([*pairs[pairs[:, 0] == atom, 1], *pairs[pairs[:, 1] == atom, 0]])
+    return bonded_atoms(structure)[atom]
 
 
 def number_of(symbol: str) -> int:
@@ -125,7 +123,7 @@ def change_element(
     anchors = heavy if heavy else around
     if len(anchors) == 1:
         bond = positions[atom] - positions[anchors[0]]
-        length = _length(number, int(structure.numbers[anchors[0]]))
+        length = bond_length(number, int(structure.numbers[anchors[0]]))
         shift = bond * (length / np.linalg.norm(bond) - 1)
         moving = [atom, *(b for b in around if b not in anchors)]
         positions[moving] += shift
@@ -163,10 +161,6 @@ def _select(structure: Structure, kept: np.ndarray) -> Structure:
     return replace(structure, numbers=structure.numbers[kept], positions=structure.positions[kept])
 
 
-def _length(first: int, second: int) -> float:
-    return float(covalent_radii[first] + covalent_radii[second]) / BOHR
-
-
 def _attach(structure: Structure, atom: int, new: list[int]) -> Structure:
     """Bond atoms to `atom`, as far from its neighbours and lone pairs as they can."""
     if not new:
@@ -176,7 +170,7 @@ def _attach(structure: Structure, atom: int, new: list[int]) -> Structure:
     around = structure.positions[neighbours(structure, atom)] - centre
     around /= np.maximum(np.linalg.norm(around, axis=1, keepdims=True), 1e-9)
     directions = _spread(around, len(new), LONE_PAIRS.get(number, 0))
-    lengths = np.array([_length(number, z) for z in new])
+    lengths = np.array([bond_length(number, z) for z in new])
     places = _clear(structure, atom, directions, lengths, around)
     return replace(
         structure,

@@ -14,12 +14,12 @@ from ase.data import covalent_radii
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
+from denser.atoms.radii import bonds
 from denser.pictures.scene import view_along_thinnest
 from denser.types.density import Field
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR
-from denser.viewer.sketch import bonds
 
 MAX_NODES = 112
 """Along one axis, in what a surface is cut from."""

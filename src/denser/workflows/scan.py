@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import chemical_symbols
 
 import denser.dft  # noqa: F401  (before anything else brings in part of PySCF)
+from denser.atoms.radii import bond_length
 from denser.atoms.sad import closed_shell_electrons, superposition
 from denser.dft.one_step import one_step
 from denser.dft.scf import mean_field, scf
@@ -114,10 +115,10 @@ def scan(
     numbers = np.array(diatomic(name))
     predictor = predictor or Predictor("default", bf16=False)
     if distances is None:
-        radii = sum(covalent_radii[numbers]) / BOHR
-        first = max(0.6 * radii, MIN_DISTANCE + FINE)
+        usual = bond_length(*numbers)
+        first = max(0.6 * usual, MIN_DISTANCE + FINE)
         first = np.ceil(first / COARSE) * COARSE
-        distances = np.arange(first, 1.6 * radii, COARSE)
+        distances = np.arange(first, 1.6 * usual, COARSE)
         refine = True
     else:
         distances, refine = np.unique(np.asarray(distances, dtype=float)), False

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from denser.io.charges import bonds
+from denser.atoms.radii import bonded_atoms
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import DEBYE, KCAL_PER_MOL
@@ -247,7 +247,7 @@ def equivalence_classes(structure: Structure) -> np.ndarray:
     Refinement of colours (Weisfeiler and Leman): elements first, then a colour and those of the
     neighbours until there are no more.
     """
-    neighbours = _neighbours(structure)
+    neighbours = bonded_atoms(structure)
     _, colours = np.unique(structure.numbers, return_inverse=True)
     while True:
         seen = [(c, *sorted(colours[n])) for c, n in zip(colours, neighbours, strict=True)]
@@ -260,17 +260,9 @@ def equivalence_classes(structure: Structure) -> np.ndarray:
 
 def _methyl_and_methylene(structure: Structure) -> np.ndarray:
     """True for sp3 carbons with two or more hydrogens, and for these (n_atoms,)."""
-    neighbours, out = _neighbours(structure), np.zeros(len(structure), dtype=bool)
+    neighbours, out = bonded_atoms(structure), np.zeros(len(structure), dtype=bool)
     for i in np.flatnonzero(structure.numbers == 6):
         hydrogens = [j for j in neighbours[i] if structure.numbers[j] == 1]
         if len(neighbours[i]) == 4 and len(hydrogens) >= 2:
             out[i] = out[hydrogens] = True
-    return out
-
-
-def _neighbours(structure: Structure) -> list[list[int]]:
-    out: list[list[int]] = [[] for _ in range(len(structure))]
-    for i, j in bonds(structure):
-        out[i].append(int(j))
-        out[j].append(int(i))
     return out

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from ase.data import chemical_symbols
 
-from denser.fields.metrics import PYYKKO
+from denser.atoms.radii import BONDED, covalent_radius
 from denser.fields.periodic import adjacent_images, nearest_image
-from denser.types.errors import InputError
 from denser.types.structure import Structure
-from denser.types.units import BOHR
 
 WEAK = 0.01
 """Contacts with |sign(lambda_2) rho| up to this, e/bohr^3, are van der Waals contacts."""
@@ -17,18 +14,8 @@ WEAK = 0.01
 STRONG = 0.02
 """Attractions up to this too, unless they are between H and N, O, F, S or Cl."""
 
-BONDED = 1.25
-"""Atoms nearer than this many times the sum of their covalent radii are bonded."""
-
 ACCEPTORS = (7, 8, 9, 16, 17)
 """Nitrogen, oxygen, fluorine, sulphur and chlorine."""
-
-
-def covalent_radius(z: int) -> float:
-    """Pyykko's single-bond radius, bohr."""
-    if z not in PYYKKO:
-        raise InputError(f"no covalent radius is known for {chemical_symbols[z]}; H to Cl are")
-    return PYYKKO[z] / 100 / BOHR
 
 
 def kind_of_contact(strength: float, numbers: np.ndarray) -> str:

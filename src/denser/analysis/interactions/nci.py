@@ -18,11 +18,11 @@ from denser.analysis.fields import (
 from denser.analysis.interactions.contacts import (
     WEAK,
     Contacts,
-    covalent_radius,
     kind_of_contact,
 )
 from denser.analysis.regions import connected_regions
 from denser.atoms.free_atoms import core_values
+from denser.atoms.radii import covalent_radius
 from denser.fields.windows import ball, pieces
 from denser.types.density import Density, Field
 from denser.types.errors import InputError

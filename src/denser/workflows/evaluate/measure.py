@@ -12,13 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from denser.atoms.sad import RECIPES, superposition, valence_charges
-from denser.fields.metrics import (
-    err_rho,
-    error_around_elements,
-    error_by_distance,
-    nearest_atom,
-    subtract,
-)
+from denser.fields.metrics import err_rho, subtract
 from denser.io import write
 from denser.labels.label import Label, group_of, molecule_of, read_label, read_labels
 from denser.labels.render import density_on_grid, n_orbitals
@@ -31,6 +25,11 @@ from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
+from denser.workflows.evaluate.error_by_place import (
+    error_around_elements,
+    error_by_distance,
+    squared_distances,
+)
 from denser.workflows.evaluate.records import Evaluation, Failure, Measured
 from denser.workflows.many import Failed, attempt
 
@@ -109,7 +108,7 @@ def measure(
         from denser.dft.fitting import fit_density
 
         errors["fitting"] = err_rho(fit_density(reference), reference)
-    distances = nearest_atom(structure, grid)
+    distances = squared_distances(structure, grid)
     return Measured(
         name=label.name,
         formula=structure.formula,

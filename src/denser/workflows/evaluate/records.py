@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from denser.fields.metrics import SHELLS
 from denser.io.files import replacing
 from denser.types.errors import InputError
 from denser.types.units import DEBYE
+from denser.workflows.evaluate.error_by_place import SHELLS
 
 SIZES = (1, 11, 16, 21, 31, 51)
 """First numbers of atoms of the bins by size."""
@@ -37,9 +37,9 @@ class Measured:
     errors : dict of str to float
         Err_rho, a fraction, of "model", of each of `BASELINES`, and of "fitting" if asked for.
     around : dict of str to float
-        Of the model, by element; see `denser.fields.metrics.error_around_elements`.
+        Of the model, by element; see `error_by_place.error_around_elements`.
     by_distance : (2, n_bins) float
-        Of the model; see `denser.fields.metrics.error_by_distance`.
+        Of the model; see `error_by_place.error_by_distance`.
     dipole_error : float
         |mu_pred - mu_ref|, e*bohr.
     electrons_off : float

@@ -1,0 +1,69 @@
+"""Radii of atoms, and which atoms are bonded."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.data import chemical_symbols, covalent_radii
+from scipy.spatial import cKDTree
+
+from denser.fields.periodic import nearest_image
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+
+PYYKKO = dict(
+    zip(
+        range(1, 18),
+        [32, 46, 133, 102, 85, 75, 71, 63, 64, 67, 155, 139, 126, 116, 111, 103, 99],
+        strict=True,
+    )
+)
+"""Single-bond covalent radii by atomic number, pm (Pyykko and Atsumi 2009); those of
+`ase.data` are Cordero's."""
+
+BONDED = 1.25
+"""Atoms nearer than this times the sum of their covalent radii are bonded."""
+
+
+def covalent_radius(z: int) -> float:
+    """Pyykko's single-bond radius, bohr; an InputError for an element other than H to Cl."""
+    if z not in PYYKKO:
+        raise InputError(f"no covalent radius is known for {chemical_symbols[z]}; H to Cl are")
+    return PYYKKO[z] / 100 / BOHR
+
+
+def bond_length(first: int, second: int) -> float:
+    """Sum of the covalent radii (Cordero) of two atomic numbers, bohr."""
+    return float(covalent_radii[first] + covalent_radii[second]) / BOHR
+
+
+def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
+    """Pairs of bonded atoms (n_bonds, 2) int, i < j in rising order, judged by distance.
+
+    Atoms are bonded if they are nearer than `BONDED` times the sum of their covalent radii
+    (Cordero).
+
+    Parameters
+    ----------
+    structure : Structure
+    periodic : bool
+        Count bonds through the faces of an orthorhombic cell too.
+    """
+    periodic = periodic and structure.is_orthorhombic
+    radii = covalent_radii[structure.numbers] * BONDED / BOHR
+    tree = structure.tree() if periodic else cKDTree(structure.positions)
+    pairs = tree.query_pairs(2 * radii.max(), output_type="ndarray")
+    steps = structure.positions[pairs[:, 0]] - structure.positions[pairs[:, 1]]
+    if periodic:
+        steps = nearest_image(steps, structure.cell)
+    pairs = pairs[np.linalg.norm(steps, axis=1) < radii[pairs].sum(axis=1)]
+    return pairs[np.lexsort(pairs.T[::-1])]
+
+
+def bonded_atoms(structure: Structure) -> list[list[int]]:
+    """For each atom the atoms that it is bonded to, in rising order."""
+    out: list[list[int]] = [[] for _ in range(len(structure))]
+    for i, j in bonds(structure):
+        out[i].append(int(j))
+        out[j].append(int(i))
+    return [sorted(others) for others in out]

@@ -1,0 +1,80 @@
+"""Where in a molecule the error of a density is: around which elements, how far from nuclei."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from denser.atoms.radii import covalent_radius
+from denser.fields.metrics import subtract
+from denser.types.density import Density
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+
+SHELLS = (0.0, 0.5, 1.0, 1.5, 2.0, np.inf)
+"""Edges of the bins by distance from the nearest nucleus, angstrom."""
+
+
+def squared_distances(structure: Structure, grid: Grid) -> dict[int, np.ndarray]:
+    """Squared distance (nx, ny, nz), bohr^2, to the nearest atom of each atomic number.
+
+    Of all periodic images in an orthorhombic box.
+    """
+    out = {}
+    for z in np.unique(structure.numbers):
+        nearest = np.full(grid.shape, np.inf, dtype=np.float32)
+        for position in structure.positions[structure.numbers == z]:
+            squares = []
+            for i in range(3):
+                length = grid.cell[i, i]
+                d = grid.axis(i) - position[i]
+                squares.append(((d - length * np.round(d / length)) ** 2).astype(np.float32))
+            plane = squares[0][:, None, None] + squares[1][None, :, None]
+            np.minimum(nearest, plane + squares[2][None, None, :], out=nearest)
+        out[int(z)] = nearest
+    return out
+
+
+def error_around_elements(
+    predicted: Density, reference: Density, distances: dict[int, np.ndarray]
+) -> dict[str, float]:
+    """Relative absolute error within the covalent radius of the atoms of each element.
+
+    integral_V |rho_pred - rho_ref| dr / integral_V rho_ref dr, with V the union of spheres of
+    Pyykko's radius around the atoms of the element, as in Li et al. (2025). A fraction.
+
+    Parameters
+    ----------
+    distances : dict
+        From `squared_distances`.
+    """
+    error = np.abs(subtract(predicted, reference))
+    out = {}
+    for z, squared in distances.items():
+        inside = squared < covalent_radius(z) ** 2
+        electrons = reference.values[inside].sum(dtype=np.float64)
+        if electrons > 0:
+            out[chemical_symbols[z]] = float(error[inside].sum() / electrons)
+    return out
+
+
+def error_by_distance(
+    predicted: Density, reference: Density, distances: dict[int, np.ndarray]
+) -> np.ndarray:
+    """Electrons misplaced, and electrons, by distance from the nearest nucleus.
+
+    Returns
+    -------
+    (2, n_bins) float
+        Integrals of |rho_pred - rho_ref| and of rho_ref over the bins of `SHELLS`, each
+        divided by N_e: the first row sums to Err_rho.
+    """
+    error = np.abs(subtract(predicted, reference))
+    nearest = np.minimum.reduce(list(distances.values()))
+    bins = np.digitize(nearest, (np.array(SHELLS[1:-1]) / BOHR) ** 2).ravel()
+    sums = [
+        np.bincount(bins, weights=values.ravel(), minlength=len(SHELLS) - 1)
+        for values in (error, np.asarray(reference.values, dtype=np.float64))
+    ]
+    return np.array(sums) * reference.grid.dv / reference.n_electrons

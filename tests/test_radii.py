@@ -1,0 +1,35 @@
+"""Radii of atoms, and which atoms are bonded."""
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+
+from denser.atoms.radii import bond_length, bonded_atoms, bonds, covalent_radius
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+
+
+def test_covalent_radii():
+    assert covalent_radius(6) * BOHR == pytest.approx(0.75)
+    assert bond_length(6, 1) * BOHR == pytest.approx(0.76 + 0.31)
+    with pytest.raises(InputError, match="no covalent radius is known for Br"):
+        covalent_radius(35)
+
+
+def test_bonded_atoms_of_ethanol():
+    atoms = molecule("CH3CH2OH")
+    structure = Structure.of(atoms)
+    found = bonded_atoms(structure)
+    count = {"C": 4, "O": 2, "H": 1}
+    assert [len(others) for others in found] == [count[s] for s in structure.symbols]
+    assert len(bonds(structure)) == 8
+
+
+def test_bonds_through_the_faces_of_a_cell():
+    diamond = Structure.of(bulk("C", cubic=True))
+    assert all(len(others) == 4 for others in bonded_atoms(diamond))
+    inside = bonds(diamond, periodic=False)
+    lengths = np.linalg.norm(np.diff(diamond.positions[inside], axis=1)[:, 0], axis=1)
+    assert len(inside) < len(bonds(diamond)) == 16
+    assert (lengths * BOHR < 1.6).all()
