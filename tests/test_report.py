@@ -136,8 +136,8 @@ def test_fields_are_listed():
 def test_folder_of_everything(folder):
     code, _, err = run(
         "analyze", "w.xyz", "--nci", "--qtaim", "--esp", "--charges", "resp", "--charges-format",
-        "mol2", "--field", "laplacian", "--average", "z", "--xray", "1.0", "--cryo", "1.5", "-o",
-        "r", *COARSE,
+        "mol2", "--field", "laplacian", "--planar-average", "z", "--xray", "1.0", "--cryo", "1.5",
+        "-o", "r", *COARSE,
     )  # fmt: skip
     assert code == 0, err
     names = {path.name for path in (folder / "r").iterdir()}

@@ -295,7 +295,7 @@ def test_signed_fields_have_two_surfaces(water_session: Session, field: str):
 
 
 def test_fields_and_charges_are_those_of_the_catalogue(water_session: Session):
-    names = [offer["name"] for offer in describe(water_session)["fields"]]
+    names = [field["name"] for field in describe(water_session)["fields"]]
     assert names[:4] == [name for name, entry in FIELDS.items() if entry.isovalues]
     quick = {name: entry.charges for name, entry in PROPERTIES.items() if entry.quick}
     water_session.charges = partition(water_session.density)

@@ -149,8 +149,8 @@ def analyze(
         Path | None,
         typer.Option(help="Count the electrons in a region: a field of weights 0 to 1."),
     ] = None,
-    average: Annotated[
-        str | None, typer.Option(help="Planar averages along x, y or z, as .csv.")
+    planar_average: Annotated[
+        str | None, typer.Option(metavar="AXIS", help="Planar averages along x, y or z, as .csv.")
     ] = None,
     charges_format: Annotated[
         str | None, typer.Option(help="Write charges: mol2, sdf, xml (OpenMM).")
@@ -213,7 +213,7 @@ def analyze(
     few = out is not None and len(inputs) <= FEW
     if few:
         fields += [f for name in PROPERTIES if name in named for f in PROPERTIES[name].fields]
-    if not (wanted or fields or xray or cryo or average or mask or minus):
+    if not (wanted or fields or xray or cryo or planar_average or mask or minus):
         wanted = set(DEFAULT)
     settings = Settings(
         properties=tuple(name for name in PROPERTIES if name in wanted),
@@ -229,7 +229,7 @@ def analyze(
         cryo=cryo,
         b_factor=b_factor,
         charges_format=charges_format,
-        average=average,
+        planar_average=planar_average,
         coarsen=coarsen,
         mask=None if mask is None else str(mask),
         minus=None if minus is None else str(minus),

@@ -43,7 +43,7 @@ def energy(
     json: Json = False,
 ) -> None:
     """Energy, orbitals and dipole of molecules by Kohn-Sham steps from predicted densities."""
-    from denser.workflows.energy import Starts, energy_record, energy_summary, orbital_index
+    from denser.workflows.energy import StartDensities, energy_record, energy_summary, orbital_index
     from denser.workflows.inputs import refuse_inputs
 
     if steps < 1:
@@ -53,7 +53,7 @@ def energy(
         orbital_index(name, 500, 1000)
     if wanted:
         _make_folder(out)
-    starts = Starts(prediction_options(charge, model, box, padding, device))
+    starts = StartDensities(prediction_options(charge, model, box, padding, device))
     inputs = _inputs(files, smiles)
     if molden is not None and len(inputs) != 1:
         raise InputError(f"--molden names one file, but there are {len(inputs)} structures")
@@ -88,12 +88,12 @@ def scf(
 ) -> None:
     """Converge the Kohn-Sham equations, starting at the predicted density."""
     from denser.io import check_suffix
-    from denser.workflows.energy import Starts, scf_record, scf_summary
+    from denser.workflows.energy import StartDensities, scf_record, scf_summary
     from denser.workflows.inputs import refuse_inputs
 
     if steps < 1:
         raise InputError(f"a start takes at least one Kohn-Sham step, found --steps {steps}")
-    starts = Starts(prediction_options(charge, model, box, padding, device))
+    starts = StartDensities(prediction_options(charge, model, box, padding, device))
     inputs = _inputs(files, smiles)
     single = len(inputs) == 1 and out is not None and bool(out.suffix) and not out.is_dir()
     if out is not None and single:

@@ -180,7 +180,7 @@ def read_recipe(path: str | Path) -> Recipe | None:
         return store.recipe
 
 
-class Grouped(Protocol):
+class HasGroup(Protocol):
     """What `split` needs of a label."""
 
     @property
@@ -194,7 +194,7 @@ class Grouped(Protocol):
         ...
 
 
-AnyLabel = TypeVar("AnyLabel", bound=Grouped)
+AnyLabel = TypeVar("AnyLabel", bound=HasGroup)
 
 
 def split(

@@ -45,7 +45,7 @@ _LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 2**20, "lc": 0, "lp
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
+class PackedPoints:
     """What a label gives to training in place of a density everywhere.
 
     Parameters
@@ -107,11 +107,11 @@ class PackedLabel:
         """Name that all labels from one file share, such as the frames of a trajectory."""
         return self.record["group"]
 
-    def points(self) -> Points:
+    def points(self) -> PackedPoints:
         """Points with the density that is kept there."""
         xyz, p = cloud(self.structure, self.grid, self.rounded.size)
         weights = 1.0 / (p * self.rounded.size * self.n_electrons)
-        return Points(xyz, self.rounded * self.step / weights, weights)
+        return PackedPoints(xyz, self.rounded * self.step / weights, weights)
 
 
 @dataclass(frozen=True, eq=False)

@@ -97,7 +97,7 @@ class Drawing:
         if name == "nci":
             return self.interactions(level)
         field = self.session.field(name)
-        signed = any(o.signed for o in self.session.offers() if o.name == name)
+        signed = any(o.signed for o in self.session.listed_fields() if o.name == name)
         nodes = DRAFT_NODES if self.session.draft else surfaces.MAX_NODES
         found = [isosurface(field, level, POSITIVE if signed else PLAIN, nodes)]
         if signed:

@@ -1,4 +1,4 @@
-"""The functions of space that the page offers: what they are called, and how they are made."""
+"""The fields that the page lists: what they are called, and how they are made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LARGE = 3_000_000
 
 
 @dataclass(frozen=True)
-class Offer:
+class ListedField:
     """A field as the page lists it.
 
     Parameters
@@ -45,11 +45,13 @@ class Offer:
     origin: str = "density"
 
 
-NCI = Offer("nci", "Non-covalent interactions", "1", 0.5, 0.2, 0.9, False)
+NCI = ListedField("nci", "Non-covalent interactions", "1", 0.5, 0.2, 0.9, False)
 
-OFFERS = (
+LISTED_FIELDS = (
     *(
-        Offer(name, entry.help[0].upper() + entry.help[1:], entry.unit, *astuple(entry.isovalues))
+        ListedField(
+            name, entry.help[0].upper() + entry.help[1:], entry.unit, *astuple(entry.isovalues)
+        )
         for name, entry in FIELDS.items()
         if entry.isovalues is not None
     ),
@@ -60,8 +62,8 @@ OFFERS = (
 NOTHING = 2.0
 """Reduced density gradient where no interaction is."""
 
-DIFFERENCE = Offer("", "", "e/bohr^3", 0.003, 0.0001, 0.1, True)
-ORBITAL = Offer("", "", "bohr^-3/2", 0.05, 0.005, 0.2, True, "one step")
+DIFFERENCE = ListedField("", "", "e/bohr^3", 0.003, 0.0001, 0.1, True)
+ORBITAL = ListedField("", "", "bohr^-3/2", 0.05, 0.005, 0.2, True, "one step")
 
 
 def reduced(density: Density) -> Density:

@@ -265,24 +265,24 @@ class Session:
 
     # Fields
 
-    def offers(self) -> list[fields.Offer]:
+    def listed_fields(self) -> list[fields.ListedField]:
         """Fields that can be shown now."""
-        offers = list(fields.OFFERS)
+        listed = list(fields.LISTED_FIELDS)
         for k, item in enumerate(self.items):
             if item.density is not None and not (self.source == "file" and k == self.item):
                 label = f"Density - {item.name}"
-                offers.append(replace(fields.DIFFERENCE, name=f"minus:{k}", label=label))
+                listed.append(replace(fields.DIFFERENCE, name=f"minus:{k}", label=label))
         if self.source == "file":
             label = "Density - prediction"
-            offers.append(replace(fields.DIFFERENCE, name="minus_prediction", label=label))
+            listed.append(replace(fields.DIFFERENCE, name="minus_prediction", label=label))
         if self.kohn_sham is not None:
             label = "One step - shown density"
-            offers.append(replace(fields.DIFFERENCE, name="one_step_change", label=label))
-            offers += [
+            listed.append(replace(fields.DIFFERENCE, name="one_step_change", label=label))
+            listed += [
                 replace(fields.ORBITAL, name=f"orbital:{name}", label=name.upper())
                 for name in self.kohn_sham.orbitals
             ]
-        return offers
+        return listed
 
     def field(self, name: str, full: bool = False) -> Field:
         """A field by its name; `full` asks for every node of the density's grid."""

@@ -40,7 +40,7 @@ def describe(session: Session) -> dict:
         "can_undo": bool(session.undo),
         "can_redo": bool(session.redo),
         "has_kohn_sham": session.kohn_sham is not None,
-        "fields": [asdict(offer) for offer in session.offers()],
+        "fields": [asdict(field) for field in session.listed_fields()],
         "numbers": numbers(session),
         "charge_kinds": QUICK_CHARGES,
         "charges": charges(session) if quick_charges(session) else {},

@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class StartDensity:
     """A density to begin at, and the seconds that it took to predict (none if it was read)."""
 
     density: Density
     seconds: float | None
 
 
-class Starts:
+class StartDensities:
     """Densities by prediction from atoms, or by reading a file.
 
     Parameters
@@ -62,7 +62,7 @@ class Starts:
         """Level of theory: the model's, or the default one where nothing was predicted."""
         return Recipe() if self.predictor is None else self.predictor.model.recipe
 
-    def of(self, entry: Input) -> Start:
+    def of(self, entry: Input) -> StartDensity:
         """Density of an input.
 
         Raises
@@ -74,16 +74,16 @@ class Starts:
             return self.read(entry.source)
         return self.predict(entry.atoms())
 
-    def predict(self, atoms: Atoms) -> Start:
+    def predict(self, atoms: Atoms) -> StartDensity:
         """Density of a structure."""
         options = self.options
         if self.predictor is None:
             self.predictor = Predictor.of(options)
         prediction, seconds = refined_prediction(atoms, self.predictor, options)
         seconds_in_all = prediction.seconds_sad + prediction.seconds_network + (seconds or 0.0)
-        return Start(prediction.density, seconds_in_all)
+        return StartDensity(prediction.density, seconds_in_all)
 
-    def read(self, path: Path) -> Start:
+    def read(self, path: Path) -> StartDensity:
         """Valence density in a file; the charge given comes before that of the file.
 
         Raises
@@ -97,11 +97,11 @@ class Starts:
                 f"{path}: holds all electrons; orbitals need a valence density of the model's "
                 "pseudopotentials, so give the structure or such a density"
             )
-        return Start(density, None)
+        return StartDensity(density, None)
 
 
 def energy_record(
-    start: Start,
+    start: StartDensity,
     recipe: Recipe,
     steps: int,
     stem: Path | None = None,
@@ -143,7 +143,7 @@ def energy_record(
 
 
 def scf_record(
-    start: Start, recipe: Recipe, steps: int, out: Path | None = None, compare: bool = False
+    start: StartDensity, recipe: Recipe, steps: int, out: Path | None = None, compare: bool = False
 ) -> dict:
     """Self-consistent energy from a predicted density; `compare` tries other starts as well.
 

@@ -158,7 +158,7 @@ def finetune(
     start = load_model(plan.model)
     labels = read_all(plan.labels, start.recipe)
     require_orbitals(labels, "fine tuning measures its result on")
-    parts = _parts(plan, labels)
+    parts = _split_labels(plan, labels)
     remembered = _remembered(plan, start, labels)
     config = configuration(plan, start, labels, parts, remembered)
     schedule = config.schedule
@@ -200,7 +200,7 @@ def finetune(
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class Split:
     """Labels to train on, to choose the best weights by, and to measure in the end."""
 
     train: list[Label]
@@ -208,11 +208,11 @@ class Parts:
     test: list[Label]
 
 
-def _parts(plan: Plan, labels: list[Label]) -> Parts:
+def _split_labels(plan: Plan, labels: list[Label]) -> Split:
     """Split labels; those from one file, such as the frames of a trajectory, stay together."""
     rest, test = _held_out(labels, plan.test, plan.seed, "test")
     train_labels, validation = _held_out(rest, plan.validation, plan.seed + 1, "validation")
-    return Parts(train_labels, validation, test)
+    return Split(train_labels, validation, test)
 
 
 def _held_out(
@@ -234,7 +234,7 @@ def _held_out(
     return rest, held_out
 
 
-def _alike(plan: Plan, parts: Parts) -> list[str]:
+def _alike(plan: Plan, parts: Split) -> list[str]:
     """A sentence for each part that shares a trajectory with the labels to train on."""
     groups = {label.group for label in parts.train}
     out = []
@@ -271,7 +271,7 @@ def _remembered(plan: Plan, start: Model, labels: list[Label]) -> list[Label]:
 
 
 def configuration(
-    plan: Plan, start: Model, labels: list[Label], parts: Parts, remembered: list[Label]
+    plan: Plan, start: Model, labels: list[Label], parts: Split, remembered: list[Label]
 ) -> Config:
     """Training configuration of a plan; `plan.settings` have the last word."""
     steps = min(MOST_STEPS, max(FEWEST_STEPS, STEPS_PER_LABEL * len(parts.train)))

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from denser.types.errors import InputError
 from denser.workflows import workers as pools
+from denser.workflows.workers import HasName
 
 Result = TypeVar("Result")
 
@@ -31,14 +32,6 @@ _EVERY = 60.0
 """Seconds between the lines that tell of progress where there is no terminal."""
 
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
-
-
-class Named(Protocol):
-    """Anything with a name: an `Input`, a `Label`, ..."""
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +162,7 @@ def run(
     return totals
 
 
-def record_of(task: Named, result: dict | Failed) -> dict:
+def record_of(task: HasName, result: dict | Failed) -> dict:
     """What the JSON line of an input says: the result, or the error without the input's name."""
     if isinstance(result, Failed):
         return {"input": task.name, "error": result.error.removeprefix(f"{task.name}: ")}
@@ -298,7 +291,7 @@ class Display:
     ) -> None:
         self.bar.__exit__(kind, error, where)
 
-    def take(self, task: Named, result: dict | Failed) -> None:
+    def take(self, task: HasName, result: dict | Failed) -> None:
         """Show one result; for `run`."""
         self.show(record_of(task, result))
 

@@ -30,10 +30,12 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PARSL_WINDOW = 1000
 
 
-class Named(Protocol):
-    """A task: anything with a name that no other has."""
+class HasName(Protocol):
+    """An input, a label or a task; no other of a run has its name."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What messages call it."""
 
 
 class Pool:
@@ -48,7 +50,7 @@ class Pool:
     ) -> None:
         self.make, self.window, self.work = make, window, work
         self.executor: Executor | None = None
-        self.running: dict[Future, Named] = {}
+        self.running: dict[Future, HasName] = {}
 
     def fill(self, waiting: deque) -> None:
         """Submit tasks until the window is full."""
@@ -61,12 +63,12 @@ class Pool:
                 future = self._submit(task)
             self.running[future] = task
 
-    def _submit(self, task: Named) -> Future:
+    def _submit(self, task: HasName) -> Future:
         if self.executor is None:
             self.executor = self.make()
         return self.executor.submit(self.work, task)
 
-    def collect(self) -> list[tuple[Named, Any]]:
+    def collect(self) -> list[tuple[HasName, Any]]:
         """Take what is done; None stands for a worker that died."""
         out = []
         for future in [f for f in self.running if f.done()]:

@@ -28,7 +28,7 @@ from scipy.linalg import solve
 
 
 @dataclass(frozen=True)
-class Functions:
+class MinimalBasis:
     """Minimal functions of an atom.
 
     Parameters
@@ -47,21 +47,21 @@ class Functions:
     slater: tuple[int, float] | None = None
 
 
-def _valence(n: int) -> Functions:
-    return Functions((2.0, *[(n - 2) / 3] * 3))
+def _valence(n: int) -> MinimalBasis:
+    return MinimalBasis((2.0, *[(n - 2) / 3] * 3))
 
 
 ATOMS = {
-    "H": Functions((1.0,)),
-    "Li": Functions((2.0, 1.0), (0,), (2, 1.0)),
-    "Be": Functions((2.0, 2.0), (0,), (2, 1.1)),
+    "H": MinimalBasis((1.0,)),
+    "Li": MinimalBasis((2.0, 1.0), (0,), (2, 1.0)),
+    "Be": MinimalBasis((2.0, 2.0), (0,), (2, 1.1)),
     "B": _valence(3),
     "C": _valence(4),
     "N": _valence(5),
     "O": _valence(6),
     "F": _valence(7),
-    "Na": Functions((2.0, 1.0, 2.0, 2.0, 2.0), (0, 2, 3, 4), (3, 1.1)),
-    "Mg": Functions((2.0, 2.0, 2.0, 2.0, 2.0), (0, 2, 3, 4), (3, 1.1)),
+    "Na": MinimalBasis((2.0, 1.0, 2.0, 2.0, 2.0), (0, 2, 3, 4), (3, 1.1)),
+    "Mg": MinimalBasis((2.0, 2.0, 2.0, 2.0, 2.0), (0, 2, 3, 4), (3, 1.1)),
     "Al": _valence(3),
     "Si": _valence(4),
     "P": _valence(5),

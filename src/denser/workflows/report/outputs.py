@@ -57,7 +57,7 @@ class Settings:
         Isotropic, of all atoms in these, angstrom^2.
     charges_format : str or None
         Suffix of files with the atoms and each kind of charges: mol2, sdf or xml (OpenMM).
-    average : str or None
+    planar_average : str or None
         Axis ("x", "y", "z") of planar averages of the density and the potential.
     coarsen : int
         Fields are written on every `coarsen`-th node, with their charge kept.
@@ -80,7 +80,7 @@ class Settings:
     cryo: float | None = None
     b_factor: float = 0.0
     charges_format: str | None = None
-    average: str | None = None
+    planar_average: str | None = None
     coarsen: int = 1
     mask: str | None = None
     minus: str | None = None
@@ -106,7 +106,7 @@ class Settings:
             self.xray,
             self.cryo,
             self.charges_format,
-            self.average,
+            self.planar_average,
         )
         return any(map(bool, (*kinds, self.minus, self.fit)))
 
@@ -127,8 +127,8 @@ class Settings:
             raise InputError(
                 f"charges cannot be written as .{self.charges_format}; choose mol2, sdf or xml"
             )
-        if self.average not in (None, "x", "y", "z"):
-            raise InputError(f"averages are along x, y or z, found {self.average!r}")
+        if self.planar_average not in (None, "x", "y", "z"):
+            raise InputError(f"planar averages are along x, y or z, found {self.planar_average!r}")
         if self.coarsen < 1:
             raise InputError(f"fields are coarsened by a factor of 1 or more, found {self.coarsen}")
         for name, d_min in (("X-ray", self.xray), ("cryo-EM", self.cryo)):
@@ -143,7 +143,7 @@ class Settings:
             raise InputError("a fit needs the map to fit into; name it with --against")
 
 
-def products(
+def output_tasks(
     analysis: Analysis,
     settings: Settings,
     folder: Path | None,
@@ -174,8 +174,8 @@ def products(
     if settings.charges_format:
         for name in [name for name in settings.properties if name in CHARGES]:
             yield f"{name} file", partial(_charges, analysis, name, settings.charges_format, save)
-    if settings.average:
-        yield "average", partial(_averages, analysis, settings.average, save)
+    if settings.planar_average:
+        yield "average", partial(_averages, analysis, settings.planar_average, save)
     if settings.mask:
         yield "mask", partial(_in_mask, analysis, settings.mask)
     if settings.minus:

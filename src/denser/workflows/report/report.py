@@ -27,7 +27,7 @@ from denser.workflows.inputs import Input, Names, content, file_hash, refuse_inp
 from denser.workflows.many import Failed, Totals, attempt, record_of
 from denser.workflows.predict import refined_prediction
 from denser.workflows.report import tables as summary
-from denser.workflows.report.outputs import Settings, fitted, products
+from denser.workflows.report.outputs import Settings, fitted, output_tasks
 
 FRAMES = "frames.jsonl"
 """What is done so far: the settings, then a record a line."""
@@ -70,7 +70,7 @@ def analyse(
     work: list[tuple[str, Callable[[], Any]]] = [
         (name, partial(analysis.property, name)) for name in settings.properties
     ]
-    others = products(analysis, settings, folder, entry.stem, written, protected)
+    others = output_tasks(analysis, settings, folder, entry.stem, written, protected)
     for name, make in [*work, *others]:
         start = time.perf_counter()
         result = attempt(make)
