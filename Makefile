@@ -17,7 +17,7 @@ demo: .venv/installed
 	$(BIN)/denser plot aspirin.cube -o aspirin.png
 
 # All that CI checks.
-test: lint browser
+test: lint types browser
 	$(PYTEST)
 
 # Tests without those marked slow and without the browser. Choose some: make fast ARGS=tests/test_io.py.

@@ -84,7 +84,7 @@ def paper_seconds(sad: Field, repeat: int) -> dict[str, float]:
 
     torch.manual_seed(0)
     network = ResNet(X2).eval()
-    image = torch.as_tensor(sad.values, dtype=torch.float32)[None, None]
+    image = torch.tensor(sad.values, dtype=torch.float32)[None, None]
 
     def forward(bf16: bool) -> None:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):

@@ -20,7 +20,7 @@ def test_transformed_image_is_the_image_of_the_transformed_molecule(operation, e
     """Flip and roll: the SAD of the moved atoms equals the moved SAD, node for node."""
     lengths, shape = np.array([9.0, 10.0, 11.0]), np.array([18, 20, 24])
     grid = Grid(np.zeros(3), np.diag(lengths), tuple(shape))
-    image = torch.as_tensor(superposition(ethanol, grid).values)
+    image = torch.tensor(superposition(ethanol, grid).values)
     order = list(operation.permutation)
     new_grid = Grid(np.zeros(3), np.diag(lengths[order]), tuple(shape[order]))
     moved = Structure(ethanol.numbers, ethanol.positions @ operation.matrix.T)

@@ -748,7 +748,7 @@ def test_write_that_fails_half_way(tmp_path, monkeypatch):
     old = (tmp_path / "a.cube").read_bytes()
 
     def interrupted(*_, **__):
-        yield b"1.0"
+        yield np.frombuffer(b"1.0", np.uint8)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cube, "lines", interrupted)

@@ -73,7 +73,7 @@ def test_derivatives_are_those_of_differences(name):
 def test_a_turned_molecule_has_turned_electrons(ethanol):
     rng = np.random.default_rng(0)
     turn = torch.as_tensor(np.linalg.qr(rng.normal(size=(3, 3)))[0])
-    x = torch.as_tensor(ethanol.positions)
+    x = torch.tensor(ethanol.positions)
     before, after = (Electrons(*solved(ethanol.numbers, y)) for y in (x, x @ turn))
     expected = before.turned(turn)
     torch.testing.assert_close(expected.tensors, turn.T @ before.tensors @ turn)

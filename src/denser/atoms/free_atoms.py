@@ -13,8 +13,9 @@ valence density and what is analytic in the core.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 
 import numpy as np
@@ -83,10 +84,13 @@ class FreeAtom:
     def core_derivatives(self, r: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """n, dn/dr and d2n/dr2 of the core."""
         every = self.all_electron_derivatives(r)
-        return tuple(n - _inside(r, lambda x, k=k: self._pseudo(x, k)) for k, n in enumerate(every))
+        n, slope, curvature = (
+            value - _inside(r, partial(self._pseudo, nu=k)) for k, value in enumerate(every)
+        )
+        return n, slope, curvature
 
 
-def _inside(r: np.ndarray, function: object) -> np.ndarray:
+def _inside(r: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """function(r) as far as the table reaches, zero beyond."""
     r = np.asarray(r, dtype=float)
     end = _table()["r"][-1]
@@ -289,15 +293,17 @@ def all_electron_or_valence(
         on_nodes = float(pseudo_charges(structure).sum() - structure.charge + core)
     found = f"the density holds {n_electrons_found:.2f} electrons"
     fits_all = min(abs(n_electrons_found - n) for n in (total, on_nodes)) <= TOLERANCE * total
-    fits_valence = valence is not None and abs(n_electrons_found - valence) <= TOLERANCE * valence
-    if fits_valence and valence == total:
-        return "valence", (
-            f"{found}: {structure.formula} has {total:g} with and without a pseudopotential; "
-            "taken for a valence density"
-        )
-    if fits_valence and not (
-        fits_all and abs(n_electrons_found - total) < abs(n_electrons_found - valence)
-    ):
+    if valence is not None and abs(n_electrons_found - valence) <= TOLERANCE * valence:
+        if valence == total:
+            return "valence", (
+                f"{found}: {structure.formula} has {total:g} with and without a pseudopotential; "
+                "taken for a valence density"
+            )
+        nearer_to_all = abs(n_electrons_found - total) < abs(n_electrons_found - valence)
+        fits_valence = not (fits_all and nearer_to_all)
+    else:
+        fits_valence = False
+    if fits_valence:
         return "valence", f"{found}, the {valence:g} valence electrons of {structure.formula}"
     if fits_all:
         return "all-electron", f"{found}, all {total:g} of {structure.formula}"

@@ -94,7 +94,7 @@ def closed_shell_electrons(structure: Structure) -> int:
 def gaussians(z: int, recipe: str = "gth-szv-1e") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Exponents a, s and p (n_gaussians,) of the neutral atom with atomic number `z`."""
     entry = _table(recipe)[chemical_symbols[z]]
-    return tuple(np.array(entry[key]) for key in ("exponents", "s", "p"))
+    return np.array(entry["exponents"]), np.array(entry["s"]), np.array(entry["p"])
 
 
 def atomic_density(z: int, r: np.ndarray, recipe: str = "gth-szv-1e") -> np.ndarray:
@@ -223,7 +223,7 @@ def _add_gaussians(
         g2 = g * (d * d)
         if nodes.size > n:  # the patch meets its own images: sum them
             folded = np.zeros((2, a.size, n))
-            np.add.at(folded, (slice(None), slice(None), nodes % n), np.stack([g, g2]))
+            np.add.at(folded.T, nodes % n, np.stack([g, g2]).T)
             g, g2 = folded
             nodes = np.arange(n)
         indices.append(nodes)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import permutations, product
 
 import numpy as np
 import torch
 
-_PERMUTATIONS = list(permutations(range(3)))
+_PERMUTATIONS = [(i, j, k) for i, j, k in permutations(range(3))]
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,7 @@ class CubeOperation:
         "turn" is the paper's augmentation: 0, 90, 180 or 270 degrees about x, y or z.
         """
         if kind == "cube":
-            sign = tuple(int(s) for s in rng.choice([-1, 1], size=3))
-            return cls(_PERMUTATIONS[rng.integers(6)], sign)
+            return cls(_PERMUTATIONS[rng.integers(6)], _three(rng.choice([-1, 1], size=3)))
         if kind == "turn":
             axis, quarter = int(rng.integers(3)), int(rng.integers(4))
             return cls.turn(axis, quarter)
@@ -43,13 +43,13 @@ class CubeOperation:
             sign[a] = -1
         if quarters % 4 in (2, 3):
             sign[b] = -1
-        return cls(tuple(permutation), tuple(sign))
+        return cls(_three(permutation), _three(sign))
 
     @property
     def inverse(self) -> CubeOperation:
         """The operation that undoes this one."""
-        back = [self.permutation.index(i) for i in range(3)]
-        return CubeOperation(tuple(back), tuple(self.sign[i] for i in back))
+        back = _three(self.permutation.index(i) for i in range(3))
+        return CubeOperation(back, _three(self.sign[i] for i in back))
 
     @property
     def matrix(self) -> np.ndarray:
@@ -60,10 +60,15 @@ class CubeOperation:
         return matrix
 
 
+def _three(numbers: Iterable[int]) -> tuple[int, int, int]:
+    x, y, z = numbers
+    return int(x), int(y), int(z)
+
+
 def cube_operations(n: int) -> list[CubeOperation]:
     """Return `n` of the 48 operations, the identity first, the others in a mixed order."""
     signs = product((1, -1), repeat=3)
-    first, *others = [CubeOperation(p, s) for s in signs for p in _PERMUTATIONS]
+    first, *others = [CubeOperation(p, _three(s)) for s in signs for p in _PERMUTATIONS]
     mixed = np.random.default_rng(0).permutation(len(others))
     return [first, *(others[i] for i in mixed)][:n]
 
@@ -91,7 +96,7 @@ def window(
     """
     operation = operation or CubeOperation()
     if size is None:
-        size = tuple(field.shape[j] for j in operation.permutation)
+        size = _three(field.shape[j] for j in operation.permutation)
     index: list[torch.Tensor] = [torch.empty(0)] * 3
     for i, (j, s) in enumerate(zip(operation.permutation, operation.sign, strict=True)):
         steps = torch.arange(size[i], device=field.device)

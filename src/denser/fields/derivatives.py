@@ -83,7 +83,7 @@ def derivative(
     """Derivative by x, y or z (direction 0, 1 or 2), per bohr (nx, ny, nz)."""
     inverse = np.linalg.inv(grid.cell)
     first, *others = (
-        inverse[direction, i] * partial(values, i, 1, reach)
+        inverse[direction, i] * partial(values, int(i), 1, reach)
         for i in np.flatnonzero(inverse[direction])
     )
     return sum(others, first)
@@ -97,7 +97,8 @@ def gradient(values: np.ndarray, grid: Grid, reach: int | None = None) -> Iterat
 
 def divergence(components: Iterable[np.ndarray], grid: Grid) -> np.ndarray:
     """Divergence of a vector field given by its x, y and z components, per bohr."""
-    return sum(derivative(values, grid, j) for j, values in enumerate(components))
+    parts = (derivative(values, grid, j) for j, values in enumerate(components))
+    return sum(parts, np.zeros(grid.shape))
 
 
 def hessian(values: np.ndarray, grid: Grid, reach: int | None = None) -> Iterator[np.ndarray]:
@@ -107,7 +108,7 @@ def hessian(values: np.ndarray, grid: Grid, reach: int | None = None) -> Iterato
         component = np.zeros(values.shape)
         for i in np.flatnonzero(inverse[j]):
             for m in np.flatnonzero(inverse[k]):
-                component += inverse[j, i] * inverse[k, m] * _second(values, i, m, reach)
+                component += inverse[j, i] * inverse[k, m] * _second(values, int(i), int(m), reach)
         yield component
 
 

@@ -129,9 +129,12 @@ def compare(a: Field, b: Field) -> Comparison:
     electrons = a.integrate(), b.integrate()
     dipoles: list[np.ndarray | None] = []
     for name, field, found in zip("AB", (a, b), electrons, strict=True):
-        counted = isinstance(field, Density) and abs(field.n_electrons - found) < 0.01 * found
-        dipoles.append(field.dipole() if counted else None)
-        if isinstance(field, Density) and not counted:
+        dipoles.append(None)
+        if not isinstance(field, Density):
+            continue
+        if abs(field.n_electrons - found) < 0.01 * found:
+            dipoles[-1] = field.dipole()
+        else:
             notes.append(
                 f"{name} integrates to {found:.4f} electrons, but its atoms and their charges ask "
                 f"for {field.n_electrons:g}: N_e is taken from the integral, and there is no "

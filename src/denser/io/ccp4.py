@@ -97,7 +97,7 @@ def write(path: str | Path, obj: Field) -> None:
     # Not gemmi's own writer, so that a full disk is noticed.
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(ccp4_map.ccp4_header)
-        file.write(np.ravel(values, order="F"))
+        file.write(np.ravel(values, order="F").data)
 
 
 def read(path: str | Path) -> Field:

@@ -23,7 +23,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from denser.io._digits import lines
 from denser.io._text import TextReader, excerpt
 from denser.io.electrons import Foreign
-from denser.io.files import naming, of_density_unit, replacing, with_atoms, writable_values
+from denser.io.files import naming, replacing, require_density_unit, with_atoms, writable_values
 from denser.types.arrays import seal
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -47,8 +47,9 @@ def write(path: str | Path, obj: Density) -> None:
         target that cannot be written.
     """
     path = Path(path)
-    obj = of_density_unit(path, with_atoms(path, obj))
+    obj = with_atoms(path, obj)
     values = writable_values(path, obj)
+    require_density_unit(path, obj)
     grid, structure = obj.grid, obj.structure
 
     # A species is an element with one valence charge.
@@ -86,7 +87,7 @@ def write(path: str | Path, obj: Density) -> None:
         for part in (rows, flat[rows.size :][None]):
             if part.size:
                 for block in lines(part, per_line=5, decimals=10):
-                    file.write(block)
+                    file.write(block.data)
 
 
 def read(path: str | Path) -> Density | Foreign:
@@ -113,7 +114,8 @@ def read(path: str | Path) -> Density | Foreign:
     # Line by line: a wrong count meets the end of the file before it can fill the memory.
     coordinates = [reader.numbers(3, more=True) for count in counts for _ in range(count)]
     sizes = reader.numbers(3, skip_blank=True)
-    shape = tuple(reader.integer(n, "a number of grid points") for n in sizes)
+    nx, ny, nz = (reader.integer(n, "a number of grid points") for n in sizes)
+    shape = nx, ny, nz
     if min(shape) < 1:
         raise reader.error(f"expected three positive numbers of grid points, found {shape}")
     values = reader.values(prod(shape), until=b"augmentation").reshape(shape, order="F")

@@ -65,7 +65,7 @@ def write(path: str | Path, obj: Density) -> None:
     with replacing(path) as temporary, naming(path), open(temporary, "wb") as file:
         file.write(("\n".join(header) + "\n").encode())
         for block in lines(values.reshape(-1, grid.shape[2]), per_line=6, decimals=5):
-            file.write(block)
+            file.write(block.data)
 
 
 def read(path: str | Path) -> Field | Density | Foreign:
@@ -142,7 +142,8 @@ def _axes(reader: TextReader) -> tuple[tuple[int, int, int], np.ndarray, float]:
                 "expected numbers of voxels of one sign (positive for bohr, negative for "
                 f"angstrom), found {counts[0]} and {counts[-1]}"
             )
-    return tuple(map(abs, counts)), np.array(steps), 1.0 if counts[0] > 0 else 1.0 / BOHR
+    nx, ny, nz = map(abs, counts)
+    return (nx, ny, nz), np.array(steps), 1.0 if counts[0] > 0 else 1.0 / BOHR
 
 
 def _row(number: int, values: np.ndarray | tuple, decimals: int = 6) -> str:

@@ -167,19 +167,18 @@ def _count(
     except InputError:
         if charge is not None:
             raise
-        ions: dict[int, bool | None] = {}
+        ions = []
         for is_all in (False, True):
             try:
                 q = _charge(_expected(structure, is_all, valence, grid), n_electrons)
             except InputError:  # no valence charges are known
                 continue
             if q is not None:
-                ions[abs(q)] = None if abs(q) in ions else is_all
-                if abs(q) == min(ions):
-                    charge = q
-        if not ions or (smallest := ions[min(ions)]) is None:
+                ions.append((abs(q), is_all, q))
+        ions.sort()
+        if not ions or (len(ions) == 2 and ions[0][0] == ions[1][0]):
             raise
-        return smallest, charge
+        return ions[0][1:]
     is_all = kind == "all-electron"
     if charge is None:
         charge = _charge(_expected(structure, is_all, valence, grid), n_electrons) or 0

@@ -103,11 +103,10 @@ def with_atoms(path: Path, obj: Field) -> Density:
     return obj
 
 
-def of_density_unit(path: Path, obj: Field) -> Field:
-    """Return `obj` if its unit is e/bohr^3, else raise InputError."""
-    if isinstance(obj, Field) and obj.unit != DENSITY_UNIT:
+def require_density_unit(path: Path, obj: Field) -> None:
+    """Raise InputError unless the unit is e/bohr^3."""
+    if obj.unit != DENSITY_UNIT:
         raise InputError(
             f"{path}: this format holds densities in {DENSITY_UNIT}, found values in "
             f"{obj.unit}; write them to .npz or .cube"
         )
-    return obj

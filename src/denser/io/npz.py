@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def write(path: str | Path, obj: Field) -> None:
         Values that are not finite and real, or a target that cannot be written.
     """
     path = Path(path)
-    arrays = {
+    arrays: dict[str, Any] = {
         "format": FORMAT,
         "values": writable_values(path, obj),
         "unit": obj.unit,

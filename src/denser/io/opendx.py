@@ -77,7 +77,7 @@ def write(path: str | Path, obj: Field) -> None:
         for part in (values[:whole].reshape(-1, _PER_LINE), values[None, whole:]):
             if part.size:
                 for block in lines(part, per_line=_PER_LINE, decimals=6):
-                    file.write(block)
+                    file.write(block.data)
         file.write(("\n".join(footer) + "\n").encode())
 
 
@@ -128,14 +128,15 @@ def _line(reader: TextReader, comments: list[str]) -> str:
     return line
 
 
-def _counts(reader: TextReader, comments: list[str]) -> tuple[int, ...]:
+def _counts(reader: TextReader, comments: list[str]) -> tuple[int, int, int]:
     line = _line(reader, comments)
     found = re.search(r"class\s+gridpositions\s+counts\s+(\d+)\s+(\d+)\s+(\d+)\s*$", line)
-    if not found or min(shape := tuple(map(int, found.groups()))) < 1:
+    nx, ny, nz = map(int, found.groups()) if found else (0, 0, 0)
+    if min(nx, ny, nz) < 1:
         raise reader.error(
             f"expected 'object 1 class gridpositions counts nx ny nz', found {excerpt(line)}"
         )
-    return shape
+    return nx, ny, nz
 
 
 def _vector(reader: TextReader, comments: list[str], word: str) -> np.ndarray:

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -59,7 +60,7 @@ def _frames(path: Path) -> Iterator[Atoms]:
         return
     for record in re.split(r"^\$\$\$\$.*\n?", path.read_text(), flags=re.MULTILINE):
         if record.strip():
-            atoms = read(io.StringIO(record), format="sdf")
+            atoms: Any = read(io.StringIO(record), format="sdf")  # its types say: or a list
             atoms.info["charge"] = _mdl_charge(record)
             yield atoms
 

@@ -57,8 +57,8 @@ def write(path: str | Path, obj: Field) -> None:
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(header.encode())
         for data in arrays.values():
-            file.write(np.array(data.nbytes, dtype="<u8"))
-            file.write(np.ascontiguousarray(data))
+            file.write(np.array(data.nbytes, dtype="<u8").data)
+            file.write(np.ascontiguousarray(data).data)
         file.write(b"\n  </AppendedData>\n</VTKFile>\n")
 
 

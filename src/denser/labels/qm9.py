@@ -95,16 +95,16 @@ def select(text: str) -> Selection:
     if Path(text).is_file() or match is None or not ("[" in text or match["split"] in SPLITS):
         numbers = _numbers_in(Path(text))
     else:
-        numbers = split_numbers(match["split"])
+        numbers = split_numbers(match["split"]).tolist()
         start, stop = int(match["start"] or 0), int(match["stop"] or len(numbers))
         if start >= stop:
             raise InputError(f"qm9:{text}: the range {start}:{stop} is empty")
         if stop > len(numbers):
             raise InputError(f"qm9:{text}: {match['split']} ends at {len(numbers)}")
         numbers = numbers[start:stop]
-    numbers = np.unique(numbers)
+    unique = np.unique(numbers)
     return Selection(
-        tuple(int(n) for n in numbers), int(np.isin(numbers, split_numbers("test")).sum())
+        tuple(int(n) for n in unique), int(np.isin(unique, split_numbers("test")).sum())
     )
 
 

@@ -129,7 +129,7 @@ def density_on_grid(
     # Scale so that "negligible" means the same for every primitive.
     weight = torch.as_tensor(np.abs(c).max(axis=1), dtype=dtype, device=device)
     weight = weight * z.abs().amax(dim=1)
-    c = torch.as_tensor(c, dtype=dtype, device=device)
+    coefficients = torch.as_tensor(c, dtype=dtype, device=device)
     nx, ny, nz = grid.shape
     rho = torch.empty((nx, ny, nz), dtype=dtype, device=device)
     peak = [
@@ -143,7 +143,7 @@ def density_on_grid(
                 rho[i : i + _BLOCK, j : j + _BLOCK] = 0.0
                 continue
             xy = x[near, i : i + _BLOCK, None] * y[near, None, j : j + _BLOCK]  # (p, bx, by)
-            zc = c[near, :, None] * z[near, None, :]  # (p, i, z)
+            zc = coefficients[near, :, None] * z[near, None, :]  # (p, i, z)
             psi = xy.flatten(1).T @ zc.flatten(1)  # (bx by, i z)
             block = psi.square_().view(xy.shape[1], xy.shape[2], c.shape[1], nz).sum(dim=2)
             rho[i : i + _BLOCK, j : j + _BLOCK] = 2.0 * block

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -303,7 +303,7 @@ class LabelStore:
             raise InputError(f"{self.path}: {name} is no label but failed ({row.reason})")
         return row
 
-    def _label(self, row: AtomsRow) -> Label:
+    def _label(self, row: Any) -> Label:
         data, grid = row.data, row.data["grid"]
         return Label(
             row.name,
@@ -336,7 +336,11 @@ class LabelStore:
         InputError
             A label of that name is there, or the disk refuses.
         """
-        columns = {"group": store_name(label.group), "box": facts.box, "attempt": facts.attempt}
+        columns: dict[str, Any] = {
+            "group": store_name(label.group),
+            "box": facts.box,
+            "attempt": facts.attempt,
+        }
         columns |= {
             key: value
             for key, value in (("cycles", facts.cycles), ("seconds", facts.seconds))
@@ -344,7 +348,7 @@ class LabelStore:
         }
         if facts.residual is not None:
             columns["residual_percent"] = 100 * facts.residual
-        results = {}
+        results: dict[str, Any] = {}
         if label.e_tot is not None:
             columns["energy_hartree"] = label.e_tot
             results["energy"] = label.e_tot * HARTREE
@@ -395,7 +399,7 @@ class LabelStore:
         if results:
             atoms.calc = SinglePointCalculator(atoms, **results)
             atoms.calc.name = "pyscf"
-        row = AtomsRow(atoms)
+        row: Any = AtomsRow(atoms)  # which has its columns as attributes
         row.ctime, row.user = now(), ""  # else ASE writes down who ran it
         columns = {"name": name, "content": content, "converged": converged, **columns}
         try:
@@ -413,7 +417,10 @@ class LabelStore:
 
     def info(self) -> Summary:
         """Count what the store holds."""
-        elements, boxes, attempts, charges = Counter(), Counter(), Counter(), Counter()
+        elements: Counter[str] = Counter()
+        boxes: Counter[str] = Counter()
+        attempts: Counter[str] = Counter()
+        charges: Counter[int] = Counter()
         failures: dict[str, list[str]] = {}
         sizes, seconds = [], 0.0
         for row in self._db.select(include_data=False):

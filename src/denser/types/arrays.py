@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 
-def read_only(array: ArrayLike, dtype: DTypeLike = None) -> np.ndarray:
+def read_only(array: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
     """Return a read-only array with these values, of `dtype` if that is given.
 
     The values are copied, so that the array of the caller stays its own. Only an array that is

@@ -93,7 +93,8 @@ class Grid:
                 f"grid shape {self.shape} is not divisible by {factor}; build it with "
                 f"Grid.around(structure, multiple_of={factor})"
             )
-        return Grid(self.origin, self.cell, tuple(n // factor for n in self.shape))
+        nx, ny, nz = (n // factor for n in self.shape)
+        return Grid(self.origin, self.cell, (nx, ny, nz))
 
     def same_as(self, other: Grid, tolerance: float = 1e-4) -> bool:
         """True if the nodes of both grids agree to `tolerance` bohr."""

@@ -99,7 +99,7 @@ class Structure:
 
     def tree(self) -> cKDTree:
         """Positions for neighbour searches, bohr; an orthorhombic cell is its period."""
-        if not self.is_orthorhombic:
+        if self.cell is None or not self.is_orthorhombic:
             return cKDTree(self.positions)
         lengths = np.diag(self.cell)
         wrapped = np.mod(self.positions, lengths)
@@ -143,8 +143,8 @@ class Structure:
         if charge is None:
             charge = atoms.info.get("charge")
         if charge is None:
-            charges = float(np.sum(atoms.get_initial_charges()))
-            charge = round(charges) if np.isfinite(charges) else charges
+            total = float(np.sum(atoms.get_initial_charges()))
+            charge = round(total) if np.isfinite(total) else _whole(total)
         if isolated or not atoms.pbc.any():
             cell = None
         elif atoms.pbc.all():
