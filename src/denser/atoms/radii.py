@@ -49,13 +49,13 @@ def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
     periodic : bool
         Count bonds through the faces of an orthorhombic cell too.
     """
-    periodic = periodic and structure.is_orthorhombic
+    cell = structure.cell if periodic and structure.is_orthorhombic else None
     radii = covalent_radii[structure.numbers] * BONDED / BOHR
-    tree = structure.tree() if periodic else cKDTree(structure.positions)
+    tree = cKDTree(structure.positions) if cell is None else structure.tree()
     pairs = tree.query_pairs(2 * radii.max(), output_type="ndarray")
     steps = structure.positions[pairs[:, 0]] - structure.positions[pairs[:, 1]]
-    if periodic:
-        steps = nearest_image(steps, structure.cell)
+    if cell is not None:
+        steps = nearest_image(steps, cell)
     pairs = pairs[np.linalg.norm(steps, axis=1) < radii[pairs].sum(axis=1)]
     return pairs[np.lexsort(pairs.T[::-1])]
 
