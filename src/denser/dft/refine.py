@@ -20,7 +20,7 @@ from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.units import HARTREE
 
-UNCERTAINTY = 0.2
+UNCERTAINTY = 0.25
 """The share of E_KS - E_Harris that nine errors in ten stay below."""
 
 UNCERTAINTY_FLOOR = 0.1e-3 / HARTREE
