@@ -134,8 +134,8 @@ def test_start_is_kept_where_nothing_is_better(tmp_path, start):
     assert result.kept_start and result.steps == 0
     np.testing.assert_allclose(result.test.after, result.test.before, rtol=1e-6)
     words = sentences(result)
-    assert "no weights on the way were better" in words[0]
-    assert "forgot was not measured" in words[1]
+    assert "no weights of the run were better" in words[0]
+    assert "not measured what the model forgot" in words[1]
     assert told == [
         "3 labels to train on, 1 for validation, 1 for the test; at most 20 steps",
         "measuring 1 label before and after",
@@ -168,7 +168,7 @@ def test_parts_from_files_keep_copies_of_a_molecule_together(tmp_path, start):
         ({"model": "absent"}, "no model named 'absent'"),
         ({"labels": ("absent",)}, r"absent: no \.npz labels"),
         ({"minutes": 1.0}, "steps or in minutes, not both"),
-        ({"test": 1.5}, "test share must be from 0 to below 1"),
+        ({"test": 1.5}, "test share must be at least 0 and below 1"),
         ({"test": 0.99}, "leave some to train on|leave none to train on"),
         ({"remember": str(LABELS)}, "holds only labels of this run"),
         ({"settings": ("data.exclude=[]",)}, "data.exclude follows from --test"),

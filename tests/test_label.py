@@ -283,7 +283,7 @@ def test_a_run_and_its_repetition(tmp_path):
     write(tmp_path / "h2.xyz", hydrogen(0.8).to_ase())
     done = cli("label", *files[:2], "-o", store, *COARSE)
     assert done.exit_code == 2 and "1 were there; 1 failed" in done.stdout
-    assert "h2: the name stands for another structure" in done.stderr
+    assert "h2: the store has this name with another structure" in done.stderr
     with LabelStore(store) as labels:
         assert labels.index() == before
     done = cli("labels", "info", store)
@@ -354,7 +354,7 @@ def test_an_interrupted_run_keeps_what_is_done(tmp_path, frames, how):
         finally:
             run.kill()
     assert run.returncode == 130, err
-    assert "stopped; run the same command to go on" in err and "Traceback" not in err
+    assert "stopped; run the same command to continue" in err and "Traceback" not in err
     assert "leaked" not in err
     with LabelStore(store) as labels:
         assert f"{len(labels)} labelled" in out and 1 <= len(labels) < 40

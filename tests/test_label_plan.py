@@ -73,7 +73,7 @@ def test_held_out_molecules_are_no_part_of_a_plan():
         ("molecules = 3", "lacks seed"),
         ("seed = 1\nmolecules = 3\nwidht = 2", "unknown key widht; did you mean width?"),
         ("seed = 1\nmolecules = 3\ndistorted = 2.0", "distorted must be between 0 and 1"),
-        ("seed = 1\nmolecules = 3\nwidth = [0.2, 0.1]", "two rising lengths"),
+        ("seed = 1\nmolecules = 3\nwidth = [0.2, 0.1]", "two increasing lengths"),
         ("seed = 1\nmolecules = 0", "molecules 1 or more"),
         ("seed = 1\nmolecules = 'x'", "molecules"),
         ("seed", "cannot be read as TOML"),

@@ -48,7 +48,7 @@ def test_formulas_of_two_atoms():
     assert diatomic("CO") == (6, 8)
     assert diatomic("HCl") == (1, 17)
     for name in ("H2O", "N", "O2+", "Xy", "n2", "", "XX"):
-        with pytest.raises(InputError, match="no molecule of two atoms"):
+        with pytest.raises(InputError, match="not a diatomic molecule"):
             diatomic(name)
 
 
@@ -89,7 +89,7 @@ def test_command(model, tmp_path):
         app, ["scan", "H2O", "H2", "--distances", "0.70:0.80:0.02", "--csv", str(table), *options]
     )
     assert done.exit_code == 2
-    assert "'H2O' is no molecule of two atoms" in done.output
+    assert "'H2O' is not a diatomic molecule" in done.output
     assert "H2: 6 points" in done.output
     assert table.read_text().count("\n") == 7
 
@@ -98,7 +98,7 @@ def test_command(model, tmp_path):
     ("arguments", "message"),
     [
         (["--distances", "0.5-2.0"], "is not first:last:step"),
-        (["--distances", "1:0.5:0.1"], "must go upwards"),
+        (["--distances", "1:0.5:0.1"], "must increase"),
         (["--padding", "1"], "cuts the density off"),
     ],
 )

@@ -136,7 +136,7 @@ def test_stopped_run_resumes_from_the_command_line(tmp_path, how):
     _, errors = process.communicate(timeout=300)
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert errors == "stopped; run the same command to go on from run\n"
+        assert errors == "stopped; run the same command to continue from run\n"
     assert 0 < torch.load(state, weights_only=True)["state"]["step"] < 40
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Command line: parse, call a workflow, write. Heavy imports wait until a command runs."""
+"""Command line: parse, call a workflow, write. Heavy modules are imported by the commands."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="The DFT electron density of a molecule from nothing but its atoms.",
+    help="Predict the DFT electron density of a molecule from its atoms.",
 )
 
 
@@ -65,9 +65,9 @@ app.add_typer(labels, name="labels")
 
 
 def main() -> None:
-    """Entry point: bad input is one sentence on standard error and exit code 2.
+    """Entry point; bad input gives one sentence on standard error and exit code 2.
 
-    SIGTERM, with which batch systems end a job, is treated as Ctrl-C.
+    SIGTERM, which batch systems send to end a job, is treated like Ctrl-C.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 Flag = bool
 
 FEW = 10
-"""Inputs up to which properties such as --esp write their fields and pictures; --field always
-writes."""
+"""Up to this number of inputs, properties such as --esp write their fields and pictures.
+Fields that --field names are always written."""
 
 MOST_PRINTED = 5
-"""Inputs whose properties are printed; of more there is the report."""
+"""Largest number of inputs whose properties are printed; for more, read the report."""
 
 PANEL = "Properties"
 
@@ -54,8 +54,8 @@ PANEL = "Properties"
 def with_flags(command: Callable) -> Callable:
     """Give a command a flag for each property that is not a kind of charges.
 
-    In place of its parameter `named` the command gets these flags; it is called with the set of
-    the names that were given.
+    These flags replace the parameter `named` of the command, which is called with the set of the
+    names that were given.
     """
     flags = {name.replace("-", "_"): name for name in PROPERTIES if name not in CHARGES}
     own = inspect.signature(command, eval_str=True)
@@ -98,15 +98,17 @@ def _listed(table: dict) -> str:
 def analyze(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Structures (predicted first), or densities: cube, CHGCAR, npz."),
+        typer.Argument(
+            help="Structure files (their density is predicted) or density files: cube, CHGCAR, npz."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the report.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report.")] = None,
     smiles: Smiles = None,
     charges: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Atomic charges: {', '.join(CHARGES)} or all. Several may be given, or with "
-            "commas; --charges help describes them.",
+            help=f"Atomic charges: {', '.join(CHARGES)} or all. May be repeated, or take a list "
+            "with commas; --charges help describes them.",
             rich_help_panel=PANEL,
         ),
     ] = None,
@@ -115,72 +117,86 @@ def analyze(
         Flag,
         typer.Option(
             "--all",
-            help="Every property that takes no Kohn-Sham steps.",
+            help="All properties that need no Kohn-Sham steps.",
             rich_help_panel=PANEL,
         ),
     ] = False,
     field: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Write a field: {', '.join(FIELDS)}. Several may be given, or with commas; "
-            "--field help describes them.",
+            help=f"Write a field: {', '.join(FIELDS)}. May be repeated, or take a list with "
+            "commas; --field help describes them.",
             rich_help_panel=PANEL,
         ),
     ] = None,
     xray: Annotated[
         float | None,
-        typer.Option(help="X-ray structure factors, map and .tsc to this resolution, angstrom."),
+        typer.Option(
+            help="Write X-ray structure factors, map and .tsc to this resolution, angstrom."
+        ),
     ] = None,
     cryo: Annotated[
         float | None,
-        typer.Option(help="Cryo-EM map of the potential at this resolution, angstrom."),
+        typer.Option(help="Write a cryo-EM map of the potential at this resolution, angstrom."),
     ] = None,
-    b_factor: Annotated[float, typer.Option(help="Of all atoms in these, angstrom^2.")] = 0.0,
+    b_factor: Annotated[
+        float, typer.Option(help="B factor of all atoms in --xray and --cryo, angstrom^2.")
+    ] = 0.0,
     against: Annotated[
         Path | None, typer.Option(help="Compare the map of --xray or --cryo with this one.")
     ] = None,
     fit: Annotated[
-        Flag, typer.Option("--fit", help="Move the structure into that map first.")
+        Flag, typer.Option("--fit", help="First move the structure into the map of --against.")
     ] = False,
-    minus: Annotated[
-        Path | None, typer.Option(help="Subtract this density: where do they differ?")
-    ] = None,
+    minus: Annotated[Path | None, typer.Option(help="Subtract the density in this file.")] = None,
     mask: Annotated[
         Path | None,
-        typer.Option(help="Count the electrons in a region: a field of weights 0 to 1."),
+        typer.Option(help="Count the electrons in a region: a file with weights from 0 to 1."),
     ] = None,
     planar_average: Annotated[
-        str | None, typer.Option(metavar="AXIS", help="Planar averages along x, y or z, as .csv.")
+        str | None,
+        typer.Option(metavar="AXIS", help="Write planar averages along x, y or z as .csv."),
     ] = None,
     charges_format: Annotated[
-        str | None, typer.Option(help="Write charges: mol2, sdf, xml (OpenMM).")
+        str | None, typer.Option(help="Write the charges as mol2, sdf or xml (OpenMM).")
     ] = None,
     coarsen: Annotated[
-        int, typer.Option(help="Write fields on every N-th node, their charge kept.")
+        int, typer.Option(help="Write fields on every N-th node, with the same total charge.")
     ] = 1,
-    format: Annotated[str, typer.Option(help="Of fields: cube, ccp4, npz, dx, vti, ...")] = "cube",
+    format: Annotated[
+        str, typer.Option(help="Format of fields: cube, ccp4, npz, dx, vti, ...")
+    ] = "cube",
     no_pictures: Annotated[
-        Flag, typer.Option("--no-pictures", help="Draw no NCI, potential and critical points.")
+        Flag,
+        typer.Option(
+            "--no-pictures", help="Do not draw pictures of NCI, potential and critical points."
+        ),
     ] = False,
     all_electron: Annotated[
-        Flag, typer.Option("--all-electron", help="Files hold all electrons.")
+        Flag, typer.Option("--all-electron", help="Density files contain all electrons.")
     ] = False,
-    valence: Annotated[Flag, typer.Option("--valence", help="Files hold the valence.")] = False,
+    valence: Annotated[
+        Flag, typer.Option("--valence", help="Density files contain valence electrons.")
+    ] = False,
     charge: Charge = None,
     model: ModelName = "default",
     box: BoxName = Box.auto,
     padding: Padding = 4.0,
     spacing: Spacing = None,
     refine: Refine = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Kohn-Sham steps that make orbitals.")] = 1,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Number of Kohn-Sham steps for the orbitals.")
+    ] = 1,
     isovalue: Annotated[
-        float, typer.Option(help="Of the surface for the potential, e/bohr^3.")
+        float, typer.Option(help="Isovalue of the surface for the potential, e/bohr^3.")
     ] = 0.001,
-    workers: Annotated[int, typer.Option(min=1, help="Processes of one thread each.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of processes, with one thread each.")
+    ] = 1,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Properties of predicted densities, or of anyone's: charges, potentials, topology, ..."""
+    """Compute properties of predicted or given densities: charges, potentials, topology, ..."""
     from denser.workflows.inputs import find_inputs
     from denser.workflows.report.outputs import Settings
     from denser.workflows.report.report import Report
@@ -196,7 +212,7 @@ def analyze(
         raise InputError("--all-electron and --valence exclude each other; give one of them")
     words = [word for text in charges or () for word in text.split(",")]
     paths = []
-    for path in files or ():  # `--charges hirshfeld bader`: the parser takes bader for a file
+    for path in files or ():  # in `--charges hirshfeld bader` the parser takes bader for a file
         if charges and str(path) in CHARGES and not path.exists():
             words.append(str(path))
         else:
@@ -240,7 +256,7 @@ def analyze(
 
 
 def _run(report: Report, workers: int, as_json: bool) -> int:
-    """Analyse with a bar of progress; prints the properties of few inputs, totals of many."""
+    """Analyse with a progress bar; print the properties of a few inputs, or the totals of many."""
     from denser.workflows.many import Display
     from denser.workflows.report.tables import JSON, TABLE, TEXT, text
 
@@ -255,7 +271,7 @@ def _run(report: Report, workers: int, as_json: bool) -> int:
     present = len(report.present)
     with Display("analysing", "analysed", n, summary, as_json, notes, present) as display:
         totals = report.run(workers, display.show)
-    again = "the same command goes on" if report.folder is not None else ""
+    again = "run the same command to continue" if report.folder is not None else ""
     code = display.end(totals, again=again)
     if report.folder is not None:
         display.lines.print(f"report: {report.folder / TEXT}, {JSON}, {TABLE}", markup=False)

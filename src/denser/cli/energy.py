@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 def energy(
     files: Files = None,
     smiles: Smiles = None,
-    steps: Annotated[int, typer.Option(help="Kohn-Sham steps that make the energy.")] = 2,
+    steps: Annotated[int, typer.Option(help="Number of Kohn-Sham steps.")] = 2,
     orbitals: Annotated[
-        list[str] | None, typer.Option(help="Write it as .cube: homo, lumo, homo-1, lumo+2, ...")
+        list[str] | None,
+        typer.Option(help="Write this orbital as .cube: homo, lumo, homo-1, lumo+2, ..."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the orbitals.")] = Path("."),
-    molden: Annotated[Path | None, typer.Option(help="Molden file of one structure.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the orbitals.")] = Path("."),
+    molden: Annotated[
+        Path | None, typer.Option(help="Write a Molden file (one structure only).")
+    ] = None,
     charge: Charge = None,
     model: ModelName = "default",
     box: BoxName = Box.auto,
@@ -42,14 +45,14 @@ def energy(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Energy, orbitals and dipole of molecules by Kohn-Sham steps from predicted densities."""
+    """Compute energy, orbitals and dipole with Kohn-Sham steps from predicted densities."""
     from denser.workflows.energy import StartDensities, energy_record, energy_summary, orbital_index
     from denser.workflows.inputs import refuse_inputs
 
     if steps < 1:
-        raise InputError(f"an energy takes at least one Kohn-Sham step, found --steps {steps}")
+        raise InputError(f"an energy needs at least one Kohn-Sham step, found --steps {steps}")
     wanted = orbitals or []
-    for name in wanted:  # a wrong name is told of before any work; 500 stands for "enough"
+    for name in wanted:  # report a wrong name before any work; 500 stands for "enough"
         orbital_index(name, 500, 1000)
     if wanted:
         _make_folder(out)
@@ -73,12 +76,21 @@ def scf(
     smiles: Smiles = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Converged density: a file, or a folder for many."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Write the converged density to a file, or those of many inputs to a folder.",
+        ),
     ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Also start from SAD, atrocious SAD and minao.")
+        bool,
+        typer.Option(
+            "--compare", help="Also start from SAD, atrocious SAD and minao, and compare."
+        ),
     ] = False,
-    steps: Annotated[int, typer.Option(help="Kohn-Sham steps before the first cycle.")] = 1,
+    steps: Annotated[
+        int, typer.Option(help="Number of Kohn-Sham steps before the first cycle.")
+    ] = 1,
     charge: Charge = None,
     model: ModelName = "default",
     box: BoxName = Box.auto,
@@ -86,13 +98,13 @@ def scf(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Converge the Kohn-Sham equations, starting at the predicted density."""
+    """Run a self-consistent calculation that starts from the predicted density."""
     from denser.io import check_suffix
     from denser.workflows.energy import StartDensities, scf_record, scf_summary
     from denser.workflows.inputs import refuse_inputs
 
     if steps < 1:
-        raise InputError(f"a start takes at least one Kohn-Sham step, found --steps {steps}")
+        raise InputError(f"the start needs at least one Kohn-Sham step, found --steps {steps}")
     starts = StartDensities(prediction_options(charge, model, box, padding, device))
     inputs = _inputs(files, smiles)
     single = len(inputs) == 1 and out is not None and bool(out.suffix) and not out.is_dir()
@@ -125,16 +137,18 @@ def _run(
     summary: Callable[[dict], str],
     as_json: bool,
 ) -> int:
-    """Do all inputs, print a line or a JSON object each, and return the exit code."""
+    """Process all inputs, print a line or a JSON object for each, and return the exit code."""
     from denser.workflows import many
 
     with many.Display("computing", did, len(inputs), summary, as_json) as display:
         totals = many.run(inputs, work, display.take)
-    return display.end(totals, again="the command begins anew; name the inputs that are left")
+    return display.end(
+        totals, again="the command cannot continue; run it again with the remaining inputs"
+    )
 
 
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made a folder ({error.strerror})") from error
+        raise InputError(f"{folder}: cannot be created ({error.strerror})") from error

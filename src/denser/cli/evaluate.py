@@ -26,42 +26,49 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="Shipped model or model file.")],
     labels: Annotated[Path, typer.Argument(help="Folder of .npz labels, or a labels.db.")],
     validation: Annotated[
-        bool, typer.Option("--validation", help="Only labels that the model names for validation.")
+        bool, typer.Option("--validation", help="Only the model's validation molecules.")
     ] = False,
     all_: Annotated[
-        bool, typer.Option("--all", help="All labels, those that it was trained on too.")
+        bool, typer.Option("--all", help="All labels, including those used for training.")
     ] = False,
     select: Annotated[
-        list[str] | None, typer.Option(help="Only labels of this name or pattern (qm9_00*).")
+        list[str] | None, typer.Option(help="Only labels with this name or pattern (qm9_00*).")
     ] = None,
     fitting: Annotated[
-        bool, typer.Option("--fitting", help="Gaussian density fitting beside it (slow).")
+        bool, typer.Option("--fitting", help="Also measure Gaussian density fitting (slow).")
     ] = False,
     isolated: Annotated[
-        bool, typer.Option("--isolated", help="Vacuum around the boxes instead of their period.")
+        bool, typer.Option("--isolated", help="Treat the molecules as isolated, not periodic.")
     ] = False,
-    json: Annotated[str | None, typer.Option(help="All figures as JSON: FILE, or - .")] = None,
-    csv: Annotated[Path | None, typer.Option(help="One row a molecule.")] = None,
+    json: Annotated[
+        str | None, typer.Option(help="All figures as JSON: FILE, or - for standard output.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one row for each molecule.")] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Distribution of the errors: .png, .svg or .pdf")
+        Path | None, typer.Option(help="Draw the distribution of the errors: .png, .svg or .pdf")
     ] = None,
     average: Copies = 1,
     worst: Annotated[
-        int, typer.Option(min=0, help="Write error cube and picture of this many worst molecules.")
+        int,
+        typer.Option(
+            min=0, help="Write cube files and pictures of the errors of the N worst molecules."
+        ),
     ] = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for --worst.")] = None,
     device: Device = "auto",
-    fp32: Annotated[bool, typer.Option("--fp32", help="float32 convolutions.")] = False,
+    fp32: Annotated[bool, typer.Option("--fp32", help="Run the convolutions in float32.")] = False,
 ) -> None:
-    """Measure a model on labelled molecules: Err_rho beside SAD, by element, place and size."""
+    """Measure the Err_rho of a model on labelled molecules, also by element, distance and size."""
     if validation and all_:
         raise InputError("--validation and --all exclude each other; give one of them")
     if worst and out is None:
         raise InputError("--worst needs a folder; give -o FOLDER")
     if out is not None and not worst:
-        raise InputError("-o is the folder for --worst; say how many with --worst 5")
+        raise InputError(
+            "-o is the folder for --worst; give the number of molecules, as in --worst 5"
+        )
     for path in (csv, plot, None if json in (None, "-") else Path(json)):
-        if path is not None and not path.parent.is_dir():  # known before hours of work
+        if path is not None and not path.parent.is_dir():  # before hours of work
             raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
     if plot is not None:
         from denser.pictures.plot import check_suffix
@@ -92,7 +99,7 @@ def evaluate(
     results, stopped = _measure(chosen, predictor, not isolated, fitting, told)
     evaluation = Evaluation.of(predictor.model.name, [*broken, *results], selection)
     if stopped:
-        told.print(f"stopped after {len(results)} of {len(chosen)}; what was done is below")
+        told.print(f"stopped after {len(results)} of {len(chosen)}; the results so far follow")
     if evaluation.rows:
         for table in tables(evaluation):
             console.print(table)
@@ -116,7 +123,7 @@ def evaluate(
 def _measure(
     labels: list[Label], predictor: Predictor, periodic: bool, fitting: bool, told: Console
 ) -> tuple[list, bool]:
-    """Results so far, and whether Ctrl-C ended it."""
+    """Results so far, and whether Ctrl-C stopped the measurement."""
     from denser.workflows.evaluate.measure import measure_each
     from denser.workflows.evaluate.records import Failure
     from denser.workflows.many import Bar

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from denser.labels.store import LabelStore
     from denser.workflows.label import LabelInput, LabelProgress, LabelSettings, LabelTotals
 
-app = typer.Typer(no_args_is_help=True, help="Look into stores of labels, fill and empty them.")
+app = typer.Typer(no_args_is_help=True, help="Show, import, export, pack and unpack labels.")
 for command in (pack, unpack, contents):
     app.command()(command)
 
 _SHOWN = 10
-"""Reasons of failure that `denser labels info` shows."""
+"""Largest number of reasons for failures that `denser labels info` shows."""
 
 Store = Annotated[Path, typer.Argument(help="Store of labels (.db).")]
 
@@ -30,7 +30,7 @@ def label(
         list[str],
         typer.Argument(
             help="Structure files (all frames), qm9:train[0:5000], qm9:validation, qm9:test or "
-            "qm9:FILE with one dsgdb9nsd number a line."
+            "qm9:FILE with one dsgdb9nsd number per line."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
@@ -42,17 +42,19 @@ def label(
     ] = None,
     rattle: Annotated[
         float | None,
-        typer.Option(help="Label a distorted copy of each too: width per coordinate, angstrom."),
+        typer.Option(help="Also label a distorted copy of each: width per coordinate, angstrom."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the distortions.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the distortions.")] = 0,
     residual: Annotated[
         float | None,
         typer.Option(
-            help="Few Kohn-Sham steps from the prediction instead of an SCF, until the density "
-            "changes by less than this, percent (0.35: a quarter of the time)."
+            help="Take a few Kohn-Sham steps from the prediction instead of an SCF, until the "
+            "density changes by less than this, percent (0.35: a quarter of the time)."
         ),
     ] = None,
-    max_cycle: Annotated[int, typer.Option(help="SCF cycles of one attempt.")] = 50,
+    max_cycle: Annotated[
+        int, typer.Option(help="Largest number of SCF cycles of one attempt.")
+    ] = 50,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of one thread each [all processors].")
     ] = None,
@@ -64,7 +66,7 @@ def label(
         bool, typer.Option("--retry-failed", help="Try recorded failures again.")
     ] = False,
 ) -> None:
-    """Converge reference densities into a store; run it again to go on after an interruption."""
+    """Compute and store reference densities; run it again to continue after an interruption."""
     try:
         from denser.types.recipe import Recipe
         from denser.types.units import BOHR
@@ -88,10 +90,10 @@ def label(
 
 
 def _finish(totals: LabelTotals, bad: int, out: Path) -> NoReturn:
-    """Say what became of all structures, and exit with the code that tells it."""
+    """Print the totals, and exit with the corresponding code."""
     typer.echo(_summary(totals, bad, out))
     if totals.interrupted:
-        _tell("stopped; run the same command to go on")
+        _tell("stopped; run the same command to continue")
         raise typer.Exit(130)
     raise typer.Exit(2 if totals.failed or totals.failed_before or bad else 0)
 
@@ -120,7 +122,7 @@ def _run(
     nice: int,
     retry_failed: bool,
 ) -> LabelTotals:
-    """Label with a progress bar on a terminal, and a line a minute elsewhere."""
+    """Label with a progress bar on a terminal, otherwise with one line per minute."""
     from rich.console import Console
 
     from denser.workflows.label import label as label_all
@@ -146,7 +148,7 @@ def _summary(totals: LabelTotals, bad: int, out: Path) -> str:
     if totals.labelled and totals.seconds:
         text += f" ({3600 * totals.labelled / totals.seconds:.0f} an hour)"
     text += f", in {out}"
-    text += f"; {totals.present} were there" if totals.present else ""
+    text += f"; {totals.present} were there already" if totals.present else ""
     text += f"; {totals.failed + bad} failed" if totals.failed + bad else ""
     if totals.failed_before:
         text += f"; {totals.failed_before} had failed before (--retry-failed tries them again)"
@@ -157,7 +159,7 @@ def _summary(totals: LabelTotals, bad: int, out: Path) -> str:
 def labels_info(
     store: Annotated[Path, typer.Argument(help="Store of labels (.db) or shard (.shard).")],
 ) -> None:
-    """Summarise a store or a shard: molecules, boxes, recipe, failures."""
+    """Summarise a store or a shard: molecules, boxes, level of theory, failures."""
     from denser.labels.packed import SUFFIX
     from denser.labels.store import LabelStore
     from denser.types.units import BOHR
@@ -203,10 +205,10 @@ def labels_info(
 
 @app.command("make")
 def labels_make(
-    plan: Annotated[Path, typer.Argument(help="TOML file such as configs/labels.toml.")],
+    plan: Annotated[Path, typer.Argument(help="TOML file, such as configs/labels.toml.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
     first: Annotated[
-        int | None, typer.Option(min=1, help="Only so many molecules [those of the file].")
+        int | None, typer.Option(min=1, help="Only the first N molecules [all in the file].")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of one thread each [all processors].")
@@ -219,7 +221,7 @@ def labels_make(
         bool, typer.Option("--retry-failed", help="Try recorded failures again.")
     ] = False,
 ) -> None:
-    """Label the training set that a file plans; run it again to go on after an interruption."""
+    """Label the training set that a TOML file describes; run it again to continue."""
     try:
         from dataclasses import replace
 
@@ -242,7 +244,7 @@ def labels_import(
     folder: Annotated[Path, typer.Argument(help="Folder of .npz labels.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
 ) -> None:
-    """Copy .npz labels of the default level of theory into a store."""
+    """Copy .npz labels of the default level of theory to a store."""
     from denser.labels.store import LabelStore
     from denser.types.recipe import Recipe
     from denser.workflows.label import import_labels
@@ -250,7 +252,7 @@ def labels_import(
     with LabelStore(out, Recipe()) as store:
         copied, present, bad = import_labels(folder, store, _tell)
     text = f"{copied} labels copied to {out}"
-    text += f"; {present} were there" if present else ""
+    text += f"; {present} were there already" if present else ""
     text += f"; {bad} cannot be used" if bad else ""
     typer.echo(text)
     raise typer.Exit(2 if bad else 0)
@@ -263,10 +265,10 @@ def labels_export(
     format: Annotated[str, typer.Option(help="cube, CHGCAR, npz, ...")] = "cube",
     select: Annotated[
         list[str] | None,
-        typer.Option(help="Name, or range such as 0:10 of the sorted names; may be repeated."),
+        typer.Option(help="Name, or range of the sorted names such as 0:10; may be repeated."),
     ] = None,
 ) -> None:
-    """Write the densities of labels, in the frame of their structures."""
+    """Write the densities of labels in the coordinates of their structures."""
     from rich.console import Console
 
     from denser.io import check_suffix, write

@@ -36,7 +36,7 @@ def models_import(
     ] = None,
     sad: Annotated[str, typer.Option(help="SAD recipe that it was trained with.")] = "gth-szv-1e",
 ) -> None:
-    """Turn a checkpoint published with Li et al. (2025) into a denser model file."""
+    """Convert a checkpoint published with Li et al. (2025) into a model file."""
     from denser.model.checkpoint import import_published, save_model
 
     model = import_published(checkpoint, sad)

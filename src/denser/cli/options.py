@@ -21,29 +21,32 @@ class Box(StrEnum):
 
 
 Structures = Annotated[
-    list[Path] | None, typer.Argument(help="Structure files: whatever ASE reads.")
+    list[Path] | None, typer.Argument(help="Structure files in any format that ASE reads.")
 ]
 Files = Annotated[
     list[Path] | None,
     typer.Argument(help="Structures, or densities with atoms (.cube, .npz, CHGCAR)."),
 ]
-Smiles = Annotated[list[str] | None, typer.Option(help="SMILES beside, or instead of, files.")]
-Charge = Annotated[int | None, typer.Option(help="Total charge; by default the file's.")]
+Smiles = Annotated[
+    list[str] | None, typer.Option(help="SMILES, in addition to files or instead of them.")
+]
+Charge = Annotated[int | None, typer.Option(help="Total charge [the charge in the file].")]
 ModelName = Annotated[str, typer.Option(help="Shipped model or model file.")]
 BoxName = Annotated[
-    Box, typer.Option(help="auto: the file's cell, else isolated. paper: 2 angstrom, periodic.")
+    Box,
+    typer.Option(help="auto: the cell of the file, else isolated. paper: 2 angstrom, periodic."),
 ]
-Padding = Annotated[float, typer.Option(help="Vacuum per side, angstrom.")]
+Padding = Annotated[float, typer.Option(help="Vacuum on each side, angstrom.")]
 Spacing = Annotated[
     float | None, typer.Option(help="Spacing of the predicted grid, angstrom [0.0831].")
 ]
 Copies = Annotated[
-    int, typer.Option(min=1, max=48, help="Mean over so many turned and mirrored copies.")
+    int, typer.Option(min=1, max=48, help="Average over N rotated and mirrored copies.")
 ]
 Refine = Annotated[
-    int, typer.Option(min=0, help="Improve the prediction by so many Kohn-Sham steps (PySCF).")
+    int, typer.Option(min=0, help="Improve the prediction by N Kohn-Sham steps (PySCF).")
 ]
-Device = Annotated[str, typer.Option(help="Of the network: auto, cpu, cuda, ...")]
+Device = Annotated[str, typer.Option(help="Device of the network: auto, cpu, cuda, ...")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per input on standard output.")]
 
 

@@ -19,32 +19,32 @@ Kind = StrEnum("Kind", {name: name for name in ("isosurface", "slice", *PICTURES
 def plot(
     file: Annotated[Path, typer.Argument(help="Density file.")],
     minus: Annotated[
-        Path | None, typer.Argument(help="Second file; the picture is FILE minus this.")
+        Path | None, typer.Argument(help="Second file: draw FILE minus this one.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help=".png, .svg or .pdf")] = Path("rho.png"),
     kind: Annotated[
         Kind,
         typer.Option(
-            help="What to draw. Of the density: isosurface or slice. Of a property: "
+            help="What to draw. The density as isosurface or slice, or a property: "
             + "; ".join(f"{name} ({PROPERTIES[name].help})" for name in PICTURES)
             + "."
         ),
     ] = Kind.isosurface,
     isovalue: Annotated[
-        float | None, typer.Option(help="e/bohr^3 [0.1, differences 0.003, esp 0.001]")
+        float | None, typer.Option(help="e/bohr^3 [0.1; for differences 0.003, for esp 0.001]")
     ] = None,
     axis: Annotated[str, typer.Option(help="Normal of the slice: x, y or z.")] = "z",
     position: Annotated[
-        float | None, typer.Option(help="Where the slice cuts the axis, angstrom [middle].")
+        float | None, typer.Option(help="Position of the slice on the axis, angstrom [middle].")
     ] = None,
 ) -> None:
-    """Draw a density, the difference of two, or what is read off a density."""
+    """Draw a density, the difference of two densities, or a property of a density."""
     from denser.io import read
     from denser.pictures.plot import check_suffix, plot_density, plot_difference
 
     if kind.value in PICTURES:
         if minus is not None:
-            raise InputError(f"--kind {kind.value} draws one density, and two are named")
+            raise InputError(f"--kind {kind.value} draws one density, but two files are given")
         check_suffix(out)
         _portrait(file, kind, 0.001 if isovalue is None else isovalue, out)
         typer.echo(f"wrote {out}")

@@ -28,7 +28,9 @@ def predict(
     files: Structures = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="File (its suffix is the format), or folder for many."),
+        typer.Option(
+            "--out", "-o", help="File (the suffix gives the format), or folder for many inputs."
+        ),
     ] = None,
     smiles: Smiles = None,
     charge: Charge = None,
@@ -38,14 +40,16 @@ def predict(
     spacing: Spacing = None,
     average: Copies = 1,
     refine: Refine = 0,
-    format: Annotated[str, typer.Option(help="Suffix of the files in an output folder.")] = "cube",
+    format: Annotated[
+        str, typer.Option(help="Format (suffix) of the files in an output folder.")
+    ] = "cube",
     device: Device = "auto",
     resume: Annotated[
-        bool, typer.Option(help="Leave out inputs that are done and have not changed.")
+        bool, typer.Option(help="Skip inputs that are done and have not changed.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Predict the valence electron density of molecules and write it."""
+    """Predict the valence electron density of molecules and write it to files."""
     from denser.workflows.predict import Batch
 
     options = prediction_options(charge, model, box, padding, device, spacing, average, refine)

@@ -14,20 +14,22 @@ from denser.types.units import BOHR
 
 
 def scan(
-    molecules: Annotated[list[str], typer.Argument(help="Two atoms each, such as H2 N2 CO.")],
+    molecules: Annotated[list[str], typer.Argument(help="Diatomic molecules, such as H2 N2 CO.")],
     distances: Annotated[
         str | None,
-        typer.Option(help="first:last:step in angstrom [a range around the bond, then 0.01]."),
+        typer.Option(
+            help="first:last:step in angstrom [from the covalent radii, 0.01 at the minimum]."
+        ),
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the curves to this .csv file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves: .png, .svg or .pdf")] = None,
     charge: Annotated[int, typer.Option(help="Total charge.")] = 0,
     model: ModelName = "default",
     padding: Padding = 4.0,
-    scf: Annotated[bool, typer.Option(help="Compute the self-consistent curve too.")] = True,
+    scf: Annotated[bool, typer.Option(help="Also compute the self-consistent curve.")] = True,
     device: Device = "auto",
 ) -> None:
-    """Scan the bond of diatomic molecules: energies from the prediction and from the SCF."""
+    """Scan the bond length of diatomic molecules: energies of the prediction and of the SCF."""
     wanted = None if distances is None else _distances(distances)
 
     from denser.model.predictor import MIN_PADDING, Predictor
@@ -78,13 +80,13 @@ def _distances(text: str) -> list[float]:
             f"--distances {text!r} is not first:last:step in angstrom, such as 0.5:2.0:0.05"
         ) from error
     if not (0 < first <= last < 50 and step > 0 and (last - first) / step < 10_000):
-        raise InputError(f"--distances {text!r} must go upwards in positive steps, below 50")
+        raise InputError(f"--distances {text!r} must increase in positive steps and stay below 50")
     count = int((last - first) / step + 1e-6) + 1
     return [(first + i * step) / BOHR for i in range(count)]
 
 
 def _summary(curve) -> str:
-    """One line: points, both minima and how far the energies are apart."""
+    """One line: points, both minima and the mean difference of the energies."""
     import numpy as np
 
     from denser.types.units import HARTREE
@@ -102,7 +104,7 @@ def _summary(curve) -> str:
     gaps = np.abs(curve.one_step - curve.scf)
     if np.isfinite(gaps).any():
         missing = int(np.isnan(gaps).sum())
-        parts.append(f"energies apart by {1e3 * HARTREE * np.nanmean(gaps):.1f} meV in the mean")
+        parts.append(f"energies differ by {1e3 * HARTREE * np.nanmean(gaps):.1f} meV on average")
         if missing:
             parts.append(f"{missing} SCF points did not converge")
     return ", ".join(parts)

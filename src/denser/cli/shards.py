@@ -17,9 +17,9 @@ def pack(
     out: Annotated[Path, typer.Option("--out", "-o", help="New shard (.shard).")],
     note: Annotated[str, typer.Option(help="How the labels were made, for the header.")] = "",
 ) -> None:
-    """Pack labels into a small file to publish and train on, about 2 kB each.
+    """Pack labels into a small file for publication and training, about 2 kB each.
 
-    Molecules that are held out, and what the shards beside it hold already, are left out.
+    Held-out molecules and labels that other shards in the folder already contain are left out.
     """
     from denser.workflows.label import packing
 
@@ -48,21 +48,21 @@ def unpack(
 ) -> None:
     """Write the atoms (extended XYZ) and the densities at points (.npz) of a shard.
 
-    The orbitals, and the density anywhere else, are not in a shard and cannot be given back.
+    A shard does not contain the orbitals or the density at other points.
     """
     from denser.workflows.label import packing
 
     n = packing.unpack(shard, out)
     typer.echo(
         f"{n} labels written to {out}: structures.extxyz, and NAME.npz with the density at points; "
-        "orbitals and the density elsewhere are not in a shard"
+        "a shard contains no orbitals and no density at other points"
     )
 
 
 def contents(
     folder: Annotated[Path, typer.Argument(help="Folder of shards.")] = Path("data"),
 ) -> None:
-    """Write labels.csv, the table of contents of a folder of shards, into it."""
+    """Write labels.csv, the table of contents of a folder of shards, into the folder."""
     from denser.workflows.label import packing
 
     typer.echo(f"wrote {packing.write_contents(folder)}")

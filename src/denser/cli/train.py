@@ -31,7 +31,7 @@ def train(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
-    """Train a network; run it again to go on after an interruption."""
+    """Train a network; run it again to continue after an interruption."""
     from denser.training import loop
     from denser.training.config import read_config
 
@@ -49,31 +49,36 @@ def finetune(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("tuned"),
     test: Annotated[
-        str, typer.Option(help="Share kept for the final test, or a file of names.")
+        str, typer.Option(help="Share of the labels for the final test, or a file of names.")
     ] = "0.2",
     validation: Annotated[
-        str, typer.Option(help="Share that chooses the best weights, or a file of names.")
+        str,
+        typer.Option(
+            help="Share of the labels to choose the best weights with, or a file of names."
+        ),
     ] = "0.15",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Length; by default by the number of labels.")
+        int | None, typer.Option(min=1, help="Length in steps [depends on the number of labels].")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Length in minutes instead.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Length in minutes, instead of --steps.")
+    ] = None,
     remember: Annotated[
         Path | None,
-        typer.Option(help="Labels of the original kind: forgetting is measured on some."),
+        typer.Option(help="Labels of the original kind, to measure what the model forgets."),
     ] = None,
     rehearse: Annotated[
         Path | None,
-        typer.Option(help="Labels of the original kind to mix in, against forgetting."),
+        typer.Option(help="Labels of the original kind to mix in, so that the model forgets less."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the split and of the run.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the split and of the run.")] = 0,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change one setting of the training: section.key=value."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
-    """Fine tune a model on your own labels and measure it on a part that it never saw."""
+    """Fine-tune a model on your own labels and measure it on labels that it has not seen."""
     from rich.console import Console
 
     from denser.workflows import finetune as workflow
@@ -125,9 +130,10 @@ def _part(text: str, option: str) -> float | str:
 def _shown(
     threads: int | None, out: Path
 ) -> Iterator[tuple[Callable[[loop.Progress], None], Callable[[], bool]]]:
-    """Yield what shows progress and what says that Ctrl-C was pressed; exit 130 after it.
+    """Yield a function that shows progress and one that tells whether Ctrl-C was pressed.
 
-    The first Ctrl-C (or SIGTERM) ends the run after the present step, a second one at once.
+    The first Ctrl-C (or SIGTERM) ends the run after the present step, a second one at once. The
+    exit code is then 130.
     """
     import torch
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -168,7 +174,7 @@ def _shown(
             yield report, lambda: bool(asked)
     except KeyboardInterrupt:
         if _RANK == 0:
-            typer.echo(f"stopped; run the same command to go on from {out}", err=True)
+            typer.echo(f"stopped; run the same command to continue from {out}", err=True)
         raise typer.Exit(130) from None
     except InputError as error:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:

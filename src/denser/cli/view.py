@@ -15,19 +15,19 @@ from denser.types.errors import InputError
 def view(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Structures or densities; none opens an empty sketchpad."),
+        typer.Argument(help="Structure or density files; without files, the sketchpad is empty."),
     ] = None,
     smiles: Smiles = None,
     model: ModelName = "default",
     device: Device = "auto",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes any free one.")] = 0,
+    port: Annotated[int, typer.Option(help="Port; 0 chooses a free one.")] = 0,
     folder: Annotated[
-        Path | None, typer.Option(help="Folder that the page may save into; by default none.")
+        Path | None, typer.Option(help="Folder that the page may save into [none].")
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
-    """Look at densities, and sketch molecules, in the browser."""
+    """Show densities and sketch molecules in the browser."""
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
         raise InputError(f"the viewer needs {missing[0]}; pip install 'denser[view]'")
@@ -41,7 +41,7 @@ def view(
     items += [Item(text, Structure.of(from_smiles(text))) for text in smiles or []]
 
     def tell(address: str) -> None:
-        typer.echo(f"denser view: {address}\nCtrl-C ends it")
+        typer.echo(f"denser view: {address}\npress Ctrl-C to stop")
 
     serve(items, Predictor(model, device), host, port, folder, browser, tell)
     typer.echo("ended")

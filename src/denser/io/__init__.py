@@ -1,4 +1,4 @@
-"""Read and write densities: `read(path)` and `write(path, obj)`, chosen by the file's name.
+"""Read and write densities: `read(path)` and `write(path, obj)`; the file name gives the format.
 
 =====================  =============================  ==========================
 name                   format                         holds
@@ -7,12 +7,12 @@ name                   format                         holds
 `CHGCAR*`, `.chgcar`   VASP CHGCAR                    atoms, 11 digits
 `.ccp4 .map .mrc`      CCP4 / MRC map (needs gemmi)   no atoms, single precision
 `.npz`                 NumPy, of this package         everything, lossless
-`.dx`                  OpenDX, as APBS has it         no atoms, 7 digits
+`.dx`                  OpenDX, as in APBS             no atoms, 7 digits
 `.vti`                 VTK image, written only        atoms as field data, single precision
 =====================  =============================  ==========================
 
-Every file is in the user's own frame, and is complete or not there: it is written beside its
-target and renamed.
+Files use the coordinates of the user's input. A file is first written under a temporary name in the
+same folder and then renamed, so it is always complete.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FORMATS = {
     "opendx": (".dx",),
     "vtk": (".vti",),
 }
-"""Formats: a module of this package with `read` and `write`, and its suffixes, usual one first."""
+"""Formats: module of this package with `read` and `write`, and its suffixes, usual one first."""
 
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """Known suffixes, in any case; a name that starts with CHGCAR needs none."""
@@ -99,7 +99,7 @@ def _read(path: str | Path, kind: str, charge: int | None, strict: bool) -> Fiel
 
 
 def write(path: str | Path, obj: Field | Density) -> None:
-    """Write a Field or a Density; an earlier file stays if this fails.
+    """Write a Field or a Density; if this fails, an earlier file is kept.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def check_suffix(path: str | Path) -> None:
 
 
 def is_density_file(path: str | Path) -> bool:
-    """Whether a file is a density by its name, and not a structure."""
+    """Whether the name of a file is that of a density, and not of a structure."""
     return Path(path).suffix.lower() in SUFFIXES or Path(path).name.startswith("CHGCAR")
 
 

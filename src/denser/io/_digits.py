@@ -1,4 +1,4 @@
-"""Fast text for large arrays: what '%13.5E' gives, by array operations."""
+"""Fast text of large arrays: the result of '%13.5E', computed by array operations."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _CHUNK = 1 << 16
 def exponential(values: np.ndarray, decimals: int) -> np.ndarray:
     """Return `values` in exponential notation as ASCII codes (n, decimals + 8), uint8.
 
-    Each row equals `f"{value:{decimals + 8}.{decimals}E}"`, correctly rounded. There is one
-    blank in front of every number and the exponent has two digits, so columns never touch:
-    what is smaller than 1e-99 becomes zero, and zero has no sign.
+    Each row equals `f"{value:{decimals + 8}.{decimals}E}"`, correctly rounded. There is a
+    blank before each number, and the exponent has two digits, so columns never touch. Numbers
+    smaller than 1e-99 become zero, and zero has no sign.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def exponential(values: np.ndarray, decimals: int) -> np.ndarray:
             exponent[missed] += step
             scaled[missed] = magnitude[missed] * _POWERS[_LIMIT + decimals - exponent[missed]]
     digits = np.rint(scaled)
-    # The product's own error decides the rounding of what lies this near to a tie.
+    # So close to a tie, the rounding error of the product matters.
     doubtful = np.abs(np.abs(scaled - digits) - 0.5) < 1e-15 * 10.0 ** (decimals + 1)
     ten = digits >= 10.0 ** (decimals + 1)
     if ten.any():

@@ -1,4 +1,4 @@
-"""What the two text formats share: lines with numbers for messages, and many values fast."""
+"""Reading of text formats: line numbers for messages, and fast reading of many values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HUGE = 1e15  # no length or count, and its square would overflow somewhere
 
 
 class TextReader:
-    """A text file line by line; knows where it is when something is wrong.
+    """A text file, read line by line; error messages contain the line number.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class TextReader:
     ) -> list[float]:
         """Return the numbers of the next line, from `least` to `most` of them.
 
-        `most` is `least` unless given; with `more`, whatever follows them is ignored.
+        By default `most` is `least`; with `more`, further text on the line is ignored.
         """
         line = self.line()
         while skip_blank and not line.strip():
@@ -87,13 +87,13 @@ class TextReader:
         ----------
         count : int
         until : bytes or None
-            If given, the file may hold more than `count` numbers; it is read up to where
-            this word stands, if it does.
+            If given, the file may contain more than `count` numbers; it is read up to this
+            word, or to its end.
         """
         text = self._text[self._position :]
         if until is not None and (end := text.find(until)) >= 0:
             text = text[:end]
-        # Also keeps a wrong count from asking for more memory than the file is long.
+        # This also prevents that a wrong count allocates more memory than the file is long.
         if count > (len(text) + 1) // 2:
             raise self._too_few(len(text.split()), count)
         values = _parse(text)
@@ -117,7 +117,7 @@ class TextReader:
         )
 
     def _bad_line(self, text: bytes) -> InputError:
-        """Return the error for the first line of `text` with something that is no number."""
+        """Return the error for the first line of `text` that is not made of numbers."""
         for line in text.split(b"\n"):
             self.line_number += 1
             values = _parse(_repair(line))
@@ -134,11 +134,11 @@ def excerpt(line: str) -> str:
 
 
 def _parse(text: bytes) -> np.ndarray | None:
-    """Return the numbers in a text that holds nothing else, or None."""
+    """Return the numbers in a text, or None if it contains anything else."""
     if not text.strip():
         return np.empty(0)
     try:
-        with warnings.catch_warnings():  # all that NumPy did before 2.3
+        with warnings.catch_warnings():  # NumPy before 2.3 only warned
             warnings.simplefilter("error", DeprecationWarning)
             return np.fromstring(text, dtype=np.float64, sep=" ")
     except (ValueError, DeprecationWarning):
@@ -146,7 +146,7 @@ def _parse(text: bytes) -> np.ndarray | None:
 
 
 def _repair(text: bytes) -> bytes:
-    """Write the numbers of Fortran programs and of overfull columns as others do.
+    """Rewrite the numbers of Fortran programs and of overfull columns in the usual form.
 
     1.0D-05 becomes 1.0E-05, 1.0-100 becomes 1.0E-100, and 1.0E+00-2.0E-100 two numbers.
     """
@@ -158,7 +158,7 @@ def _repair(text: bytes) -> bytes:
 def _ends_in_number(text: bytes) -> bool:
     """Return True if the text stops, without a line end, in the middle of an exponent.
 
-    A last line without its end is allowed, since some programs write none.
+    A last line without a line end is allowed, since some programs write none.
     """
     if text[-1:].isspace():
         return False

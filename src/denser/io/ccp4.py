@@ -1,10 +1,10 @@
 """CCP4 / MRC maps (.ccp4, .map, .mrc), through gemmi.
 
-On file a density is in e/angstrom^3, as crystallographic and microscopy programs expect it, and
-any other field in its own unit, which the first label names. Single precision (mode 2), space
-group P1, axes in the order x, y, z. The header knows the lengths and angles of the box but not
-how it lies in space: its first vector is along x, the second in the xy plane. The first node is
-at the MRC ORIGIN (words 50 to 52, angstrom). A map has no atoms.
+In the file a density is in e/angstrom^3, as crystallographic and microscopy programs expect. Any
+other field is in its own unit, which the first label names. Maps are written in single precision
+(mode 2), in space group P1, with the axes in the order x, y, z. The header contains the lengths
+and angles of the box but not its orientation: the first vector is along x, the second in the xy
+plane. The first node is at the MRC ORIGIN (words 50 to 52, angstrom). A map has no atoms.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def write(path: str | Path, obj: Field) -> None:
     Raises
     ------
     InputError
-        gemmi is missing, values that are not finite and real, a box that does not lie as the
-        format has it, or a target that cannot be written.
+        gemmi is missing, values are not finite and real, the orientation of the box is not that
+        of the format, or the target cannot be written.
     """
     path = Path(path)
     gemmi = load_gemmi(path)
@@ -82,8 +82,8 @@ def write(path: str | Path, obj: Field) -> None:
     cell = gemmi.UnitCell(*lengths, *np.degrees(np.arccos(cosines)))
     if not np.allclose(np.array(cell.orth.mat.tolist()).T, vectors, rtol=0, atol=1e-5):
         raise InputError(
-            f"{path}: a map's box has its first vector along x and its second in the xy plane, "
-            "and this one has not; write .cube or .npz"
+            f"{path}: a map needs a box with its first vector along x and its second in the xy "
+            "plane; write .cube or .npz"
         )
 
     ccp4_map = gemmi.Ccp4Map()
@@ -94,20 +94,20 @@ def write(path: str | Path, obj: Field) -> None:
     ccp4_map.set_header_i32(_N_LABELS, 1)
     what = "electron density in e/angstrom^3" if is_density else f"values in {obj.unit}"
     ccp4_map.set_header_str(_LABEL, f"denser: {what}".ljust(80)[:80])
-    # Not gemmi's own writer, so that a full disk is noticed.
+    # gemmi's own writer would not report a full disk.
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(ccp4_map.ccp4_header)
         file.write(np.ravel(values, order="F").data)
 
 
 def read(path: str | Path) -> Field:
-    """Read a map (float64), taken to be in e/angstrom^3 unless our own label names a unit.
+    """Read a map (float64); its unit is e/angstrom^3 unless our own label names another.
 
-    A density comes back in e/bohr^3.
+    A density is converted to e/bohr^3.
 
-    The box is that of the nodes on file: symmetry is not applied, and a map of a part of the
-    unit cell gives a box of that part. The first node is at ORIGIN or, if that is zero, where
-    NSTART puts it. Any order of axes and either order of bytes will do.
+    The box is that of the nodes in the file: symmetry is not applied, and a map of a part of the
+    unit cell gives a box of that part. The first node is at ORIGIN or, if that is zero, at the
+    position of NSTART. All orders of axes and both byte orders are accepted.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def read(path: str | Path) -> Field:
 
 
 def _label(path: Path) -> str:
-    """First label of the header, in whatever bytes a file has there."""
+    """First label of the header."""
     with open(path, "rb") as file:
         header = file.read(_HEADER)
     start = 4 * (_LABEL - 1)
@@ -163,7 +163,7 @@ def _label(path: Path) -> str:
 def _check_size(path: Path) -> None:
     """Raise InputError unless the file is as long as its header says.
 
-    gemmi would first ask for the memory that a damaged header demands.
+    Without this check, gemmi would allocate the memory that a damaged header asks for.
     """
     data = read_bytes(path)
     if len(data) < _HEADER or data[208:212] != b"MAP ":

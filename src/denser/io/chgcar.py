@@ -2,14 +2,14 @@
 
 The format is periodic and has no origin: lattice vectors and fractional coordinates, then
 rho * V with x running fastest. Atoms are placed in the box as fractional = (r - origin) cell^-1
-and grouped by species. Our own comment line keeps what the format cannot, as `key=value`:
+and grouped by species. Our own comment line stores further data as `key=value`:
 
 - `origin`: of the grid, bohr
 - `charge`: total charge
 - `box`: `isolated` if the structure has no cell, else `periodic`
 - `valence`: valence charge per species
-- `order`: places of the atoms in the user's order, if grouping changed it and there are at
-  most 100 atoms; a larger structure is read in grouped order
+- `order`: positions of the atoms in the user's order, if grouping changed it and there are at
+most 100 atoms; a larger structure is read in grouped order
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def write(path: str | Path, obj: Density) -> None:
     ]
     with np.errstate(over="ignore"):  # lines() rejects what is too large
         flat = np.ravel(values, order="F").astype(np.float64) * grid.volume
-    # Rows of one line let the text be made piece by piece; the last line may be shorter.
+    # With one line per row, the text can be made in pieces; the last line may be shorter.
     rows = flat[: flat.size // 5 * 5].reshape(-1, 5)
     with replacing(path) as temporary, naming(path), open(temporary, "wb") as file:
         file.write(("\n".join(header) + "\n").encode())

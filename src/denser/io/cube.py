@@ -1,8 +1,8 @@
 """Gaussian cube files.
 
-A cube holds the atoms with their charges, the grid's origin and step vectors, all in bohr, and
-the values with z running fastest. It has no place for a period or a total charge: a structure
-read from a cube is isolated, and its charge stands in the second comment line of our files
+A cube file contains the atoms with their charges, the grid's origin and step vectors (all in
+bohr), and the values with z as the fastest index. It cannot store periodicity or a total charge: a
+structure read from a cube is isolated, and our files have the charge in the second comment line
 (`charge=-1`).
 """
 

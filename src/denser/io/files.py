@@ -1,4 +1,4 @@
-"""What all formats share: reading bytes, replacing files, checks of what is written."""
+"""Functions for all formats: reading bytes, replacing files, checks before writing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
         The folder is missing, the target is no regular file or is write-protected, or the
         system refuses (no permission, disk full).
     """
-    # A link stays a link: its target is replaced.
+    # A symbolic link is kept, and its target is replaced.
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise InputError(f"{path}: the folder {target.parent} does not exist; make it first")
@@ -97,7 +97,7 @@ def with_atoms(path: Path, obj: Field) -> Density:
     """Return `obj` if it has atoms, else raise InputError."""
     if isinstance(obj, Field) and not isinstance(obj, Density):
         raise InputError(
-            f"{path}: this format needs atoms and a Field has none; write it to .npz or .ccp4, "
+            f"{path}: this format needs atoms, and a Field has none; write it to .npz or .ccp4, "
             "or make it a Density"
         )
     return obj
@@ -107,6 +107,6 @@ def require_density_unit(path: Path, obj: Field) -> None:
     """Raise InputError unless the unit is e/bohr^3."""
     if obj.unit != DENSITY_UNIT:
         raise InputError(
-            f"{path}: this format holds densities in {DENSITY_UNIT}, found values in "
+            f"{path}: this format needs densities in {DENSITY_UNIT}, found values in "
             f"{obj.unit}; write them to .npz or .cube"
         )

@@ -25,7 +25,7 @@ from denser.types.structure import Structure
 
 FORMAT = "denser-density-1"
 
-# What zipfile, zlib and NumPy raise for archives that are cut off or overwritten in places; the
+# Errors of zipfile, zlib and NumPy for truncated or partly overwritten archives; the
 # AttributeError and TypeError come from a lone .npy array and from array headers.
 _DAMAGED = (
     AttributeError,

@@ -1,7 +1,8 @@
 """OpenDX scalar fields (.dx) as APBS, VMD, PyMOL and ChimeraX read and write them.
 
-A regular grid and its values with z running fastest; lengths in angstrom, no atoms. The format
-does not say what the values are, so a comment in the first line does. Units on file:
+The file contains a regular grid and its values, with z as the fastest index. Lengths are in
+angstrom; there are no atoms. The format does not state the meaning of the values, so a comment
+in the first line does. Units in the file:
 
 ====================  ================================================================
 field                 on file
@@ -36,7 +37,7 @@ _PER_UNIT = {
     DENSITY_UNIT: ("e/angstrom^3", BOHR**-3),
     "hartree/e": ("kT/e at 298.15 K", 1 / KT),
 }
-"""Unit of a field: its unit on file, and how many of those it makes."""
+"""Unit of a field: its unit in the file, and the factor from one to the other."""
 
 _PER_LINE = 3
 
@@ -85,7 +86,7 @@ def read(path: str | Path) -> Field:
     """Read a scalar field on a regular grid, as text.
 
     The unit is that of a comment that names kT/e (APBS) or e/angstrom^3, or of our own first
-    line; else the values are taken as they are and their unit is "unstated".
+    line. Otherwise the values are not converted, and their unit is "unstated".
 
     Raises
     ------
@@ -120,7 +121,7 @@ def _row(values: np.ndarray) -> str:
 
 
 def _line(reader: TextReader, comments: list[str]) -> str:
-    """Return the next line that is no comment and not blank; comments are collected."""
+    """Return the next line that is neither a comment nor blank; collect the comments."""
     line = reader.line().strip()
     while not line or line.startswith("#"):
         comments.append(line)
@@ -152,7 +153,7 @@ def _vector(reader: TextReader, comments: list[str], word: str) -> np.ndarray:
 
 
 def _unit(comments: list[str]) -> tuple[str, float]:
-    """Return the unit that the comments name, and how many of the file's units it makes."""
+    """Return the unit that the comments name, and the factor from it to the unit of the file."""
     text = "\n".join(comments)
     for unit, (on_file, factor) in _PER_UNIT.items():
         if on_file.split()[0] in text:

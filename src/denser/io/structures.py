@@ -1,4 +1,4 @@
-"""Structure files (through ASE) and SMILES (through RDKit) to `ase.Atoms`."""
+"""Read structure files (with ASE) and SMILES (with RDKit) as `ase.Atoms`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_structures(path: Path) -> Iterator[Atoms]:
     Raises
     ------
     InputError
-        A missing, unreadable or empty file; frames before a damaged one are yielded first.
+        The file is missing, unreadable or empty; frames before a damaged one are yielded first.
     """
     path = Path(path)
     if not path.exists():
@@ -37,7 +37,7 @@ def read_structures(path: Path) -> Iterator[Atoms]:
                 atoms = next(frames)
         except StopIteration:
             break
-        except Exception as error:  # ASE's readers raise whatever their parsing hits
+        except Exception as error:  # ASE's readers raise many kinds of errors
             reason = " ".join(str(error).split()) or type(error).__name__
             if isinstance(error, KeyError):
                 reason = f"unknown symbol {reason}"
@@ -45,14 +45,14 @@ def read_structures(path: Path) -> Iterator[Atoms]:
             raise InputError(f"{path}: {where} ({reason[:200]})") from error
         n += 1
         if np.allclose(atoms.cell.lengths(), 1.0):
-            atoms.pbc = False  # the customary placeholder in PDB files of molecules
+            atoms.pbc = False  # the usual placeholder in PDB files of molecules
         yield atoms
     if n == 0:
-        raise InputError(f"{path}: holds no structure")
+        raise InputError(f"{path}: contains no structure")
 
 
 def _frames(path: Path) -> Iterator[Atoms]:
-    """Every frame of a file; of MDL files every record, with its formal charge."""
+    """All frames of a file, or all records of an MDL file with their formal charges."""
     from ase.io import iread, read
 
     if path.suffix.lower() not in (".sdf", ".mol"):
@@ -74,14 +74,14 @@ def _mdl_charge(record: str) -> int:
 def from_smiles(smiles: str) -> Atoms:
     """Build a 3-D structure from SMILES: ETKDG embedding (fixed seed), then MMFF94 (else UFF).
 
-    An atom with six neighbours is made an octahedron, which only UFF keeps.
-    The formal charge goes into `info["charge"]`.
+    An atom with six neighbours becomes an octahedron, which only UFF keeps.
+    The formal charge is in `info["charge"]`.
 
     Raises
     ------
     InputError
-        RDKit is missing, or the SMILES cannot be parsed or embedded, holds several molecules, or
-        is of atoms that no force field knows.
+        RDKit is missing, or the SMILES cannot be parsed or embedded, contains several molecules,
+        or has atoms that neither force field covers.
     """
     try:
         from rdkit import Chem, RDLogger
@@ -94,7 +94,7 @@ def from_smiles(smiles: str) -> Atoms:
         raise InputError(f"SMILES {smiles!r} cannot be parsed; check brackets, rings and valences")
     if len(Chem.GetMolFrags(molecule)) > 1:
         raise InputError(
-            f"SMILES {smiles!r} holds several molecules and does not say how they lie; give a "
+            f"SMILES {smiles!r} contains several molecules but not their positions; give a "
             "structure file"
         )
     molecule = Chem.AddHs(molecule)
@@ -111,7 +111,7 @@ def from_smiles(smiles: str) -> Atoms:
         AllChem.UFFOptimizeMolecule(molecule, maxIters=2000)
     elif molecule.GetNumAtoms() > 1:
         raise InputError(
-            f"SMILES {smiles!r}: neither MMFF94 nor UFF knows these atoms; give a structure file"
+            f"SMILES {smiles!r}: neither MMFF94 nor UFF covers these atoms; give a structure file"
         )
     atoms = Atoms(
         [atom.GetAtomicNum() for atom in molecule.GetAtoms()],

@@ -1,8 +1,8 @@
 """Tables of aspherical form factors (.tsc), for refinement in Olex2 and SHELXL-like programs.
 
-Midgley, Fuller, Dolomanov and Puschmann, arXiv 1911.08847: a line per reflection with h k l and
-one "real,imaginary" per scatterer, in electrons, without displacement or position of the atom;
-`SYMM: expanded` says that symmetry-equivalent reflections are all listed.
+Format: Midgley, Fuller, Dolomanov and Puschmann, arXiv 1911.08847. Each reflection has a line with
+h k l and one "real,imaginary" per scatterer, in electrons, without displacement or position of the
+atom. `SYMM: expanded` means that all symmetry-equivalent reflections are listed.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def write(
     ----------
     path : Path
     labels : list of str
-        Names of the atoms as in the refinement model, such as C1; distinct, without blanks.
+        Names of the atoms in the refinement model, such as C1; distinct and without blanks.
     hkl : (n, 3) int
-        With all symmetry equivalents.
+        All reflections, including symmetry equivalents.
     form_factors : (n_atoms, n) complex
         Electrons.
     title : str

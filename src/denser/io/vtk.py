@@ -1,10 +1,10 @@
-"""VTK image data (.vti) for ParaView and PyVista; written, not read.
+"""VTK image data (.vti) for ParaView and PyVista; they are written but not read.
 
-An XML header and the values as raw little-endian binary in single precision, x running fastest.
-Lengths are in angstrom. The array carries its unit in its name, such as `density
-(e/angstrom^3)`: densities are converted, so that an integral over the volume is a number of
-electrons; everything else stays as it is. Image data has no place for atoms to be drawn; they
-travel as the field data `atomic_numbers` and `atomic_positions_angstrom`.
+A file has an XML header and the values as raw little-endian binary data in single precision, with
+x as the fastest index. Lengths are in angstrom. The name of the array contains its unit, as in
+`density (e/angstrom^3)`. Densities are converted to this unit, so that an integral over the volume
+is a number of electrons; other fields are not converted. Image data cannot contain atoms as
+objects, so they are stored as the field data `atomic_numbers` and `atomic_positions_angstrom`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write(path: str | Path, obj: Field) -> None:
     direction = obj.grid.cell / lengths[:, None]
     if not np.allclose(direction @ direction.T, np.eye(3), rtol=0, atol=1e-6):
         raise InputError(
-            f"{path}: VTK image data needs a rectangular box, and this one is skewed; "
+            f"{path}: VTK image data needs a rectangular box, but this one is skewed; "
             "write .cube or .npz"
         )
     arrays = {name: values}
@@ -72,7 +72,7 @@ def read(path: str | Path) -> Field:
 def _header(
     grid: Grid, lengths: np.ndarray, direction: np.ndarray, arrays: dict[str, np.ndarray]
 ) -> str:
-    """XML up to the binary data; `arrays` holds the values first, then field data."""
+    """XML up to the binary data; `arrays` contains the values first, then field data."""
     offset, elements = 0, []
     for name, data in arrays.items():
         components = data.shape[1] if data.ndim == 2 else 1

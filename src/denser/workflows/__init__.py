@@ -1,1 +1,1 @@
-"""Workflows join the layers below and hold no physics of their own."""
+"""Workflows: many structures in, files out. They combine the layers below."""

@@ -40,7 +40,7 @@ SLACK = 1.0 / BOHR
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What the forces of a geometry are made from."""
+    """Data for the forces of a geometry."""
 
     structure: Structure
     grid: Grid
@@ -54,10 +54,10 @@ class _Work:
 class Calculator(ase_calculator.Calculator):
     """ASE calculator of closed-shell molecules and of orthorhombic cells at the Gamma point.
 
-    Energy and forces belong together: the forces are the exact derivative of the energy that is
-    returned. For that the grid of a molecule rides on the geometric centre of its atoms and
-    keeps its size while every atom stays well inside; the grid of a periodic cell stays in the
-    cell. See `docs/forces.md`.
+    The forces are the exact derivative of the energy that is returned. For this purpose the grid
+    of a molecule moves with the geometric centre of its atoms, and keeps its size as long as
+    all atoms are well inside. The grid of a periodic cell stays in the cell. See
+    `docs/forces.md`.
 
     Parameters
     ----------
@@ -75,33 +75,34 @@ class Calculator(ase_calculator.Calculator):
     padding : float
         Vacuum on each side of a molecule, angstrom.
     grid : Grid, optional
-        A box that stays where it is, for all geometries.
+        A fixed box for all geometries.
     forces : str
-        Of one step: "exact" lets the input density follow the atoms by back-propagation through
-        the network; "rigid" moves atomic densities instead, which is cheaper and approximate.
+        Forces of one step. "exact" includes the derivative of the input density by
+        back-propagation through the network; "rigid" moves atomic densities instead, which is
+        cheaper and approximate.
     estimate : str
-        Energy of one step: "mixed" is `OneStep.e_mixed`, whose forces are the better ones,
+        Energy of one step: "mixed" is `OneStep.e_mixed`, which has the better forces;
         "recommended" is `OneStep.e_tot`, the better energy (see `docs/forces.md`).
     conv_tol : float
-        Of the SCF, hartree.
+        Convergence threshold of the SCF, hartree.
     device : str
-        Of the network: "auto", "cpu", "cuda", ...
+        Device of the network: "auto", "cpu", "cuda", ...
     **options
-        Of ASE's calculator: `label`, `atoms`, `directory`.
+        Options of ASE's calculator: `label`, `atoms`, `directory`.
 
     Attributes
     ----------
     density : Density
-        Of the last geometry: that of the output orbitals, or the prediction.
+        Density of the last geometry: that of the output orbitals, or the prediction.
     step : OneStep or None
     result : KSResult or None
     n_boxes : int
-        Boxes made so far. The energies of two boxes differ by some meV.
+        Number of boxes made so far. The energies in two boxes differ by some meV.
 
     Raises
     ------
     InputError
-        An unknown task, dispersion or model; at a calculation, a structure that cannot be
+        The task, dispersion or model is unknown, or, in a calculation, the structure cannot be
         treated.
     """
 
@@ -167,7 +168,7 @@ class Calculator(ase_calculator.Calculator):
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
     ) -> Any:
-        """ASE's, with a reason where a property does not exist."""
+        """As in ASE, with a reason if a property does not exist."""
         if self.task == "density" and name in ("energy", "free_energy", "forces"):
             raise ase_calculator.PropertyNotImplementedError(
                 f'task "density" has no {name}; use Calculator(task="one-step") or task="scf"'
@@ -175,7 +176,7 @@ class Calculator(ase_calculator.Calculator):
         return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """ASE's, which does not look at the charge in `atoms.info`."""
+        """As in ASE, but also look at the charge in `atoms.info`, which ASE ignores."""
         changes = super().check_state(atoms, tol)
         last = None if self.atoms is None else self.atoms.info.get("charge")
         if not changes and self.charge is None and atoms.info.get("charge") != last:
@@ -188,7 +189,7 @@ class Calculator(ase_calculator.Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = ase_calculator.all_changes,
     ) -> None:
-        """Compute a geometry; forces and charges only if they are asked for."""
+        """Compute a geometry; forces and charges only on request."""
         super().calculate(atoms, properties, system_changes)
         structure = Structure.of(self.atoms, self.charge)
         if system_changes or self._work is None or "dipole" not in self.results:
@@ -232,7 +233,7 @@ class Calculator(ase_calculator.Calculator):
         return _Work(structure, grid, result.e_tot, density, result=result)
 
     def _orbitals_of(self, structure: Structure) -> np.ndarray | None:
-        """Density matrix of the last SCF, if it is of the same atoms and charge."""
+        """Density matrix of the last SCF, if atoms and charge are the same."""
         last = self._work
         if last is None or last.result is None or last.structure.charge != structure.charge:
             return None
@@ -255,12 +256,12 @@ class Calculator(ase_calculator.Calculator):
                 )
             gradient = parts.explicit + grid.dv * moved
         if self.grid is None and structure.cell is None:
-            # The grid rides on the centre of the atoms: this is its share.
+            # The grid moves with the centre of the atoms: this is its contribution.
             gradient = gradient - gradient.mean(axis=0)
         return gradient
 
     def _grid_of(self, structure: Structure) -> Grid:
-        """The given grid, that of the cell, or a box that rides on the centre of the atoms."""
+        """The given grid, that of the cell, or a box that moves with the centre of the atoms."""
         if self.grid is not None:
             return self.grid
         recipe, network = self.recipe, self.predictor.network

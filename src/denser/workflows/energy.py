@@ -1,6 +1,6 @@
 """Energies and orbitals of many structures from predicted densities: `denser energy`, `denser scf`.
 
-The tiers are the predicted density, Kohn-Sham steps from it, and self-consistency from there.
+There are three levels: the predicted density, Kohn-Sham steps from it, and an SCF from there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class StartDensity:
-    """A density to begin at, and the seconds that it took to predict (none if it was read)."""
+    """A starting density, and the seconds of its prediction (none if it was read)."""
 
     density: Density
     seconds: float | None
@@ -50,7 +50,7 @@ class StartDensities:
     Parameters
     ----------
     options : PredictionOptions
-        The model is loaded at first use.
+        The model is loaded when it is first used.
     """
 
     def __init__(self, options: PredictionOptions) -> None:
@@ -59,7 +59,7 @@ class StartDensities:
 
     @property
     def recipe(self) -> Recipe:
-        """Level of theory: the model's, or the default one where nothing was predicted."""
+        """Level of theory of the model, or the default one if nothing was predicted."""
         return Recipe() if self.predictor is None else self.predictor.model.recipe
 
     def of(self, entry: Input) -> StartDensity:
@@ -68,7 +68,7 @@ class StartDensities:
         Raises
         ------
         InputError
-            An input that could not be read, or whose density cannot be predicted or used.
+            The input could not be read, or its density cannot be predicted or used.
         """
         if isinstance(entry.source, Path):
             return self.read(entry.source)
@@ -84,12 +84,12 @@ class StartDensities:
         return StartDensity(prediction.density, seconds_in_all)
 
     def read(self, path: Path) -> StartDensity:
-        """Valence density in a file; the charge given comes before that of the file.
+        """Valence density in a file; a given charge replaces that of the file.
 
         Raises
         ------
         InputError
-            A file that holds no valence density with its atoms.
+            The file contains no valence density with its atoms.
         """
         density = read_density(path, charge=self.options.charge)
         if density.all_electron:
@@ -108,16 +108,16 @@ def energy_record(
     orbitals: Iterable[str] = (),
     molden: Path | None = None,
 ) -> dict:
-    """Energy, orbital energies and dipole of one density; writes orbitals if told to.
+    """Energy, orbital energies and dipole of one density; writes orbitals on request.
 
     Raises
     ------
     InputError
-        As `denser.dft.refine.refine`; an orbital that does not exist.
+        As `denser.dft.refine.refine`; or an orbital does not exist.
     """
     orbitals = list(orbitals)
     if orbitals and stem is None:
-        raise InputError("orbitals are written to files; give the stem of their names")
+        raise InputError("orbitals are written to files; give the stem of the file names")
     result = refine(start.density, recipe, steps)
     n_occupied = int(np.count_nonzero(result.mo_occ))
     indices = {name: orbital_index(name, n_occupied, len(result.mo_occ)) for name in orbitals}
@@ -147,7 +147,7 @@ def scf_record(
 ) -> dict:
     """Self-consistent energy from a predicted density; `compare` tries other starts as well.
 
-    `fock_builds` counts those that made the starting density matrix.
+    `fock_builds` includes those that made the starting density matrix.
     """
     begin = time.perf_counter()
     dm = dm_from_density(start.density, recipe, steps)
@@ -200,11 +200,11 @@ def orbital_index(name: str, n_occupied: int, n_orbitals: int) -> int:
 
 
 def energy_summary(record: dict) -> str:
-    """One line for a person."""
+    """One line of text."""
     orbitals = f"HOMO {record['homo_ev']:.2f}, LUMO {record['lumo_ev']:.2f}, "
     line = (
         f"{record['input']}: {record['formula']}{_charge(record)}, E {record['e_tot']:.6f} hartree "
-        f"(+- {1000 * record['uncertainty_ev']:.1f} meV to the converged one), {orbitals}"
+        f"(estimated error {1000 * record['uncertainty_ev']:.1f} meV), {orbitals}"
         f"gap {record['gap_ev']:.2f} eV, dipole {record['dipole_norm_debye']:.2f} D, "
         f"{sum(record['seconds'].values()):.1f} s"
     )
@@ -212,7 +212,7 @@ def energy_summary(record: dict) -> str:
 
 
 def scf_summary(record: dict) -> str:
-    """One line for a person, and one for each start that was compared."""
+    """One line of text, and one for each start that was compared."""
     first = record["starts"]["prediction"]
     line = (
         f"{record['input']}: {record['formula']}{_charge(record)}, E {record['e_tot']:.8f} hartree"
@@ -235,7 +235,7 @@ def _converge(
     result = scf(density.structure, density.grid, recipe, dm0=dm)
     return {
         "cycles": result.cycles,
-        # PySCF builds one for the starting density matrix before the first cycle.
+        # PySCF builds one Fock matrix from the starting density matrix before the first cycle.
         "fock_builds": result.cycles + 1 + builds,
         "seconds": round(seconds + result.seconds, 2),
         "e_tot": result.e_tot,
@@ -247,7 +247,7 @@ def _converge(
 def _other_starts(
     density: Density, recipe: Recipe
 ) -> list[tuple[str, Callable[[], np.ndarray | None], int]]:
-    """Name, maker of a density matrix, Fock builds in it."""
+    """Name, function that makes a density matrix, and its number of Fock builds."""
 
     def from_sad(name: str) -> Callable[[], np.ndarray]:
         return lambda: one_step(superposition(density.structure, density.grid, name), recipe).dm

@@ -1,4 +1,4 @@
-"""Fine tuning: a model goes on with labels of its user's kind, and is measured before and after."""
+"""Fine tuning: train a model further on the user's labels, and measure it before and after."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from denser.workflows.many import Failed, attempt
 
 STEPS_PER_LABEL = 25
 FEWEST_STEPS, MOST_STEPS = 400, 4000
-"""Default length of a run, by the number of labels to train on."""
+"""Default length of a run, relative to the number of labels to train on."""
 
 REMEMBERED = 12
-"""On so many labels of the original kind forgetting is measured."""
+"""Number of labels of the original kind on which forgetting is measured."""
 
 _GIVEN = {
     "data.labels": "the labels that are named",
@@ -43,7 +43,7 @@ _GIVEN = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What to fine tune, on what, and what to measure.
+    """A fine tuning: the model, the labels, and the measurements.
 
     Parameters
     ----------
@@ -52,17 +52,17 @@ class Plan:
     labels : tuple of str
         Stores (`.db`) or folders of `.npz` labels.
     test, validation : float or str
-        Share of the labels, or a file of names: the part that is only measured in the end, and
-        the part that chooses the best weights. A share is drawn by `seed`, and labels that came
-        from one file, such as the frames of a trajectory, stay together. If all labels are from
-        one file, the last of them are taken.
+        Share of the labels, or a file of names: the part for the final test, and the part to
+        choose the best weights with. A share is drawn with `seed`, and labels from one file,
+        such as the frames of a trajectory, stay together. If all labels are from one file, the
+        last of them are taken.
     steps, minutes : int or None, float or None
         Length of the run; by default `STEPS_PER_LABEL` steps for each label to train on.
     remember : str or None
-        Labels of the original kind: what is forgotten is measured on `REMEMBERED` of them, by
-        preference those that the model names for validation.
+        Labels of the original kind: forgetting is measured on `REMEMBERED` of them, if possible
+        on validation labels of the model.
     rehearse : str or None
-        Labels of the original kind to mix in; those measured are left out.
+        Labels of the original kind to mix in; labels that are measured are left out.
     seed : int
     settings : tuple of str
         `section.key=value`, as in `denser train --set`.
@@ -85,7 +85,7 @@ class Plan:
         for name in ("test", "validation"):
             share = getattr(self, name)
             if not isinstance(share, str) and not 0 <= share < 1:
-                raise InputError(f"the {name} share must be from 0 to below 1, found {share}")
+                raise InputError(f"the {name} share must be at least 0 and below 1, found {share}")
         for setting in self.settings:
             key = setting.partition("=")[0].strip()
             if key in _GIVEN:
@@ -94,7 +94,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """Err_rho (fractions) on some labels: of the SAD and of the model before and after."""
+    """Err_rho (fractions) of the SAD and of the model before and after, on some labels."""
 
     names: tuple[str, ...]
     sad: np.ndarray
@@ -102,7 +102,7 @@ class Errors:
     after: np.ndarray
 
     def record(self) -> dict:
-        """Means and worst in percent, for the record of the model."""
+        """Mean and worst errors in percent, for the record of the model."""
         out: dict = {"names": list(self.names)}
         for key in ("sad", "before", "after"):
             values = 100 * getattr(self, key)
@@ -113,7 +113,7 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class FineTuned:
-    """The result: model file, number of labels learnt from, and errors where measured."""
+    """The result: model file, number of training labels, and the measured errors."""
 
     path: Path
     n_train: int
@@ -122,7 +122,7 @@ class FineTuned:
     test: Errors | None
     remembered: Errors | None
     kept_start: bool
-    """No weights on the way were better on the validation part than those of the start."""
+    """Whether no weights of the run were better on the validation part than the initial ones."""
 
 
 def finetune(
@@ -133,26 +133,26 @@ def finetune(
     tell: Callable[[str], None] = lambda _: None,
     command: str = "",
 ) -> FineTuned:
-    """Fine tune a model; `out/model.safetensors` is the best by validation.
+    """Fine-tune a model; `out/model.safetensors` has the smallest validation error.
 
-    The loop is that of `denser.training`, from the weights of `plan.model`, with windows of the
-    labels' boxes, Muon, warm-up and cosine, an average of weights, and an early end once
-    validation no longer improves. The weights of the start take part in the choice.
+    The loop is that of `denser.training`. It starts from the weights of `plan.model` and uses Muon,
+    warm-up and cosine, an average of weights, and an early end when validation no longer improves.
+    The weights of the start are a candidate for the result.
 
     Parameters
     ----------
     plan : Plan
     out : Path
-        Folder of the run; the same call goes on after an interruption.
+        Folder of the run; the same call continues an interrupted run.
     report, stop, command
         As in `denser.training.loop.train`.
     tell : callable
-        Takes a sentence about what is being done.
+        Called with sentences about the progress.
 
     Raises
     ------
     InputError
-        A model, labels or settings that cannot be used, and as `train`.
+        The model, labels or settings cannot be used; and the errors of `train`.
     """
     out = Path(out)
     start = load_model(plan.model)
@@ -174,7 +174,7 @@ def finetune(
     if familiar:
         tell(
             f"{plan.model} was itself trained on {len(familiar)} of the test labels "
-            f"({familiar[0]} first), whose errors tell less"
+            f"(the first is {familiar[0]}), so their errors may be too small"
         )
     path = train(config, out, report, stop, command)
     best = out / "best.safetensors"
@@ -201,7 +201,7 @@ def finetune(
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labels to train on, to choose the best weights by, and to measure in the end."""
+    """Labels to train on, to choose the best weights with, and for the final test."""
 
     train: list[Label]
     validation: list[Label]
@@ -218,9 +218,9 @@ def _split_labels(plan: Plan, labels: list[Label]) -> Split:
 def _held_out(
     labels: list[Label], share: float | str, seed: int, part: str
 ) -> tuple[list[Label], list[Label]]:
-    """Return (rest, part): a share of the labels, or those that a file names.
+    """Return (rest, part); the part is a share of the labels, or those that a file names.
 
-    Of a molecule that the file names, no copy is in the rest.
+    The rest contains no copy of a molecule that the file names.
     """
     if isinstance(share, str):
         names = names_in(share, labels, f"the {part} part")
@@ -235,7 +235,7 @@ def _held_out(
 
 
 def _alike(plan: Plan, parts: Split) -> list[str]:
-    """A sentence for each part that shares a trajectory with the labels to train on."""
+    """A sentence for each part that has frames of the same trajectory as the training labels."""
     groups = {label.group for label in parts.train}
     out = []
     for part, labels, given in (
@@ -247,7 +247,7 @@ def _alike(plan: Plan, parts: Split) -> list[str]:
             out.append(
                 f"the {part} part and the labels to train on are frames of one file, {shared[0]}, "
                 f"whose last frames are the {part} part; frames of one trajectory resemble each "
-                "other, so errors on other molecules may be larger"
+                "other, so errors of other molecules may be larger"
             )
     return out
 
@@ -260,8 +260,8 @@ def _remembered(plan: Plan, start: Model, labels: list[Label]) -> list[Label]:
     old = [label for label in read_labels(plan.remember, start.recipe) if label.name not in own]
     if not old:
         raise InputError(
-            f"--remember {plan.remember}: holds only labels of this run; name labels of the kind "
-            "that the model was trained for"
+            f"--remember {plan.remember}: contains only labels of this run; give labels of "
+            "the kind that the model was trained for"
         )
     named = set(start.info.get("validation_names", ()))
     part = "validation" if any(label.name in named for label in old) else "unseen"
@@ -273,7 +273,7 @@ def _remembered(plan: Plan, start: Model, labels: list[Label]) -> list[Label]:
 def configuration(
     plan: Plan, start: Model, labels: list[Label], parts: Split, remembered: list[Label]
 ) -> Config:
-    """Training configuration of a plan; `plan.settings` have the last word."""
+    """Training configuration of a plan; `plan.settings` replace all other settings."""
     steps = min(MOST_STEPS, max(FEWEST_STEPS, STEPS_PER_LABEL * len(parts.train)))
     length = {"minutes": plan.minutes} if plan.minutes else {"steps": plan.steps or steps}
     defaults = start.network.fine_tuning
@@ -310,7 +310,7 @@ def _measure(
     stop: Callable[[], bool] | None,
     tell: Callable[[str], None],
 ) -> Errors | None:
-    """Err_rho on whole boxes, as their references are periodic; N_e exact."""
+    """Err_rho on whole boxes, which are periodic like the references; N_e is exact."""
     predictors = Predictor(before), Predictor(after)
 
     def errors_on(label: Label) -> list[float]:
@@ -332,7 +332,7 @@ def _measure(
 
 
 def _lineage(start: Model, tuned: Model) -> dict:
-    """Parent, and all names that the weights have learnt from since the beginning."""
+    """The parent model, and the names of all labels that the weights were ever trained on."""
     parent = {
         key: start.info[key]
         for key in ("data_hash", "n_train", "validation_names", "parent")
@@ -360,7 +360,7 @@ def _record(tuned: Model, test: Errors | None, remembered: Errors | None) -> dic
 
 
 def table(result: FineTuned) -> Table:
-    """Err_rho in percent before and after, with the SAD beside it."""
+    """Err_rho in percent of the SAD and of the model before and after."""
     out = Table("labels", "n", "density", "mean", "worst", "worst label", title="Err_rho, percent")
     for title, errors in (("your test part", result.test), ("original", result.remembered)):
         if errors is None:
@@ -379,19 +379,19 @@ def table(result: FineTuned) -> Table:
 
 
 def sentences(result: FineTuned) -> list[str]:
-    """What a reader should know beside the table."""
+    """Notes below the table."""
     out = []
     if result.kept_start:
         out.append(
-            "no weights on the way were better on your validation part than the model's own, "
+            "no weights of the run were better on your validation part than those of the model, "
             "which were kept; try more labels, more steps or another learning rate"
         )
     if result.test is None:
         out.append("there is no test part, so the result was not measured on unseen labels")
     if result.n_validation == 0:
-        out.append("there is no validation part, so the weights at the end were kept")
+        out.append("there is no validation part, so the weights at the end of the run were kept")
     if result.remembered is None:
         out.append(
-            "what the model forgot was not measured; give --remember labels of its original kind"
+            "it was not measured what the model forgot; give --remember labels of its original kind"
         )
     return out

@@ -1,4 +1,4 @@
-"""What a command works on: structures, density files and SMILES, each with a name of its own."""
+"""Inputs of a command: structures, density files and SMILES, each with a unique name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 _LONGEST = 100
-"""Characters of a file stem; a SMILES may be longer than a file system allows."""
+"""Longest file stem, in characters; a SMILES may be longer than a file system allows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +34,13 @@ class Input:
     Parameters
     ----------
     name : str
-        What messages and records call it; no other input has it.
+        Unique name in messages and records.
     stem : str
-        Stem of the files that are written for it; no other input has it.
+        Unique stem of the files that are written for it.
     source : ase.Atoms, Path or Failed
-        Atoms, a density file, or why there is neither.
+        Atoms, a density file, or the reason why there is neither.
     path : Path or None
-        The file that it comes from.
+        The file of the input.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Input:
         Raises
         ------
         InputError
-            There are none: the input could not be read, or is a density file.
+            The input could not be read, or is a density file.
         """
         if isinstance(self.source, Failed):
             raise InputError(self.source.error)
@@ -64,14 +64,14 @@ class Input:
 
 
 class Names:
-    """Names, each given once.
+    """Unique names.
 
-    Names that differ in upper and lower case only count as the same, as on some file systems.
+    Names that differ only in upper and lower case count as the same, as on some file systems.
 
     Parameters
     ----------
     taken : iterable of str
-        Names that are not to be given.
+        Names that must not be used.
     """
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
@@ -83,7 +83,7 @@ class Names:
         return self.give_all(name, ("",), form)[0]
 
     def give_all(self, name: str, endings: Sequence[str], form: str = "{}_{}") -> list[str]:
-        """Return `name` with each of the endings; all free, and all with the same `name`."""
+        """Return `name` with each of the endings, with a `name` for which all of them are free."""
         i, base = self._next.get(name, 1), name
         while True:
             base = name if i == 1 else form.format(name, i)
@@ -97,7 +97,7 @@ class Names:
 
 
 def file_stem(text: str | Path) -> str:
-    """Stem for output files: of a path without its suffix, of SMILES with signs made `_`."""
+    """Stem for output files: a path without its suffix, or a SMILES with its signs as `_`."""
     if isinstance(text, Path):
         whole = text.name.startswith("CHGCAR") or not text.suffix
         text = text.name if whole else text.stem
@@ -105,24 +105,24 @@ def file_stem(text: str | Path) -> str:
 
 
 def frame_endings(n: int) -> list[str]:
-    """Endings of the stems of a file's `n` frames; a single frame has none."""
+    """Endings of the stems of `n` frames of a file; a single frame has no ending."""
     return [""] if n == 1 else [f"_{i:05d}" for i in range(n)]
 
 
 def find_inputs(
     files: Sequence[Path], smiles: Sequence[str] = (), densities: bool = True
 ) -> list[Input]:
-    """All inputs of a command, in the order in which they are named.
+    """All inputs of a command, in the given order.
 
-    Every frame of a structure file is an input. A file that cannot be read is one too, with the
-    reason in it; so are its frames before the damage.
+    Each frame of a structure file is an input. A file that cannot be read is an input too, with the
+    reason; the frames before the damage are kept.
 
     Parameters
     ----------
     files : sequence of Path
     smiles : sequence of str
     densities : bool
-        Whether density files (by their names) stay files, or are read as structures.
+        Whether density files (judged by their names) stay files, or are read as structures.
     """
     names, stems = Names(), Names()
     found: list[Input] = []
@@ -151,7 +151,7 @@ def find_inputs(
 
 
 def read_frames(path: Path) -> tuple[list[Atoms], Failed | None]:
-    """Frames of a structure file, and why the rest could not be read, if so."""
+    """Frames of a structure file, and the reason if further frames could not be read."""
     frames: list[Atoms] = []
 
     def read() -> None:
@@ -178,20 +178,20 @@ def content(
     model: str | None,
     isolated: bool = False,
 ) -> str | None:
-    """Hash of everything that a result follows from; None where the input cannot be read.
+    """Hash of everything that determines a result; None if the input cannot be read.
 
     Parameters
     ----------
     source : ase.Atoms, Path or Failed
-        Elements, positions, charge and cell count, or the bytes of a density file.
+        Elements, positions, charge and cell, or the bytes of a density file, enter the hash.
     charge : int or None
-        Total charge, by default that of the atoms.
+        Total charge; by default that of the atoms.
     options : mapping
         Plain values.
     model : str or None
-        `Model.identity` of the model that predicts; a density file needs none.
+        `Model.identity` of the model of the prediction; None for a density file.
     isolated : bool
-        The atoms are a molecule, whatever their cell.
+        Treat the atoms as a molecule and ignore their cell.
     """
     parts: dict[str, Any] = {"denser": __version__, "options": dict(options)}
     try:

@@ -1,8 +1,8 @@
-"""Many inputs: one policy for errors, Ctrl-C, progress and JSON lines, for every command.
+"""Work on many inputs: errors, Ctrl-C, progress and JSON lines, in the same way for all commands.
 
-`run` does the work on each input, `Display` shows what came of it. An input that fails is
-reported in one sentence and the rest goes on. `denser.workflows.inputs` gives the inputs their
-names.
+`run` does the work on each input, and `Display` shows the results. An input that fails is
+reported in one sentence, and the others are processed. `denser.workflows.inputs` gives the inputs
+their names.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from denser.workflows.workers import HasName
 Result = TypeVar("Result")
 
 _EVERY = 60.0
-"""Seconds between the lines that tell of progress where there is no terminal."""
+"""Seconds between two lines of progress if there is no terminal."""
 
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
 
 
 @dataclass(frozen=True)
 class Failed:
-    """Why there is no result, in one sentence, and whether the input is to blame (InputError)."""
+    """The reason why there is no result, and whether it is bad input (an InputError)."""
 
     error: str
     bad_input: bool = True
@@ -44,15 +44,15 @@ class Failed:
 
 @dataclass
 class Totals:
-    """What became of all inputs.
+    """Counts of the results of all inputs.
 
     Parameters
     ----------
     done, failed, present : int
-        Done now; failed, wholly or in part; done by an earlier run.
+        Numbers of inputs: done now; failed, completely or in part; done by an earlier run.
     seconds : float
     interrupted : bool
-        Whether Ctrl-C ended the run.
+        Whether Ctrl-C stopped the run.
     """
 
     done: int = 0
@@ -63,26 +63,26 @@ class Totals:
 
     @property
     def exit_code(self) -> int:
-        """0 if all went well, 2 if any input failed, 130 after Ctrl-C."""
+        """0 if all succeeded, 2 if any input failed, 130 after Ctrl-C."""
         return 130 if self.interrupted else 2 if self.failed else 0
 
 
 def attempt(work: Callable[..., Result], *arguments: Any) -> Result | Failed:
-    """Call `work`; whatever goes wrong with it is told in one sentence, and memory is freed.
+    """Call `work`; turn any error into a `Failed` with one sentence, and free memory.
 
-    Only Ctrl-C and a request to exit pass.
+    Only Ctrl-C and a request to exit are raised.
     """
     try:
         return work(*arguments)
     except Exception as error:
         failed = Failed(sentence(error), isinstance(error, InputError))
-    # Not before here: until the exception is gone, its frames hold what they had in hand.
+    # Only here: as long as the exception exists, its frames keep their arrays alive.
     _free_memory()
     return failed
 
 
 def sentence(error: Exception) -> str:
-    """One sentence that says what went wrong and, where one can, what to do."""
+    """One sentence that says what went wrong and, if possible, what to do."""
     text = " ".join(str(error).split())
     if isinstance(error, InputError):
         return str(error)
@@ -99,7 +99,7 @@ def sentence(error: Exception) -> str:
 
 
 def _place(error: Exception) -> str:
-    """The last line of this package that the error passed."""
+    """The last line of this package in the traceback of the error."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         if "denser" in path.parts and path.name != "many.py":
@@ -120,24 +120,24 @@ def run(
     take: Callable[[Any, Any], None],
     workers: int = 1,
 ) -> Totals:
-    """Do `work` on each task, and hand each task with its result to `take`.
+    """Call `work` on each task, and `take` with each task and its result.
 
     Parameters
     ----------
     tasks : sequence
-        Things with a `name` that no other has.
+        Objects with unique names.
     work : callable
-        Called with a task. With several workers both go to other processes (pickle).
+        Called with a task. With several workers, both are sent to other processes (pickle).
     take : callable
-        Called in this process with the task and the result, or `Failed`, as they come. What it
-        raises ends the run.
+        Called in this process with the task and the result or `Failed`, in the order in which
+        they finish. An exception in it ends the run.
     workers : int
-        1 works in this process with all threads; more are processes of one thread each.
+        1: work in this process with all threads. More: processes with one thread each.
 
     Returns
     -------
     Totals
-        A result with "errors" in it counts as failed. After Ctrl-C `interrupted`.
+        A result that contains "errors" counts as failed. `interrupted` is true after Ctrl-C.
     """
     totals, begin = Totals(), time.perf_counter()
 
@@ -163,7 +163,7 @@ def run(
 
 
 def record_of(task: HasName, result: dict | Failed) -> dict:
-    """What the JSON line of an input says: the result, or the error without the input's name."""
+    """Content of the JSON line of an input: the result, or the error without the input's name."""
     if isinstance(result, Failed):
         return {"input": task.name, "error": result.error.removeprefix(f"{task.name}: ")}
     return {"input": task.name} | result
@@ -176,17 +176,17 @@ def print_json(record: dict) -> None:
 
 
 class Bar:
-    """Progress with rate and time left: a bar on a terminal, a line a minute elsewhere.
+    """Progress with rate and time left: a bar on a terminal, otherwise one line per minute.
 
     Parameters
     ----------
     doing : str
         Such as "predicting".
     total : int
-        Inputs in all; a bar for a single one is not shown.
+        Number of all inputs; there is no bar for a single input.
     console : Console
     present : int
-        Inputs that an earlier run has done.
+        Number of inputs that an earlier run has done.
     """
 
     def __init__(self, doing: str, total: int, console: Console, present: int = 0) -> None:
@@ -217,7 +217,7 @@ class Bar:
         self.progress.stop()
 
     def advance(self, failed: bool = False) -> None:
-        """Count one more."""
+        """Count one more input."""
         self.done += 1
         self.failed += failed
         count, now = self.present + self.done, time.monotonic()
@@ -230,37 +230,37 @@ class Bar:
 
 
 def pace(done: int, left: int, seconds: float) -> str:
-    """Rate and time left in words."""
+    """Rate and time left, as text."""
     rate = done / max(seconds, 1e-9)
     per = f"{rate:.1f} a second" if rate >= 1 else f"{60 * rate:.1f} a minute"
     return f"{per}, {duration(left / rate)} left" if rate else "starting"
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 45 s, 12 min, 3.4 h."""
+    """Seconds as text: 45 s, 12 min, 3.4 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Display:
-    """What a person sees of a run, or a program that reads JSON lines.
+    """Output of a run: text, or JSON lines for other programs.
 
     Parameters
     ----------
     doing, did : str
         Such as "predicting" and "predicted".
     total : int
-        Inputs in all.
+        Number of all inputs.
     summary : callable
-        Text for a person of a record, printed on standard output; nothing if it is empty.
+        Returns the text of a record for standard output; an empty text is not printed.
     as_json : bool
-        Print a JSON line for each input on standard output, and everything else on standard
+        Print a JSON line for each input to standard output, and everything else to standard
         error.
     notes : callable
-        Sentences of a record that go to standard error.
+        Returns the sentences of a record for standard error.
     present : int
-        Inputs that an earlier run has done.
+        Number of inputs that an earlier run has done.
     """
 
     def __init__(
@@ -315,7 +315,7 @@ class Display:
         self.errors.print(f"denser: {named}", markup=False)
 
     def end(self, totals: Totals, where: str = "", again: str = "") -> int:
-        """Print the totals, or after Ctrl-C what was done; returns the exit code.
+        """Print the totals, or after Ctrl-C the number of finished inputs; return the exit code.
 
         Parameters
         ----------
@@ -323,7 +323,7 @@ class Display:
         where : str
             Such as "in FOLDER".
         again : str
-            How to go on after Ctrl-C.
+            How to continue after Ctrl-C.
         """
         done = totals.done + totals.failed
         if totals.interrupted:

@@ -1,4 +1,4 @@
-"""Many structures to many files: what `denser predict` does."""
+"""Predict the densities of many structures and write files: the work of `denser predict`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from denser.model.predictor import Prediction, Predictor
 
 RECORD = ".denser-predict.jsonl"
-"""File in an output folder: a line for each output, with the hash of what it was made from."""
+"""File in an output folder, with one line for each output: the hash of its input."""
 
 _WORK = {"sad": "SAD", "network": "network", "refine": "refinement", "write": "writing"}
 
@@ -36,18 +36,18 @@ class Batch:
     ----------
     files, smiles : sequence
     out : Path or None
-        A file for one structure, else a folder.
+        A file for one structure, otherwise a folder.
     format : str
         Suffix of the files in a folder.
     options : PredictionOptions
     resume : bool
-        Leave out inputs whose output exists and was made from the same structure, options,
-        model and version of denser, as `RECORD` says.
+        Skip inputs whose output exists and was made from the same structure, options, model
+        and version of denser, according to `RECORD`.
 
     Raises
     ------
     InputError
-        Nothing to predict, or an output that cannot be written.
+        There is nothing to predict, or an output cannot be written.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class Batch:
             check_suffix(Path("x" + self.suffix))
 
     def run(self, as_json: bool) -> int:
-        """Predict and write all; prints a line (or a JSON object) each, and totals.
+        """Predict and write all; print a line (or a JSON object) for each, and totals.
 
-        Returns 0 if all went well, 2 if any failed, 130 after Ctrl-C.
+        Returns 0 if all succeeded, 2 if any failed, 130 after Ctrl-C.
         """
         from denser.model.predictor import Predictor
 
@@ -130,17 +130,17 @@ class Batch:
         ) as display:
             totals = many.run(todo, work, display.take)
         totals.present = present
-        return display.end(totals, f"in {self.out}", "add --resume to go on")
+        return display.end(totals, f"in {self.out}", "add --resume to continue")
 
     def _output(self, entry: Input) -> Path:
         return self.out if self.single else self.out / (entry.stem + self.suffix)
 
 
 class _Outputs:
-    """The outputs in a folder, and the hash of what each was made from.
+    """The outputs in a folder, each with the hash of its input.
 
-    A line is added when an output is complete. An output that has changed since, by its size or
-    time, is not the one that the line tells of.
+    A line is added when an output is complete. If the size or the time of an output has changed
+    since then, the line is not valid.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -155,10 +155,10 @@ class _Outputs:
                 record = json.loads(line)
                 self.known[record["output"]] = record
             except (ValueError, TypeError, KeyError):
-                continue  # torn by a machine that lost power
+                continue  # incomplete after a loss of power
 
     def hold(self, output: Path, made_from: str | None) -> bool:
-        """Whether `output` is there and was made from this content."""
+        """Whether `output` exists and was made from this content."""
         record = self.known.get(output.name, {})
         if made_from is None or record.get("content") != made_from:
             return False
@@ -170,7 +170,7 @@ class _Outputs:
     def add(self, output: Path, made_from: str | None) -> None:
         """Record an output that was written."""
         record = {"output": output.name, "content": made_from, "file": _stamp(output)}
-        # Starting with a line feed ends a line that was torn.
+        # The line feed at the start ends an incomplete line.
         with open(self.path, "a") as file:
             file.write("\n" + json.dumps(record) + "\n")
 
@@ -184,9 +184,9 @@ def _stamp(path: Path) -> list[int]:
 def refined_prediction(
     atoms: Atoms, predictor: Predictor, options: PredictionOptions
 ) -> tuple[Prediction, float | None]:
-    """Predict, and take the Kohn-Sham steps that `options.refine` asks for.
+    """Predict, and take `options.refine` Kohn-Sham steps.
 
-    The steps are taken on the model's own grid; only then is the spacing changed.
+    The steps are taken on the model's own grid. The spacing is changed after them.
 
     Returns
     -------
@@ -253,7 +253,7 @@ def _record(output: Path, prediction: Prediction, model: str) -> dict:
 
 
 def summary(record: dict) -> str:
-    """One line for a person."""
+    """One line of text."""
     seconds = record["seconds"]
     shape = " x ".join(str(n) for n in record["grid_shape"])
     charge = f" {record['charge']:+d}" if record["charge"] else ""

@@ -1,7 +1,7 @@
-"""Bond scans of diatomic molecules: energies along the bond from the prediction and from the SCF.
+"""Bond scans of diatomic molecules: energies of the prediction and of the SCF along the bond.
 
-The test of Li et al. (2025), figure 5: does one Kohn-Sham step from the predicted density find
-the bond length that the self-consistent calculation finds?
+This is the test of Li et al. (2025), figure 5: whether one Kohn-Sham step from the predicted
+density gives the same bond length as the self-consistent calculation.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COARSE, FINE = 0.05 / BOHR, 0.01 / BOHR
 """Default steps along the bond and around the minimum, bohr."""
 
 NEIGHBOURS = 7
-"""Points around the lowest one that the minimum is fitted to."""
+"""Number of points around the lowest one that the minimum is fitted to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Scan:
         Bohr, ascending.
     one_step, scf : (n,) float
         Energies from the prediction and from the self-consistent calculation, hartree; NaN
-        where the SCF did not converge or was not asked for.
+        where the SCF did not converge or was not requested.
     """
 
     name: str
@@ -67,7 +67,7 @@ def diatomic(name: str) -> tuple[int, int]:
     match = re.fullmatch(r"([A-Z][a-z]?)(?:2|([A-Z][a-z]?))", name)
     symbols = [] if match is None else [match[1], match[2] or match[1]]
     if not symbols or not set(symbols) <= set(chemical_symbols[1:]):
-        raise InputError(f"{name!r} is no molecule of two atoms; give one such as N2 or CO")
+        raise InputError(f"{name!r} is not a diatomic molecule; give one such as N2 or CO")
     return chemical_symbols.index(symbols[0]), chemical_symbols.index(symbols[1])
 
 
@@ -82,8 +82,8 @@ def scan(
 ) -> Scan:
     """Compute the energy of a diatomic molecule along its bond.
 
-    All distances share one grid, around the longest bond, with the middle of the bond at its
-    middle: steps of a grid that changes would show in the curve.
+    All distances use one grid, made for the longest bond, with the middle of the bond at its
+    centre. If the grid changed, the curve would have steps.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def scan(
     with_scf : bool
         Whether to compute the self-consistent curve too.
     report : callable, optional
-        Called with the number of points done and the number known of.
+        Called with the number of points done and the number of points known so far.
 
     Returns
     -------
@@ -109,8 +109,8 @@ def scan(
     Raises
     ------
     InputError
-        A name that is not of two atoms, an odd number of electrons, or distances that cannot be
-        used.
+        The molecule is not diatomic or has an odd number of electrons, or the distances cannot
+        be used.
     """
     numbers = np.array(diatomic(name))
     predictor = predictor or Predictor("default", bf16=False)
@@ -163,7 +163,7 @@ def scan(
 def minimum(distances: np.ndarray, energies: np.ndarray) -> float | None:
     """Distance of lowest energy, bohr, from a quartic through the points around the lowest.
 
-    None where the lowest point is the first or the last, or fewer than five are known.
+    None if the lowest point is the first or the last, or if fewer than five points are known.
     """
     known = np.isfinite(energies)
     distances, energies = np.asarray(distances)[known], np.asarray(energies)[known]
@@ -200,7 +200,7 @@ def write_csv(path: Path, scans: Sequence[Scan]) -> None:
 
 
 def plot_scans(path: Path, scans: Sequence[Scan]) -> None:
-    """Draw the curves, a panel per molecule, each against the lowest SCF energy (or its own)."""
+    """Draw the curves, one panel per molecule, relative to the lowest SCF energy (or its own)."""
     path = Path(path)
     check_suffix(path)
     from matplotlib.figure import Figure

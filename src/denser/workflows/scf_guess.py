@@ -1,4 +1,4 @@
-"""Self-consistent calculations that begin at a predicted density."""
+"""Self-consistent calculations that start from a predicted density."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def pyscf_guess(
     mf: Any, model: str | Model | Predictor = "default", steps: int = 1, padding: float = 4.0
 ) -> np.ndarray:
-    """Density matrix to start a PySCF calculation from: `mf.kernel(denser.pyscf_guess(mf))`.
+    """Starting density matrix for a PySCF calculation: `mf.kernel(denser.pyscf_guess(mf))`.
 
     The density is predicted, and Kohn-Sham steps in the basis of `mf` give its orbitals. Each
-    step costs about a cycle, and one more diagonalisation follows.
+    step costs about as much as a cycle. One more diagonalisation follows.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def pyscf_guess(
     Raises
     ------
     InputError
-        k points, open shells, all-electron atoms or other pseudopotentials, and as
+        k points, open shells, all-electron atoms or other pseudopotentials; and the errors of
         `denser.predict`.
     """
     predictor = model if isinstance(model, Predictor) else Predictor(model)

@@ -1,4 +1,4 @@
-"""Workers: processes of this machine, or those of a cluster through Parsl, and their tasks."""
+"""Workers: processes on this machine or, through Parsl, on a cluster, and their tasks."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from typing import Any, Protocol
 from denser.types.errors import InputError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables of the environment that say how many threads a library may use."""
+"""Environment variables that set the number of threads of a library."""
 
 _PARSL_WINDOW = 1000
 
 
 class HasName(Protocol):
-    """An input, a label or a task; no other of a run has its name."""
+    """An input, a label or a task; its name is unique in a run."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
 
 
 class Pool:
-    """An executor and what it has in flight.
+    """An executor and its tasks in flight.
 
-    Local workers have a pool each: the death of a process breaks its whole executor, and so it
-    is known which structure it had in hand.
+    Each local worker has its own pool. The death of a process breaks its whole executor, so the
+    structure that it worked on is known.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Pool:
         return self.executor.submit(self.work, task)
 
     def collect(self) -> list[tuple[HasName, Any]]:
-        """Take what is done; None stands for a worker that died."""
+        """Collect finished tasks; None stands for a worker that died."""
         out = []
         for future in [f for f in self.running if f.done()]:
             task = self.running.pop(future)
@@ -78,7 +78,7 @@ class Pool:
             except BrokenExecutor:
                 self.stop()
                 out.append((task, None))
-            except Exception as error:  # whatever a cluster's executor reports
+            except Exception as error:  # any error of a cluster's executor
                 out.append((task, f"its worker failed: {type(error).__name__}: {error}"[:500]))
         return out
 
@@ -102,10 +102,10 @@ def make_pools(
 
 
 def run(tasks: list, pools: list[Pool], record: Callable[[Any, Any], None]) -> bool:
-    """Do all tasks, few of them in flight at a time; False if Ctrl-C came between.
+    """Do all tasks, a few of them at a time; return False after Ctrl-C.
 
-    `record` is called with each task and what came of it, or with a sentence if its worker
-    failed; a task whose worker dies is tried once more.
+    `record` is called with each task and its result, or with a sentence if its worker failed. A
+    task whose worker dies is tried once more.
     """
     waiting: deque[Any] = deque(tasks)
     done: deque[tuple[Any, Any]] = deque()
@@ -131,7 +131,7 @@ def run(tasks: list, pools: list[Pool], record: Callable[[Any, Any], None]) -> b
                     pool.fill(waiting)
                 wait([f for pool in pools for f in pool.running], return_when=FIRST_COMPLETED)
                 collect()
-                for pool in pools:  # before the writing, so that no worker idles
+                for pool in pools:  # before writing, so that no worker is idle
                     pool.fill(waiting)
                 while done:
                     record(*done[0])
@@ -171,7 +171,7 @@ def _parsl_executor(path: Path) -> Executor:
 
 
 def _start_worker(nice: int) -> None:
-    """Prepare a process: Ctrl-C is the parent's business, and without the parent there is none."""
+    """Prepare a worker: it ignores Ctrl-C, which the parent handles, and ends with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if nice:
         os.nice(nice)
@@ -189,7 +189,7 @@ def _start_worker(nice: int) -> None:
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Let processes that start meanwhile use one thread; libraries read this when loaded."""
+    """Let processes that start in this context use one thread; libraries read this when loaded."""
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))
     try:

@@ -1,1 +1,1 @@
-"""Measured errors of models and of other densities, what `denser evaluate` does."""
+"""Measured errors of models and of other densities: the work of `denser evaluate`."""

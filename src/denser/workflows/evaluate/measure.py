@@ -1,4 +1,4 @@
-"""How good a model is on labelled molecules, beside what needs no model."""
+"""Errors of a model on labelled molecules, compared with densities that need no model."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from denser.workflows.evaluate.records import Evaluation, Failure, Measured
 from denser.workflows.many import Failed, attempt
 
 PARTS = ("unseen", "validation", "all")
-"""Which labels: those not trained on, those the model's record names for validation, or all."""
+"""Labels not trained on, those that the model's record names for validation, or all."""
 
 BASELINES = {"sad": RECIPES[0], "atrocious_sad": RECIPES[1]}
-"""Densities that need no model, beside which its error is shown, and their SAD recipes."""
+"""Densities that need no model, for comparison, and their SAD recipes."""
 
 FREE = 1.0 / BOHR
-"""A molecule farther than this (bohr) from the faces of its box is drawn without it."""
+"""If a molecule is farther than this (bohr) from the faces of its box, the box is not drawn."""
 
 
 def reference_density(label: Label) -> Density:
@@ -75,22 +75,22 @@ def reference_density(label: Label) -> Density:
 def measure(
     label: Label, predictor: Predictor, periodic: bool = True, fitting: bool = False
 ) -> Measured:
-    """Errors of a model, and of the densities beside it, on one molecule.
+    """Errors of a model, and of the densities for comparison, on one molecule.
 
     Parameters
     ----------
     label : Label
     predictor : Predictor
     periodic : bool
-        Whether the model sees the label's box as a period, as the reference does, or as
-        standing in vacuum.
+        Whether the model treats the label's box as periodic, as the reference does, or the
+        molecule as isolated.
     fitting : bool
-        Fit the reference by Gaussians too (`denser.dft.fitting`), which takes seconds.
+        Also fit the reference with Gaussians (`denser.dft.fitting`), which takes seconds.
 
     Raises
     ------
     InputError
-        A label that is no closed calculation, or that the model cannot treat.
+        A label whose orbitals do not belong to its atoms, or that the model cannot treat.
     """
     reference = reference_density(label)
     structure, grid = label.structure, label.grid
@@ -129,7 +129,7 @@ def measure(
 def measure_each(
     labels: Sequence[Label], predictor: Predictor, periodic: bool = True, fitting: bool = False
 ) -> Iterator[Measured | Failure]:
-    """Measure one label after the other; one that fails, for whatever reason, is a `Failure`."""
+    """Measure one label after the other; a label that fails gives a `Failure`."""
     for label in labels:
         result = attempt(measure, label, predictor, periodic, fitting)
         yield Failure(label.name, result.error) if isinstance(result, Failed) else result
@@ -149,7 +149,7 @@ def evaluate(
     ----------
     model : str, Path, Model or Predictor
     labels : str, Path or sequence of Label
-        Labels, or where `denser.labels.label.read_labels` finds them.
+        Labels, or a path for `denser.labels.label.read_labels`.
     part : {"unseen", "validation", "all"}
         As `choose`.
     select : sequence of str
@@ -160,8 +160,8 @@ def evaluate(
     Raises
     ------
     InputError
-        A model or labels that cannot be read, or none left to measure. A single label that
-        cannot be measured goes to `failures`.
+        A model or labels that cannot be read, or no label left to measure. A single label that
+        cannot be measured is recorded in `failures`.
     """
     predictor = model if isinstance(model, Predictor) else Predictor(model)
     found, broken = (
@@ -175,7 +175,7 @@ def evaluate(
 
 
 def read_each(path: str | Path, recipe: Recipe | None = None) -> tuple[list[Label], list[Failure]]:
-    """Read labels as `denser.labels.label.read_labels`; those that cannot be read are failures.
+    """Read labels like `denser.labels.label.read_labels`; unreadable ones become failures.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def read_each(path: str | Path, recipe: Recipe | None = None) -> tuple[list[Labe
             files = {file.stem: file for file in path.glob("*.npz")} if path.is_dir() else {}
             names, read = sorted(files), lambda name: read_label(files[name])
         if not names:
-            return read_labels(path, recipe), []  # which says what is missing
+            return read_labels(path, recipe), []  # its error says what is missing
         for name in names:
             found = attempt(read, name)
             if isinstance(found, Failed):
@@ -212,10 +212,10 @@ def choose(
     Parameters
     ----------
     part : {"unseen", "validation", "all"}
-        Labels of molecules that the model's record does not name among those it was trained on
-        (a distorted copy counts as the same molecule); those that it names for validation; all.
+        Labels of molecules that the model was not trained on, by its record (a distorted copy
+        counts as the same molecule); labels that the record names for validation; or all.
     select : sequence of str
-        Names or patterns such as `qm9_0001*`; of the part, only labels whose name fits one.
+        Names or patterns such as `qm9_0001*`; only labels of the part that match one are taken.
 
     Raises
     ------
@@ -250,7 +250,7 @@ def choose(
     n_trained = sum(label.molecule in trained for label in chosen)
     if not chosen:
         raise InputError(
-            f"no label is left: all {len(named)} {why}; take all of them with --all (part='all')"
+            f"no label is left: all {len(named)} {why}; use --all (part='all') to take them"
         )
     sentence = f"{len(chosen)} of {len(labels)} labels"
     if len(named) < len(labels):
@@ -267,7 +267,7 @@ def choose(
     if n_alike:
         sentence += (
             f"; {n_alike} of them come from files of which {model.name} was trained on other "
-            "frames, so that their errors tell less"
+            "frames, so their errors may be too small"
         )
     return chosen, sentence
 
@@ -275,7 +275,7 @@ def choose(
 def write_error(
     label: Label, predictor: Predictor, folder: Path, periodic: bool = True
 ) -> tuple[list[Path], str]:
-    """Write where a model errs: NAME.cube (predicted less reference) and NAME.png.
+    """Write the error of a model: NAME.cube (prediction minus reference) and NAME.png.
 
     The picture is that of Li et al. (2025), figure 1: surfaces at +-0.003 e/bohr^3, red where
     the model puts too many electrons.
@@ -283,9 +283,9 @@ def write_error(
     Returns
     -------
     list of Path
-        What was written.
+        The written files.
     str
-        Why there is no picture, or nothing.
+        The reason why there is no picture, or an empty string.
     """
     from denser.pictures.plot import plot_difference
 
@@ -303,7 +303,7 @@ def write_error(
 
 
 def _without_box(density: Density) -> Density:
-    """Drop the cell of a molecule that stands free in its box, for a picture without a frame."""
+    """Remove the cell of a molecule that does not reach the faces of its box."""
     structure, grid = density.structure, density.grid
     low, high = grid.origin, grid.origin + np.diag(grid.cell)
     if min((structure.positions - low).min(), (high - structure.positions).min()) < FREE:

@@ -16,10 +16,10 @@ from denser.types.units import DEBYE
 from denser.workflows.evaluate.error_by_place import SHELLS
 
 SIZES = (1, 11, 16, 21, 31, 51)
-"""First numbers of atoms of the bins by size."""
+"""Smallest number of atoms in each bin by size."""
 
 TITLES = {"model": "model", "sad": "SAD", "atrocious_sad": "atrocious SAD", "fitting": "fitting"}
-"""What made a density, in words."""
+"""Names in tables of the sources of a density."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +37,15 @@ class Measured:
     errors : dict of str to float
         Err_rho, a fraction, of "model", of each of `BASELINES`, and of "fitting" if asked for.
     around : dict of str to float
-        Of the model, by element; see `error_by_place.error_around_elements`.
+        Errors of the model by element; see `error_by_place.error_around_elements`.
     by_distance : (2, n_bins) float
         Of the model; see `error_by_place.error_by_distance`.
     dipole_error : float
         |mu_pred - mu_ref|, e*bohr.
     electrons_off : float
-        Electrons in the model's density before it is scaled to N_e, less N_e.
+        Electrons in the model's density before it is scaled to N_e, minus N_e.
     in_doubt : bool
-        Whether `Predictor.in_doubt` tells so.
+        Result of `Predictor.in_doubt`.
     seconds_sad, seconds_network : float
     """
 
@@ -102,7 +102,7 @@ class Evaluation:
     rows : tuple of Measured
     failures : tuple of Failure
     selection : str
-        One sentence: which labels were measured, and which left out.
+        One sentence: which labels were measured, and which were left out.
     """
 
     model: str
@@ -143,7 +143,7 @@ class Evaluation:
             Nothing was measured.
         """
         if not self.rows:
-            raise InputError("nothing was measured, so there is nothing to sum up")
+            raise InputError("nothing was measured, so there is no summary")
         elements = sorted({element for row in self.rows for element in row.around})
         off = np.array([row.electrons_off for row in self.rows])
         relative = off / [row.n_electrons for row in self.rows]
@@ -183,7 +183,7 @@ class Evaluation:
         }
 
     def write_csv(self, path: Path) -> None:
-        """Write one row a molecule; what a molecule lacks stays empty."""
+        """Write one row for each molecule; values that a molecule lacks stay empty."""
         records = [
             {key: f"{x:.7g}" if isinstance(x, float) else x for key, x in row.row().items()}
             for row in self.rows
@@ -216,7 +216,7 @@ class Evaluation:
 
 
 def _statistics(rows: Sequence[Measured], values: np.ndarray) -> dict:
-    """Mean, percentiles and the worst of one value a row, with its name."""
+    """Mean, percentiles and worst of one value per row, with the name of the worst."""
     worst = rows[int(values.argmax())]
     return {
         "mean": float(values.mean()),
@@ -250,7 +250,7 @@ def _by_distance(rows: Sequence[Measured]) -> list[dict]:
     ]
 
 
-# For people
+# Tables and text
 
 
 def tables(evaluation: Evaluation) -> list[Table]:
@@ -273,7 +273,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
 
 
 def sentences(evaluation: Evaluation) -> list[str]:
-    """Dipoles, electrons before scaling, doubts and seconds, a line each."""
+    """One line each: dipoles, electrons before scaling, molecules in doubt, and seconds."""
     figures = evaluation.summary()
     dipole, scaling, seconds = (
         figures[key] for key in ("dipole_error_debye", "before_scaling", "seconds")

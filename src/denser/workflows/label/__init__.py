@@ -1,4 +1,4 @@
-"""Structures to converged reference labels in a store: what `denser label` does.
+"""Converged reference labels of structures in a store: the work of `denser label`.
 
 The parent process plans and is the only writer; workers converge one structure at a time.
 """

@@ -1,4 +1,4 @@
-"""One structure to one converged label; runs in a worker process."""
+"""Compute the converged label of one structure; runs in a worker process."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from denser.model.predictor import Predictor
 
 MAX_STEPS = 5
-"""Kohn-Sham steps from a prediction before the SCF is taken instead."""
+"""Largest number of Kohn-Sham steps from a prediction before the SCF is used instead."""
 
 SMEARING = 0.02
-"""Width of the Fermi distribution (hartree) that helps where the plain SCF does not converge."""
+"""Width of the Fermi smearing (hartree) for molecules whose plain SCF does not converge."""
 
 
 @dataclass(frozen=True)
 class LabelSettings:
-    """How to calculate.
+    """Settings of a calculation.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ class LabelSettings:
     padding : float
         Vacuum per side of an isolated structure, angstrom.
     max_cycle : int
-        Of one attempt; a second one smears the occupations first, a third and fourth do the
-        same in a larger box.
+        Largest number of cycles of one attempt. The second attempt first smears the occupations;
+        the third and fourth do the same in a larger box.
     residual : float, optional
-        Do without an SCF where a few Kohn-Sham steps from the default model's prediction bring
-        the residual sum |rho_out - rho_in| dv / N_e below this (a fraction). A third of it is
-        about the Err_rho of the label.
+        Do without an SCF if a few Kohn-Sham steps from the default model's prediction bring
+        the residual sum |rho_out - rho_in| dv / N_e below this (a fraction). The Err_rho of the
+        label is about a third of it.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
@@ -77,7 +77,7 @@ class LabelSettings:
             raise InputError(f"the residual must be between 0 and 1, got {self.residual:g}")
 
     def task(self, name: str, structure: Structure, group: str = "") -> LabelTask:
-        """Task for a structure; one that is treated as a molecule loses its cell."""
+        """Task for a structure; a structure that is treated as a molecule loses its cell."""
         if self.box == "auto" and structure.cell is not None:
             return LabelTask(name, structure, "cell", self, group)
         if structure.cell is not None:
@@ -98,11 +98,11 @@ class LabelTask:
 
     @property
     def content(self) -> str:
-        """Hash that this task is known by."""
+        """Hash that identifies this task."""
         return content_hash(self.structure, self.box)
 
     def grids(self) -> Iterator[tuple[str, Grid]]:
-        """Boxes to try, in this order, with their names."""
+        """Names and boxes to try, in this order."""
         spacing = self.settings.recipe.spacing
         if self.box == "cell":
             yield self.box, Grid.periodic(self.structure, spacing)
@@ -118,7 +118,7 @@ class LabelTask:
 
 
 def calculate(task: LabelTask) -> tuple[Label, Facts] | str:
-    """Converge one structure; the reason in words if that cannot be done. Runs in a worker."""
+    """Converge one structure, or return the reason for a failure. Runs in a worker."""
     found = attempt(_calculate, task)
     return found.error if isinstance(found, Failed) else found
 
@@ -183,7 +183,7 @@ def _converge(task: LabelTask) -> tuple[str, Grid, str, KSResult] | None:
 
 
 def _few_steps(task: LabelTask, grid: Grid, residual: float) -> KSResult | None:
-    """Orbitals after a few Kohn-Sham steps from the prediction; None if that is no good."""
+    """Orbitals after a few Kohn-Sham steps from the prediction; None if they do not suffice."""
     from denser.dft.refine import refine
     from denser.dft.scf import KSResult
 

@@ -26,10 +26,10 @@ class LabelInput:
         Name of the label.
     structure : Structure
     group : str
-        Name of the file that it came from; the frames of a trajectory share it. Where it is
-        empty, the label derives it from its name.
+        Name of the file of the structure, shared by the frames of a trajectory. If it is empty,
+        the label derives it from its name.
     box : str
-        "isolated" or "paper"; where it is empty, the settings say it.
+        "isolated" or "paper"; if it is empty, the settings decide.
     """
 
     name: str
@@ -44,18 +44,18 @@ def read_inputs(
     tell: Callable[[str], None],
     isolated: bool = False,
 ) -> tuple[list[LabelInput], int]:
-    """Read structures from files and QM9 selections; return them and how many were unusable.
+    """Read structures from files and QM9 selections; also return the number of unusable ones.
 
     Parameters
     ----------
     inputs : list of str
         Structure files, or `qm9:` and a selection (see `denser.labels.qm9.select`).
     charge : int or None
-        Total charge of all; by default what the files say.
+        Total charge of all structures; by default the charges in the files.
     tell : callable
-        Takes a sentence about each input that cannot be used.
+        Called with a sentence about each input that cannot be used.
     isolated : bool
-        Take all of them for molecules, whatever their cells.
+        Treat all of them as molecules and ignore their cells.
 
     Raises
     ------
@@ -109,8 +109,8 @@ def _from_qm9(text: str, charge: int | None, tell: Callable[[str], None]) -> lis
 def rattled(entry: LabelInput, width: float, seed: int) -> LabelInput:
     """Return a copy, named `NAME_rattled`, with random displacements of all coordinates.
 
-    They are normally distributed with a standard deviation of `width` bohr and depend on the name
-    and the seed alone.
+    The displacements are normally distributed with a standard deviation of `width` bohr. They
+    depend only on the name and the seed.
     """
     words = np.frombuffer(sha256(entry.name.encode()).digest(), dtype="<u4")
     random = np.random.default_rng([seed, *words.tolist()])

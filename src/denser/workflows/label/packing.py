@@ -1,4 +1,4 @@
-"""Stores of labels to shards for publication, shards back to files, and their table of contents."""
+"""Pack stores of labels into shards, unpack shards to files, and write a table of contents."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ COLUMNS = (
 
 @dataclass
 class Packing:
-    """What became of the labels of some stores; names and reasons of those left out."""
+    """Result of packing: the number of labels, and the names that were left out by reason."""
 
     packed: int = 0
     size: int = 0
@@ -60,19 +60,20 @@ def pack(
 ) -> Packing:
     """Write the labels of stores to a new shard, as training labels.
 
-    Left out are molecules that are held out (`denser.labels.held_out`), labels whose content is
-    in the shards beside `out` or came before in the stores, and those whose name is taken there.
+    Three kinds of labels are left out: held-out molecules (`denser.labels.held_out`), labels whose
+    content is already in the other shards of the folder or earlier in the stores, and labels whose
+    name is already used there.
 
     Parameters
     ----------
     stores : list of Path
-        Of one level of theory.
+        All of one level of theory.
     out : Path
-        Ends in `.shard`, and is not there yet.
+        Ends in `.shard`; it must not exist.
     note : str
-        How the labels were made; goes into the header.
+        How the labels were made; it is written to the header.
     progress : callable
-        Is told how many of how many labels are done.
+        Called with the number of labels done and their total number.
 
     Raises
     ------
@@ -120,17 +121,17 @@ def pack(
 
 
 def packed(label: Label, recipe: Recipe, record: dict, n_points: int = N_POINTS) -> PackedLabel:
-    """A label as a shard holds it: its density at points that follow from atoms and box.
+    """A label as in a shard: its density at points that follow from atoms and box.
 
     Raises
     ------
     InputError
-        A box that is not orthorhombic, an element without a table, or a density that is not
-        that of the atoms.
+        The box is not orthorhombic, an element has no table, or the density does not belong to
+        the atoms.
     """
     structure, grid = on_lattice(label.structure, label.grid)
     xyz, p = cloud(structure, grid, n_points)
-    # the orbitals stand where the calculation had the atoms; the lattice is 4e-6 bohr fine
+    # the orbitals are at the atoms of the calculation; positions are rounded to 4e-6 bohr
     rho = density_at_points(
         label.structure.numbers, label.structure.positions, label.mo_coeff, label.grid, xyz
     )
@@ -149,9 +150,11 @@ def packed(label: Label, recipe: Recipe, record: dict, n_points: int = N_POINTS)
 
 def _check_new(out: Path) -> None:
     if out.suffix != SUFFIX:
-        raise InputError(f"{out}: a shard is named *{SUFFIX}")
+        raise InputError(f"{out}: the name of a shard must end in {SUFFIX}")
     if out.exists():
-        raise InputError(f"{out} is there already, and shards are never rewritten; name a new one")
+        raise InputError(
+            f"{out} exists already, and shards are never overwritten; choose a new name"
+        )
     if not out.parent.is_dir():
         raise InputError(f"{out}: the folder {out.parent} does not exist; make it first")
 
@@ -187,17 +190,17 @@ def _rows(stores: list[LabelStore]) -> Iterator[tuple[Label, dict]]:
 
 
 def unpack(shard: Path, out: Path) -> int:
-    """Write the labels of a shard to a folder; returns their number.
+    """Write the labels of a shard to a folder, and return their number.
 
     `structures.extxyz` holds the atoms with charge, energy and orbital energies (angstrom, eV),
     and `NAME.npz` of each label the points (bohr), the density there, that of the superposed
-    atoms, and the weights whose sum over |error| is an Err_rho. What a shard does not hold
-    cannot be given back: the orbitals, and the density anywhere else.
+    atoms, and weights: the sum of weight * |error| is an Err_rho. A shard does not contain the
+    orbitals or the density at other points.
 
     Raises
     ------
     InputError
-        A shard that cannot be read, a folder that is there already, or one that cannot be made.
+        The shard cannot be read, or the folder exists already or cannot be created.
     """
     import ase.io
 
@@ -205,7 +208,7 @@ def unpack(shard: Path, out: Path) -> int:
     try:
         out.mkdir(parents=True)
     except FileExistsError as error:
-        raise InputError(f"{out} is there already; name a new folder") from error
+        raise InputError(f"{out} exists already; name a new folder") from error
     except OSError as error:
         raise InputError(f"{out}: cannot be made ({error.strerror})") from error
     images = []
@@ -240,7 +243,7 @@ def unpack(shard: Path, out: Path) -> int:
 def contents(folder: Path) -> str:
     """Table of contents of a folder of shards as CSV, in the order of the shards.
 
-    Below the labels stand the molecules that are held out, which no shard may hold.
+    The held-out molecules, which no shard may contain, follow below the labels.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which structures a training set holds, from a few numbers in a TOML file."""
+"""The structures of a training set, described by a few numbers in a TOML file."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from denser.workflows.label.inputs import LabelInput
 
 @dataclass(frozen=True)
 class LabelPlan:
-    """A training set from the train part of QM9's split.
+    """A training set from the training part of QM9's split.
 
     Parameters
     ----------
     seed : int
     molecules : int
-        How many, in an order drawn by the seed, less those that are held out by name.
+        Their number, in a random order given by the seed; held-out molecules are left out.
     first_number : int
-        QM9 numbers below it are left out.
+        Molecules with smaller QM9 numbers are left out.
     distorted : float
         Share of molecules with Gaussian displacements in every coordinate.
     width : (2,) float
         Limits between which the width of a molecule's displacements is drawn, angstrom.
     paper_box : float
-        Share in the box of Li et al. (2025); the others have `padding`.
+        Share of molecules in the box of Li et al. (2025); the others have `padding`.
     padding : float
         Vacuum per side, angstrom.
     residual : float
-        As of `denser label --residual`, percent; 0: SCF.
+        As in `denser label --residual`, percent; 0: SCF.
     """
 
     seed: int
@@ -54,12 +54,12 @@ class LabelPlan:
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must be between 0 and 1, found {getattr(self, name):g}")
         if not 0 < self.width[0] <= self.width[1] < 1:
-            raise InputError(f"width must be two rising lengths below 1, found {self.width}")
+            raise InputError(f"width must be two increasing lengths below 1, found {self.width}")
         if self.seed < 0 or self.molecules < 1:
             raise InputError("seed must be 0 or more, and molecules 1 or more")
 
     def settings(self) -> LabelSettings:
-        """How to calculate; each structure names its own box."""
+        """Settings of the calculations; each structure names its own box."""
         return LabelSettings(padding=self.padding, residual=self.residual / 100 or None)
 
 
@@ -69,7 +69,7 @@ def read_plan(path: Path) -> LabelPlan:
     Raises
     ------
     InputError
-        A file that cannot be read, an unknown key, or a value of the wrong type or size.
+        The file cannot be read, a key is unknown, or a value has the wrong type or size.
     """
     try:
         data = tomllib.loads(path.read_text())
@@ -82,10 +82,10 @@ def read_plan(path: Path) -> LabelPlan:
 
 
 def planned(plan: LabelPlan) -> list[LabelInput]:
-    """Structures of a plan, in its order; those that qm9pack lacks are missing.
+    """Structures of a plan, in its order, without molecules that qm9pack lacks.
 
-    For QM9's molecule n, numbers are drawn from `default_rng([seed, n])`: whether it is distorted,
-    whether it has the paper's box, the width of the displacements, and these.
+    For molecule n of QM9, `default_rng([seed, n])` decides whether it is distorted, whether it has
+    the paper's box, and draws the width of the displacements and the displacements.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def planned(plan: LabelPlan) -> list[LabelInput]:
         if distorted:
             positions = positions + width * random.standard_normal(positions.shape)
             name += "_rattled"
-        # as XYZ files have them, so that labels made from files are the same
+        # rounded like XYZ files, so that labels made from files are the same
         structure = replace(structure, positions=np.round(positions, 8) / BOHR)
         inputs.append(LabelInput(name, structure, box="paper" if paper else "isolated"))
     return inputs

@@ -1,4 +1,4 @@
-"""The run: what is left to do, who does it, and one writer."""
+"""A labelling run: the remaining tasks, the workers, and the one process that writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from denser.workflows.workers import run as run_pools
 
 @dataclass(frozen=True)
 class LabelProgress:
-    """Where a run stands; the rate counts what this run has finished."""
+    """Progress of a run; the rate refers to the structures that this run has finished."""
 
     done: int
     failed: int
@@ -28,7 +28,7 @@ class LabelProgress:
 
 @dataclass
 class LabelTotals:
-    """What became of all structures."""
+    """Counts of the results of all structures."""
 
     labelled: int = 0
     failed: int = 0
@@ -49,17 +49,17 @@ def label(
     tell: Callable[[str], None] = lambda text: None,
     progress: Callable[[LabelProgress], None] = lambda progress: None,
 ) -> LabelTotals:
-    """Label all structures that the store does not hold yet.
+    """Label all structures that are not in the store yet.
 
-    A structure is known by its name and its content (`denser.labels.store.content_hash`); the same
-    name with another content is refused. Each label is written as soon as it is there, so a run
-    that was stopped, in whatever way, goes on where it was when it is started again.
+    A structure is identified by its name and its content (`denser.labels.store.content_hash`). The
+    same name with another content is refused. Each label is written as soon as it is finished, so a
+    run that was stopped in any way can be started again and continues.
 
     Parameters
     ----------
     structures : list of LabelInput
     path : Path
-        Store; made if it is not there.
+        Store; it is created if it does not exist.
     settings : LabelSettings
     workers : int, optional
         Processes of one thread each; by default as many as there are processors to use.
@@ -70,17 +70,17 @@ def label(
     retry_failed : bool
         Try again what the store has recorded as failed.
     tell, progress : callable
-        Are told of each failure, and after each structure.
+        Called with a sentence about each failure, and with the progress after each structure.
 
     Returns
     -------
     LabelTotals
-        `interrupted` after Ctrl-C; what was done is kept.
+        `interrupted` is true after Ctrl-C; finished labels are kept.
 
     Raises
     ------
     InputError
-        The store is of another level of theory or cannot be written.
+        The store has another level of theory or cannot be written.
     """
     with LabelStore(path, settings.recipe) as store:
         totals = LabelTotals()
@@ -117,7 +117,7 @@ def _plan(
     totals: LabelTotals,
     tell: Callable[[str], None],
 ) -> list[LabelTask]:
-    """Tasks that are left to do; the others are counted."""
+    """Remaining tasks; the others are counted."""
     index = store.index()
     planned: dict[str, str] = {}
     tasks = []
@@ -130,7 +130,7 @@ def _plan(
         if known != content:
             totals.failed += 1
             tell(
-                f"{name}: the name stands for another structure, charge or box already; rename "
+                f"{name}: the store has this name with another structure, charge or box; rename "
                 "its file, or use another store"
             )
         elif name in planned or (entry is not None and entry.converged):

@@ -1,4 +1,4 @@
-"""Labels from other files, and to densities."""
+"""Import labels from other files, and compute the densities of labels."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def label_density(label: Label) -> Density:
 def import_labels(
     folder: Path, store: LabelStore, tell: Callable[[str], None] = lambda text: None
 ) -> tuple[int, int, int]:
-    """Copy a folder of `.npz` labels into a store; returns (copied, present, unusable).
+    """Copy a folder of `.npz` labels to a store; return the numbers (copied, present, unusable).
 
-    Such files do not name their level of theory: it is the caller's word that it is the store's.
-    A box that is not the paper's is called "given".
+    Such files do not name their level of theory. The caller must make sure that it is that of the
+    store. A box that is not the paper's is called "given".
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _read(path: Path, spacing: float) -> tuple[Label, Facts]:
             raise InputError(f"{path}: is not converged")
         cycles, seconds = (float(data[k]) if k in data else None for k in ("cycles", "seconds"))
     isolated = replace(label.structure, cell=None)
-    # These files hold the molecule in the frame of its box, whose first node is the origin.
+    # In these files the origin of the coordinates is the first node of the box.
     paper = Grid.paper(isolated, spacing)
     same = replace(paper, origin=label.grid.origin).same_as(label.grid)
     label = replace(label, name=store_name(label.name), structure=isolated)

@@ -1,1 +1,1 @@
-"""Reports: properties of many densities in a folder, what `denser analyze` does."""
+"""Reports: properties of many densities in a folder, the work of `denser analyze`."""

@@ -1,4 +1,4 @@
-"""What a report writes besides numbers: fields, maps, reflections, charges, averages, pictures."""
+"""Files of a report besides numbers: fields, maps, reflections, charges, averages, pictures."""
 
 from __future__ import annotations
 
@@ -31,40 +31,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """What to compute, and from what density.
+    """What to compute, and from which density.
 
     Parameters
     ----------
     properties, fields : tuple of str
-        Of `denser.analysis.catalogue.PROPERTIES` and `FIELDS`.
+        Names in `denser.analysis.catalogue.PROPERTIES` and `FIELDS`.
     optional : tuple of str
-        Properties that may be left out where a density does not have them.
+        Properties that may be left out if a density does not have them.
     format : str
-        Suffix of the files of fields.
+        Suffix of field files.
     pictures : bool
-        Of the reduced gradient, the potential on the surface, and critical points.
+        Draw the reduced gradient, the potential on the surface, and critical points.
     kind : str
-        Of densities in files: "auto", "valence" or "all-electron".
+        Kind of densities in files: "auto", "valence" or "all-electron".
     options : PredictionOptions
-        Of densities that are predicted; the charge is that of densities in files too.
+        Options of predictions; the charge applies to densities in files too.
     steps : int
-        Kohn-Sham steps that make orbitals.
+        Number of Kohn-Sham steps for the orbitals.
     isovalue : float
-        Of the surface for the potential, e/bohr^3.
+        Isovalue of the surface for the potential, e/bohr^3.
     xray, cryo : float or None
         Resolution of X-ray and of electron structure factors and their maps, angstrom.
     b_factor : float
-        Isotropic, of all atoms in these, angstrom^2.
+        Isotropic B factor of all atoms in them, angstrom^2.
     charges_format : str or None
         Suffix of files with the atoms and each kind of charges: mol2, sdf or xml (OpenMM).
     planar_average : str or None
         Axis ("x", "y", "z") of planar averages of the density and the potential.
     coarsen : int
-        Fields are written on every `coarsen`-th node, with their charge kept.
+        Fields are written on every `coarsen`-th node, with the same total charge.
     mask, minus, against : str or None
         Files: a region to count electrons in, a density to subtract, a measured map.
     fit : bool
-        Move the structure into the map `against` first.
+        First move the structure into the map `against`.
     """
 
     properties: tuple[str, ...]
@@ -94,12 +94,12 @@ class Settings:
         return {key: path for key, path in named.items() if path is not None}
 
     def plain(self) -> dict[str, Any]:
-        """Return what decides the results, as plain values."""
+        """Return the settings that determine the results, as plain values."""
         return vars(self) | {"options": self.options.plain()}
 
     @property
     def writes_files(self) -> bool:
-        """Whether there is anything that only a folder can take."""
+        """Whether the settings ask for files, which need a folder."""
         kinds = (
             self.fields,
             self.pictures,
@@ -130,17 +130,19 @@ class Settings:
         if self.planar_average not in (None, "x", "y", "z"):
             raise InputError(f"planar averages are along x, y or z, found {self.planar_average!r}")
         if self.coarsen < 1:
-            raise InputError(f"fields are coarsened by a factor of 1 or more, found {self.coarsen}")
+            raise InputError(
+                f"the factor to coarsen fields by must be 1 or more, found {self.coarsen}"
+            )
         for name, d_min in (("X-ray", self.xray), ("cryo-EM", self.cryo)):
             if d_min is not None and not d_min > 0:
                 raise InputError(f"the {name} resolution must be positive, found {d_min:g}")
         if self.against and (self.xray is None) == (self.cryo is None):
             raise InputError(
-                "a comparison with a map needs its kind and resolution: give --xray or --cryo, "
-                "one of them"
+                "a comparison with a map needs its kind and resolution: give either --xray or "
+                "--cryo"
             )
         if self.fit and not self.against:
-            raise InputError("a fit needs the map to fit into; name it with --against")
+            raise InputError("a fit needs a map; name it with --against")
 
 
 def output_tasks(
@@ -151,10 +153,10 @@ def output_tasks(
     written: list[str],
     protected: frozenset[Path] = frozenset(),
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield name and work of everything else that the settings ask for.
+    """Yield the name and the work of everything else that the settings ask for.
 
-    The work writes files, whose names it appends to `written`, and returns a dataclass like
-    those of properties, or None. It refuses to write the files in `protected`.
+    The work writes files, appends their names to `written`, and returns a dataclass like those
+    of properties, or None. It does not overwrite the files in `protected`.
     """
 
     def save(ending: str, write_to: Callable[[Path], None]) -> None:
@@ -239,7 +241,9 @@ def _difference(analysis: Analysis, settings: Settings, save: Save) -> Any:
     path, density = Path(settings.minus), analysis.density
     with naming(path):
         other = read(path)
-        if isinstance(other, Density):  # of the same kind: the grids and electrons tell
+        if isinstance(
+            other, Density
+        ):  # the grids and electrons show whether it is of the same kind
             other = Field(other.grid, other.values, other.unit)
         rest = difference(density, other)
     with_atoms = replace(density, values=rest.values)

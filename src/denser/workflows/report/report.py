@@ -1,4 +1,4 @@
-"""Properties of many densities to a folder: what `denser analyze` does."""
+"""Compute properties of many densities and write a folder: the work of `denser analyze`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from denser.workflows.report import tables as summary
 from denser.workflows.report.outputs import Settings, fitted, output_tasks
 
 FRAMES = "frames.jsonl"
-"""What is done so far: the settings, then a record a line."""
+"""File with the results so far: the settings, then one record per line."""
 
 
 def analyse(
@@ -39,7 +39,7 @@ def analyse(
     folder: Path | None = None,
     protected: frozenset[Path] = frozenset(),
 ) -> dict:
-    """Properties of one input as a record; fields and pictures are written to the folder.
+    """Return properties of one input as a record; write fields and pictures to the folder.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ def analyse(
     settings : Settings
     folder : Path or None
     protected : frozenset of Path
-        Files that must not be written.
+        Files that must not be overwritten.
 
     Returns
     -------
     dict
-        A property that cannot be had stands in `errors`, whatever the reason.
+        A property that fails is in `errors`, with the reason.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def analyse(
 def _density(
     entry: Input, settings: Settings, folder: Path | None, protected: frozenset[Path]
 ) -> tuple[Density, Recipe, list[str]]:
-    """The density of an input, the level of theory to go on with, and notes about both."""
+    """The density of an input, the level of theory for further steps, and notes about both."""
     options = settings.options
     if isinstance(entry.source, Path):
         density = read_density(entry.source, settings.kind, options.charge)
@@ -125,12 +125,12 @@ def _density(
 
 
 class Report:
-    """Inputs, settings and the folder that the results go to.
+    """Inputs, settings and the folder for the results.
 
     Parameters
     ----------
     inputs : list of Input
-        Of `denser.workflows.inputs.find_inputs`.
+        From `denser.workflows.inputs.find_inputs`.
     settings : Settings
     folder : Path or None
         Without one, nothing is written.
@@ -138,8 +138,8 @@ class Report:
     Raises
     ------
     InputError
-        Nothing to analyse, a folder that cannot be made, or one that holds a report with other
-        settings.
+        There is nothing to analyse, the folder cannot be created, or it contains a report with
+        other settings.
     """
 
     def __init__(self, inputs: list[Input], settings: Settings, folder: Path | None) -> None:
@@ -154,12 +154,12 @@ class Report:
             self._open(folder)
 
     def run(self, workers: int, tell: Callable[[dict], None] = lambda record: None) -> Totals:
-        """Analyse all inputs that the folder does not hold yet; `tell` hears of each record.
+        """Analyse all inputs that are not in the folder yet; call `tell` with each record.
 
-        Records are appended one by one, so that a run that was stopped, in whatever way, goes on
-        where it was; the other files are made from them at the end. One worker works in this
-        process with all threads, several in processes of one thread each. An input that cannot
-        be used has an `error` in its record, whatever the reason; the others go on.
+        Records are appended one by one, so a run that was stopped in any way can continue. The
+        other files are made from the records at the end. One worker runs in this process with
+        all threads; several workers are processes with one thread each. An input that fails has
+        an `error` in its record, and the others are analysed.
         """
         todo = [entry for entry in self.inputs if entry.name not in self.present]
         own = () if self.folder is None else self._own_files(self.folder)
@@ -182,17 +182,19 @@ class Report:
         return totals
 
     def _open(self, folder: Path) -> None:
-        """Make the folder, or find what an earlier run with the same settings left there.
+        """Create the folder, or find results of an earlier run with the same settings.
 
-        What it holds of an input is used again if the input, the files that the settings name,
-        the model and the version are the same. Inputs keep the stems that they had.
+        The results of an input are used again if the input, the files that the settings name,
+        the model and the version are the same. Inputs keep their file stems.
         """
         self._hash()
         path = folder / FRAMES
         head = {"denser": __version__, "settings": self.settings.plain()}
         head = json.loads(json.dumps(head))
         if folder.exists() and not folder.is_dir():
-            raise InputError(f"{folder} is a file, but a report is a folder; name another")
+            raise InputError(
+                f"{folder} is a file, but a report needs a folder; choose another name"
+            )
         if not path.exists():
             try:
                 folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A report's files, made from its records: a row a frame, statistics, text and JSON."""
+"""Files of a report, made from its records: a row per frame, statistics, text and JSON."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from denser.types.errors import InputError
 TABLE, TEXT, JSON = "frames.csv", "report.txt", "report.json"
 
 MOST_IN_TEXT = 100
-"""Inputs whose properties are written out in full; the table has the others."""
+"""Number of inputs whose properties are written in full; the table contains the others."""
 
 
 def records(path: Path) -> Iterator[dict]:
-    """Yield the records of a `frames.jsonl`, the settings first; a torn last line is cut off.
+    """Yield the records of a `frames.jsonl`, the settings first; cut off an incomplete last line.
 
     Raises
     ------
     InputError
-        Another line that is damaged.
+        Another line is damaged.
     """
     with open(path, "rb+") as file:
         while True:
@@ -49,14 +49,14 @@ def records(path: Path) -> Iterator[dict]:
 
 
 def latest(path: Path, last: dict[str, int]) -> Iterator[dict]:
-    """Yield the record of each input that stands at its place in `last`, in their order."""
+    """Yield the record of each input at its place in `last`, in order."""
     for i, record in enumerate(records(path)):
         if i and last[record["input"]] == i:
             yield record
 
 
 def flatten(record: dict) -> dict[str, str | int | float]:
-    """Numbers and words of a record in columns; arrays are counted from 1, tables left out."""
+    """Numbers and words of a record as columns; arrays are counted from 1, tables left out."""
     row: dict[str, str | int | float] = {}
 
     def add(name: str, value: object) -> None:
@@ -103,14 +103,14 @@ def _is_tensor(value: list) -> bool:
 
 
 class Statistics:
-    """Mean, standard deviation and extremes of a column, number by number (Welford 1962)."""
+    """Running mean, standard deviation and extremes of a column (Welford 1962)."""
 
     def __init__(self) -> None:
         self.n, self.mean, self.squares = 0, 0.0, 0.0
         self.low, self.high = math.inf, -math.inf
 
     def add(self, x: float) -> None:
-        """Count one number."""
+        """Add one number."""
         self.n += 1
         step = x - self.mean
         self.mean += step / self.n
@@ -126,7 +126,7 @@ class Statistics:
 def write_all(folder: Path, path: Path) -> None:
     """Write the table, the text and the JSON of a report; memory does not grow with frames.
 
-    Of an input that failed and was repeated, the last record counts.
+    If an input failed and was repeated, its last record counts.
 
     Parameters
     ----------
