@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from denser.labels.label import Label, read_labels
-from denser.model.aspherical import AsphericalConfig
+from denser.model.aspherical_config import AsphericalConfig
 from denser.model.expansion import orthonormal_radial
 from denser.model.harmonics import harmonic_terms
 from denser.training.config import read_config

@@ -10,7 +10,8 @@ from ase.build import molecule
 
 from denser.atoms.sad import superposition
 from denser.labels.label import read_label
-from denser.model.aspherical import Aspherical, AsphericalConfig
+from denser.model.aspherical import Aspherical
+from denser.model.aspherical_config import AsphericalConfig
 from denser.model.graph import Graph
 from denser.model.harmonics import spherical_harmonics
 from denser.training.config import Config, SampleConfig, ScheduleConfig

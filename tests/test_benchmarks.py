@@ -13,7 +13,8 @@ from ase.io import write
 
 from denser import load_model
 from denser.labels.label import read_label
-from denser.model.aspherical import Aspherical, AsphericalConfig
+from denser.model.aspherical import Aspherical
+from denser.model.aspherical_config import AsphericalConfig
 from denser.model.checkpoint import Model, save_model
 from denser.types.recipe import Recipe
 

@@ -207,6 +207,12 @@ def test_the_pullback_is_the_derivative_of_the_density(predictor, periodic):
     assert np.vdot(ours, direction) == pytest.approx(expected, rel=tolerance)
 
 
+def test_an_average_over_copies_has_no_pullback(predictor, sad):
+    averaged = Predictor(predictor.model, "cpu", bf16=False, average=2)
+    with pytest.raises(InputError, match="averages over 2 copies of the molecule"):
+        prediction_pullback(averaged, sad, np.ones(SHAPE))
+
+
 def test_copies_give_the_same_density_and_are_their_own(predictor, sad):
     network = predictor.network
     before = network.raw_density(sad, True)

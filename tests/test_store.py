@@ -14,8 +14,10 @@ from ase.build import molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from denser.labels.coefficients import pack, unpack
+from denser.labels.identity import content_hash, store_name
 from denser.labels.label import read_label, read_labels
-from denser.labels.store import Facts, LabelStore, content_hash, pack, store_name, unpack
+from denser.labels.store import Facts, LabelStore
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure

@@ -11,7 +11,7 @@ from ase.neighborlist import primitive_neighbor_list
 
 from denser.dft.tables import two_centre
 from denser.model import tight_binding as tb
-from denser.model.aspherical import AsphericalConfig
+from denser.model.aspherical_config import AsphericalConfig
 from denser.model.graph import Graph
 from denser.model.hamiltonians import Neighbours, require_parameters, tabulated
 from denser.model.tight_binding import Electrons, solve

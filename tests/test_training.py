@@ -17,7 +17,8 @@ import torch
 from denser import InputError, load_model
 from denser.labels.label import read_label, read_labels, split
 from denser.labels.qm9 import split_numbers
-from denser.model.aspherical import Aspherical, AsphericalConfig
+from denser.model.aspherical import Aspherical
+from denser.model.aspherical_config import AsphericalConfig
 from denser.model.checkpoint import Model, build, save_model
 from denser.training.config import Config, DataConfig, OptimizerConfig, from_dict, read_config
 from denser.training.dataset import read_dataset

@@ -2,15 +2,12 @@
 
 Every row is a structure in the user's own frame, angstrom, as `ase db` and `ase gui` show it.
 `row.data` holds what a label needs beyond that: grid, recipe, orbital energies and the occupied
-orbitals. Orbital coefficients are whole multiples of 2^-22, kept as compressed byte planes: 2.6
-bytes each, and the density is that of float64 within an Err_rho of 4e-5 percent.
+orbitals, packed by `denser.labels.coefficients`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from denser.labels.coefficients import pack, unpack
+from denser.labels.identity import content_hash, store_name
 from denser.labels.label import Label
 from denser.types.arrays import read_only, restore
 from denser.types.errors import InputError
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 FORMAT = "denser-labels-1"
 
-_QUANTUM = 2.0**-22
 _UNIQUE = (
     "CREATE UNIQUE INDEX IF NOT EXISTS denser_name ON text_key_values(value) WHERE key = 'name'"
 )
@@ -129,63 +127,6 @@ class Summary:
     recipe: Recipe
     failures: dict[str, list[str]]
     """Names by reason."""
-
-
-def content_hash(structure: Structure, box: str) -> str:
-    """Short hash of numbers, positions, charge, cell and box: what makes two labels the same.
-
-    An isolated structure counts as the same wherever it stands, because its box follows it;
-    positions count to 1e-6 angstrom.
-    """
-    positions = structure.positions * BOHR
-    if structure.cell is None:
-        positions = positions - positions[0]
-    # Steps that change at thirds: no coordinate with a few decimals sits on the edge of one.
-    steps = np.floor(positions * 1e6 + 1 / 3).astype("<i8")
-    digest = hashlib.sha256(structure.numbers.astype("<i4").tobytes() + steps.tobytes())
-    if structure.cell is not None:
-        digest.update(np.floor(structure.cell * BOHR * 1e6 + 1 / 3).astype("<i8").tobytes())
-    digest.update(f"{structure.charge} {box}".encode())
-    return "c" + digest.hexdigest()[:16]  # a letter first: ASE refuses text that reads as a number
-
-
-def store_name(text: str) -> str:
-    """Return `text`, or `molecule_<text>` if it reads as a number, which ASE refuses as a name."""
-    try:
-        float(text)
-    except ValueError:
-        return f"molecule_{text}" if text in ("", "True", "False") else text
-    return f"molecule_{text}"
-
-
-def require_storable(coefficients: np.ndarray) -> None:
-    """Raise an InputError if a coefficient is not finite or beyond 500."""
-    if not np.all(np.abs(coefficients) < 500):
-        raise InputError(
-            "an orbital coefficient is not finite or beyond 500: the basis is all but linearly "
-            "dependent there; give it a larger box"
-        )
-
-
-def pack(coefficients: np.ndarray) -> np.ndarray:
-    """Compress coefficients to bytes, rounded to multiples of 2^-22.
-
-    Raises
-    ------
-    InputError
-        Those of `require_storable`.
-    """
-    require_storable(coefficients)
-    whole = np.round(np.ascontiguousarray(coefficients) / _QUANTUM).astype("<i4")
-    # All first bytes, then all second bytes, ...: the upper ones hardly vary.
-    planes = whole.reshape(-1, 1).view(np.uint8).T.tobytes()
-    return np.frombuffer(zlib.compress(planes, 9), dtype=np.uint8)
-
-
-def unpack(packed: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Inverse of `pack`: float64 of the given shape."""
-    planes = np.frombuffer(zlib.decompress(packed.tobytes()), np.uint8).reshape(4, -1)
-    return np.ascontiguousarray(planes.T).view("<i4").reshape(shape) * _QUANTUM
 
 
 class LabelStore:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,19 +30,16 @@ from torch import Tensor, nn
 
 from denser.atoms.sad_derivatives import superposition_pullback
 from denser.fields.cube_group import CubeOperation
+from denser.model.aspherical_config import SHORTEST, AsphericalConfig
 from denser.model.expansion import add_to_grid, orthonormal_radial, project
 from denser.model.graph import Graph
 from denser.model.growing import grown
-from denser.model.hamiltonians import require_parameters
 from denser.model.harmonics import spherical_harmonics
 from denser.model.messages import messages
 from denser.model.network import Network
 from denser.model.tight_binding import (
     N_BOND,
-    N_BOND_TENSORS,
-    N_BOND_VECTORS,
     N_SCALARS,
-    N_SOLUTIONS,
     N_TENSORS,
     N_VECTORS,
     Electrons,
@@ -66,99 +62,6 @@ _FAR = 5
 
 _FAR_FADE = 2.0
 """They go to zero smoothly over this length before the reach, bohr."""
-
-_SHORTEST = 0.8
-"""Where the radial functions of the messages begin, bohr."""
-
-
-@dataclass(frozen=True)
-class AsphericalConfig:
-    """Sizes of the network.
-
-    Parameters
-    ----------
-    elements : tuple of int
-        Atomic numbers that have a row of their own in every table.
-    channels : int
-        Functions on the sphere per atom.
-    layers : int
-        Rounds of messages.
-    degree : int
-        Highest degree of the harmonics of the features, and of the density's unless
-        `output_degree` says otherwise.
-    cutoff : float
-        Neighbours reach this far, bohr.
-    radial : int
-        Radial functions of a message.
-    order : int
-        Polynomial order that the Lebedev points integrate exactly (11: 50 points).
-    exponents : tuple of float
-        Of the Gaussians, bohr^-2.
-    electrons : int
-        Solutions of `denser.model.tight_binding` that it is shown: 0, 1, or 2 to 4 and then
-        also how their bonds differ from axial symmetry.
-    reach : float
-        Atoms up to this far are shown to each atom before the first message, bohr: neighbouring
-        molecules, or images in a tight box. 0: none.
-    hidden : int
-        Units that make a message out of what is known of a pair.
-    width : int
-        Units of the update at every point, in channels.
-    output_degree : int
-        Highest degree of the harmonics of the density, if above that of the features; 0: the same.
-    """
-
-    elements: tuple[int, ...] = (1, 6, 7, 8, 9)
-    channels: int = 64
-    layers: int = 3
-    degree: int = 4
-    cutoff: float = 8.0
-    radial: int = 10
-    order: int = 11
-    exponents: tuple[float, ...] = (0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
-    electrons: int = 0
-    reach: float = 0.0
-    hidden: int = 64
-    width: int = 2
-    output_degree: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "elements", tuple(int(z) for z in self.elements))
-        object.__setattr__(self, "exponents", tuple(float(a) for a in self.exponents))
-        if not self.elements or not all(0 < z < len(chemical_symbols) for z in self.elements):
-            raise InputError(f"elements must be atomic numbers, found {self.elements}")
-        if not self.exponents or min(self.exponents) <= 0:
-            raise InputError(f"exponents must be positive, found {self.exponents}")
-        object.__setattr__(self, "output_degree", self.output_degree or self.degree)
-        if self.output_degree < self.degree:
-            raise InputError(f"output_degree must be 0 or at least the degree of {self.degree}")
-        if self.order < 2 * self.output_degree:
-            raise InputError(
-                f"points of order {self.order} do not resolve harmonics of degree "
-                f"{self.output_degree}; give an order of {2 * self.output_degree} or more"
-            )
-        sizes = (self.channels, self.layers, self.radial, self.hidden, self.width)
-        if min(sizes) < 1 or self.cutoff <= _SHORTEST:
-            raise InputError(
-                "channels, layers, radial, hidden and width must be positive, cutoff over 0.8 bohr"
-            )
-        if self.reach and self.reach <= self.cutoff:
-            raise InputError(f"reach must be 0 or more than the cutoff of {self.cutoff:g} bohr")
-        object.__setattr__(self, "electrons", int(self.electrons))
-        if not 0 <= self.electrons <= N_SOLUTIONS:
-            raise InputError(f"electrons must be 0 to {N_SOLUTIONS}, found {self.electrons}")
-        if self.electrons:
-            require_parameters(self.elements)
-
-    @property
-    def n_shapes(self) -> int:
-        """Functions on the sphere that a message is made of."""
-        about_bonds = self.electrons * (N_BOND_VECTORS + N_BOND_TENSORS)
-        return self.degree + 1 + (about_bonds if self.electrons > 1 else 0)
-
-    def to_dict(self) -> dict:
-        """Plain dictionary for metadata."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
 class Aspherical(Network):
@@ -209,7 +112,7 @@ class Aspherical(Network):
             "limit": to_harmonics[:, low] @ harmonics[:, low].T,
             "radial": radial,  # (l, k orthonormal, k Gaussian)
             "exponents": np.array(config.exponents),
-            "centres": np.linspace(_SHORTEST, config.cutoff, config.radial),
+            "centres": np.linspace(SHORTEST, config.cutoff, config.radial),
         }
         for name, value in constants.items():
             value = torch.as_tensor(value, dtype=torch.float32)
@@ -327,7 +230,7 @@ class Aspherical(Network):
             legendre.append(((2 * n - 1) * cosine * legendre[-1] - (n - 1) * legendre[-2]) / n)
         shapes = torch.stack(legendre[: config.degree + 1], dim=1)  # (pair, shape, point)
         envelope = 0.5 * (torch.cos(math.pi * r / config.cutoff) + 1)[:, None]
-        sharpness = ((config.radial - 1) / (config.cutoff - _SHORTEST)) ** 2
+        sharpness = ((config.radial - 1) / (config.cutoff - SHORTEST)) ** 2
         radial = torch.exp(-sharpness * (r[:, None] - self.centres) ** 2) * envelope
         features = self.embedding(rows)[:, :, None].expand(-1, -1, len(self.points))
         if config.electrons:

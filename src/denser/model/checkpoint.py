@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 
 from denser.atoms.sad import require_recipe
 from denser.io.files import replacing
-from denser.model.aspherical import Aspherical, AsphericalConfig
+from denser.model.aspherical import Aspherical
+from denser.model.aspherical_config import AsphericalConfig
 from denser.model.network import Network
 from denser.model.resnet import X2, X4, ResNet, ResNetConfig
 from denser.model.unet import UNet, UNetConfig

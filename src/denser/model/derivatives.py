@@ -13,6 +13,7 @@ import torch
 from denser.model.normalise import normalise
 from denser.model.predictor import Predictor
 from denser.types.density import Density
+from denser.types.errors import InputError
 
 
 def prediction_pullback(
@@ -26,7 +27,8 @@ def prediction_pullback(
     Parameters
     ----------
     predictor : Predictor
-        In single precision (`bf16=False`): rounding to bfloat16 has no derivative.
+        In single precision (`bf16=False`): rounding to bfloat16 has no derivative. Not one that
+        averages over copies of the molecule.
     sad : Density
         Superposed atomic densities of the structure.
     field : (nx, ny, nz) float
@@ -38,7 +40,17 @@ def prediction_pullback(
     -------
     (n_atoms, 3) float
         Unit of f times e/bohr^4.
+
+    Raises
+    ------
+    InputError
+        A predictor with `average` above 1.
     """
+    if (copies := len(predictor.operations)) > 1:
+        raise InputError(
+            f"derivatives are those of one prediction, but this predictor averages over {copies} "
+            "copies of the molecule; make it with average=1"
+        )
     return predictor.network.pullback(
         sad,
         lambda raw: _before_scaling(raw, predictor, sad, field),

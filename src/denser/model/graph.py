@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from ase.neighborlist import primitive_neighbor_list
 from torch import Tensor
 
+from denser.model.aspherical_config import AsphericalConfig
 from denser.model.hamiltonians import Neighbours
 from denser.model.tight_binding import Electrons, solve
 from denser.types.grid import Grid
 from denser.types.structure import Structure
-
-if TYPE_CHECKING:
-    from denser.model.aspherical import AsphericalConfig
 
 
 @dataclass(frozen=True, eq=False)

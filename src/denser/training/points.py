@@ -19,7 +19,8 @@ from denser.fields.periodic import images_near
 from denser.labels.label import Label
 from denser.labels.packed import PackedLabel
 from denser.labels.render import density_on_grid
-from denser.model.aspherical import Aspherical, AsphericalConfig
+from denser.model.aspherical import Aspherical
+from denser.model.aspherical_config import AsphericalConfig
 from denser.model.expansion import l1_distance
 from denser.model.graph import Graph
 from denser.model.network import Network

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from denser.atoms.sad import closed_shell_electrons, superposition
+from denser.labels.coefficients import require_storable
+from denser.labels.identity import content_hash
 from denser.labels.label import Label
-from denser.labels.store import Facts, content_hash, require_storable
+from denser.labels.store import Facts
 from denser.model.options import BOXES
 from denser.types.errors import InputError
 from denser.types.grid import Grid

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from denser.labels import qm9
-from denser.labels.store import store_name
+from denser.labels.identity import store_name
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.workflows.inputs import file_stem, frame_endings, read_frames

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from denser.atoms.sad import valence_charges
+from denser.labels.identity import content_hash, store_name
 from denser.labels.label import Label, read_label
-from denser.labels.store import Facts, LabelStore, content_hash, store_name
+from denser.labels.store import Facts, LabelStore
 from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
