@@ -202,7 +202,7 @@ PROPERTIES = {
     ),
     "polarizability": Property(
         "static polarizability, coupled-perturbed",
-        "denser.dft.finite_field:polarizability",
+        "denser.dft.polarizability:polarizability",
         needs=("valence_start",),
     ),
 }

@@ -52,6 +52,7 @@ MOVED = {
     "data.store": "labels.store",
     "density": "types.density",
     "dft.atoms": "dft.tables.sad",
+    "dft.finite_field": "dft.polarizability",
     "dft.free_atoms": "dft.tables.free_atoms",
     "dft.two_centre": "dft.tables.two_centre",
     "dispersion": "dft.dispersion",

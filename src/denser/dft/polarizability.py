@@ -1,4 +1,4 @@
-"""Dipole polarizability of an isolated molecule: finite fields, and the coupled-perturbed limit.
+"""Dipole polarizability of an isolated molecule by coupled-perturbed equations.
 
 The field enters as E.r with the dipole integrals of the Gaussians, which have no sawtooth. The
 box repeats the molecule, and the induced dipoles of its images act on it with the field T mu; this
@@ -16,18 +16,13 @@ from pyscf.pbc.dft import rks
 
 from denser.dft.functionals import hartree_xc_kernel
 from denser.dft.one_step import OneStep, one_step
-from denser.dft.pyscf_private import core_hamiltonian, density_on_mesh, potential_matrix
-from denser.dft.scf import mean_field
+from denser.dft.pyscf_private import density_on_mesh, potential_matrix
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
-
-FIELD = 2e-3
-"""Strength of the finite field, hartree/(e bohr): its third-order error is below 0.1 % and the
-dipole changes by a thousand times the convergence of an SCF."""
 
 RESIDUAL = 0.01
 """Of the coupled-perturbed equations, relative to the bare response; the polarizability's error
@@ -53,15 +48,12 @@ class Polarizability:
     ----------
     tensor : (3, 3) float
         bohr^3.
-    uncoupled : (3, 3) float or None
+    uncoupled : (3, 3) float
         Of independent electrons, without their response to one another; bohr^3.
-    method : str
-        "finite field" or "coupled-perturbed".
     """
 
     tensor: np.ndarray
-    uncoupled: np.ndarray | None
-    method: str
+    uncoupled: np.ndarray
 
     @property
     def mean(self) -> float:
@@ -77,7 +69,7 @@ class Polarizability:
     def to_dict(self) -> dict:
         """Return plain data in bohr^3 and angstrom^3."""
         return {
-            "method": self.method,
+            "method": "coupled-perturbed",
             "tensor_bohr3": self.tensor.tolist(),
             "mean_bohr3": self.mean,
             "anisotropy_bohr3": self.anisotropy,
@@ -89,54 +81,12 @@ class Polarizability:
     def lines(self) -> list[str]:
         """Return readable lines."""
         out = [
-            f"polarizability ({self.method}): mean {self.mean:.3f} bohr^3 = "
+            f"polarizability (coupled-perturbed): mean {self.mean:.3f} bohr^3 = "
             f"{self.mean * BOHR**3:.3f} angstrom^3, anisotropy {self.anisotropy:.3f} bohr^3"
         ]
         for name, row in zip("xyz", self.tensor, strict=True):
             out.append(f"  {name} " + " ".join(f"{value:10.3f}" for value in row) + " bohr^3")
         return out
-
-
-def finite_field(
-    structure: Structure, grid: Grid, recipe: Recipe = Recipe(), field: float = FIELD
-) -> Polarizability:
-    """Polarizability by six self-consistent calculations in fields of both signs.
-
-    alpha_ij = [mu_i(+E_j) - mu_i(-E_j)] / (2 E_j), symmetrised.
-
-    Parameters
-    ----------
-    structure : Structure
-        Isolated, closed shell.
-    grid : Grid
-        Its box leaves `MARGIN` around every atom.
-    recipe : Recipe
-    field : float
-        hartree/(e bohr).
-
-    Raises
-    ------
-    InputError
-        A periodic structure, a box that is too small, or a calculation that does not converge.
-    """
-    require_isolated(structure, grid)
-    mf = mean_field(structure, grid, recipe)
-    mf.conv_tol, mf.max_cycle = 1e-10, 60
-    hcore = core_hamiltonian(mf)
-    mf.get_hcore = lambda *_: hcore
-    mf.kernel()
-    _require_converged(mf, structure)
-    start, dipoles = mf.make_rdm1(), dipole_integrals(mf)
-    moments = np.zeros((2, 3, 3))
-    for k, sign in enumerate((1, -1)):
-        for j in range(3):
-            # An electron has the energy +E.r in the field E.
-            mf.get_hcore = lambda *_, h=hcore + sign * field * dipoles[j]: h
-            mf.kernel(start)
-            _require_converged(mf, structure)
-            moments[k, j] = -np.einsum("xpq,qp->x", dipoles, mf.make_rdm1())
-    tensor = (moments[0] - moments[1]) / (2 * field)
-    return Polarizability(without_images(tensor, grid), None, "finite field")
 
 
 def polarizability(density: Density, recipe: Recipe = COARSE) -> Polarizability:
@@ -161,8 +111,8 @@ def coupled_perturbed(step: OneStep, max_cycle: int = 12) -> Polarizability:
     D_j = 2 sum_ia (|a><a| r_j + K d |i><i| + c.c.) / (e_i - e_a),  alpha_ij = -tr(r_i D_j),
 
     and K the kernel of Hartree, exchange and correlation. At a self-consistent density it is the
-    limit of `finite_field`; from a predicted one it has an error of first order in the
-    density's.
+    limit of calculations in weak fields; from a predicted one it has an error of first order in
+    the density's.
 
     Parameters
     ----------
@@ -211,7 +161,7 @@ def coupled_perturbed(step: OneStep, max_cycle: int = 12) -> Polarizability:
             f"cycles; its gap is {step.gap:.3f} hartree"
         )
     uncoupled, tensor = -2 * fields @ bare.T, -2 * fields @ (y.T @ space).T
-    return Polarizability(without_images(tensor, density.grid), uncoupled, "coupled-perturbed")
+    return Polarizability(without_images(tensor, density.grid), uncoupled)
 
 
 def require_isolated(structure: Structure, grid: Grid) -> None:
@@ -260,10 +210,3 @@ def without_images(tensor: np.ndarray, grid: Grid) -> np.ndarray:
     """Polarizability of the molecule alone from that in a periodic box, symmetric (3, 3)."""
     alpha = np.linalg.solve(np.eye(3) + tensor @ image_field(grid), tensor)
     return (alpha + alpha.T) / 2
-
-
-def _require_converged(mf: rks.RKS, structure: Structure) -> None:
-    if not mf.converged:
-        raise InputError(
-            f"the SCF of {structure.formula} in a field has not converged; take a weaker field"
-        )
