@@ -174,7 +174,7 @@ def test_frames_of_a_trajectory_stay_together(seed):
     # one trajectory: its end
     train_part, held_out = split(trajectory("md", 10), 3, seed)
     assert [x.name for x in held_out] == ["md_00007", "md_00008", "md_00009"]
-    with pytest.raises(InputError, match="leave none to train on"):
+    with pytest.raises(InputError, match="is left to train on"):
         split(trajectory("md", 10), 10, seed)
 
 

@@ -242,7 +242,7 @@ def test_bad_command_lines(tmp_path, frames):
     store = tmp_path / "labels.db"
     for arguments, message in (
         (["qm9:train[5:2]", "-o", store], "the range 5:2 is empty"),
-        ([frames, "-o", tmp_path / "labels.json"], r"is named *.db"),
+        ([frames, "-o", tmp_path / "labels.json"], "must end in .db"),
         ([frames, "-o", store, "--executor", "slurm"], "expected parsl:FILE.py"),
         ([frames, "-o", store, "--executor", "parsl:no.py"], "no.py is no file"),
         ([frames, "-o", store, "--rattle", "6"], "below 1, got 6"),

@@ -207,8 +207,8 @@ def test_values_of_any_size_are_kept(packed_folder, tmp_path):
     ("name", "formula", "reason"),
     [
         (f"qm9_{split_numbers('test')[5]:06d}_rattled", "CH4", "test part"),
-        (held_out.names()[0], "CH4", "judge the shipped models"),
-        ("qm9_011415_rattled", "CH4", "judge the shipped models"),  # held out undistorted
+        (held_out.names()[0], "CH4", "shipped models are tested with"),
+        ("qm9_011415_rattled", "CH4", "shipped models are tested with"),  # held out undistorted
         ("anything", "NH3", "ammonia"),
         ("anything", "C2H2", "acetylene"),
         ("anything", "SiH4", "silane"),

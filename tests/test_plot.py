@@ -179,7 +179,7 @@ def test_what_cannot_be_drawn_is_refused(ethanol, tmp_path):
     good, _ = ethanol
     path = tmp_path / "x.png"
     path.write_text("an earlier file")
-    with pytest.raises(InputError, match=r"isovalue 50 e/bohr\^3: the values go from .* to 1\."):
+    with pytest.raises(InputError, match=r"isovalue 50 e/bohr\^3: the values range from .* to 1\."):
         plot_density(good, path, isovalue=50)
     with pytest.raises(InputError, match=r"cannot write \.jpg; use \.png"):
         plot_density(good, tmp_path / "x.jpg")

@@ -86,7 +86,7 @@ def test_bad_lines(tmp_path, line):
 def test_an_empty_list(tmp_path):
     path = tmp_path / "ids.txt"
     path.write_text("# nothing\n")
-    with pytest.raises(InputError, match="lists no molecule"):
+    with pytest.raises(InputError, match="contains no molecule"):
         qm9.select(str(path))
 
 

@@ -64,7 +64,7 @@ def test_labels_are_read_and_split_by_molecule():
     assert {x.group for x in first}.isdisjoint({x.group for x in held_out})
     again, _ = split(list(reversed(labels)), 1, seed=0)
     assert {x.name for x in again} == {x.name for x in first}
-    with pytest.raises(InputError, match="leave none to train on"):
+    with pytest.raises(InputError, match="is left to train on"):
         split(labels, 100, seed=0)
 
 

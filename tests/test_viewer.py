@@ -258,7 +258,7 @@ def test_what_cannot_be_predicted_is_said_and_drawn_without_density(water_sessio
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"op": "element", "atom": 0, "symbol": "Xx"}, "no element"),
+        ({"op": "element", "atom": 0, "symbol": "Xx"}, "not an element"),
         ({"op": "remove", "atoms": [9]}, "no atom 10"),
         ({"op": "move", "atoms": [0]}, "not complete"),
         ({"op": "move", "atoms": [0], "positions": "abc"}, "cannot be understood"),
@@ -284,7 +284,7 @@ def test_layers_fail_one_by_one(water_session: Session):
     assert [layer["role"] for layer in header["layers"]] == ["surface"]
     assert "one-step" in header["problems"]["slice"]
     header = unpack(draw.message(water_session, {"surface": {"field": "density", "level": 99}}))
-    assert "nothing reaches 99" in header["problems"]["surface"]
+    assert "the field does not reach 99" in header["problems"]["surface"]
 
 
 @pytest.mark.parametrize("field", ["deformation", "esp", "laplacian"])
@@ -411,7 +411,7 @@ def test_files_are_checked(tmp_path: Path):
         read_items(tmp_path / "large.xyz")
     field = Field(Grid(np.zeros(3), np.eye(3) * 4, (8, 8, 8)), np.ones((8, 8, 8)))
     denser.write(tmp_path / "field.npz", field)
-    with pytest.raises(InputError, match="holds no atoms"):
+    with pytest.raises(InputError, match="contains no atoms"):
         read_items(tmp_path / "field.npz")
 
 
@@ -580,7 +580,7 @@ def test_bugs_are_told_and_survived(predictor: Predictor, monkeypatch, caplog):
         monkeypatch.setattr(draw, "message", lambda *a: 1 / 0)
         answer = client.post(f"/api/{session}/draw", json={})
         assert answer.status_code == 500
-        assert "the server made a mistake" in answer.json()["error"]
+        assert "the server had an error" in answer.json()["error"]
         assert client.get("/").status_code == 200
     viewer.quick.close()
     viewer.slow.close()
@@ -601,7 +601,7 @@ def test_taken_port_is_one_sentence():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"port {port} on 127.0.0.1 is taken"):
+        with pytest.raises(InputError, match=f"port {port} on 127.0.0.1 is in use"):
             bind("127.0.0.1", port)
     with pytest.raises(InputError, match="cannot listen"):
         bind("203.0.113.7", 0)
@@ -636,7 +636,7 @@ def test_notebook_refuses_what_it_cannot_show(sad_density: Density):
 
     with pytest.raises(InputError, match="has no atoms"):
         show(Field(sad_density.grid, sad_density.values))
-    with pytest.raises(InputError, match="nothing reaches"):
+    with pytest.raises(InputError, match="does not reach"):
         show(sad_density, isovalue=1e3)
     with pytest.raises(InputError, match="positive number"):
         show(sad_density, isovalue=-1.0)

@@ -1,15 +1,15 @@
-"""Reproducible points about a molecule, drawn from its geometry alone.
+"""Reproducible points around a molecule, which depend only on its geometry.
 
 Points are drawn from p(r) = 0.95 sum_a c_a sum_s w_s G_s(r - R_a) + 0.05 / V: Gaussians of three
 widths at every atom, and evenly over the box. An integral over the box is the mean of f / p over
 the points. The box is periodic, so a Gaussian is summed with its images.
 
-The points are a Kronecker sequence in four dimensions (which Gaussian, and three coordinates).
-It begins where a hash of the geometry says. Any run of consecutive points covers p evenly, and
-its noise is smaller than that of random points.
+The points are a Kronecker sequence in four dimensions (the Gaussian and three coordinates). Its
+start depends on a hash of the geometry. Consecutive points cover p evenly, and their noise is
+smaller than that of random points.
 
-Published shards hold densities at these points. Nothing here may ever change: a new way to draw
-points needs a new function and a new format of shards.
+Published shards contain densities at these points, so this module must never change: a new way
+to draw points needs a new function and a new format of shards.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _RATIO = 1.16730397826141868
 """Root of x^5 = x + 1; its inverse powers are the steps of the sequence."""
 
 _TAIL = 6.0
-"""Images of a Gaussian count up to so many standard deviations."""
+"""Images of a Gaussian are included up to this number of standard deviations."""
 
 
 def cloud(structure: Structure, grid: Grid, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,13 +46,13 @@ def cloud(structure: Structure, grid: Grid, n: int) -> tuple[np.ndarray, np.ndar
     structure : Structure
         In the frame of `grid`.
     grid : Grid
-        Only its box counts.
+        Only its box matters.
     n : int
 
     Raises
     ------
     InputError
-        A box whose vectors do not lie along x, y and z.
+        The box vectors are not along x, y and z.
     """
     if not grid.is_orthorhombic:
         raise InputError("points can be drawn in boxes along x, y and z only")

@@ -19,8 +19,8 @@ def require_storable(coefficients: np.ndarray) -> None:
     """Raise an InputError if a coefficient is not finite or beyond 500."""
     if not np.all(np.abs(coefficients) < 500):
         raise InputError(
-            "an orbital coefficient is not finite or beyond 500: the basis is all but linearly "
-            "dependent there; give it a larger box"
+            "an orbital coefficient is not finite or larger than 500: the basis is nearly linearly "
+            "dependent; use a larger box"
         )
 
 
@@ -34,7 +34,7 @@ def pack(coefficients: np.ndarray) -> np.ndarray:
     """
     require_storable(coefficients)
     whole = np.round(np.ascontiguousarray(coefficients) / _QUANTUM).astype("<i4")
-    # All first bytes, then all second bytes, ...: the upper ones hardly vary.
+    # All first bytes, then all second bytes, ...: the upper bytes hardly vary.
     planes = whole.reshape(-1, 1).view(np.uint8).T.tobytes()
     return np.frombuffer(zlib.compress(planes, 9), dtype=np.uint8)
 

@@ -1,4 +1,4 @@
-"""Molecules that are kept for evaluation, once and for all, and never published to train on."""
+"""Molecules that are kept for evaluation and are never published as training labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from denser.labels.qm9 import is_test_molecule
 from denser.types.structure import Structure
 
 FORMULAS = {"H3N": "ammonia", "C2H2": "acetylene", "H4Si": "silane", "O2S": "sulfur dioxide"}
-"""Small test molecules, which are known by their formula whatever they are called."""
+"""Small test molecules, identified by their formula and not by their name."""
 
 
 @cache
@@ -26,16 +26,16 @@ def _molecules() -> frozenset[str]:
 
 
 def is_named(name: str) -> bool:
-    """Whether the list of names holds this molecule, distorted or not."""
+    """Whether the list of names contains this molecule, distorted or not."""
     return molecule_of(name) in _molecules()
 
 
 def why_held_out(name: str, structure: Structure) -> str | None:
-    """In words why a label may not be trained on; None if it may."""
+    """The reason why a label may not be used for training; None if it may."""
     if is_test_molecule(name):
         return "in the test part of QM9's split"
     if is_named(name):
-        return "one of the labels that judge the shipped models"
+        return "one of the labels that the shipped models are tested with"
     if structure.formula in FORMULAS:
         return f"{FORMULAS[structure.formula]} is a test molecule"
     return None

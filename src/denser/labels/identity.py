@@ -11,15 +11,15 @@ from denser.types.units import BOHR
 
 
 def content_hash(structure: Structure, box: str) -> str:
-    """Short hash of numbers, positions, charge, cell and box: what makes two labels the same.
+    """Short hash of numbers, positions, charge, cell and box; labels with the same hash are equal.
 
-    An isolated structure counts as the same wherever it stands, because its box follows it;
-    positions count to 1e-6 angstrom.
+    The hash of an isolated structure does not depend on its position in space, because its box
+    moves with it. Positions are rounded to 1e-6 angstrom.
     """
     positions = structure.positions * BOHR
     if structure.cell is None:
         positions = positions - positions[0]
-    # Steps that change at thirds: no coordinate with a few decimals sits on the edge of one.
+    # Rounding changes at thirds, so that no coordinate with a few decimals is at an edge.
     steps = np.floor(positions * 1e6 + 1 / 3).astype("<i8")
     digest = hashlib.sha256(structure.numbers.astype("<i4").tobytes() + steps.tobytes())
     if structure.cell is not None:

@@ -1,4 +1,4 @@
-"""Converged reference labels: occupied orbitals of one structure each.
+"""Converged reference labels: the occupied orbitals of one structure.
 
 They come from a label store (`denser.labels.store`) or from a folder of `.npz` files. Labels of
 shards (`denser.labels.packed`) have no orbitals.
@@ -35,15 +35,15 @@ class Label:
     structure : Structure
         In the frame of `grid`.
     grid : Grid
-        The box of the calculation, whose periodic images the orbitals know.
+        The box of the calculation, which is the period of the orbitals.
     mo_coeff : (nao, nocc) float
         Doubly occupied GTH-TZV2P orbitals in PySCF's order.
     e_tot : float or None
-        Total energy, hartree, where it is known.
+        Total energy, hartree, if known.
     mo_energy : (nao,) float or None
-        Orbital energies, hartree, where they are known.
+        Orbital energies, hartree, if known.
     source : str
-        Name of the file that the structure came from, where it is known; see `group`.
+        Name of the file that the structure came from, if known; see `group`.
     """
 
     name: str
@@ -133,13 +133,13 @@ def read_labels(path: str | Path, recipe: Recipe | None = None) -> list[Label]:
     InputError
         No labels there, one that cannot be read, or another level of theory.
     """
-    from denser.labels.packed import holds_shards  # whose labels follow these in their names
+    from denser.labels.packed import holds_shards  # imported here: it uses the names of this module
 
     path = Path(path)
     if holds_shards(path):
         raise InputError(
             f"{path}: the labels of shards hold densities at points only, which `denser train` can "
-            "use; here orbitals are needed, so name a store (.db) or a folder of .npz labels"
+            "use; here orbitals are needed, so give a store (.db) or a folder of .npz labels"
         )
     if path.suffix == ".db":
         from denser.labels.store import LabelStore  # which makes Labels itself
@@ -149,12 +149,12 @@ def read_labels(path: str | Path, recipe: Recipe | None = None) -> list[Label]:
                 store.require_level(recipe, "this run")
             labels = list(store)
         if not labels:
-            raise InputError(f"{path}: holds no labels yet; make some with denser label")
+            raise InputError(f"{path}: contains no labels yet; make some with denser label")
         return labels
     paths = sorted(path.glob("*.npz"))
     if not paths:
         raise InputError(
-            f"{path}: no .npz labels found; name a folder that holds some, or a store (.db)"
+            f"{path}: no .npz labels found; give a folder that contains some, or a store (.db)"
         )
     return [read_label(path) for path in paths]
 
@@ -181,7 +181,7 @@ def read_recipe(path: str | Path) -> Recipe | None:
 
 
 class HasGroup(Protocol):
-    """What `split` needs of a label."""
+    """The properties of a label that `split` needs."""
 
     @property
     def molecule(self) -> str:
@@ -200,17 +200,17 @@ AnyLabel = TypeVar("AnyLabel", bound=HasGroup)
 def split(
     labels: list[AnyLabel], n_validation: int, seed: int
 ) -> tuple[list[AnyLabel], list[AnyLabel]]:
-    """Return (training, validation); labels of one group, such as a trajectory, never part.
+    """Return (training, validation); labels of one group, such as a trajectory, stay together.
 
-    Whole groups are drawn at random until `n_validation` labels are held out. Groups that would
-    make it more than twice as many are passed over; if all would, the smallest group is taken.
-    If there is one group only, its last molecules are held out, in the order of their names.
-    The split depends on the names, the groups and the seed alone.
+    Whole groups are drawn at random until `n_validation` labels are held out. A group that would
+    give more than twice as many labels is skipped; if this holds for all groups, the smallest one
+    is taken. If there is only one group, its last molecules are held out, in the order of their
+    names. The split depends only on the names, the groups and the seed.
 
     Raises
     ------
     InputError
-        Nothing would be left to train on.
+        No label would be left to train on.
     """
     if n_validation <= 0:
         return list(labels), []
@@ -238,7 +238,7 @@ def split(
         parts = [label.molecule in held_out for label in labels]
     if n_validation >= len(labels) or all(parts):
         raise InputError(
-            f"{len(labels)} labels leave none to train on with {n_validation} held out for "
+            f"none of {len(labels)} labels is left to train on if {n_validation} are held out for "
             "validation; lower data.validation"
         )
     train = [label for label, out in zip(labels, parts, strict=True) if not out]

@@ -1,4 +1,4 @@
-"""QM9 geometries from the package qm9pack, and the DeepDFT split that the paper follows."""
+"""QM9 geometries from the package qm9pack, and the DeepDFT split that the paper uses."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def split_numbers(split: str) -> np.ndarray:
     Raises
     ------
     InputError
-        A name that is none of `SPLITS`.
+        The name is not in `SPLITS`.
     """
     if split not in SPLITS:
         raise InputError(f"qm9: no split {split!r}; known: {', '.join(SPLITS)}")
@@ -55,9 +55,9 @@ def split_numbers(split: str) -> np.ndarray:
 
 
 def is_test_molecule(name: str) -> bool:
-    """Whether `qm9_NNNNNN` or `dsgdb9nsd_NNNNNN`, or a label's name made of it, is a test molecule.
+    """Whether a name such as `qm9_NNNNNN` or `dsgdb9nsd_NNNNNN` is that of a test molecule.
 
-    The test part of the split is meant; a distorted copy of a test molecule is one too.
+    Test molecules are those of the test part of the split, and distorted copies of them.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -81,15 +81,15 @@ def _table() -> dict[str, np.ndarray]:
 def select(text: str) -> Selection:
     """Read `train[0:5000]`, `validation`, or the name of a file with one number per line.
 
-    A range counts the places in the split, end excluded. Lines of a file are numbers from 1, as
-    in `dsgdb9nsd_000042`, and may be written like that or as a label's name, `qm9_000042`;
-    empty lines and what follows a # are left out.
+    A range counts positions in the split; its end is excluded. Lines of a file are numbers from
+    1, which may also be written as `dsgdb9nsd_000042` or `qm9_000042`. Empty lines and comments
+    after a # are ignored.
 
     Raises
     ------
     InputError
-        An unknown split, an empty range or one beyond the split's end, or a file that is
-        missing or has a line that is no number of QM9.
+        The split is unknown, the range is empty or goes beyond the end of the split, or the file
+        is missing or has a line that is not a number of QM9.
     """
     match = _RANGE.fullmatch(text)
     if Path(text).is_file() or match is None or not ("[" in text or match["split"] in SPLITS):
@@ -129,26 +129,26 @@ def _numbers_in(path: Path) -> list[int]:
             raise InputError(f"{path}:{i}: expected a number from 1 to {highest}, got {entry!r}")
         numbers.append(int(match[1]))
     if not numbers:
-        raise InputError(f"{path}: lists no molecule")
+        raise InputError(f"{path}: contains no molecule")
     return numbers
 
 
 def molecules(numbers: tuple[int, ...]) -> Iterator[tuple[str, Structure]]:
-    """Yield (name, structure) of those that qm9pack has, ascending; it lacks some thousands.
+    """Yield (name, structure) of the molecules in qm9pack, ascending; it lacks some thousands.
 
     Names are `qm9_<number>` with six digits.
 
     Raises
     ------
     InputError
-        qm9pack is not installed, or holds other files than expected.
+        qm9pack is not installed, or has other files than expected.
     """
     for number, (symbols, positions) in _rows(numbers, ("Elements", "XYZ_Ang")):
         yield f"qm9_{number:06d}", _structure(symbols, positions)
 
 
 def smiles(numbers: tuple[int, ...]) -> Iterator[tuple[int, str]]:
-    """Yield (number, SMILES) of those that qm9pack has, ascending; raises as `molecules`."""
+    """Yield (number, SMILES) of the molecules in qm9pack, ascending; raises like `molecules`."""
     for number, (text,) in _rows(numbers, ("SMILES",)):
         yield number, text
 
@@ -182,12 +182,12 @@ def _structure(symbols: str, positions: str) -> Structure:
 
 
 def _csv_files() -> list[Path]:
-    """Tables of qm9pack, found without importing it: its import asks for pkg_resources."""
+    """Tables of qm9pack, found without importing it, since its import needs pkg_resources."""
     spec = importlib.util.find_spec("qm9pack")
     if spec is None or not spec.submodule_search_locations:
         raise InputError("qm9: needs the package qm9pack; pip install 'denser[qm9]'")
     folder = Path(next(iter(spec.submodule_search_locations))) / "data"
     paths = sorted(folder.glob("qm9_part*.csv"))
     if not paths:
-        raise InputError(f"{folder}: holds no qm9_part*.csv; install qm9pack again")
+        raise InputError(f"{folder}: contains no qm9_part*.csv; install qm9pack again")
     return paths

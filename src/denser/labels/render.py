@@ -1,8 +1,8 @@
-"""Occupied orbitals to a density on any grid, in torch, without PySCF.
+"""Density of occupied orbitals on any grid, computed with torch, without PySCF.
 
-rho(r) = 2 sum_i |psi_i(r)|^2, psi_i = sum_p C_pi X_p(x) Y_p(y) Z_p(z): every primitive Gaussian
-is a product of one-dimensional functions, whose periodic images are summed axis by axis. The
-sum over p is a matrix product per column of the grid, over the primitives that reach it.
+rho(r) = 2 sum_i |psi_i(r)|^2, psi_i = sum_p C_pi X_p(x) Y_p(y) Z_p(z): each primitive Gaussian
+is a product of one-dimensional functions, whose periodic images are summed for each axis. The
+sum over p is a matrix product for each column of the grid, over the primitives that reach it.
 """
 
 from __future__ import annotations
@@ -158,12 +158,12 @@ def density_at_points(
     Parameters
     ----------
     numbers, positions, mo_coeff, grid
-        As of `density_on_grid`.
+        As in `density_on_grid`.
     points : (n, 3) float
         Bohr, in the frame of `grid` and inside its box.
     """
     atom, exponents, powers, c = primitives(numbers, mo_coeff)
-    # Primitives of one atom and exponent differ by powers of x, y and z alone.
+    # Primitives of one atom and exponent differ only in their powers of x, y and z.
     (centre, alpha), pair = np.unique(np.stack([atom, exponents]), axis=1, return_inverse=True)
     reach = np.sqrt(np.log(1e9) / alpha.min())
     values = np.ones((exponents.size, len(points)))

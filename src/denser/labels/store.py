@@ -1,4 +1,4 @@
-"""Label store: one ASE database (SQLite) of converged calculations and of those that failed.
+"""Label store: an ASE database (SQLite) of converged and of failed calculations.
 
 Every row is a structure in the user's own frame, angstrom, as `ase db` and `ase gui` show it.
 `row.data` holds what a label needs beyond that: grid, recipe, orbital energies and the occupied
@@ -49,9 +49,9 @@ _COLUMNS = {
     "converged": ("Converged", ""),
     "group": ("File that it came from: frames of a trajectory share it", ""),
     "box": ("Box: cell, paper, or padding per side in angstrom", ""),
-    "attempt": ("What it took to converge", ""),
+    "attempt": ("Attempt that converged", ""),
     "cycles": ("Fock builds of the last attempt", ""),
-    "residual_percent": ("Change of the density that the steps had to stay below", "percent"),
+    "residual_percent": ("Threshold for the change of the density in the steps", "percent"),
     "seconds": ("Wall time of all attempts", "s"),
     "energy_hartree": ("Total energy", "hartree"),
     "homo_ev": ("Highest occupied orbital", "eV"),
@@ -64,25 +64,25 @@ _COLUMNS = {
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """How a label came about.
+    """How a label was made.
 
     Parameters
     ----------
     box : str
         "cell", "paper", "padding 4" (angstrom) or "given".
     attempt : str
-        "direct", or what it took to converge.
+        "direct", or the name of the attempt that converged.
     cycles : int or None
         Fock builds of the attempt that converged.
     seconds : float or None
         Wall time of all attempts.
     dipole : (3,) float or None
-        e*bohr; None where it depends on the choice of cell.
+        e*bohr; None if it depends on the choice of cell.
     versions, host : dict
-        Of the programs; kind of machine and number of processors.
+        Versions of the programs; kind of machine and number of processors.
     residual : float or None
-        Where a few Kohn-Sham steps took the place of the SCF: the change of the density (a
-        fraction) below which they ended.
+        If a few Kohn-Sham steps replaced the SCF: the threshold for the change of the density (a
+        fraction).
     """
 
     box: str
@@ -103,7 +103,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the store's index knows of one name."""
+    """Entry of the store's index for one name."""
 
     id: int
     content: str
@@ -112,13 +112,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Summary:
-    """A store in figures; sizes in bytes, times in seconds."""
+    """Statistics of a store; sizes in bytes, times in seconds."""
 
     n_labels: int
     n_atoms: tuple[int, int, int]
     """Fewest, most and all atoms of the labels."""
     elements: dict[str, int]
-    """Number of labels that hold each element."""
+    """Number of labels that contain each element."""
     boxes: dict[str, int]
     attempts: dict[str, int]
     charges: dict[int, int]
@@ -132,21 +132,21 @@ class Summary:
 class LabelStore:
     """Labels in an ASE database; a context manager.
 
-    Each `add` is a transaction of its own, and the database itself keeps names unique: whatever
-    happens to the writer, a label is there once or not at all.
+    Each `add` is a separate transaction, and the database keeps names unique. Whatever happens to
+    the writing process, a label is stored once or not at all.
 
     Parameters
     ----------
     path : Path
         Ends in `.db`.
     recipe : Recipe, optional
-        Make the store if it is not there; else its level of theory must be the same (the SAD
-        recipe is no part of a label). Without a recipe the store must exist.
+        Create the store if it does not exist; otherwise its level of theory must be the same (the
+        SAD recipe is not part of a label). Without a recipe the store must exist.
 
     Raises
     ------
     InputError
-        A path that is no label store or cannot be opened, or another level of theory.
+        The path is not a label store or cannot be opened, or it has another level of theory.
     """
 
     def __init__(self, path: str | Path, recipe: Recipe | None = None) -> None:
@@ -156,7 +156,7 @@ class LabelStore:
         _check_path(self.path, recipe is not None)
         self._stack = ExitStack()
         try:
-            # SQLite's own locks do, and no lock file is left behind by a killed process.
+            # SQLite's own locks suffice, and a killed process leaves no lock file.
             database = connect(self.path, type="db", use_lock_file=False)
             self._db = self._stack.enter_context(database)
             found = self._db.metadata
@@ -171,7 +171,7 @@ class LabelStore:
                 self._db.metadata = found
                 self._db.connection.commit()
             if found.get("format") != FORMAT:
-                raise InputError(f"{self.path}: an ASE database, but no store of labels")
+                raise InputError(f"{self.path}: an ASE database, but not a store of labels")
             self.recipe = Recipe.from_dict(found["recipe"])
             if recipe is not None:
                 self.require_level(recipe, "this run")
@@ -193,11 +193,11 @@ class LabelStore:
         self.close()
 
     def require_level(self, recipe: Recipe, whose: str) -> None:
-        """Raise an InputError naming both unless `recipe` has the store's level of theory."""
+        """Raise an InputError that names both levels of theory if they differ."""
         self.recipe.require_same(replace(recipe, sad=self.recipe.sad), str(self.path), whose)
 
     def index(self) -> dict[str, Entry]:
-        """All names, failures among them."""
+        """All names, including failures."""
         rows = self._db.connection.execute(_INDEX)
         return {name: Entry(i, content, bool(done)) for i, name, content, done in rows}
 
@@ -210,7 +210,7 @@ class LabelStore:
         return sorted(name for name, entry in self.index().items() if entry.converged)
 
     def failed(self) -> dict[str, str]:
-        """Reasons of those that failed, by name."""
+        """Reasons of failures by name."""
         rows = self._db.select("converged=0", include_data=False)
         return {row.name: row.reason for row in rows}
 
@@ -230,18 +230,20 @@ class LabelStore:
         Raises
         ------
         InputError
-            No label of that name.
+            There is no label with this name.
         """
         return self._label(self.row(name))
 
     def row(self, name: str) -> AtomsRow:
-        """ASE's row of a label, with all columns and data; raises as `read`."""
+        """ASE's row of a label, with all columns and data; raises like `read`."""
         entry = self._entry(name)
         if entry is None:
             raise InputError(f"{self.path}: holds no {name!r}; `ase db` lists the names")
         row = self._db.get(entry.id)
         if not entry.converged:
-            raise InputError(f"{self.path}: {name} is no label but failed ({row.reason})")
+            raise InputError(
+                f"{self.path}: {name} is not a label, its calculation failed ({row.reason})"
+            )
         return row
 
     def _label(self, row: Any) -> Label:
@@ -262,20 +264,20 @@ class LabelStore:
         )
 
     def add(self, label: Label, facts: Facts, content: str | None = None) -> None:
-        """Store a label for good; an earlier failure of that name makes room.
+        """Store a label; it replaces an earlier failure with the same name.
 
         Parameters
         ----------
         label : Label
-            Its structure in the user's own frame.
+            With its structure in the user's coordinates.
         facts : Facts
         content : str, optional
-            Hash that the label was asked for with; default that of the label itself.
+            Hash of the request for the label; by default that of the label itself.
 
         Raises
         ------
         InputError
-            A label of that name is there, or the disk refuses.
+            There is a label with this name, or it cannot be written.
         """
         columns: dict[str, Any] = {
             "group": store_name(label.group),
@@ -316,7 +318,7 @@ class LabelStore:
     def add_failure(
         self, name: str, structure: Structure, box: str, content: str, reason: str
     ) -> None:
-        """Record that a structure could not be labelled; raises as `add`."""
+        """Record that a structure could not be labelled; raises like `add`."""
         columns = {"box": box, "reason": reason}
         self._write(name, structure, content, False, columns, {}, {})
 
@@ -341,7 +343,7 @@ class LabelStore:
             atoms.calc = SinglePointCalculator(atoms, **results)
             atoms.calc.name = "pyscf"
         row: Any = AtomsRow(atoms)  # which has its columns as attributes
-        row.ctime, row.user = now(), ""  # else ASE writes down who ran it
+        row.ctime, row.user = now(), ""  # otherwise ASE stores the user's name
         columns = {"name": name, "content": content, "converged": converged, **columns}
         try:
             earlier = self._entry(name)
@@ -357,7 +359,7 @@ class LabelStore:
             raise
 
     def info(self) -> Summary:
-        """Count what the store holds."""
+        """Return statistics of the store."""
         elements: Counter[str] = Counter()
         boxes: Counter[str] = Counter()
         attempts: Counter[str] = Counter()
@@ -383,7 +385,7 @@ class LabelStore:
 
 def _check_path(path: Path, create: bool) -> None:
     if path.suffix != ".db":
-        raise InputError(f"{path}: a store of labels is named *.db")
+        raise InputError(f"{path}: the name of a store of labels must end in .db")
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name a file")
     if not path.exists():
@@ -398,4 +400,4 @@ def _check_path(path: Path, create: bool) -> None:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if start not in (b"", b"SQLite format 3\0"):
-        raise InputError(f"{path}: no SQLite database, so no store of labels")
+        raise InputError(f"{path}: not an SQLite database, so not a store of labels")

@@ -1,4 +1,4 @@
-"""Figures of many molecules: how their errors are distributed."""
+"""Figures of many molecules: the distribution of their errors."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from denser.pictures.plot import DPI, check_suffix
 from denser.types.errors import InputError
 
 COLOURS = ("#3380d1", "#8c8c8c", "#d61a1f", "#e0a030")
-"""Of the curves, in the order in which they are given; the first is the model's."""
+"""Colours of the curves, in their order; the first is that of the model."""
 
 WIDTH, HEIGHT = 3.6, 2.7  # inches
 
 
 def plot_distribution(errors: dict[str, np.ndarray], path: str | Path) -> None:
-    """Draw cumulative distributions of errors on a logarithmic axis, medians marked.
+    """Draw cumulative distributions of errors on a logarithmic axis, with the medians.
 
     Parameters
     ----------
     errors : dict
-        Err_rho as fractions (n_molecules,) by the name of what made the densities; at most as
-        many as `COLOURS`.
+        Err_rho as fractions (n_molecules,), by the name of the method; at most as many as
+        `COLOURS`.
     path : str or Path
         Ends in .png, .svg or .pdf.
 
@@ -40,7 +40,7 @@ def plot_distribution(errors: dict[str, np.ndarray], path: str | Path) -> None:
     curves = {name: 100 * np.sort(values[values > 0]) for name, values in errors.items()}
     curves = {name: values for name, values in curves.items() if values.size}
     if not curves:
-        raise InputError(f"{path}: there is no error to draw, nothing was measured")
+        raise InputError(f"{path}: there is no error to draw, because nothing was measured")
     figure = Figure(figsize=(WIDTH, HEIGHT), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     for (name, x), colour in zip(curves.items(), COLOURS, strict=False):

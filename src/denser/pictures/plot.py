@@ -1,4 +1,4 @@
-"""Pictures of densities: isosurfaces with the molecule in them, and slices."""
+"""Pictures of densities: isosurfaces with the molecule, and slices."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def plot_density(
     path : str or Path
         Ends in .png, .svg or .pdf.
     kind : {"isosurface", "slice"}
-        The surfaces where the field is +isovalue and, if it goes that low, -isovalue; or a
-        plane with contour lines at isovalue * 2^n, dashed where negative.
+        The isosurfaces at +isovalue and, if the field reaches it, at -isovalue; or a plane with
+        contour lines at isovalue * 2^n, dashed if negative.
     isovalue : float
         Positive, in the field's unit.
     axis : {"x", "y", "z"}
@@ -63,8 +63,9 @@ def plot_density(
     Raises
     ------
     InputError
-        A missing package, an unknown suffix, kind or axis, a bad isovalue or position, a field
-        that reaches the isovalue nowhere, or (slices) a grid that is not orthorhombic.
+        A package is missing; the suffix, kind or axis is unknown; the isovalue or position is
+        not valid; the field does not reach the isovalue; or (slices) the grid is not
+        orthorhombic.
     """
     _plot(density, path, kind, isovalue, axis, position, signed=None)
 
@@ -78,7 +79,7 @@ def plot_difference(
     axis: str = "z",
     position: float | None = None,
 ) -> None:
-    """Draw a - b: red where `a` is larger, blue where `b` is; as `plot_density`.
+    """Draw a - b like `plot_density`: red where `a` is larger, blue where `b` is larger.
 
     The default isovalue is that of Li et al. (2025), figure 1.
 
@@ -99,7 +100,7 @@ def _plot(
     position: float | None,
     signed: bool | None,
 ) -> None:
-    """Check what both public functions take, draw, and write the file in one step."""
+    """Check the arguments of both public functions, draw, and write the file in one step."""
     path = Path(path)
     check_suffix(path)
     if kind not in KINDS:
@@ -122,7 +123,7 @@ def _plot(
 
 
 def check_suffix(path: Path) -> None:
-    """Raise an InputError unless a picture of this name can be written."""
+    """Raise an InputError unless a picture with this name can be written."""
     if path.suffix[1:].lower() not in SUFFIXES:
         raise InputError(
             f"{path}: cannot write {path.suffix or 'no suffix'}; use .png, .svg or .pdf"
@@ -131,7 +132,7 @@ def check_suffix(path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is drawn: a field, the atoms to show in it, its title, and its cell if it repeats."""
+    """A field to draw, the atoms to show in it, its title, and its cell if it is periodic."""
 
     field: Field
     atoms: Structure | None = None
@@ -140,7 +141,7 @@ class _Subject:
 
 
 def _subject(field: Field) -> _Subject:
-    """Find the atoms; close a periodic field at the far faces of its box, and its atoms too."""
+    """Find the atoms; repeat the first nodes and atoms of a periodic field at the far faces."""
     structure, grid = getattr(field, "structure", None), field.grid
     if structure is None:
         return _Subject(field)
@@ -177,7 +178,7 @@ def _isosurface_figure(subject: _Subject, isovalue: float, signed: bool) -> Figu
     meshes = [surface for surface in surfaces if surface is not None]
     if not meshes:
         raise InputError(
-            f"nothing to draw at the isovalue {isovalue:g} {field.unit}: the values go from "
+            f"nothing to draw at the isovalue {isovalue:g} {field.unit}: the values range from "
             f"{field.values.min():.4g} to {field.values.max():.4g}"
         )
     points = meshes[0].vertices
@@ -235,7 +236,7 @@ def _caption(figure: Figure, subject: _Subject, isovalue: float, signed: bool, y
 
 
 def _scale_bar(figure: Figure, inches_per_angstrom: float, height: float) -> None:
-    """Draw a bar of a round number of angstrom at the lower right."""
+    """Draw a scale bar with a round length in angstrom at the lower right."""
     from matplotlib.lines import Line2D
 
     longest = 0.25 * WIDTH / inches_per_angstrom
@@ -257,7 +258,7 @@ def _formula(structure: Structure) -> str:
 
 
 def _number(x: float, form: str = "g") -> str:
-    """Write a number with a minus sign, which a hyphen is not."""
+    """Write a number with a minus sign instead of a hyphen."""
     return f"{x:{form}}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -351,7 +352,7 @@ def _plane(subject: _Subject, axis: int, position: float | None) -> tuple[np.nda
 
 
 def _window(subject: _Subject, across: list[int]) -> list[tuple[float, float]]:
-    """Limits of the picture in angstrom: the molecule and 2.5 angstrom, or all of the box."""
+    """Limits of the picture: the molecule plus 2.5 angstrom, or the whole box, in angstrom."""
     axes = [subject.field.grid.axis(i) * BOHR for i in across]
     limits = [(x[0], x[-1]) for x in axes]
     if subject.atoms is None or subject.cell is not None:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from denser.types.structure import Structure
 
 POINT_COLOURS = {"attractor": "#7a3fb0", "bond": "#e08a00", "ring": "#d81b60", "cage": "#00796b"}
-"""Of critical points; the nuclei are the atoms."""
+"""Colours of critical points; nuclei are shown as atoms."""
 
 
 class NothingToDraw(InputError):
-    """The property is empty, so that its picture would be."""
+    """The property is empty, so there is no picture."""
 
 
 def plot_property(name: str, result: Any, structure: Structure, path: str | Path) -> None:
@@ -38,7 +38,7 @@ def plot_property(name: str, result: Any, structure: Structure, path: str | Path
     name : str
         One of `denser.analysis.catalogue.PICTURES`.
     result : dataclass
-        What `Analysis.property` returned.
+        The result of `Analysis.property`.
     structure : Structure
     path : str or Path
         Ends in .png, .svg or .pdf.
@@ -46,7 +46,7 @@ def plot_property(name: str, result: Any, structure: Structure, path: str | Path
     Raises
     ------
     InputError
-        An unknown name, an unknown suffix, or nothing to draw.
+        The name or the suffix is unknown, or there is nothing to draw.
     """
     if name not in PICTURES:
         raise unknown("picture", name, PICTURES)
@@ -60,14 +60,14 @@ def plot_nci(nci: NCI, structure: Structure, path: str | Path) -> None:
     ----------
     nci : NCI
     structure : Structure
-        Not drawn; here because all functions that draw a property take it.
+        Not used; all functions that draw a property take it.
     path : str or Path
         Ends in .png, .svg or .pdf.
 
     Raises
     ------
     InputError
-        An unknown suffix; `NothingToDraw` if no gradient is small.
+        The suffix is unknown; `NothingToDraw` if the gradient is nowhere small.
     """
     path = Path(path)
     check_suffix(path)
@@ -106,7 +106,7 @@ def plot_esp(
     path : str or Path
         Ends in .png, .svg or .pdf.
     limit : float, optional
-        The colours end at this potential, kcal/mol/e; by default few vertices lie beyond.
+        End of the colour scale, kcal/mol/e; by default only a few vertices are beyond it.
 
     Raises
     ------
@@ -206,13 +206,13 @@ def _canvas(meshes: list[scene.Mesh], structure: Structure) -> tuple[Figure, flo
 
 
 def _outward(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Faces counter-clockwise seen from outside: a closed surface has a positive volume."""
+    """Orient faces counter-clockwise seen from outside: the enclosed volume is then positive."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     return faces if np.einsum("ij,ij->", a, np.cross(b, c)) > 0 else faces[:, ::-1]
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals at vertices: the mean of those of the faces about them, by area."""
+    """Unit normals at vertices: the mean of the adjacent faces' normals, weighted by area."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     of_face = np.cross(b - a, c - a)
     normals = np.zeros_like(vertices)

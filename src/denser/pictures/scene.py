@@ -1,8 +1,7 @@
 """Shaded pictures of triangle meshes: a small software renderer in NumPy.
 
-Orthographic projection, Phong shading per pixel, and transparency resolved pixel by pixel, so
-that atoms show through surfaces without the seams and sorting faults of drawing triangle after
-triangle.
+It uses orthographic projection, Phong shading and transparency for each pixel. Atoms are therefore
+visible through surfaces without the seams and sorting errors of drawing one triangle after another.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from denser.types.units import BOHR
 
 SUPERSAMPLING = 2
 MAX_NODES = 150
-"""Isosurfaces are drawn from every second, third, ... node if one axis has more than this."""
+"""If an axis has more nodes than this, isosurfaces use every second, third, ... node."""
 
 _BATCH = 500_000
 _LIGHT = np.array([-0.40, 0.62, 0.68], dtype=np.float32)
 _HALFWAY = _LIGHT + np.array(
     [0, 0, 1], dtype=np.float32
-)  # between light and viewer, who looks down the z axis
+)  # between light and viewer, who looks along the z axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +43,9 @@ class Mesh:
     normals : (n, 3) float
         Outward unit vectors.
     colour : (3,) or (n, 3) float
-        Red, green, blue from 0 to 1, of all or of each vertex.
+        Red, green, blue from 0 to 1, for all vertices or for each.
     opacity : float
-        Of a face that looks at the viewer; transparent surfaces grow denser towards their rim.
+        Opacity of a face towards the viewer; transparent surfaces become denser near their rim.
     """
 
     vertices: np.ndarray
@@ -57,7 +56,7 @@ class Mesh:
 
 
 def unit_sphere(n_points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices, which are their own normals, and faces of a sphere of even triangles."""
+    """Vertices (equal to their normals) and faces of a sphere of even triangles."""
     k = np.arange(n_points) + 0.5
     z = 1 - 2 * k / n_points
     angle = np.pi * (1 + 5**0.5) * k  # Fibonacci's lattice
@@ -94,17 +93,17 @@ def stick(
 
 
 def isosurface(field: Field, level: float, colour: np.ndarray) -> Mesh | None:
-    """Triangulate, in angstrom, where the field is `level`; None where it never is."""
+    """Triangulated isosurface of the field at `level`, in angstrom; None if there is none."""
     from skimage.measure import marching_cubes
 
     high = field.values >= level
     if not high.any() or high.all():
         return None
-    # Only the part of the box that holds the surface, closed where it meets the box.
+    # Only the part of the box that contains the surface, closed at the faces of the box.
     occupied = [np.flatnonzero(high.any(axis=tuple({0, 1, 2} - {i}))) for i in range(3)]
     coarse = max(-(-int(np.ptp(index)) // MAX_NODES) for index in occupied) or 1
     stride: float
-    for stride in (coarse, 1):  # every node, if the surface slips between the coarse ones
+    for stride in (coarse, 1):  # every node, if the surface lies between the coarse ones
         margin = stride + 3  # keeps the ends of the splines below away from the surface
         first = [max(int(index[0]) - margin, 0) for index in occupied]
         last = [int(index[-1]) + margin for index in occupied]
@@ -114,7 +113,7 @@ def isosurface(field: Field, level: float, colour: np.ndarray) -> Mesh | None:
             break
     else:
         return None
-    if stride == 1 and 2 * max(values.shape) <= MAX_NODES:  # else small molecules show facets
+    if stride == 1 and 2 * max(values.shape) <= MAX_NODES:  # otherwise small molecules show facets
         values = zoom(values, [2 - 1 / n for n in values.shape], order=3)
         stride = 0.5
     values = np.pad(values, 1, constant_values=min(0.0, float(values.min())))
@@ -156,14 +155,14 @@ def box(cell: np.ndarray, origin: np.ndarray) -> list[Mesh]:
 
 
 def view_along_thinnest(points: np.ndarray, tilt: tuple[float, float] = (-26, -16)) -> np.ndarray:
-    """Rotation (3, 3) that lays points out in the picture's plane; rows are right, up, towards.
+    """Rotation (3, 3) of points for a picture; the rows are right, up and towards the viewer.
 
-    The longest principal axis runs to the right and the shortest one to the viewer, who then
-    steps aside by `tilt` degrees about the right and the upward axis.
+    The longest principal axis points to the right and the shortest one to the viewer. The view
+    is then tilted by `tilt` degrees about the right and the upward axis.
     """
     centred = points - points.mean(axis=0)
     axes = np.linalg.eigh(centred.T @ centred)[1].T[::-1].copy()
-    for axis in axes[:2]:  # eigenvectors have no sign of their own
+    for axis in axes[:2]:  # the sign of eigenvectors is arbitrary
         axis *= np.sign(axis[np.argmax(np.abs(axis) > np.abs(axis).max() - 1e-6)])
     axes[2] = np.cross(axes[0], axes[1])
     (ca, cb), (sa, sb) = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
@@ -175,7 +174,7 @@ def view_along_thinnest(points: np.ndarray, tilt: tuple[float, float] = (-26, -1
 def render(
     meshes: list[Mesh], view: np.ndarray, width: int, margin: float
 ) -> tuple[np.ndarray, float]:
-    """Draw meshes on white.
+    """Draw meshes on a white background.
 
     Parameters
     ----------
@@ -183,7 +182,7 @@ def render(
     view : (3, 3) float
         Rotation whose rows are right, up and towards the viewer.
     width : int
-        Of the picture, pixels; the height follows.
+        Width of the picture, pixels; the height follows from it.
     margin : float
         Empty space around the meshes, in their unit of length.
 
@@ -212,7 +211,7 @@ def render(
             if mesh.opacity < 1:
                 glass.append((pixel, z, (255 * rgba + 0.5).astype(np.uint8)))
                 continue
-            order = np.argsort(z)  # of equal indices, the last assignment stays
+            order = np.argsort(z)  # for equal indices, the last assignment counts
             image[pixel[order]] = rgba[order, :3]
             depth[pixel[order]] = z[order]
     if glass:
@@ -227,7 +226,7 @@ def _fragments(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield (pixel, depth, look) of the pixel centres inside the triangles, in batches.
 
-    `look` is whatever is interpolated between vertices: normals and colours.
+    `look` are the values interpolated between vertices: normals and colours.
     """
     height, width = shape
     a, b, c = (p[mesh.faces[:, i]] for i in range(3))
@@ -288,7 +287,7 @@ def _shade(look: np.ndarray, opacity: float) -> np.ndarray:
 
 
 def _blend(image: np.ndarray, pixel: np.ndarray, z: np.ndarray, rgba: np.ndarray) -> None:
-    """Lay transparent fragments over the image, in each pixel from back to front."""
+    """Draw transparent fragments over the image, from back to front in each pixel."""
     rank = ((z - z.min()) * (2**30 / max(np.ptp(z), 1e-9))).astype(np.int64)
     order = np.argsort((pixel.astype(np.int64) << 32) + rank)
     pixel, rgba = pixel[order], rgba[order]

@@ -1,4 +1,4 @@
-"""From what the page wants to see to what it draws: one message of surfaces and scales."""
+"""Answer a request of the page with one message of surfaces and scales to draw."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from denser.viewer.surfaces import NEGATIVE, PLAIN, POSITIVE, Surface, coloured,
 NCI_COLOURS = np.array(
     [[8, 48, 140], [98, 146, 226], [196, 214, 180], [244, 145, 104], [165, 12, 20]]
 )
-"""As the diverging map, but what is neither attraction nor repulsion stays visible on white."""
+"""Like the diverging map, but its middle (neither attraction nor repulsion) shows on white."""
 
 NCI_RANGE = 0.04
-"""Of sign(lambda_2) rho, e/bohr^3."""
+"""Ends of the scale of sign(lambda_2) rho, e/bohr^3."""
 
 DRAFT_NODES = 64
 
 POINT_COLOURS = {"attractor": "#a05cc8", "bond": "#e08a00", "ring": "#2c9a8b", "cage": "#1d4fc4"}
-"""Of the kinds of critical points that are no nuclei."""
+"""Colours of critical points other than nuclei."""
 
 
 def message(session: Session, show: dict, with_state: bool = True) -> bytes:
-    """Pack what the page shows; a layer that cannot be drawn is a sentence in "problems".
+    """Pack the layers of the page; a layer that cannot be drawn gives a sentence in "problems".
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def message(session: Session, show: dict, with_state: bool = True) -> bytes:
         "surface": {"field", "level", "colour": "plain" or "potential", "limit"}, "slice":
         {"field", "plane", "offset", "atoms", "level"} and "points": bool; each may be missing.
     with_state : bool
-        Whether `describe` goes with it.
+        Whether to include the result of `describe`.
     """
     start = time.perf_counter()
     drawing = Drawing(session)
@@ -71,7 +71,7 @@ class Drawing:
         self.extras: dict[str, object] = {}
 
     def layer(self, name: str, options: object, make: object) -> None:
-        """Make a layer if it is wanted; one that fails leaves the others alone."""
+        """Make a layer if it is requested; a failure does not affect the others."""
         if not options:
             return
         try:
@@ -82,7 +82,7 @@ class Drawing:
             self.problems[name] = f"this request cannot be understood ({error})"
 
     def add(self, role: str, surface: Surface) -> None:
-        """Append the arrays of a surface, and where they are."""
+        """Append the arrays of a surface and their positions."""
         layer = {"role": role, "colour": surface.colour, "vertices": len(self.buffers)}
         if surface.colours is not None:
             layer["colours"] = len(self.buffers) + 3
@@ -90,7 +90,7 @@ class Drawing:
         self.layers.append(layer)
 
     def surface(self, options: dict) -> None:
-        """Isosurfaces of a field, of one colour, two, or coloured by another field."""
+        """Isosurfaces of a field, in one or two colours, or coloured by another field."""
         name, level = str(options["field"]), float(options["level"])
         if not (np.isfinite(level) and level > 0):
             raise InputError("the isovalue must be a positive number")
@@ -105,7 +105,7 @@ class Drawing:
         shown = [s for s in found if s is not None]
         if not shown:
             raise InputError(
-                f"nothing reaches {level:g} {field.unit}; the values lie between "
+                f"the field does not reach {level:g} {field.unit}; its values are between "
                 f"{field.values.min():.3g} and {field.values.max():.3g}"
             )
         if options.get("colour") == "potential":
@@ -171,7 +171,7 @@ class Drawing:
         self.scales["slice"] = scale | {"label": "Slice", "unit": field.unit}
 
     def points(self, _options: object) -> None:
-        """Critical points and bond paths, in angstrom; they are made in a thread of their own."""
+        """Critical points and bond paths, in angstrom; a separate thread computes them."""
         found = self.session.points
         if found is None:
             self.extras["points_wanted"] = not self.session.draft

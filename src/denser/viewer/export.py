@@ -15,7 +15,7 @@ from denser.viewer.session import Session
 
 
 def suffixes() -> list[str]:
-    """Suffixes that can be written with what is installed, one per format."""
+    """Suffixes that can be written with the installed packages, one per format."""
     return [usual for usual, *_ in FORMATS.values() if _writable(usual)]
 
 

@@ -1,4 +1,4 @@
-"""The fields that the page lists: what they are called, and how they are made."""
+"""The fields that the page lists: their names and how they are computed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from denser.types.density import Density, Field
 from denser.types.grid import Grid
 
 WORKING_SPACING, LARGE_SPACING = 0.33, 0.42
-"""Derived fields are made on every second, third, ... node up to about this spacing, bohr; the
-larger one is for grids of more than `LARGE` nodes."""
+"""Derived fields use every second, third, ... node up to about this spacing, bohr; the larger
+one is for grids with more than `LARGE` nodes."""
 
 LARGE = 3_000_000
 
@@ -26,7 +26,7 @@ class ListedField:
     ----------
     name, label, unit : str
     level : float
-        Isovalue to begin with.
+        Initial isovalue.
     low, high : float
         Ends of the slider.
     signed : bool
@@ -57,17 +57,17 @@ LISTED_FIELDS = (
     ),
     NCI,
 )
-"""Fields of `denser.analysis.catalogue` that have isovalues, and the surfaces of interactions."""
+"""Fields of `denser.analysis.catalogue` with isovalues, and the surfaces of interactions."""
 
 NOTHING = 2.0
-"""Reduced density gradient where no interaction is."""
+"""Reduced density gradient where there is no interaction."""
 
 DIFFERENCE = ListedField("", "", "e/bohr^3", 0.003, 0.0001, 0.1, True)
 ORBITAL = ListedField("", "", "bohr^-3/2", 0.05, 0.005, 0.2, True, "one step")
 
 
 def reduced(density: Density) -> Density:
-    """Every k-th node of a density, as few as derived fields need."""
+    """Every k-th node of a density, with the largest k that suffices for derived fields."""
     grid = density.grid
     spacing = WORKING_SPACING if grid.size < LARGE else LARGE_SPACING
     for k in range(int(spacing / grid.spacing.max() + 1e-6), 1, -1):
@@ -89,7 +89,7 @@ def nci(density: Density) -> Field:
 
 
 def is_derived(name: str) -> bool:
-    """Whether a field is computed from the density alone, which takes a while."""
+    """Whether a field is computed from the density alone, which takes some time."""
     if name == "density":
         return False
     return name == NCI.name or (name in FIELDS and not needs_orbitals(FIELDS[name]))
@@ -103,7 +103,7 @@ def derived(name: str, density: Density) -> Field:
 
 
 def with_atoms(field: Field, density: Density) -> Density:
-    """Field with the atoms of a density, so that a cube can hold it."""
+    """Field with the atoms of a density, so that it can be written to a cube file."""
     return Density(
         field.grid,
         field.values,
@@ -114,7 +114,7 @@ def with_atoms(field: Field, density: Density) -> Density:
 
 
 def coarse_grid(grid: Grid, most: int) -> Grid:
-    """The same box with at most about `most` nodes in all."""
+    """The same box with about `most` nodes at most."""
     factor = max(1.0, (grid.size / most) ** (1 / 3))
     shape = tuple(max(8, 8 * int(np.ceil(n / factor / 8))) for n in grid.shape)
     return Grid(grid.origin, grid.cell, shape) if factor > 1 else grid

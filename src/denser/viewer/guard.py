@@ -1,4 +1,4 @@
-"""Who may talk to the server: the token, the name of the host, and our own page only."""
+"""Checks of requests to the server: the token, the host name, and the origin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POLICY = (
 
 
 class Guard:
-    """Lets a request in if it carries the token, names our host and comes from our page."""
+    """Accepts a request if it has the token, names our host and comes from our page."""
 
     def __init__(self, app: ASGIApp, token: str, cookie: str, host: str, port: int) -> None:
         self.app, self.token, self.cookie, self.host, self.port = app, token, cookie, host, port
@@ -47,10 +47,10 @@ class Guard:
         return await self.app(scope, receive, guarded)
 
     def objection(self, request: Request) -> str:
-        """Why a request is refused; empty if it is not."""
+        """The reason why a request is refused; empty if it is accepted."""
         host = request.headers.get("host", "")
         if not known_host(host, self.host, self.port):
-            return "this address is not one that the viewer answers to"
+            return "the viewer does not answer to this address"
         origin = request.headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return "this request comes from another page"
@@ -65,7 +65,7 @@ class Guard:
 
 
 def known_host(header: str, bound: str, port: int) -> bool:
-    """Whether a Host header names this server; a name that points here by DNS does not."""
+    """Whether a Host header names this server; other names that point to it by DNS do not count."""
     parts = urlsplit(f"//{header}")
     try:
         if (parts.port or 80) != port:

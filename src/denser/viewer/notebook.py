@@ -1,7 +1,7 @@
 """Densities in Jupyter: `denser.show(rho)`.
 
-The view is one page of HTML with everything in it: 3Dmol, the atoms, and surfaces at a row of
-isovalues. It needs no server and no network, and stays alive in a saved notebook.
+The view is a self-contained HTML page: 3Dmol, the atoms, and surfaces at a series of isovalues. It
+needs no server and no network, and still works in a saved notebook.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from denser.viewer.surfaces import (
 )
 
 LEVELS = 13
-"""Isovalues of the slider; neighbours differ by a factor of the square root of two."""
+"""Isovalues of the slider; they increase by factors of the square root of two."""
 
 MAX_NODES = 50
 
 
 @dataclass(frozen=True)
 class View:
-    """What Jupyter shows.
+    """A view for Jupyter.
 
     Parameters
     ----------
@@ -65,11 +65,11 @@ def show(
     Parameters
     ----------
     density : Density
-        Or any field with atoms, such as an orbital.
+        A density, or another field with atoms, such as an orbital.
     minus : Density, optional
-        On the same grid: what is shown is `density` minus this.
+        A density on the same grid; `density` minus this one is shown.
     isovalue : float, optional
-        To begin with, in the density's unit; default 0.1, and 0.003 of a difference.
+        Initial isovalue, in the density's unit; default 0.1, or 0.003 for a difference.
     height : int
         Pixels.
 
@@ -80,8 +80,7 @@ def show(
     Raises
     ------
     InputError
-        No atoms, grids that differ, or an isovalue that is not positive or that the field does
-        not reach.
+        There are no atoms, the grids differ, or the isovalue is not positive or is not reached.
     """
     if not isinstance(density, Density):
         raise InputError(
@@ -97,7 +96,7 @@ def show(
         raise InputError(f"the isovalue must be a positive number, found {isovalue}")
     if not np.abs(values).max() > isovalue:
         raise InputError(
-            f"nothing reaches the isovalue {isovalue:g} {density.unit}; the values lie between "
+            f"the field does not reach {isovalue:g} {density.unit}; its values are between "
             f"{values.min():.3g} and {values.max():.3g}"
         )
     levels, layers, buffers = [], [], []
@@ -124,7 +123,7 @@ def show(
 
 
 def _page(message: bytes) -> str:
-    """HTML with the scripts and the message in it."""
+    """HTML that contains the scripts and the message."""
     folder = files("denser") / "viewer" / "page"
     modules = "\n".join(
         (folder / name).read_text("utf-8").replace("export ", "")

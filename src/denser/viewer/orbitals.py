@@ -1,4 +1,4 @@
-"""Energy and orbitals of one Kohn-Sham calculation, kept as small as the page needs them."""
+"""Energy and orbitals of one Kohn-Sham calculation, reduced to the needs of the page."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 STEPS = 2
 MAX_ATOMS = 60
-"""Larger molecules would keep the page waiting for minutes: `denser energy` is for them."""
+"""Larger molecules would take minutes; use `denser energy` for them."""
 
 FRONTIER = ("homo-2", "homo-1", "homo", "lumo", "lumo+1", "lumo+2")
 
 
 SPACING = 0.42
-"""Of the grid that orbitals are shown on, bohr."""
+"""Spacing of the grid for orbitals, bohr."""
 
 _BLOCK = 40_000
 
 
 @dataclass(frozen=True, eq=False)
 class KohnSham:
-    """What is left of `denser.dft.refine.refine`.
+    """The parts of a result of `denser.dft.refine.refine` that the page needs.
 
     Parameters
     ----------
     density : Density
-        After the steps.
+        Density after the steps.
     e_tot, uncertainty : float
-        Hartree; nine errors in ten stay below the latter.
+        Hartree; nine of ten errors are below the uncertainty.
     homo, lumo : float
         Hartree.
     orbitals : dict
@@ -56,7 +56,7 @@ class KohnSham:
     seconds: float
 
     def orbital(self, name: str) -> Field:
-        """One of the frontier orbitals."""
+        """Return one of the frontier orbitals."""
         if name not in self.orbitals:
             raise InputError(f"there is no orbital {name}; there are {', '.join(self.orbitals)}")
         return self.orbitals[name]
@@ -90,7 +90,7 @@ def kohn_sham(density: Density, recipe: Recipe) -> KohnSham:
     Raises
     ------
     InputError
-        PySCF cannot treat it, or it is larger than the page would wait for.
+        PySCF cannot treat the molecule, or it is too large for the page.
     """
     if len(density.structure) > MAX_ATOMS:
         raise InputError(
@@ -98,7 +98,7 @@ def kohn_sham(density: Density, recipe: Recipe) -> KohnSham:
             "denser energy on the file instead"
         )
     if density.all_electron:
-        raise InputError("a one-step calculation begins at a valence density, not at all electrons")
+        raise InputError("a one-step calculation needs a valence density, not an all-electron one")
     from denser.dft.refine import refine
 
     start = time.perf_counter()
@@ -111,7 +111,7 @@ def kohn_sham(density: Density, recipe: Recipe) -> KohnSham:
 
 
 def _frontier(result: Refined) -> dict[str, Field]:
-    """Frontier orbitals psi(r) = sum_p c_p phi_p(r), their basis functions evaluated once."""
+    """Frontier orbitals psi(r) = sum_p c_p phi_p(r); the basis functions are evaluated once."""
     homo = int(np.count_nonzero(result.mo_occ)) - 1
     index = {name: homo + k for k, name in enumerate(FRONTIER, start=-2)}
     index = {name: k for name, k in index.items() if 0 <= k < len(result.mo_occ)}

@@ -1,11 +1,11 @@
-"""The local server: who may talk to it, what it answers, and in which thread it computes.
+"""The local server of the viewer.
 
-It listens on 127.0.0.1 unless told otherwise, answers only requests that carry the random token
-of the address, that name a host it knows, and that come from its own page. It writes nothing
-but into the folder it was given; without one, downloads go through the browser.
+It listens on 127.0.0.1 by default. It answers a request only if the request has the random token of
+the address, names a known host, and comes from the server's own page. It writes files only to the
+folder that it was given; without a folder, the browser saves downloads.
 
-Predictions and drawings run one after the other in one thread, and of the drafts of a drag only
-the newest is computed. Kohn-Sham calculations have a thread of their own.
+Predictions and drawings run one after the other in one thread; of the drafts of a drag only the
+newest is computed. Kohn-Sham calculations run in a separate thread.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ _ASSETS = {
 
 
 class Viewer:
-    """Everything that the routes share.
+    """State that the routes share.
 
     Parameters
     ----------
     items : list of Item
-        What every new tab opens.
+        Items that each new tab opens.
     predictor : Predictor
     token : str
     port : int
     host : str
-        That the server is bound to.
+        Host that the server is bound to.
     folder : Path, optional
         Where files may be saved.
     """
@@ -113,7 +113,7 @@ class Viewer:
         return Response(source.read_bytes(), media_type=kind)
 
     async def begin(self, _request: Request) -> Response:
-        """Make the session of a new tab."""
+        """Create the session of a new tab."""
         name = secrets.token_urlsafe(12)
         self.sessions[name] = await self.quick.run(Session, self.predictor, self.items)
         while len(self.sessions) > MAX_SESSIONS:
@@ -124,7 +124,7 @@ class Viewer:
         return JSONResponse({"session": name, "formats": formats, "folder": folder})
 
     async def draw(self, request: Request) -> Response:
-        """Edit, if the request has an edit, and draw."""
+        """Apply the edit of the request, if there is one, and draw."""
         name, session = self.session(request)
         body = await _json(request)
         edit, draft = body.get("edit"), bool(body.get("draft"))
@@ -134,7 +134,7 @@ class Viewer:
 
         def begin() -> bool:
             if draft and number != self.newest.get(name):
-                return False  # a newer place of the atom is known already
+                return False  # a newer position of the atom is known already
             if edit:
                 session.edit(edit, draft)
             return True
@@ -146,7 +146,7 @@ class Viewer:
         return _binary(await self.quick.run(draw.message, session, show, with_state))
 
     async def prepare(self, session: Session, show: dict) -> None:
-        """Make derived fields in the slow thread, so that nobody else waits for them."""
+        """Compute derived fields in the slow thread, so that other requests do not wait."""
         density, revision = session.density, session.revision
         for name in session.wanted(show):
 
@@ -158,7 +158,7 @@ class Viewer:
             await self.quick.run(session.keep, name, *made, revision)
 
     async def open(self, request: Request) -> Response:
-        """Read an uploaded file and show what is in it."""
+        """Read an uploaded file and show its content."""
         _, session = self.session(request)
         name = Path(request.query_params.get("name", "")).name or "upload.xyz"
         show = json.loads(request.query_params.get("show", "{}"))
@@ -178,12 +178,12 @@ class Viewer:
         return _binary(await self.quick.run(work))
 
     async def one_step(self, request: Request) -> Response:
-        """Energy and orbitals of what is shown."""
+        """Energy and orbitals of the shown molecule."""
         _, session = self.session(request)
         body = await _json(request)
         density, revision = session.density, session.revision
         if density is None or session.draft:
-            raise InputError(session.problem or "there is no density yet to begin at")
+            raise InputError(session.problem or "there is no density yet to start from")
         recipe = self.predictor.model.recipe
         result = await self.slow.run(kohn_sham, density, recipe)
 
@@ -195,7 +195,7 @@ class Viewer:
         return _binary(await self.quick.run(work))
 
     async def charges(self, request: Request) -> Response:
-        """Atomic charges of what is shown."""
+        """Atomic charges of the shown molecule."""
         _, session = self.session(request)
         density, revision = session.density, session.revision
         if density is None:
@@ -207,7 +207,7 @@ class Viewer:
         return JSONResponse({"charges": found, "revision": revision, "seconds": seconds})
 
     async def points(self, request: Request) -> Response:
-        """Critical points of what is shown."""
+        """Critical points of the shown molecule."""
         from denser.analysis.topology.critical_points import critical_points
 
         _, session = self.session(request)
@@ -237,14 +237,14 @@ class Viewer:
         )
 
     async def save(self, request: Request) -> Response:
-        """Write one of the downloads into the folder that the server was given."""
+        """Write one of the downloads to the server's folder."""
         _, session = self.session(request)
         if self.folder is None:
             raise InputError("saving needs a folder: start with denser view --folder FOLDER")
         name, data = await self.quick.run(export, session, request.path_params["what"])
         target = (self.folder / name).resolve()
         if target.parent != self.folder.resolve():
-            raise InputError(f"{name} would lie outside {self.folder}")
+            raise InputError(f"{name} would be outside {self.folder}")
         await asyncio.to_thread(target.write_bytes, data)
         return JSONResponse({"saved": str(target)})
 
@@ -274,7 +274,7 @@ async def _body(request: Request, limit: int) -> bytes:
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise InputError(f"the file is larger than {limit // 2**20} MB; cut it down first")
+            raise InputError(f"the file is larger than {limit // 2**20} MB; make it smaller first")
         parts.append(chunk)
     return b"".join(parts)
 
@@ -305,16 +305,16 @@ async def _bad_input(_request: Request, error: Exception) -> Response:
 
 async def _bug(_request: Request, error: Exception) -> Response:
     logging.getLogger("denser.viewer").error("a bug; please report it", exc_info=error)
-    return JSONResponse({"error": f"the server made a mistake ({error}); it goes on"}, 500)
+    return JSONResponse({"error": f"the server had an error ({error}), which is a bug"}, 500)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Open a socket and listen, so that a browser sent to it waits until the server answers.
+    """Open a socket and listen, so that a browser waits until the server answers.
 
     Raises
     ------
     InputError
-        The port is taken, or the address is not this computer's.
+        The port is in use, or the address is not one of this computer.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -326,7 +326,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         if port and error.errno in (13, 98, 48):
             raise InputError(
-                f"port {port} on {host} is taken; choose another with --port, or --port 0 for any"
+                f"port {port} on {host} is in use; choose another with --port (0 takes a free one)"
             ) from error
         raise InputError(f"cannot listen on {host}:{port} ({error.strerror})") from error
     except OverflowError as error:
@@ -351,16 +351,16 @@ def serve(
     items : list of Item
     predictor : Predictor
     host, port : str, int
-        Port 0 takes any that is free.
+        Port 0 chooses a free one.
     folder : Path, optional
         Where files may be saved.
     browser : bool
         Whether to open the page.
     tell : callable
-        Is given the address.
+        Called with the address.
     """
     if folder is not None and not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; make it first")
+        raise InputError(f"{folder}: is not a folder; create it first")
     listener = bind(host, port)
     port = listener.getsockname()[1]
     viewer = Viewer(items, predictor, secrets.token_urlsafe(24), port, host, folder)

@@ -1,4 +1,4 @@
-"""What one tab of the browser looks at: a molecule, its density, what is derived from it."""
+"""State of one browser tab: a molecule, its density, and derived results."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 MAX_ATOMS = 600
 MAX_NODES = 6_000_000
-"""More atoms are refused; a box with more nodes than this is filled more coarsely."""
+"""Largest number of atoms, and of nodes; a larger box gets a coarser grid."""
 
 DRAFT_SPACING, DRAFT_PADDING = 0.25, 3.5
-"""Grid while an atom is dragged, angstrom."""
+"""Grid spacing while an atom is dragged, angstrom."""
 
 CACHED_FIELDS = 6
 UNDO_STEPS = 200
@@ -37,7 +37,7 @@ UNDO_STEPS = 200
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """Something opened: atoms, and their density if the file holds one."""
+    """An opened item: atoms, and their density if the file has one."""
 
     name: str
     structure: Structure
@@ -50,7 +50,7 @@ def read_items(path: Path, name: str | None = None) -> list[Item]:
     Raises
     ------
     InputError
-        The file cannot be read, holds a field without atoms, or too many atoms.
+        The file cannot be read, or it contains a field without atoms, or too many atoms.
     """
     from denser.io import is_density_file, read
     from denser.io.electrons import require_known
@@ -61,7 +61,7 @@ def read_items(path: Path, name: str | None = None) -> list[Item]:
     if is_density_file(path):
         density = read(path)
         if not isinstance(density, Density):
-            raise InputError(f"{name}: holds no atoms; give a .cube, CHGCAR or .npz")
+            raise InputError(f"{name}: contains no atoms; give a .cube, CHGCAR or .npz")
         with naming(Path(name)):
             require_known(density)
         if not density.grid.is_orthorhombic:
@@ -71,7 +71,7 @@ def read_items(path: Path, name: str | None = None) -> list[Item]:
     for atoms in read_structures(path):
         frames.append(Structure.of(atoms))
         if len(frames) > 1000:
-            raise InputError(f"{name}: holds more than 1000 frames; cut it into parts")
+            raise InputError(f"{name}: contains more than 1000 frames; split the file")
     for structure in frames:
         check_size(structure)
     many = len(frames) > 1
@@ -79,7 +79,7 @@ def read_items(path: Path, name: str | None = None) -> list[Item]:
 
 
 def check_size(structure: Structure) -> None:
-    """Raise an InputError if the viewer would not be usable with so many atoms."""
+    """Raise an InputError if there are too many atoms for the viewer."""
     if len(structure) > MAX_ATOMS:
         raise InputError(
             f"{structure.formula} has {len(structure)} atoms; the viewer takes up to {MAX_ATOMS}, "
@@ -120,10 +120,10 @@ class Session:
         if self.items:
             self.open(0)
 
-    # What is looked at
+    # Items
 
     def open(self, item: int, draft: bool = False) -> None:
-        """Show one of the items as it was opened; a draft while frames are played."""
+        """Show one of the items; as a draft while frames are played."""
         if not 0 <= item < len(self.items):
             raise InputError(f"there is no item {item + 1}; {len(self.items)} are open")
         self.item = item
@@ -138,7 +138,7 @@ class Session:
         self.open(len(self.items) - len(items))
 
     def from_smiles(self, smiles: str) -> None:
-        """Begin with a molecule written as SMILES."""
+        """Start with a molecule given as SMILES."""
         from denser.io.structures import from_smiles
 
         if not smiles.strip():
@@ -152,14 +152,14 @@ class Session:
     # Edits
 
     def edit(self, edit: dict, draft: bool = False) -> None:
-        """Apply an edit to the last settled molecule; a draft is one that is still going on.
+        """Apply an edit to the last final molecule; a draft is an edit that is still in progress.
 
         Parameters
         ----------
         edit : dict
             "op" is one of open, smiles, undo, redo, move (atoms, positions in angstrom), turn
             (atoms, degrees), element (atom, symbol), add (atom, symbol), remove (atoms), charge
-            (value); "hydrogens" tells whether their number is kept right.
+            (value); "hydrogens" says whether their number is adjusted.
         """
         op = edit.get("op")
         if op == "open":
@@ -174,7 +174,7 @@ class Session:
             changed = _edited(self.committed, edit)
             check_size(changed)
         except InputError:
-            if self.draft and not draft:  # the drag ends where it began
+            if self.draft and not draft:  # the drag ends at its start
                 self._set(self.committed, self.from_file)
             raise
         if not draft:
@@ -207,7 +207,7 @@ class Session:
             return
         self.density, self.source = None, "prediction"
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # so little work is over before threads have met
+        torch.set_num_threads(1)  # the work is too small for threads
         try:
             start = time.perf_counter()
             self.density = self._draft() if draft else self._predict()
@@ -249,17 +249,17 @@ class Session:
         return density
 
     def use_kohn_sham(self, result: KohnSham, revision: int) -> None:
-        """Take the result of a one-step calculation, unless the molecule has changed since."""
+        """Store the result of a one-step calculation, unless the molecule has changed since."""
         if revision == self.revision:
             self.kohn_sham = result
 
     def use_points(self, result: CriticalPoints, revision: int) -> None:
-        """Take critical points, unless the molecule has changed since."""
+        """Store critical points, unless the molecule has changed since."""
         if revision == self.revision:
             self.points = result
 
     def use_charges(self, result: dict, revision: int) -> None:
-        """Take charges, unless the molecule has changed since."""
+        """Store charges, unless the molecule has changed since."""
         if revision == self.revision:
             self.charges = result
 
@@ -285,7 +285,7 @@ class Session:
         return listed
 
     def field(self, name: str, full: bool = False) -> Field:
-        """A field by its name; `full` asks for every node of the density's grid."""
+        """Field with a name; `full` asks for all nodes of the density's grid."""
         if self.density is None:
             raise InputError(self.problem or "there is no density yet")
         if name == "density":
@@ -299,7 +299,7 @@ class Session:
         return self.cache[key]
 
     def wanted(self, show: dict) -> list[str]:
-        """Derived fields that a drawing needs and that take a while, unless they are there."""
+        """Slow derived fields that a drawing needs and that are not computed yet."""
         surface, plane = show.get("surface") or {}, show.get("slice") or {}
         names = {surface.get("field"), plane.get("field")}
         if surface.get("colour") == "potential":
@@ -312,7 +312,7 @@ class Session:
         return sorted(name for name in names if fields.is_derived(name))
 
     def keep(self, name: str, field: Field, seconds: float, revision: int) -> None:
-        """Take a field that was made elsewhere, unless the molecule has changed since."""
+        """Store a field that was computed elsewhere, unless the molecule has changed since."""
         if revision == self.revision:
             self.cache[name], self.seconds[name] = field, seconds
             while len(self.cache) > CACHED_FIELDS:
@@ -338,18 +338,18 @@ class Session:
     def _minus_item(self, text: str) -> Field:
         k = int(text) if text.isdigit() else -1
         if not (0 <= k < len(self.items) and self.items[k].density is not None):
-            raise InputError("that density is not open any more")
+            raise InputError("this density is no longer open")
         other = self.items[k].density
         a, b = self.density.structure, other.structure
         same = len(a) == len(b) and np.array_equal(a.numbers, b.numbers)
         if not (same and np.allclose(a.positions, b.positions, atol=1e-3)):
             raise InputError(
-                f"{self.items[k].name} holds other atoms, or atoms in other places; a difference "
+                f"{self.items[k].name} has other atoms, or atoms at other positions; a difference "
                 "needs the same molecule"
             )
         if not self.density.grid.same_as(other.grid):
             if self.source == "prediction" and self.predictor.network.any_spacing:
-                mine = self._on(other.grid)  # any nodes will do
+                mine = self._on(other.grid)  # works for any nodes
                 return Field(other.grid, mine.values - other.values)
             raise InputError(f"the grid of {self.items[k].name} differs from the one shown")
         return self._minus(other)

@@ -1,6 +1,6 @@
 """Editing molecules: move and turn atoms, change, add and remove them. Lengths in bohr.
 
-Every function returns a new `Structure` and says in an InputError why it cannot.
+Each function returns a new `Structure`, or raises an InputError with the reason.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from denser.types.errors import InputError
 from denser.types.structure import Structure
 
 VALENCES = {1: 1, 5: 3, 6: 4, 7: 3, 8: 2, 9: 1, 14: 4, 15: 3, 16: 2, 17: 1, 35: 1, 53: 1}
-"""Bonds that a neutral atom usually makes."""
+"""Usual number of bonds of a neutral atom."""
 
 LONE_PAIRS = {7: 1, 8: 2, 9: 3, 15: 1, 16: 2, 17: 3, 35: 3, 53: 3}
 
@@ -37,7 +37,7 @@ def number_of(symbol: str) -> int:
     """Atomic number of an element's symbol."""
     number = atomic_numbers.get(str(symbol).strip().capitalize(), 0)
     if number < 1:
-        raise InputError(f"{symbol!r} is no element; give a symbol such as C, N or Cl")
+        raise InputError(f"{symbol!r} is not an element; give a symbol such as C, N or Cl")
     return number
 
 
@@ -53,9 +53,9 @@ def move(structure: Structure, atoms: list[int], positions: np.ndarray) -> Struc
 
 
 def turn(structure: Structure, a: int, b: int, angle: float) -> Structure:
-    """Turn what hangs on `b` about the bond from `a` to `b` by `angle` in radians.
+    """Rotate one side of the bond from `a` to `b` about it by `angle` in radians.
 
-    The smaller of both sides moves, in the sense that makes the dihedral grow by `angle`.
+    The smaller side moves, in the direction that increases the dihedral angle by `angle`.
     """
     _check(structure, a, b)
     pairs = bonds(structure)
@@ -81,13 +81,13 @@ def turn(structure: Structure, a: int, b: int, angle: float) -> Structure:
 
 
 def connected_size(graph: csr_matrix, a: int, b: int) -> int:
-    """Number of atoms on both sides of a cut bond."""
+    """Numbers of atoms on the two sides of a cut bond."""
     labels = connected_components(graph, directed=False)[1]
     return int(np.isin(labels, labels[[a, b]]).sum())
 
 
 def remove(structure: Structure, atoms: list[int], hydrogens: bool = True) -> Structure:
-    """Take atoms away; with `hydrogens`, theirs go too and their neighbours get new ones."""
+    """Remove atoms; with `hydrogens`, also their hydrogens, and their neighbours get new ones."""
     _check(structure, *atoms)
     gone = set(atoms)
     if hydrogens:
@@ -95,7 +95,7 @@ def remove(structure: Structure, atoms: list[int], hydrogens: bool = True) -> St
         gone |= {h for a in heavy for h in neighbours(structure, a) if structure.numbers[h] == 1}
     kept = np.array([i for i in range(len(structure)) if i not in gone], dtype=int)
     if kept.size == 0:
-        raise InputError("a molecule needs at least one atom; type a SMILES to begin another one")
+        raise InputError("a molecule needs at least one atom; type a SMILES to start a new one")
     result = _select(structure, kept)
     if hydrogens:
         for a in gone:
@@ -109,7 +109,7 @@ def remove(structure: Structure, atoms: list[int], hydrogens: bool = True) -> St
 def change_element(
     structure: Structure, atom: int, symbol: str, hydrogens: bool = True
 ) -> Structure:
-    """Make `atom` another element; with `hydrogens`, their number follows its valence.
+    """Change the element of `atom`; with `hydrogens`, adjust their number to its valence.
 
     An atom with one neighbour moves to the new bond length.
     """
@@ -142,8 +142,8 @@ def change_element(
 def add(structure: Structure, atom: int, symbol: str, hydrogens: bool = True) -> Structure:
     """Bond a new atom to `atom`.
 
-    With `hydrogens` it takes the place of one of the atom's hydrogens, if there is one, and is
-    filled up with its own.
+    With `hydrogens` it replaces one of the atom's hydrogens, if there is one, and gets its own
+    hydrogens.
     """
     _check(structure, atom)
     number = number_of(symbol)
@@ -162,7 +162,7 @@ def _select(structure: Structure, kept: np.ndarray) -> Structure:
 
 
 def _attach(structure: Structure, atom: int, new: list[int]) -> Structure:
-    """Bond atoms to `atom`, as far from its neighbours and lone pairs as they can."""
+    """Bond atoms to `atom`, as far as possible from its neighbours and lone pairs."""
     if not new:
         return structure
     number = int(structure.numbers[atom])
@@ -180,7 +180,7 @@ def _attach(structure: Structure, atom: int, new: list[int]) -> Structure:
 
 
 def _spread(fixed: np.ndarray, n_new: int, n_pairs: int) -> np.ndarray:
-    """Unit vectors (n_new, 3) that repel each other, `fixed` ones and lone pairs (as 1/d^2)."""
+    """Unit vectors (n_new, 3) that repel each other, the `fixed` ones and lone pairs as 1/d^2."""
     n = n_new + min(n_pairs, max(0, 4 - len(fixed) - n_new))
     free = np.random.default_rng(5).normal(size=(n, 3))
     if len(fixed):
@@ -201,7 +201,7 @@ def _spread(fixed: np.ndarray, n_new: int, n_pairs: int) -> np.ndarray:
 def _clear(
     structure: Structure, atom: int, directions: np.ndarray, lengths: np.ndarray, fixed: np.ndarray
 ) -> np.ndarray:
-    """Places (n, 3) of new atoms, turned about the atom's only bond so that they keep clear."""
+    """Positions (n, 3) of new atoms, rotated about the atom's only bond to avoid other atoms."""
     centre = structure.positions[atom]
     others = np.delete(structure.positions, atom, axis=0)
     best, widest = None, -1.0

@@ -1,4 +1,4 @@
-"""What the page is told about a session, as plain data: atoms, fields, numbers, times."""
+"""Description of a session for the page, as plain data: atoms, fields, numbers, times."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUICK_CHARGES = {name: entry.charges for name, entry in PROPERTIES.items() if en
 """Kinds of charges that the page shows, and their headings."""
 
 DRAFT_CHARGES = 24
-"""Atoms up to which charges follow a drag."""
+"""Largest number of atoms for which charges are updated during a drag."""
 
 
 def describe(session: Session) -> dict:
@@ -52,13 +52,13 @@ def describe(session: Session) -> dict:
 
 
 def model_card(session: Session) -> dict:
-    """Name of the model and the mean error that it was measured to have."""
+    """Name of the model and its measured mean error."""
     model = session.predictor.model
     return {"name": model.name, "error_percent": model.mean_percent}
 
 
 def dipole(session: Session) -> dict | None:
-    """Dipole moment in debye and where its arrow stands."""
+    """Dipole moment in debye and the position of its arrow."""
     if session.density is None:
         return None
     vector = session.density.dipole() * DEBYE
@@ -78,7 +78,7 @@ def grid(session: Session) -> dict | None:
 
 
 def numbers(session: Session) -> list[dict]:
-    """Rows of the panel, each with where it comes from."""
+    """Rows of the panel, each with its origin."""
     density, rows = session.density, []
 
     def row(key: str, label: str, value: str, unit: str) -> None:
@@ -103,12 +103,12 @@ def numbers(session: Session) -> list[dict]:
 
 
 def quick_charges(session: Session) -> bool:
-    """Whether charges need no waiting: they are there, none are possible, or they are a draft's."""
+    """Whether charges need no wait: they are known, impossible, or those of a draft."""
     return session.charges is not None or session.density is None or session.draft
 
 
 def charges(session: Session) -> dict:
-    """Charges of the shown density, made once a molecule; none of a large draft."""
+    """Charges of the shown density, computed once per molecule; none for a large draft."""
     if session.density is None or (session.draft and len(session.structure) > DRAFT_CHARGES):
         return {}
     if session.charges is None:
@@ -117,7 +117,7 @@ def charges(session: Session) -> dict:
 
 
 def partition(density: Density) -> dict:
-    """The charges that are quick to compute, e, or the reason why there are none."""
+    """The charges that are fast to compute, e, or the reason why there are none."""
     from denser.analysis.properties import Analysis
 
     analysis = Analysis(reduced(density))
@@ -152,7 +152,7 @@ def to_dict(session: Session) -> dict:
 
 
 def to_csv(session: Session) -> str:
-    """The same as a table: one property a line, then one atom a line."""
+    """The same as a table: one line for each property, then one line for each atom."""
     record = to_dict(session)
     text = io.StringIO()
     writer = csv.writer(text)

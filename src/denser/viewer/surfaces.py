@@ -1,7 +1,7 @@
-"""What the page draws: isosurfaces and slices as triangles, packed for the browser.
+"""Isosurfaces and slices as triangles, packed for the browser.
 
-The page's lengths are angstrom. A surface is cut from every second, third, ... node where the
-screen could not show more.
+Lengths of the page are in angstrom. A surface is made from every second, third, ... node if the
+screen cannot show more.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR
 
 MAX_NODES = 112
-"""Along one axis, in what a surface is cut from."""
+"""Largest number of nodes along an axis for a surface."""
 
 MAX_VERTICES = 60_000
-"""The browser's indices into one mesh are 16 bits long."""
+"""Largest number of vertices of a mesh: the browser's indices have 16 bits."""
 
 SLICE_NODES = 160
-"""Along each side of a slice."""
+"""Number of points along each side of a slice."""
 
 POSITIVE, NEGATIVE, PLAIN = (0.85, 0.16, 0.14), (0.13, 0.33, 0.85), (0.22, 0.53, 0.84)
-"""Red, blue, and the blue of a density; their lightness differs too."""
+"""Red, blue, and the blue of a density; they also differ in lightness."""
 
 DIVERGING = np.array(
     [[8, 48, 140], [98, 146, 226], [246, 246, 246], [244, 145, 104], [165, 12, 20]]
 )
-"""From negative to positive; dark at both ends, and told apart by any eye."""
+"""From negative to positive; dark at both ends, and suitable for colour-blind readers."""
 
 SEQUENTIAL = np.array(
     [[253, 253, 250], [250, 221, 140], [233, 140, 84], [160, 58, 100], [52, 20, 84]]
 )
-"""From nothing to much, lightness falling all the way."""
+"""From low to high values, with decreasing lightness."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +53,9 @@ class Surface:
     vertices, normals : (n, 3) float32
     faces : (m, 3) uint32
     colour : (3,) float
-        Of the whole surface, 0 to 1, unless `colours` are given.
+        Colour of the whole surface, 0 to 1, unless `colours` are given.
     colours : (n, 3) float32 or None
-        Of every vertex.
+        Colour of each vertex.
     """
 
     vertices: np.ndarray
@@ -65,7 +65,7 @@ class Surface:
     colours: np.ndarray | None = None
 
     def buffers(self) -> list[np.ndarray]:
-        """Vertices, normals, faces and colours, if any, in as few bytes as the screen can tell."""
+        """Vertices, normals, faces and colours (if any), with the precision of a screen."""
         arrays = [
             self.vertices,
             np.round(127 * self.normals).astype(np.int8),
@@ -79,9 +79,9 @@ class Surface:
 def isosurface(
     field: Field, level: float, colour: tuple[float, float, float], max_nodes: int = MAX_NODES
 ) -> Surface | None:
-    """Where the field is `level`; None where it never is.
+    """Isosurface of the field at `level`; None if there is none.
 
-    A positive level encloses what is above it, a negative one what is below.
+    A positive level encloses the values above it, a negative level those below it.
     """
     from skimage.measure import marching_cubes
 
@@ -91,7 +91,7 @@ def isosurface(
         return None
     occupied = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {i}))) for i in range(3)]
     coarse = max(-(-int(np.ptp(index)) // max_nodes) for index in occupied) or 1
-    for stride in (coarse, 1):  # every node, if the surface slips between the coarse ones
+    for stride in (coarse, 1):  # every node, if the surface lies between the coarse ones
         first = np.array([max(int(index[0]) - 2 * stride, 0) for index in occupied])
         last = [int(index[-1]) + 2 * stride for index in occupied]
         part = tuple(slice(i, j + 1, stride) for i, j in zip(first, last, strict=True))
@@ -107,7 +107,7 @@ def isosurface(
     step = stride * field.grid.cell / np.array(field.grid.shape)[:, None]
     vertices = (field.grid.origin + (first / stride + vertices - 1) @ step) * BOHR
     normals = slopes @ np.linalg.inv(step).T  # from d/d(index) to d/dr
-    # Whatever the handedness of the mesher, faces and normals shall look outward.
+    # Faces and normals must point outward, whatever the handedness of the mesher.
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     if np.einsum("ij,ij->", np.cross(b - a, c - a), normals[faces].sum(axis=1)) < 0:
         faces = faces[:, ::-1]
@@ -146,8 +146,8 @@ def slice_frame(
     Parameters
     ----------
     plane : str
-        "x", "y", "z" (normals), "molecule" (the plane nearest to all atoms) or "atoms" (through
-        three atoms).
+        "x", "y", "z" (normals), "molecule" (the best plane through all atoms) or "atoms"
+        (through three atoms).
     atoms : list of int
         The three atoms.
     """
@@ -167,7 +167,7 @@ def slice_frame(
         a, b, c = positions[atoms]
         normal = np.cross(b - a, c - a)
         if np.linalg.norm(normal) < 1e-3:
-            raise InputError("the three atoms lie on a line and fix no plane; select others")
+            raise InputError("the three atoms are on one line and define no plane; select others")
         right = (b - a) / np.linalg.norm(b - a)
         normal /= np.linalg.norm(normal)
         return (a + b + c) / 3, np.stack([right, np.cross(normal, right)]), normal
@@ -182,7 +182,7 @@ def plane_slice(
     Parameters
     ----------
     offset : float
-        Of the plane along its normal, angstrom.
+        Offset of the plane along its normal, angstrom.
     level : float
         Positive; k runs from -6 to 6.
 

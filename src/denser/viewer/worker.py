@@ -1,4 +1,4 @@
-"""A thread for long work, that the event loop can wait for."""
+"""A thread for long work; the event loop can wait for its results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Worker:
-    """A thread that does one thing after the other, and that the end of the program stops."""
+    """A thread that does one task after the other and stops with the program."""
 
     def __init__(self) -> None:
         self.tasks: queue.SimpleQueue = queue.SimpleQueue()
@@ -26,7 +26,12 @@ class Worker:
                 future.set_result(work(*args))
             except BaseException as error:
                 future.set_exception(error)
-            del future, task, work, args  # they would hold the last result until the next task
+            del (
+                future,
+                task,
+                work,
+                args,
+            )  # they would keep the last result alive until the next task
 
     async def run(self, work: Callable, *args: Any) -> Any:
         """Result of `work(*args)`."""
@@ -35,5 +40,5 @@ class Worker:
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
-        """End the thread after what it does now."""
+        """End the thread after its present task."""
         self.tasks.put(None)
