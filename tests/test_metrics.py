@@ -133,20 +133,20 @@ def test_compare_tells_of_atoms_and_electrons_that_do_not_fit(water):
     (note,) = compare(with_atoms([8, 1, 1], pushed), water).notes
     assert "up to 0.100 angstrom away" in note
     (note,) = compare(with_atoms([9, 1, 1], structure.positions), water).notes
-    assert note == "the atoms differ: A holds H2F, B holds H2O"
+    assert note == "the atoms differ: A is H2F, B is H2O"
     all_electron = with_atoms([8, 1, 1], structure.positions, (8, 1, 1))
     found = compare(water, all_electron)
     assert found.err_rho == 0.0
     assert found.dipoles[1] is None
     assert (
-        "integrates to 8.0000 electrons, but its atoms and their charges ask for 10"
+        "integrates to 8.0000 electrons, but its atoms and their charges give 10"
         in (found.notes[0])
     )
 
 
 def test_compare_takes_densities_only(water):
     potential = Field(water.grid, water.values, "hartree")
-    with pytest.raises(InputError, match="second file holds values in hartree"):
+    with pytest.raises(InputError, match="second file has values in hartree"):
         compare(water, potential)
     broken = water.values.copy()
     broken[0, 0, 0] = np.nan

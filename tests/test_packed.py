@@ -294,8 +294,8 @@ def test_damaged_and_foreign_files_are_refused(packed_folder, tmp_path):
         (content[:-7] + b"x" + content[-6:], "damaged"),
         (content[:40], "header of this shard is damaged"),
         (b"denser shard 2\n{}\n", "later format"),
-        (b"hello", "no shard of labels"),
-        (b"", "no shard of labels"),
+        (b"hello", "not a shard of labels"),
+        (b"", "not a shard of labels"),
     ):
         path.write_bytes(bytes(damage))
         with pytest.raises(InputError, match=words):

@@ -1,1 +1,1 @@
-"""What is known of one atom: superposed atomic densities, free atoms, tables."""
+"""Atoms: superposed atomic densities, free atoms, radii and tables."""

@@ -1,14 +1,14 @@
-"""Core completion: from a valence density to an all-electron one, with free atoms.
+"""Core completion: make an all-electron density from a valence density, with free atoms.
 
 rho_all(r) = rho_valence(r) + sum_a [n_a^all(|r - R_a|) - n_a^pseudo(|r - R_a|)]
 
 The two densities of a free atom are spherical, spin-averaged PBE atoms at the basis-set limit,
 one with all electrons and one with the GTH pseudopotential (`denser.dft.tables.free_atoms` makes
-the table). Their difference is the frozen core and the cusp of the valence; it integrates to the
-number of core electrons and fades outside the core.
+the table). Their difference is the frozen core and the cusp of the valence density. Its integral is
+the number of core electrons, and it vanishes outside the core.
 
-A cusp does not integrate on a uniform grid: partition the completed density, but integrate the
-valence density and what is analytic in the core.
+A cusp cannot be integrated on a uniform grid. Partition the completed density, but integrate the
+valence density, and treat the core analytically.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from denser.types.grid import Grid
 from denser.types.structure import Structure
 
 CUTOFF = 1e-6
-"""On a grid a core ends where it stays below this, e/bohr^3: then at most 4e-4 e are outside,
-1e-3 at sodium."""
+"""On a grid a core ends where it stays below this, e/bohr^3; at most 4e-4 e are then outside,
+or 1e-3 for sodium."""
 
 TOLERANCE = 0.01
-"""By this fraction the electrons of a file may miss those of its atoms."""
+"""Allowed relative difference between the electrons of a file and those of its atoms."""
 
 
 @dataclass(frozen=True, eq=False)
 class FreeAtom:
-    """Spherical free atom, with all electrons and as the pseudopotential shows it.
+    """Spherical free atom, with all electrons and with the pseudopotential.
 
-    Every method takes distances from the nucleus of any shape, bohr, and returns e/bohr^3 (and
-    its derivatives by r); all are zero beyond the end of the table at 25 bohr.
+    Each method takes distances from the nucleus (an array of any shape, bohr) and returns e/bohr^3
+    (and its derivatives by r). All are zero beyond the end of the table at 25 bohr.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class FreeAtom:
 
 
 def _inside(r: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """function(r) as far as the table reaches, zero beyond."""
+    """function(r) within the table, zero beyond it."""
     r = np.asarray(r, dtype=float)
     end = _table()["r"][-1]
     return np.where(r <= end, function(np.minimum(r, end)), 0.0)
@@ -105,12 +105,12 @@ def _table() -> dict[str, np.ndarray]:
 
 
 def supported_elements() -> list[str]:
-    """Symbols of the elements that have a free atom, by atomic number."""
+    """Symbols of the elements with a free atom, by atomic number."""
     return [symbol for symbol in chemical_symbols if f"{symbol}_pseudo" in _table()]
 
 
 def has_free_atoms(structure: Structure) -> bool:
-    """Whether every atom of a structure has a free atom."""
+    """Whether there is a free atom for every atom of a structure."""
     return set(structure.symbols) <= set(supported_elements())
 
 
@@ -142,15 +142,15 @@ def free_atom(z: int) -> FreeAtom:
 
 
 def core_values(structure: Structure, grid: Grid) -> np.ndarray:
-    """Sum of the cores of all atoms, and of their images where the structure is periodic.
+    """Sum of the cores of all atoms, and of their images if the structure is periodic.
 
     Parameters
     ----------
     structure : Structure
         H to Ar.
     grid : Grid
-        Of any cell. Of a periodic structure it is one period; around an isolated molecule a
-        core that reaches beyond the box is cut there.
+        A grid with any cell. For a periodic structure it is one period. For an isolated
+        molecule, cores are cut off at the faces of the box.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def core_values(structure: Structure, grid: Grid) -> np.ndarray:
 
 
 def complete(density: Density) -> Density:
-    """Return the density of all electrons; of an all-electron density, itself.
+    """Return the density of all electrons; an all-electron density is returned unchanged.
 
     Parameters
     ----------
@@ -191,8 +191,8 @@ def complete(density: Density) -> Density:
     Raises
     ------
     InputError
-        An element without a free atom, or other valence charges than the pseudo-atom's: its
-        core is another one.
+        There is no free atom for an element, or the valence charges differ from those of the
+        pseudo-atom, so that the core is another one.
     """
     if density.all_electron:
         return density
@@ -207,10 +207,10 @@ def complete(density: Density) -> Density:
 
 
 def without_core(density: Density) -> Density:
-    """Return the valence density, the inverse of `complete`; of a valence density, itself.
+    """Return the valence density, the inverse of `complete`; a valence density is unchanged.
 
-    What is left of a density from an all-electron program is smooth but for the response of
-    the core to the molecule, and integrates on a uniform grid.
+    For a density from an all-electron program, the result is smooth except for the response of the
+    core to the molecule, and can be integrated on a uniform grid.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def pseudo_charges(structure: Structure) -> np.ndarray:
 def require_pseudo_charges(density: Density) -> None:
     """Raise an InputError unless the valence charges are those of the free pseudo-atoms.
 
-    Another program's pseudopotentials leave out other cores, and no free atom fits them.
+    Pseudopotentials of other programs may have other cores, for which there is no free atom.
     """
     structure = density.structure
     expected = pseudo_charges(structure)

@@ -1,4 +1,4 @@
-"""Radii of atoms, and which atoms are bonded."""
+"""Radii of atoms, and bonds between atoms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BONDED = 1.25
 def covalent_radius(z: int) -> float:
     """Pyykko's single-bond radius, bohr; an InputError for an element other than H to Cl."""
     if z not in PYYKKO:
-        raise InputError(f"no covalent radius is known for {chemical_symbols[z]}; H to Cl are")
+        raise InputError(f"no covalent radius is known for {chemical_symbols[z]}, only for H to Cl")
     return PYYKKO[z] / 100 / BOHR
 
 
@@ -38,7 +38,7 @@ def bond_length(first: int, second: int) -> float:
 
 
 def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
-    """Pairs of bonded atoms (n_bonds, 2) int, i < j in rising order, judged by distance.
+    """Pairs of bonded atoms (n_bonds, 2) int, i < j in ascending order, from distances.
 
     Atoms are bonded if they are nearer than `BONDED` times the sum of their covalent radii
     (Cordero).
@@ -47,7 +47,7 @@ def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
     ----------
     structure : Structure
     periodic : bool
-        Count bonds through the faces of an orthorhombic cell too.
+        Include bonds across the faces of an orthorhombic cell.
     """
     cell = structure.cell if periodic and structure.is_orthorhombic else None
     radii = covalent_radii[structure.numbers] * BONDED / BOHR
@@ -61,7 +61,7 @@ def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
 
 
 def bonded_atoms(structure: Structure) -> list[list[int]]:
-    """For each atom the atoms that it is bonded to, in rising order."""
+    """For each atom, the atoms that it is bonded to, in ascending order."""
     out: list[list[int]] = [[] for _ in range(len(structure))]
     for i, j in bonds(structure):
         out[i].append(int(j))

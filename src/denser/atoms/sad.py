@@ -1,9 +1,9 @@
-"""Superposition of spherical atomic densities (SAD), the input image of every model.
+"""Superposition of spherical atomic densities (SAD), the starting density of every model.
 
 Each atom's density is a short sum of Gaussians, n(r) = sum_k (s_k + p_k r^2) exp(-a_k r^2),
 shipped in `tables/sad.json` (made by `denser.dft.tables.sad`). A Gaussian is a product of three
-one-dimensional functions, so an atom costs one small matrix product per patch of the grid, and
-periodic images are summed axis by axis. Cost and memory are linear in the number of atoms.
+one-dimensional functions, so an atom needs one small matrix product per patch of the grid, and
+periodic images are summed for each axis. Time and memory are linear in the number of atoms.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def _table(recipe: str = RECIPES[0]) -> dict:
 
 
 def supported_elements() -> list[str]:
-    """Symbols of the elements that have a table, by atomic number."""
+    """Symbols of the elements with a table, by atomic number."""
     return sorted(_table(), key=lambda symbol: atomic_numbers[symbol])
 
 
 def valence_charges(structure: Structure) -> np.ndarray:
-    """Number of valence electrons of each neutral atom (n_atoms,): Z less the GTH core.
+    """Number of valence electrons of each neutral atom (n_atoms,): Z minus the GTH core.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def closed_shell_electrons(structure: Structure) -> int:
     Raises
     ------
     InputError
-        An element without a table, no electrons left, or an odd number of them.
+        An element has no table, there are no electrons, or their number is odd.
     """
     n_electrons = int(valence_charges(structure).sum()) - structure.charge
     if n_electrons <= 0:
@@ -189,7 +189,7 @@ def superposition_at(
 
 
 def _batches(a: np.ndarray, s: np.ndarray, p: np.ndarray, cutoff: float) -> list[tuple]:
-    """Group Gaussians by reach, so that tight ones are evaluated on small patches only."""
+    """Group Gaussians by range, so that narrow ones are evaluated only on small patches."""
     radius = np.ones_like(a)
     for _ in range(20):  # fixed point of (|s| + |p| r^2) exp(-a r^2) = cutoff
         radius = np.sqrt(
@@ -221,7 +221,7 @@ def _add_gaussians(
         nodes, d = axis_window(grid, i, position[i], radius)
         g = np.exp(-np.outer(a, d * d))  # (k, nodes)
         g2 = g * (d * d)
-        if nodes.size > n:  # the patch meets its own images: sum them
+        if nodes.size > n:  # the patch overlaps its own images: sum them
             folded = np.zeros((2, a.size, n))
             np.add.at(folded.T, nodes % n, np.stack([g, g2]).T)
             g, g2 = folded
@@ -249,11 +249,11 @@ def _add_gaussians(
 def hirshfeld_weights(
     structure: Structure, grid: Grid, recipe: str = RECIPES[0], cutoff: float = 1e-5
 ) -> csr_matrix:
-    """Hirshfeld's share of each valence atom at each node, w_a = n_a / sum_b n_b.
+    """Hirshfeld weights of the valence atoms at each node, w_a = n_a / sum_b n_b.
 
-    Hirshfeld charges are not made with these: `denser.analysis.charges.stockholder.hirshfeld`
-    takes free atoms with all their electrons. Atoms end where their density falls below `cutoff`
-    e/bohr^3. The shares of a node sum to one, or to zero where no atom reaches it.
+    They are not used for Hirshfeld charges: `denser.analysis.charges.stockholder.hirshfeld` uses
+    all-electron free atoms. Atoms end where their density falls below `cutoff`, e/bohr^3. The
+    weights of a node sum to one, or to zero where there is no atom.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How superposed atomic densities follow their atoms."""
+"""Derivatives of superposed atomic densities with respect to the positions of the atoms."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from denser.types.grid import Grid
 from denser.types.structure import Structure
 
 _REACH = 1e-9
-"""Where an atom's density falls below this (e/bohr^3) its derivative is left out."""
+"""The derivative of an atom's density is neglected where the density is below this, e/bohr^3."""
 
 
 def superposition_pullback(
     field: np.ndarray, structure: Structure, grid: Grid, recipe: str = "gth-szv-1e"
 ) -> np.ndarray:
-    """sum_r f(r) d rho_SAD(r)/dR_a on a grid that stays (n_atoms, 3), unit of f times e/bohr^4.
+    """sum_r f(r) d rho_SAD(r)/dR_a on a fixed grid (n_atoms, 3), unit of f times e/bohr^4.
 
-    rho_SAD = c sum_a n_a(|r - R_a|) with c = N_e / sum_r sum_a n_a dv. With <f> the mean of f
-    over the electrons of rho_SAD, which the normalisation brings in,
+    rho_SAD = c sum_a n_a(|r - R_a|) with c = N_e / sum_r sum_a n_a dv. The normalisation adds <f>,
+    the mean of f over the electrons of rho_SAD:
 
     d/dR_a = c sum_r (f(r) - <f>) dn_a(|r - R_a|)/dR_a.
 
@@ -29,7 +29,7 @@ def superposition_pullback(
     ----------
     field : (nx, ny, nz) float
     structure, grid, recipe
-        As of `denser.atoms.sad.superposition`.
+        As in `denser.atoms.sad.superposition`.
     """
     sad = superposition(structure, grid, recipe)
     atoms = [
@@ -38,7 +38,7 @@ def superposition_pullback(
     ]
     scale = sad.n_electrons / (sum(atom.total() for atom in atoms) * grid.dv)
     mean = np.vdot(field, sad.values) / sad.values.sum()
-    # Where the sum of the atoms is negative it was cut off at zero.
+    # Negative values of the sum over atoms were set to zero.
     field = np.where(sad.values > 0, scale * (field - mean), 0.0)
     return np.array([atom.pullback(field) for atom in atoms])
 
@@ -47,8 +47,8 @@ def superposition_pullback(
 class _Atom:
     """n(r) = sum_k (s_k + p_k r^2) exp(-a_k r^2) as products of functions of x, y and z.
 
-    `factors` holds per axis (4, k, nodes): g = exp(-a d^2), d^2 g, and the derivatives of both
-    with respect to the centre; `nodes` the nodes of the grid that they stand on.
+    For each axis, `factors` (4, k, nodes) contains g = exp(-a d^2), d^2 g, and the derivatives of
+    both with respect to the centre; `nodes` are their nodes of the grid.
     """
 
     nodes: list[np.ndarray]

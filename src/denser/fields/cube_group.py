@@ -21,9 +21,9 @@ class CubeOperation:
 
     @classmethod
     def random(cls, rng: np.random.Generator, kind: str = "cube") -> CubeOperation:
-        """Draw one of 48 operations ("cube"), a turn by 90 degrees about an axis ("turn"), or none.
+        """Draw one of 48 operations ("cube"), a rotation about an axis ("turn"), or none.
 
-        "turn" is the paper's augmentation: 0, 90, 180 or 270 degrees about x, y or z.
+        "turn" is the augmentation of the paper: 0, 90, 180 or 270 degrees about x, y or z.
         """
         if kind == "cube":
             return cls(_PERMUTATIONS[rng.integers(6)], _three(rng.choice([-1, 1], size=3)))
@@ -47,13 +47,13 @@ class CubeOperation:
 
     @property
     def inverse(self) -> CubeOperation:
-        """The operation that undoes this one."""
+        """The inverse operation."""
         back = _three(self.permutation.index(i) for i in range(3))
         return CubeOperation(back, _three(self.sign[i] for i in back))
 
     @property
     def matrix(self) -> np.ndarray:
-        """Matrix (3, 3) that takes old coordinates to new ones."""
+        """Matrix (3, 3) from old coordinates to new ones."""
         matrix = np.zeros((3, 3))
         for i, (j, s) in enumerate(zip(self.permutation, self.sign, strict=True)):
             matrix[i, j] = s
@@ -79,10 +79,10 @@ def window(
     size: tuple[int, int, int] | None = None,
     operation: CubeOperation | None = None,
 ) -> torch.Tensor:
-    """Window of a periodic field, seen through a symmetry operation of the cube.
+    """Window of a periodic field, transformed by a symmetry operation of the cube.
 
-    new[n] = old[start + M^T n]: node `start` stays where it is, and a mirrored axis counts
-    backwards from it (flip, then roll by one), which is what node-centred grids need.
+    new[n] = old[start + M^T n]: node `start` is fixed, and a mirrored axis counts backwards from it
+    (flip, then roll by one), as node-centred grids need.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
 """Derivatives of a periodic field at the nodes of its grid.
 
-By default they are those of the trigonometric interpolant through the nodes, exact for a field
-that the grid resolves. With `reach` they are central differences over so many nodes on each side:
-near a nucleus a coarse grid does not resolve the density, and differences do not carry that error
-into the tails. Both are products with a small matrix along each axis, which take a quarter of the
-time of Fourier transforms.
+By default they are those of the trigonometric interpolant through the nodes, which is exact for a
+field that the grid resolves. With `reach` they are central differences over this number of nodes on
+each side. Near a nucleus a coarse grid does not resolve the density; differences do not spread this
+error to distant nodes. Both are products with a small matrix along each axis, which take a quarter
+of the time of Fourier transforms.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ _PLANES = 16
 def resample(values: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Trigonometric interpolation of a periodic field to another number of nodes.
 
-    The field is taken for the trigonometric polynomial through its values, with the component
-    at the Nyquist frequency of an even axis shared between both signs, and evaluated at the new
-    nodes; node 0 stays node 0. To a coarser grid that is sampling, not smoothing: a positive
-    density does not ring.
+    The field is the trigonometric polynomial through its values, with the component at the
+    Nyquist frequency of an even axis divided equally between both signs. It is evaluated at the
+    new nodes; node 0 remains node 0. On a coarser grid this is sampling, not smoothing, so a
+    positive density does not get oscillations.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def wave_vectors(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def squared_wave_numbers(grid: Grid) -> np.ndarray:
     """G^2 on the half grid of a real transform (nx, ny, nz // 2 + 1), 1/bohr^2; inf at G = 0.
 
-    Dividing by it leaves out G = 0.
+    Division by it gives zero at G = 0.
     """
     gx, gy, gz = wave_vectors(grid)
     g2 = gx**2 + gy**2 + gz**2
@@ -110,9 +110,9 @@ def poisson_isolated(values: np.ndarray, grid: Grid) -> np.ndarray:
     A convolution in a box of twice the lengths (Hockney), with 1/r split as by Martyna and
     Tuckerman, J. Chem. Phys. 110, 2810 (1999): erf(a r)/r is tabulated on the nodes, the rest,
     4 pi (1 - exp(-G^2 / 4 a^2)) / G^2, is exact in reciprocal space. With a = 6 / (shortest
-    length) the rest has died, to 1e-16, before it meets an image. The error falls
-    exponentially with the spacing: a Gaussian exp(-b r^2) is good to 1e-9 hartree/e relative
-    to its charge where b h^2 < 0.1.
+    length) the rest has decayed to 1e-16 at the nearest image. The error decreases
+    exponentially with the spacing: the potential of a Gaussian exp(-b r^2) has an error below
+    1e-9 hartree/e per charge if b h^2 < 0.1.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def poisson_isolated(values: np.ndarray, grid: Grid) -> np.ndarray:
     Returns
     -------
     (nx, ny, nz) float64
-        hartree/e, right at every node of the box.
+        hartree/e, valid at every node of the box.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def poisson_isolated(values: np.ndarray, grid: Grid) -> np.ndarray:
         )
     nx, ny, nz = grid.shape
     kernel = _isolated_kernel(grid)
-    # Axis by axis: lines of padding stay out of the transforms as long as they can.
+    # Axis by axis, so that lines of padding are left out of the transforms where possible.
     field = fft.rfft(np.asarray(values, dtype=float), 2 * nz, axis=2)
     for k in range(0, nz + 1, _PLANES):
         part = slice(k, k + _PLANES)

@@ -1,4 +1,4 @@
-"""How much a density differs from another one."""
+"""Differences between densities."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE
 
 SAME_PLACE = 0.01 / BOHR
-"""Atoms of two files that are farther apart than this (bohr) are said to differ."""
+"""Largest distance (bohr) of corresponding atoms in two files that count as the same."""
 
 
 def err_rho(predicted: Field, reference: Field) -> float:
     """Relative absolute error of a density, a fraction (not percent).
 
-    (1/N_e) * integral |rho_pred - rho_ref| dr, Li et al. (2025), equation 3. Of a reference
-    without atoms N_e is the integral.
+    (1/N_e) * integral |rho_pred - rho_ref| dr, Li et al. (2025), equation 3. For a reference
+    without atoms, N_e is its integral.
 
     Raises
     ------
     InputError
-        The two grids differ, or the reference holds no electrons.
+        The two grids differ, or the reference contains no electrons.
     """
     error = np.abs(subtract(predicted, reference))
     n_electrons = reference.n_electrons if isinstance(reference, Density) else reference.integrate()
@@ -36,13 +36,13 @@ def err_rho(predicted: Field, reference: Field) -> float:
 
 
 def subtract(a: Field, b: Field) -> np.ndarray:
-    """Values of a - b in float64 (nx, ny, nz); an InputError where the grids differ."""
+    """Values of a - b in float64 (nx, ny, nz); an InputError if the grids differ."""
     require_same_grid(a, b)
     return np.asarray(a.values, dtype=np.float64) - b.values
 
 
 def require_same_grid(a: Field, b: Field) -> None:
-    """Raise an InputError that says how two grids differ and what to do about it."""
+    """Raise an InputError that says how two grids differ and what to do."""
     one, other = a.grid, b.grid
     if one.same_as(other):
         return
@@ -51,8 +51,8 @@ def require_same_grid(a: Field, b: Field) -> None:
     if same_box and one.shape == other.shape:
         shift = ", ".join(f"{x:.4f}" for x in one.origin - other.origin)
         raise InputError(
-            f"{found}the boxes are alike but shifted by ({shift}) bohr: write both in the same "
-            "frame and on the same nodes"
+            f"{found}the boxes are equal but shifted by ({shift}) bohr: write both in the same "
+            "coordinates and on the same nodes"
         )
     if same_box and np.allclose(one.origin, other.origin, rtol=0, atol=1e-4):
         raise InputError(f"{found}the box is the same: write both with the same number of nodes")
@@ -67,7 +67,7 @@ def _describe(grid: Grid) -> str:
     return f"shape {grid.shape}, origin ({origin}) bohr, volume {grid.volume:.4f} bohr^3"
 
 
-# Two densities of any program
+# Two densities from any program
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +81,13 @@ class Comparison:
     electrons : (float, float)
         Integrals of both.
     dipoles : (array or None, array or None)
-        (3,), e*bohr, where the atoms are known.
+        (3,), e*bohr, if the atoms are known.
     largest : float
         a - b where its modulus is largest, e/bohr^3.
     where : (3,) float
         That node, bohr.
     notes : tuple of str
-        What a reader should know: atoms that differ, electrons that do not add up.
+        Warnings: atoms that differ, numbers of electrons that do not match.
     """
 
     err_rho: float
@@ -110,17 +110,17 @@ class Comparison:
 
 
 def compare(a: Field, b: Field) -> Comparison:
-    """Compare density `a` with the reference `b`, made by whatever program.
+    """Compare density `a` with the reference `b`, from any program.
 
     Raises
     ------
     InputError
-        The grids differ, a field is no density (another unit, values that are not finite
-        numbers), or the reference holds no electrons.
+        The grids differ, a field is not a density (another unit, values that are not finite
+        numbers), or the reference contains no electrons.
     """
     for name, field in (("the first file", a), ("the second file", b)):
         if field.unit != "e/bohr^3":
-            raise InputError(f"{name} holds values in {field.unit}; compare takes densities")
+            raise InputError(f"{name} has values in {field.unit}; compare needs densities")
         if not np.isfinite(field.values).all():
             raise InputError(f"{name} has values that are not finite numbers; make it again")
     notes = []
@@ -136,8 +136,8 @@ def compare(a: Field, b: Field) -> Comparison:
             dipoles[-1] = field.dipole()
         else:
             notes.append(
-                f"{name} integrates to {found:.4f} electrons, but its atoms and their charges ask "
-                f"for {field.n_electrons:g}: N_e is taken from the integral, and there is no "
+                f"{name} integrates to {found:.4f} electrons, but its atoms and their charges give "
+                f"{field.n_electrons:g}: N_e is taken from the integral, and there is no "
                 "dipole"
             )
     if isinstance(a, Density) and isinstance(b, Density):
@@ -153,9 +153,9 @@ def compare(a: Field, b: Field) -> Comparison:
 
 
 def _atoms_differ(a: Structure, b: Structure, grid: Grid) -> list[str]:
-    """One sentence if the atoms are not the same, up to the period of the box; else none."""
+    """One sentence if the atoms differ (apart from periodic images), otherwise none."""
     if a.formula != b.formula:
-        return [f"the atoms differ: A holds {a.formula}, B holds {b.formula}"]
+        return [f"the atoms differ: A is {a.formula}, B is {b.formula}"]
     shift = nearest_image(a.positions[:, None] - b.positions[None], grid.cell)
     distance = np.linalg.norm(shift, axis=-1)
     distance[a.numbers[:, None] != b.numbers[None]] = np.inf
@@ -163,6 +163,6 @@ def _atoms_differ(a: Structure, b: Structure, grid: Grid) -> list[str]:
     if farthest < SAME_PLACE:
         return []
     return [
-        "the atoms differ: some stand up to "
-        f"{farthest * BOHR:.3f} angstrom away from the nearest of their kind in the other file"
+        "the atoms differ: some are up to "
+        f"{farthest * BOHR:.3f} angstrom away from the nearest atom of their kind in the other file"
     ]

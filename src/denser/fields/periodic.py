@@ -10,9 +10,9 @@ from denser.types.grid import Grid
 
 
 def nearest_image(vectors: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Vectors (..., 3) less whole lattice vectors, their fractions then within -1/2 and 1/2.
+    """Vectors (..., 3) minus whole lattice vectors, so that fractions are between -1/2 and 1/2.
 
-    In an orthorhombic cell that is the shortest of all images.
+    In an orthorhombic cell this is the shortest image.
     """
     return vectors - np.round(vectors @ np.linalg.inv(cell)) @ cell
 
@@ -31,7 +31,7 @@ def adjacent_images(points: np.ndarray, cell: np.ndarray) -> np.ndarray:
 def images_near(
     points: np.ndarray, grid: Grid, reach: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images of points inside a periodic box and within reach of its faces.
+    """Images of points inside a periodic box and within a distance of its faces.
 
     Parameters
     ----------
@@ -40,13 +40,13 @@ def images_near(
     grid : Grid
         Its box is the period.
     reach : float or (n,) float
-        Largest distance from the planes of the faces, of all points or of each, bohr.
+        Largest distance from the planes of the faces, for all points or for each, bohr.
 
     Returns
     -------
     images : (m, 3) float
     owner : (m,) int
-        The point that each is an image of.
+        Index of the point of each image.
     """
     inverse = np.linalg.inv(grid.cell)
     margin = np.broadcast_to(reach, len(points))[:, None] * np.linalg.norm(inverse, axis=0)

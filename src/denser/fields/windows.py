@@ -1,4 +1,4 @@
-"""Parts of a periodic grid around a point, such as those where the density of an atom is added."""
+"""Parts of a periodic grid around a point, for example to add the density of an atom."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from denser.types.grid import Grid
 def axis_window(grid: Grid, i: int, centre: float, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """Nodes of axis `i` within `radius` of a coordinate, and their distances from it (n,), bohr.
 
-    The nodes are counted on, not wrapped: those below 0 or above the shape are images.
+    Indices are not wrapped: nodes below 0 or beyond the shape are images.
     """
     h = grid.cell[i, i] / grid.shape[i]
     x = (centre - grid.origin[i]) / h
@@ -23,7 +23,7 @@ def axis_window(grid: Grid, i: int, centre: float, radius: float) -> tuple[np.nd
 def ball(
     grid: Grid, centre: np.ndarray, radius: float, periodic: bool
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Nodes of a block that holds the ball around a point, and their distances from it.
+    """Nodes of a block that contains a ball around a point, and their squared distances from it.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ def ball(
     radius : float
         Bohr.
     periodic : bool
-        Count nodes on beyond the box (`pieces` wraps them), or end at
-        the box.
+        Continue beyond the box (`pieces` wraps the nodes), or end at
+        its faces.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def ball(
     """
     inverse = np.linalg.inv(grid.cell)
     fraction = (centre - grid.origin) @ inverse
-    reach = radius * np.linalg.norm(inverse, axis=0)  # a ball's extent in fractions of the cell
+    reach = radius * np.linalg.norm(inverse, axis=0)  # size of the ball in fractions of the cell
     nodes, offsets = [], []
     for i, n in enumerate(grid.shape):
         low, high = np.ceil((fraction[i] - reach[i]) * n), np.floor((fraction[i] + reach[i]) * n)

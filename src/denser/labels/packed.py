@@ -1,13 +1,13 @@
 """Shards: many labels in one small file that is written once and never changed.
 
-A shard of training labels holds of each label the atoms, the box, energies, how it was made, and
-its density at points that follow from the atoms and the box (`denser.labels.cloud`). The density
-is kept as rho - SAD. The SAD comes from tables of atoms and depends on no network, so that a
-shard reads the same whatever model is shipped.
+For each training label a shard contains the atoms, the box, energies, how it was made, and its
+density at points that follow from the atoms and the box (`denser.labels.cloud`). The density is
+stored as rho - SAD. The SAD comes from tables of atoms and does not depend on a network, so a shard
+does not depend on the shipped model.
 
-What is kept of a point is (rho - SAD) / (p n N_e) in whole steps. The sum of the absolute values
-over the n points estimates an Err_rho, so rounding adds at most half a step per point to the
-error, a quarter in the mean. Lengths are kept in steps of 2^-18 bohr.
+The value of a point is (rho - SAD) / (p n N_e), rounded to whole steps. The sum of absolute values
+over the n points estimates an Err_rho, so rounding adds at most half a step per point to the error,
+on average a quarter. Lengths are stored in steps of 2^-18 bohr.
 
 The file is a line with the format's name, a line of JSON (the header), and compressed arrays.
 """
@@ -34,10 +34,10 @@ from denser.types.structure import Structure
 SUFFIX = ".shard"
 
 N_POINTS = 1536
-"""Points of a label: Err_rho of a model that errs by 0.2 % is estimated to 2.4 % of itself."""
+"""Points of a label: an Err_rho of 0.2 % is estimated with a relative error of 2.4 %."""
 
 ROUNDING = 3e-4
-"""Mean Err_rho (a fraction) that rounding adds; it gives the step."""
+"""Mean Err_rho (a fraction) that rounding adds; it determines the step."""
 
 _MAGIC = b"denser shard 1\n"
 _LENGTH = 2.0**-18  # bohr
@@ -46,7 +46,7 @@ _LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 2**20, "lc": 0, "lp
 
 @dataclass(frozen=True, eq=False)
 class PackedPoints:
-    """What a label gives to training in place of a density everywhere.
+    """Density of a label at points, for training.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class PackedLabel:
     e_tot, homo, lumo : float or None
         Hartree.
     record : dict
-        Where it came from and how it was made: `group`, `source`, `box`, `attempt`, `cycles`,
+        Its origin and how it was made: `group`, `source`, `box`, `attempt`, `cycles`,
         `residual_percent`, `version`, `split`.
     """
 
@@ -108,7 +108,7 @@ class PackedLabel:
         return self.record["group"]
 
     def points(self) -> PackedPoints:
-        """Points with the density that is kept there."""
+        """Points with their density."""
         xyz, p = cloud(self.structure, self.grid, self.rounded.size)
         weights = 1.0 / (p * self.rounded.size * self.n_electrons)
         return PackedPoints(xyz, self.rounded * self.step / weights, weights)
@@ -116,16 +116,16 @@ class PackedLabel:
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """The labels of a shard, and what its header says of them all."""
+    """The labels of a shard and its header."""
 
     header: dict
     labels: list[PackedLabel]
 
 
 def content_key(structure: Structure, box: str) -> str:
-    """Short hash of atoms, charge, cell and box: what makes two labels the same.
+    """Short hash of atoms, charge, cell and box; labels with the same hash are equal.
 
-    As `denser.labels.store.content_hash`, for a structure on the lattice of `on_lattice`.
+    Like `denser.labels.store.content_hash`, for a structure on the lattice of `on_lattice`.
     """
     steps = np.round(structure.positions / _LENGTH).astype("<i4")
     if structure.cell is None:
@@ -138,7 +138,7 @@ def content_key(structure: Structure, box: str) -> str:
 
 
 def on_lattice(structure: Structure, grid: Grid) -> tuple[Structure, Grid]:
-    """The same atoms and box with all lengths in the steps that a shard keeps."""
+    """The same atoms and box, with all lengths rounded to the steps of a shard."""
 
     def rounded(x: np.ndarray) -> np.ndarray:
         return np.round(x / _LENGTH) * _LENGTH
@@ -162,12 +162,14 @@ def rounded_deformation(deformation: np.ndarray, weights: np.ndarray) -> tuple[n
     Raises
     ------
     InputError
-        A value that is not finite or beyond 32767 steps, as of no molecule.
+        A value is not finite or beyond 32767 steps, which no molecule has.
     """
     step = 4 * ROUNDING / deformation.size
     steps = np.round(deformation * weights / step)
     if not np.all(np.abs(steps) < 2**15):
-        raise InputError("rho - SAD is too large at some point; is the density that of the atoms?")
+        raise InputError(
+            "rho - SAD is too large at some point; check that the density fits the atoms"
+        )
     return steps.astype(np.int16), step
 
 
@@ -179,9 +181,9 @@ def encode(labels: Sequence[PackedLabel], note: str, version: str) -> bytes:
     labels : sequence of PackedLabel
         Of one recipe and one number of points, on the lattice of `on_lattice`.
     note : str
-        How these labels were made, for the reader of the header.
+        How these labels were made; it is written to the header.
     version : str
-        Of the program that packs.
+        Version of the program that packs.
     """
     steps = np.stack([label.rounded for label in labels])
     shift = max(0, int(np.abs(steps).max()).bit_length() - 7)
@@ -208,7 +210,7 @@ def encode(labels: Sequence[PackedLabel], note: str, version: str) -> bytes:
     for key, array in arrays.items():
         planes = array.reshape(-1, 1).view("u1").T.tobytes()
         blocks.append((key, array.dtype.str, list(array.shape), _compressed(planes)))
-    # The last bits are noise and stay as they are; the first ones are worth a Huffman code.
+    # The last bits are noise and are not compressed; the first ones get a Huffman code.
     coder = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
     high = (steps >> shift).astype("i1").tobytes()
     blocks.append(("high", "|i1", list(steps.shape), coder.compress(high) + coder.flush()))
@@ -236,7 +238,7 @@ def read_shard(path: str | Path) -> Shard:
     Raises
     ------
     InputError
-        A file that cannot be read, is no shard, is of a later format, or is damaged.
+        The file cannot be read, is not a shard, has a later format, or is damaged.
     """
     path = Path(path)
     header, body = _open(path)
@@ -263,7 +265,7 @@ def read_shard(path: str | Path) -> Shard:
 
 
 def holds_shards(path: str | Path) -> bool:
-    """Whether this is a shard, or a folder with some."""
+    """Whether this is a shard, or a folder that contains shards."""
     path = Path(path)
     return path.suffix == SUFFIX or any(path.glob("*" + SUFFIX))
 
@@ -274,7 +276,7 @@ def read_shards(path: str | Path, recipe: Recipe | None = None) -> list[PackedLa
     Raises
     ------
     InputError
-        Those of `read_shard`, or another recipe than `recipe`; the SAD recipe counts too.
+        As in `read_shard`; or the recipe, including the SAD recipe, differs from `recipe`.
     """
     labels = []
     for shard in _shards(path):
@@ -286,7 +288,7 @@ def read_shards(path: str | Path, recipe: Recipe | None = None) -> list[PackedLa
 
 
 def recipe_of_shards(path: str | Path) -> Recipe:
-    """Recipe of a shard, or of the first shard of a folder; raises as `read_shard`."""
+    """Recipe of a shard, or of the first shard of a folder; raises like `read_shard`."""
     header, _ = _open(_shards(path)[0])
     return Recipe.from_dict(header["recipe"])
 
@@ -305,8 +307,8 @@ def _open(path: Path) -> tuple[dict, bytes]:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if not content.startswith(_MAGIC):
         if content.startswith(b"denser shard"):
-            raise InputError(f"{path}: a shard of a later format; install a newer denser")
-        raise InputError(f"{path}: no shard of labels; denser labels pack makes them")
+            raise InputError(f"{path}: a shard in a later format; install a newer denser")
+        raise InputError(f"{path}: not a shard of labels; denser labels pack makes them")
     line, _, body = content[len(_MAGIC) :].partition(b"\n")
     try:
         return json.loads(line), body

@@ -1,1 +1,1 @@
-"""The few types that everything speaks in: structures, grids, densities, recipes. NumPy only."""
+"""The basic types: structures, grids, densities, recipes. They need only NumPy."""

@@ -1,4 +1,4 @@
-"""Read-only arrays: what a frozen type holds, nobody changes."""
+"""Read-only arrays for frozen types."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, DTypeLike
 def read_only(array: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
     """Return a read-only array with these values, of `dtype` if that is given.
 
-    The values are copied, so that the array of the caller stays its own. Only an array that is
-    read-only already, and is no view of one that can be written, is returned as it is; `seal`
-    makes one of an array that nobody else needs.
+    The values are copied, so that the caller may still change the original array. Only an array
+    that is read-only already, and is not a view of a writable one, is returned without a copy;
+    `seal` makes such an array.
     """
     given = np.asarray(array)
     if _is_sealed(given) and (dtype is None or given.dtype == np.dtype(dtype)):
@@ -24,10 +24,10 @@ def read_only(array: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
 
 
 def seal(array: np.ndarray) -> np.ndarray:
-    """Make an array, and the one that it is a view of, read-only in place, and return it.
+    """Make an array, and the array that it is a view of, read-only in place, and return it.
 
-    For large arrays that were just computed and that nobody else holds: `read_only` then takes
-    them without a copy.
+    Use it for large new arrays to which there is no other reference: `read_only` then returns them
+    without a copy.
     """
     owner: Any = array
     while isinstance(owner, np.ndarray):
@@ -39,7 +39,7 @@ def seal(array: np.ndarray) -> np.ndarray:
 def restore(self: object, state: dict[str, Any]) -> None:
     """Set the attributes of an unpickled or deeply copied object; `__setstate__` of the types.
 
-    NumPy makes the arrays writable that it unpickles.
+    NumPy makes unpickled arrays writable.
     """
     for value in state.values():
         if isinstance(value, np.ndarray):

@@ -21,12 +21,12 @@ _WORDS = {
 def checked(value: Any, hint: Any, where: str) -> Any:
     """Return plain data converted to the type of a hint.
 
-    Whole numbers are taken for floats, lists for tuples, and a single text for a tuple of texts.
+    Integers are accepted as floats, lists as tuples, and a single text as a tuple of texts.
 
     Parameters
     ----------
     value
-        As read from TOML or JSON.
+        A value from TOML or JSON.
     hint : type
         `bool`, `int`, `float`, `str`, `dict`, a tuple of these, or a union of such types.
     where : str
@@ -35,7 +35,7 @@ def checked(value: Any, hint: Any, where: str) -> Any:
     Raises
     ------
     InputError
-        A value of another type; the sentence names the key, what is expected and what was found.
+        The value has another type; the message names the key, the expected type and the value.
     """
     try:
         return _converted(value, hint)
@@ -44,7 +44,7 @@ def checked(value: Any, hint: Any, where: str) -> Any:
 
 
 def _converted(value: Any, hint: Any) -> Any:
-    """As `checked`, but raise a TypeError."""
+    """Like `checked`, but raise a TypeError."""
     if isinstance(hint, UnionType):
         for choice in get_args(hint):
             with suppress(TypeError):
@@ -69,7 +69,7 @@ def _converted(value: Any, hint: Any) -> Any:
 
 
 def _described(hint: Any) -> str:
-    """What is expected, in words."""
+    """Description of the expected type."""
     if isinstance(hint, UnionType):
         *most, last = [_described(choice) for choice in get_args(hint)]
         return f"{', '.join(most)} or {last}"

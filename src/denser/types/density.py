@@ -1,4 +1,4 @@
-"""Functions on grids, and the electron density among them."""
+"""Functions on grids, and electron densities."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ class Field:
     __setstate__ = restore
 
     def integrate(self) -> float:
-        """Integral over the box: sum of the values times `grid.dv`; the only quadrature."""
+        """Integral over the box: the sum of the values times `grid.dv`."""
         return float(self.values.sum(dtype=np.float64) * self.grid.dv)
 
 
 @dataclass(frozen=True, eq=False)
 class Density(Field):
-    """Electron density, e/bohr^3, of the valence or of all electrons of `structure`.
+    """Density of the valence electrons or of all electrons of `structure`, e/bohr^3.
 
     Parameters
     ----------
     structure : Structure
-        The atoms in the user's own frame.
+        The atoms, in the user's coordinates.
     valence_charges : (n_atoms,) float
-        Charge of each nucleus less its pseudopotential core: what a moment or a potential of
-        a valence density needs.
+        Charge of each nucleus minus its pseudopotential core; needed for moments and potentials
+        of a valence density.
     all_electron : bool
-        True if the core electrons are in it; `valence_charges` then are the atomic numbers.
+        True if it contains the core electrons; `valence_charges` are then the atomic numbers.
     """
 
     structure: Structure = field(kw_only=True)
@@ -78,7 +78,7 @@ class Density(Field):
 
     @property
     def n_electrons(self) -> float:
-        """Number of electrons that the density should hold, sum(valence_charges) - charge."""
+        """Exact number of electrons, sum(valence_charges) - charge."""
         return float(self.valence_charges.sum() - self.structure.charge)
 
     def with_values(self, values: np.ndarray) -> Density:
@@ -88,8 +88,8 @@ class Density(Field):
     def dipole(self) -> np.ndarray:
         """Dipole moment (3,), e*bohr.
 
-        sum_a Z_a R_a - integral r rho(r) dr. For a charged structure it is taken about the
-        centre of the valence charges. In a periodic cell it depends on the choice of cell.
+        sum_a Z_a R_a - integral r rho(r) dr. For a charged structure it refers to the centre of
+        the valence charges. In a periodic cell it depends on the choice of cell.
         """
         origin = self.valence_charges @ self.structure.positions / self.valence_charges.sum()
         grid = self.grid

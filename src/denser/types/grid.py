@@ -130,8 +130,8 @@ class Grid:
     def paper(cls, structure: Structure, spacing: float = PAPER_SPACING) -> Grid:
         """Box of Li et al. (2025): (2h) * ceil((extent + 4 angstrom)/(2h)) per axis.
 
-        The shape is even and the mean of the coordinates sits in the middle. The authors write
-        the box 1e-4 angstrom shorter than the formula says, and so it is here.
+        The shape is even, and the mean of the coordinates is in the middle. The authors' boxes are
+        1e-4 angstrom shorter than the formula gives, and so are these.
         """
         _check_spacing(spacing)
         extent = np.ptp(structure.positions, axis=0)
@@ -145,8 +145,8 @@ class Grid:
     ) -> Grid:
         """Grid over the structure's own orthorhombic cell.
 
-        The shape is the multiple of `multiple_of` that brings the spacing nearest to
-        `spacing`; the spacing then deviates from it by as much as the cell demands.
+        The shape is a multiple of `multiple_of`, chosen so that the spacing is as close as possible
+        to `spacing`.
         """
         _check_spacing(spacing)
         if structure.cell is None:

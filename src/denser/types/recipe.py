@@ -1,4 +1,4 @@
-"""The level of theory that a label, a table or a model belongs to."""
+"""The level of theory of a label, a table or a model."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from denser.types.errors import InputError
 from denser.types.units import BOHR
 
 PAPER_SPACING = 0.15707963267948966
-"""Fine grid of the paper, pi/sqrt(2*200) bohr: a plane-wave cutoff of 400 Ry."""
+"""Spacing of the paper's fine grid, pi/sqrt(2*200) bohr: a plane-wave cutoff of 400 Ry."""
 
 PAPER_PADDING = 2.0 / BOHR
 """Vacuum of the paper's box on each side of a molecule, bohr."""
 
 ISOLATED_PADDING = 4.0 / BOHR
-"""Vacuum per side (bohr) that an isolated molecule needs; the default."""
+"""Default vacuum on each side of an isolated molecule, bohr."""
 
 
 @dataclass(frozen=True)

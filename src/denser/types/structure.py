@@ -1,4 +1,4 @@
-"""Molecules and crystals: which atoms, where, and how many electrons are missing."""
+"""Molecules and crystals: atoms, positions, charge and cell."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 MIN_DISTANCE = 0.4 / BOHR
-"""Two atoms closer than this (bohr) are taken for a mistake in the input."""
+"""Two atoms closer than this (bohr) are treated as an error in the input."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class Structure:
     __setstate__ = restore
 
     def _check_distances(self) -> None:
-        """Raise if two atoms (or, in an orthorhombic cell, their images) sit on each other."""
+        """Raise if two atoms (or, in an orthorhombic cell, their images) are too close."""
         if len(self) < 2:
             return
         pairs = self.tree().query_pairs(MIN_DISTANCE, output_type="ndarray")
@@ -133,12 +133,12 @@ class Structure:
         """Take numbers, positions, charge and (if periodic in all directions) the cell.
 
         `charge` defaults to `atoms.info["charge"]`, then to the sum of initial charges.
-        With `isolated` the atoms are a molecule, whatever their cell.
+        With `isolated` the atoms are treated as a molecule and their cell is ignored.
 
         Raises
         ------
         InputError
-            Those of the class, and atoms that are periodic in one or two directions only.
+            As in the class; or the atoms are periodic in one or two directions only.
         """
         if charge is None:
             charge = atoms.info.get("charge")
@@ -162,9 +162,9 @@ class Structure:
     def of(
         cls, atoms: Atoms | Structure, charge: int | None = None, isolated: bool = False
     ) -> Structure:
-        """Return a Structure from either type; what every public function calls first.
+        """Return a Structure from either type; every public function calls this first.
 
-        `charge` and `isolated` as of `from_ase`.
+        `charge` and `isolated` as in `from_ase`.
         """
         if isinstance(atoms, Structure):
             cell = None if isolated else atoms.cell

@@ -1,4 +1,4 @@
-"""The only conversion factors of the package."""
+"""The conversion factors of the package."""
 
 BOHR = 0.52917721092
 """Length of one bohr in angstrom, PySCF's (CODATA 2010): a box in angstrom then is the same to
