@@ -93,6 +93,15 @@ class Aspherical(Network):
     (`benchmarks/step_sizes.py`).
     """
 
+    points: Tensor
+    to_harmonics: Tensor
+    harmonics: Tensor
+    limit: Tensor
+    radial: Tensor
+    exponents: Tensor
+    centres: Tensor
+    rows: Tensor
+
     def __init__(self, config: AsphericalConfig = AsphericalConfig()) -> None:
         super().__init__()
         self.config = config
@@ -133,7 +142,8 @@ class Aspherical(Network):
         wide = config.width * c
         self.mix = nn.ModuleList(nn.Linear(2 * c, wide) for _ in range(config.layers))
         self.gates = nn.ModuleList(nn.Embedding(n_elements, wide) for _ in range(config.layers))
-        self.unmix = nn.ModuleList(nn.Linear(wide, c) for _ in range(config.layers))
+        unmix = [nn.Linear(wide, c) for _ in range(config.layers)]
+        self.unmix = nn.ModuleList(unmix)
         # The untrained network returns the SAD.
         self.heads = nn.ParameterList(
             nn.Parameter(torch.zeros(n_elements, n, c if k <= degree else config.hidden))
@@ -142,19 +152,20 @@ class Aspherical(Network):
         if config.electrons:
             shown = config.electrons * (N_SCALARS + N_VECTORS + N_TENSORS)
             self.shown_atoms = nn.Parameter(torch.zeros(c, n_elements, shown))
-            self.shown_bonds = nn.ModuleList(
+            shown_bonds = [
                 nn.Linear(config.electrons * N_BOND, config.hidden, bias=False)
                 for _ in range(config.layers)
-            )
+            ]
+            for layer in shown_bonds:
+                nn.init.zeros_(layer.weight)
+            self.shown_bonds = nn.ModuleList(shown_bonds)
         if config.reach:
             self.shown_far = nn.ParameterList(
                 nn.Parameter(torch.zeros(c, n_elements * _FAR)) for _ in range(degree + 1)
             )
         with torch.no_grad():
-            for layer in self.unmix:
+            for layer in unmix:
                 layer.weight *= _RESIDUAL_SCALE
-            for layer in self.shown_bonds if config.electrons else ():
-                layer.weight.zero_()
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -221,7 +232,9 @@ class Aspherical(Network):
 
     def forward(self, graph: Graph) -> Tensor:
         """Coefficients (n_atoms, n_exponents, (output_degree + 1)^2)."""
-        config, rows = self.config, self.rows[graph.numbers]
+        config, rows, electrons = self.config, self.rows[graph.numbers], graph.electrons
+        if (electrons is None) != (config.electrons == 0):
+            raise ValueError("the graph was made for a network with another config")
         r = graph.vectors.norm(dim=-1)
         direction = graph.vectors / r[:, None]
         cosine = direction @ self.points.T  # (pair, point)
@@ -233,21 +246,22 @@ class Aspherical(Network):
         sharpness = ((config.radial - 1) / (config.cutoff - SHORTEST)) ** 2
         radial = torch.exp(-sharpness * (r[:, None] - self.centres) ** 2) * envelope
         features = self.embedding(rows)[:, :, None].expand(-1, -1, len(self.points))
-        if config.electrons:
-            shown = self._on_spheres(graph.electrons)
+        if electrons is not None:
+            shown = self._on_spheres(electrons)
             features = features + self.shown_atoms[:, rows].transpose(0, 1) @ shown
         if config.reach:
             features = features + self._far_atoms(graph)
-        if config.electrons > 1:
-            shapes = torch.cat([shapes, self._about_bonds(graph.electrons)], dim=1)
+        if electrons is not None and config.electrons > 1:
+            shapes = torch.cat([shapes, self._about_bonds(electrons)], dim=1)
         shapes = shapes * envelope[:, None]
         layers = zip(self.scales, self.filters, self.mix, self.gates, self.unmix, strict=True)
         for n, (scale, to_filter, mix, gate, unmix) in enumerate(layers):
-            hidden = to_filter[0](radial)
-            if config.electrons:
-                hidden = hidden + self.shown_bonds[n](graph.electrons.bonds)
-            hidden = to_filter[1](hidden)
-            weights = to_filter[2](hidden)
+            to_hidden, activate, to_weights = to_filter.children()
+            hidden = to_hidden(radial)
+            if electrons is not None:
+                hidden = hidden + self.shown_bonds[n](electrons.bonds)
+            hidden = activate(hidden)
+            weights = to_weights(hidden)
             weights = weights.view(-1, config.channels, config.n_shapes)
             size = features.square().mean(dim=(1, 2), keepdim=True)
             x = scale * features * torch.rsqrt(size + _EPSILON)  # (atom, channel, point)
@@ -291,6 +305,7 @@ class Aspherical(Network):
 
     def _far_atoms(self, graph: Graph) -> Tensor:
         """Atoms within reach, by element and distance, as functions (atom, channel, point)."""
+        assert graph.far is not None  # `Graph.of` makes it for a config with a reach
         senders, receivers, vectors = graph.far
         reach, degree = self.config.reach, self.config.degree
         r = vectors.norm(dim=1)

@@ -150,7 +150,7 @@ def load_model(name: str | Path = "default") -> Model:
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     _load_state(network, tensors, str(path))
-    network.eval().to(memory_format=torch.channels_last_3d)
+    network.eval().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return Model(path.stem, metadata["architecture"], network, metadata["recipe"], metadata["info"])
 
 

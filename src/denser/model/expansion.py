@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from math import gamma
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,8 @@ def evaluate(
     (n_points,) tensor, e/bohr^3
     """
     degree = round(coefficients.shape[-1] ** 0.5) - 1
-    harmonics, radial = _factors(*displacements.unbind(-1), exponents, degree)
+    x, y, z = displacements.unbind(-1)
+    harmonics, radial = _factors(x, y, z, exponents, degree)
     terms = torch.bmm(coefficients[parents].transpose(1, 2), radial)  # (images, lm, points)
     return (terms * harmonics).sum(dim=(0, 1))
 
@@ -105,7 +107,7 @@ class _L1Distance(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx,
+        ctx: Any,
         factors: Tensor,
         exponents: Tensor,
         points: Tensor,
@@ -132,9 +134,7 @@ class _L1Distance(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(
-        ctx: torch.autograd.function.FunctionCtx, scale: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return scale * gradient, None, None, None, None, None
 
@@ -230,8 +230,8 @@ def _patch(
     nodes, factors = [], []
     for i in range(3):
         n = grid.shape[i]
-        index, d = axis_window(grid, i, centre[i], radius)
-        d = torch.as_tensor(d, dtype=polynomials.dtype, device=polynomials.device)
+        index, distances = axis_window(grid, i, centre[i], radius)
+        d = torch.as_tensor(distances, dtype=polynomials.dtype, device=polynomials.device)
         d = d - (position[i] - position[i].detach()).to(d.dtype)  # zero, but with a derivative
         gaussian = torch.exp(-alpha[:, None] * d * d)  # (k, n)
         f = torch.stack([gaussian * d**p for p in range(degree + 1)], dim=1)  # (k, p, n)

@@ -67,8 +67,11 @@ class Graph:
             vectors = moved[senders] - moved[receivers] + torch.as_tensor(shifts @ cell)
         far = None
         if config.reach:
-            far = tuple(torch.as_tensor(x, device=device) for x in (senders, receivers))
-            far += (vectors.to(device, torch.float32),)
+            far = (
+                torch.as_tensor(senders, device=device),
+                torch.as_tensor(receivers, device=device),
+                vectors.to(device, torch.float32),
+            )
         receivers, senders, shifts = receivers[near], senders[near], shifts[near]
         vectors = vectors[torch.as_tensor(near)]
         electrons = None

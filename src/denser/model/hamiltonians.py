@@ -176,13 +176,13 @@ def _overlaps(pairs: Neighbours) -> Tensor:
     for i, z in enumerate(pairs.numbers):
         _, shell, *zetas, _, _ = ELEMENTS[int(z)]
         alphas, *coefficients = _STO3G[shell]
-        for k, (zeta, c) in enumerate(zip(zetas, coefficients, strict=True)):
+        for k, (zeta, shares) in enumerate(zip(zetas, coefficients, strict=True)):
             if zeta:
                 a = exponents[k, i] = np.array(alphas) * zeta**2
                 one = (2 * a / np.pi) ** 0.75 * (2 * a**0.5) ** k  # norm of x^k exp(-a r^2)
                 both = a[:, None] + a
                 self_overlap = (np.pi / both) ** 1.5 * (1 if k == 0 else 0.5 / both)
-                c = np.array(c) * one
+                c = np.array(shares) * one
                 weights[k, i] = c / np.sqrt(c @ self_overlap @ c)
     r2 = vectors.square().sum(dim=1)[:, None, None]
     fade = _faded(torch.sqrt(r2[:, 0, 0]), pairs.cutoff)

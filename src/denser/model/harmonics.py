@@ -25,7 +25,8 @@ def spherical_harmonics(u: Tensor, degree: int) -> Tensor:
     (..., (degree + 1)^2) tensor
         Orthonormal: integral Y_lm Y_l'm' over the sphere is 1 or 0.
     """
-    return torch.stack(harmonic_terms(*u.unbind(-1), degree), dim=-1)
+    x, y, z = u.unbind(-1)
+    return torch.stack(harmonic_terms(x, y, z, degree), dim=-1)
 
 
 def harmonic_terms(x: Tensor, y: Tensor, z: Tensor, degree: int) -> list[Tensor]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 _PAIRS = {"cpu": 32, "cuda": 16384}
 """Messages that are made at a time: they fit into a core's cache, or into a GPU's memory."""
@@ -34,7 +35,7 @@ def messages(
 class _Messages(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         features: Tensor,
         weights: Tensor,
         shapes: Tensor,
@@ -49,7 +50,7 @@ class _Messages(torch.autograd.Function):
         return heard
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, weights, shapes, senders, receivers = ctx.saved_tensors
         of_features = torch.zeros_like(features)
         of_weights = torch.empty_like(weights)

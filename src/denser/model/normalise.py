@@ -100,12 +100,13 @@ def normalise(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, float]:
 def _factor_field(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, np.ndarray]:
     """sum_a w_a(r) f_a on the nodes of `raw`, and the factors f_a (n_atoms,)."""
     structure, grid = sad.structure, sad.grid
-    blocks = tuple(-(-n // _BLOCK) for n in grid.shape)
+    nx, ny, nz = (-(-n // _BLOCK) for n in grid.shape)
+    blocks = (nx, ny, nz)
     padding = [p for n in reversed(grid.shape) for p in (0, -n % _BLOCK)]
 
     def sums(f: Tensor) -> np.ndarray:
         f = torch.nn.functional.pad(f, padding)
-        f = f.reshape(blocks[0], _BLOCK, blocks[1], _BLOCK, blocks[2], _BLOCK)
+        f = f.reshape(nx, _BLOCK, ny, _BLOCK, nz, _BLOCK)
         return f.sum(dim=(1, 3, 5)).numpy() * grid.dv
 
     step = _BLOCK * grid.spacing

@@ -10,5 +10,5 @@ def fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         # Cards before Ampere emulate it, which is slower than single precision.
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and bool(capabilities.get("avx512_bf16"))

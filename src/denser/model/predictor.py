@@ -202,8 +202,7 @@ class Predictor:
         if box == "auto":
             box = "isolated" if structure.cell is None else "cell"
         grid = make_grid(structure, box, padding, self.model.recipe.spacing, self.network)
-        direct = spacing is not None and self.network.any_spacing
-        if direct:
+        if spacing is not None and self.network.any_spacing:
             grid = _respaced(grid, spacing / BOHR)
         _check_memory(grid)
         start = time.perf_counter()
@@ -211,7 +210,7 @@ class Predictor:
         middle = time.perf_counter()
         density, excess = self.normalised(self.raw(sad, periodic=box != "isolated"), sad)
         end = time.perf_counter()
-        if spacing is not None and not direct:
+        if spacing is not None and not self.network.any_spacing:
             density = respace(density, spacing / BOHR)
         return Prediction(density, sad, box, excess, middle - start, end - middle)
 
@@ -307,13 +306,13 @@ def _respaced(grid: Grid, spacing: float) -> Grid:
     if not (np.isfinite(spacing) and spacing > 0):
         raise InputError(f"the spacing must be a positive length, found {spacing * BOHR:g}")
     lengths = np.linalg.norm(grid.cell, axis=1)
-    shape = tuple(int(n) for n in np.ceil(lengths / spacing - 1e-6))
-    if min(shape) < 8:
+    nx, ny, nz = (int(n) for n in np.ceil(lengths / spacing - 1e-6))
+    if min(nx, ny, nz) < 8:
         raise InputError(
-            f"a spacing of {spacing * BOHR:g} angstrom leaves only {min(shape)} nodes along the "
-            "shortest side of the box; choose a finer one"
+            f"a spacing of {spacing * BOHR:g} angstrom leaves only {min(nx, ny, nz)} nodes along "
+            "the shortest side of the box; choose a finer one"
         )
-    return Grid(grid.origin, grid.cell, shape)
+    return Grid(grid.origin, grid.cell, (nx, ny, nz))
 
 
 def _load(name: str | Path, device: torch.device) -> Model:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -286,15 +287,16 @@ def _shown(
     vectors: Tensor,
 ) -> Electrons:
     """Atom and pair blocks of P and W, in the parts that turn in one way each."""
-    occupations, levels, vector_parts, tensors, bonds = [], [], [], [], []
-    bond_vectors, bond_tensors = [], []
+    occupations: list[Tensor] = []
+    levels: list[Tensor] = []
+    vector_parts, tensors, bonds = [], [], []
+    bond_vectors, bond_tensors, orders = [], [], []
     atoms = basis.atoms
     pairs = [rows[: len(vectors)] for rows in basis.pairs]  # whose receiver is in the first copy
     direction = vectors / vectors.norm(dim=1, keepdim=True)
     line = direction[:, :, None] * direction[:, None, :]
     identity = torch.eye(3, dtype=line.dtype)
     plane = identity - line
-    order = None
     for matrix, scalars in zip(matrices, (occupations, levels), strict=True):
         matrix = F.pad(matrix, (0, 1, 0, 1))
         block = matrix[atoms[:, :, None], atoms[:, None, :]]
@@ -303,7 +305,7 @@ def _shown(
         vector_parts.append(block[:, 0, 1:])
         tensors.append(block[:, 1:, 1:] - mean[:, None, None] * identity)
         pair = matrix[pairs[0][:, :, None], pairs[1][:, None, :]]
-        order = pair.square().sum(dim=(1, 2)) if order is None else order
+        orders.append(pair.square().sum(dim=(1, 2)))
         pp = pair[:, 1:, 1:]
         along = (pp * line).sum(dim=(1, 2))
         across = 0.5 * (pp * plane).sum(dim=(1, 2))
@@ -317,7 +319,7 @@ def _shown(
         (torch.stack([*occupations, *levels], dim=1) - typical) / _SPREAD,
         torch.stack(vector_parts, dim=1) / _SPREAD,
         torch.stack(tensors, dim=1) / _SPREAD,
-        torch.stack([*bonds, order], dim=1) / _BOND_SIZE,
+        torch.stack([*bonds, orders[0]], dim=1) / _BOND_SIZE,  # of P
         torch.stack(bond_vectors, dim=1) / _BOND_SIZE,
         torch.stack(bond_tensors, dim=1) / _BOND_SIZE,
     )
@@ -327,7 +329,7 @@ class _InverseRoot(torch.autograd.Function):
     """S^(-1/2) of a symmetric matrix."""
 
     @staticmethod
-    def forward(ctx, matrix: Tensor) -> Tensor:
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(matrix)
         low = values < _LEAST_OVERLAP
         root = values.clamp(min=_LEAST_OVERLAP) ** -0.5
@@ -336,7 +338,7 @@ class _InverseRoot(torch.autograd.Function):
         return (vectors * root) @ vectors.T
 
     @staticmethod
-    def backward(ctx, back: Tensor) -> Tensor:
+    def backward(ctx: Any, back: Tensor) -> Tensor:
         values, vectors, root, slope = ctx.saved_tensors
         back = vectors.T @ (0.5 * (back + back.T)) @ vectors
         return vectors @ (_divided(values, root, slope) * back) @ vectors.T
@@ -346,14 +348,14 @@ class _Occupied(torch.autograd.Function):
     """P and W of a symmetric matrix and a number of electrons."""
 
     @staticmethod
-    def forward(ctx, matrix: Tensor, n_electrons: float) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, matrix: Tensor, n_electrons: float) -> tuple[Tensor, Tensor]:
         e, vectors = torch.linalg.eigh(matrix)
         f = _occupations(e, n_electrons)
         ctx.save_for_backward(e, vectors, f)
         return (vectors * f) @ vectors.T, (vectors * (f * e)) @ vectors.T
 
     @staticmethod
-    def backward(ctx, back_p: Tensor, back_w: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, back_p: Tensor, back_w: Tensor) -> tuple[Tensor, None]:
         e, vectors, f = ctx.saved_tensors
         slope = -f * (1 - 0.5 * f) / _KT
         back_p, back_w = (vectors.T @ (0.5 * (b + b.T)) @ vectors for b in (back_p, back_w))

@@ -53,7 +53,8 @@ def apply(
 def _tiles(shape: torch.Size, tile: int) -> Iterator[tuple[slice, slice, slice]]:
     starts = [range(0, n, tile) for n in shape]
     for corner in product(*starts):
-        yield tuple(slice(i, min(i + tile, n)) for i, n in zip(corner, shape, strict=True))
+        x, y, z = (slice(i, min(i + tile, n)) for i, n in zip(corner, shape, strict=True))
+        yield x, y, z
 
 
 def _window(

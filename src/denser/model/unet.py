@@ -195,14 +195,14 @@ class UNet(Network):
         x = self.stem(x, periodic)  # (b, c, x/2, y/2, z/2)
         skips = []
         for level, blocks in enumerate(self.down_blocks):
-            for block in blocks:
+            for block in blocks.children():
                 x = block(x, periodic)
             if level < len(self.down):
                 skips.append(x)
                 x = self.down[level](x)
         for level in reversed(range(len(self.up))):
             x = skips[level] + depth_to_space(self.up[level](x))
-            for block in self.up_blocks[level]:
+            for block in self.up_blocks[level].children():
                 x = block(x, periodic)
         with torch.autocast(sad.device.type, enabled=False):
             u, v = depth_to_space(self.head(x.float(), periodic)).chunk(2, dim=1)

@@ -106,7 +106,7 @@ def _train(
     start = load_model(config.model.start) if config.model.start else None
     recipe = recipe_of(config, None if start is None else start.recipe)
     torch.manual_seed(config.seed)
-    network = _start_network(config, start, recipe).to(device, memory_format=torch.channels_last_3d)
+    network = _on_device(_start_network(config, start, recipe), device)
     data = read_dataset(config.data, recipe)
     _require_elements(network, [*data.train, *data.validation, *data.rehearsal])
     record = data.record()
@@ -361,7 +361,12 @@ def _copy_of(network: Network) -> Network:
     copy = type(network)(network.config)
     copy.load_state_dict(network.state_dict())
     device = next(network.parameters()).device
-    return copy.to(device, memory_format=torch.channels_last_3d).requires_grad_(False)
+    return _on_device(copy, device).requires_grad_(False)
+
+
+def _on_device(network: Network, device: torch.device) -> Network:
+    """Move it there, into the order in memory that convolutions of images are fastest in."""
+    return network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
 @torch.no_grad()
