@@ -13,6 +13,7 @@ from denser.atoms.sad import (
     supported_elements,
     valence_charges,
 )
+from denser.fields.windows import groups_of_like_reach
 
 
 def test_supported_elements_are_two_rows():
@@ -123,3 +124,8 @@ def test_two_thousand_atoms():
     assert len(structure) == 2028
     rho = superposition(structure, Grid.around(structure, padding=4.0, spacing=0.5))
     assert rho.integrate() == pytest.approx(rho.n_electrons, rel=1e-9)
+
+
+def test_functions_are_grouped_by_reach():
+    reach = np.array([1.0, 4.0, 0.0, 3.2, 2.9, 0.8])
+    assert groups_of_like_reach(reach) == [[1, 3], [4], [0, 5]]

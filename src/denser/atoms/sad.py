@@ -16,7 +16,7 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from scipy.sparse import csr_matrix
 
-from denser.fields.windows import axis_window, ball, pieces
+from denser.fields.windows import axis_window, ball, groups_of_like_reach, pieces
 from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -195,14 +195,7 @@ def _batches(a: np.ndarray, s: np.ndarray, p: np.ndarray, cutoff: float) -> list
         radius = np.sqrt(
             np.maximum(np.log((np.abs(s) + np.abs(p) * radius**2 + 1e-300) / cutoff), 1e-3) / a
         )
-    order = np.argsort(-radius)
-    groups: list[list[int]] = []
-    for k in order:
-        if groups and radius[k] > 0.75 * radius[groups[-1][0]]:
-            groups[-1].append(k)
-        else:
-            groups.append([k])
-    return [(radius[g[0]], a[g], s[g], p[g]) for g in groups]
+    return [(radius[g[0]], a[g], s[g], p[g]) for g in groups_of_like_reach(radius)]
 
 
 def _add_gaussians(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from denser.cli.options import Device, ModelName, Padding
+from denser.cli.options import Device, ModelName, Padding, prediction_options
 from denser.types.errors import InputError
 from denser.types.units import BOHR
 
@@ -41,7 +41,8 @@ def scan(
         check_suffix(plot)
     if not padding >= MIN_PADDING:
         raise InputError(f"--padding {padding:g} cuts the density off; give at least {MIN_PADDING}")
-    predictor = Predictor(model, device, bf16=False)
+    options = prediction_options(charge, model, padding=padding, device=device)
+    predictor = Predictor.of(options, bf16=False)
     done: list[scans.Scan] = []
 
     def work(name: str) -> scans.Scan:

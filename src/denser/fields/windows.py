@@ -20,6 +20,23 @@ def axis_window(grid: Grid, i: int, centre: float, radius: float) -> tuple[np.nd
     return nodes, (nodes - x) * h
 
 
+def groups_of_like_reach(reach: np.ndarray) -> list[list[int]]:
+    """Group functions at a point by how far they reach, the farthest first.
+
+    Tight functions are then evaluated on small windows only. The first of a group reaches
+    farthest, the others at least three quarters as far. Functions without any reach are left out.
+    """
+    groups: list[list[int]] = []
+    for k in np.argsort(-reach).tolist():
+        if reach[k] <= 0:
+            break
+        if groups and reach[k] > 0.75 * reach[groups[-1][0]]:
+            groups[-1].append(k)
+        else:
+            groups.append([k])
+    return groups
+
+
 def ball(
     grid: Grid, centre: np.ndarray, radius: float, periodic: bool
 ) -> tuple[list[np.ndarray], np.ndarray]:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denser.fields.windows import axis_window, pieces
+from denser.fields.windows import axis_window, groups_of_like_reach, pieces
 from denser.model.harmonics import harmonic_terms, solid_harmonics
 from denser.types.grid import Grid
 
@@ -193,17 +193,10 @@ def _patches(
     size = coefficients.detach().abs().sum(dim=-1).cpu().numpy()
     alphas = exponents.cpu().numpy().astype(float)
     centres = positions.detach().cpu().numpy().astype(float)
-    order = np.argsort(alphas)
     for a, centre in enumerate(centres):
         reach = _reach(size[a], alphas, degree)
-        groups: list[list[int]] = []
-        for k in order:
-            if groups and reach[k] > 0.75 * reach[groups[-1][0]]:
-                groups[-1].append(int(k))
-            elif reach[k] > 0:
-                groups.append([int(k)])
-        for group in groups:
-            radius = max(reach[k] for k in group)
+        for group in groups_of_like_reach(reach):
+            radius = reach[group[0]]
             yield _patch(grid, centre, positions[a], radius, polynomials[a, group], alphas[group])
 
 

@@ -175,9 +175,9 @@ class Predictor:
         )
 
     @classmethod
-    def of(cls, options: PredictionOptions) -> Predictor:
-        """Return the predictor that the options ask for."""
-        return cls(options.model, options.device, average=options.average)
+    def of(cls, options: PredictionOptions, bf16: bool | None = None) -> Predictor:
+        """Return the predictor that the options ask for; `bf16` as of `Predictor`."""
+        return cls(options.model, options.device, bf16, options.average)
 
     def predict(
         self,

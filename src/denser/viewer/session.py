@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from denser.atoms.sad import closed_shell_electrons, superposition
+from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -220,7 +221,7 @@ class Session:
     def _predict(self) -> Density:
         structure, model = self.structure, self.predictor.model
         if self.predictor.network.any_spacing:
-            grid = self._grid(4.0 / BOHR, model.recipe.spacing)
+            grid = self._grid(PredictionOptions.padding / BOHR, model.recipe.spacing)
             coarse = fields.coarse_grid(grid, MAX_NODES)
             if coarse is not grid:
                 return self._on(coarse)

@@ -134,7 +134,7 @@ class Calculator(ase_calculator.Calculator):
         super().__init__(**options)
         chosen = PredictionOptions(charge, model, padding=padding, device=device)
         # Rounding to bfloat16 would make the energy jagged.
-        self.predictor = Predictor(chosen.model, chosen.device, bf16=False)
+        self.predictor = Predictor.of(chosen, bf16=False)
         self.recipe = self.predictor.model.recipe
         self.task, self.dispersion, self.charge = task, dispersion, charge
         self.padding, self.grid, self.conv_tol = padding, grid, conv_tol
