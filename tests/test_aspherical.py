@@ -211,7 +211,7 @@ def points_reference(label):
 
 
 def test_an_unknown_element_is_named(network):
-    with pytest.raises(InputError, match="knows no S"):
+    with pytest.raises(InputError, match="does not know S"):
         sulfide = Structure.from_ase(molecule("SH2"))
         network.raw_density(superposition(sulfide, Grid.around(sulfide)), False)
 

@@ -421,7 +421,7 @@ def test_training_runs_from_shards_and_from_shards_beside_stores(packed_folder, 
     both = config_of(data={"labels": [shard, str(more)], "validation": 0})
     train(both, tmp_path / "both")
     assert load_model(str(tmp_path / "both" / "model.safetensors")).info["n_train"] == 6
-    with pytest.raises(InputError, match="both hold a label named"):
+    with pytest.raises(InputError, match="both contain a label named"):
         train(config_of(data={"labels": [shard, str(folder)]}), tmp_path / "twice")
     images = config_of(
         data={"labels": shard},

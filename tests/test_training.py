@@ -181,7 +181,7 @@ def test_labels_that_changed_end_a_resumed_run(tmp_path):
     assert record["versions"]["torch"] == torch.__version__
     data = dict(np.load(labels / "CH4.npz"))
     np.savez(labels / "CH4.npz", **(data | {"mo_coeff": data["mo_coeff"] * 0.99}))
-    with pytest.raises(InputError, match="labels are not those that this run began with"):
+    with pytest.raises(InputError, match="labels are not those at the start of this run"):
         train(config, tmp_path / "run")
 
 
@@ -203,7 +203,7 @@ def test_labels_from_several_places_and_names(tmp_path):
     assert [label.name for label in often.train] == ["CH4", "H2CO", "CH4"]
     assert often.record()["n_train"] == 2
     shutil.copy(LABELS / "CH4.npz", two)
-    with pytest.raises(InputError, match="both hold a label named CH4"):
+    with pytest.raises(InputError, match="both contain a label named CH4"):
         read_dataset(data, Recipe())
     cases = {
         "did you mean CH4": {"validation": ("CH3",)},
@@ -365,7 +365,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
 def test_damaged_state_is_one_sentence(tmp_path):
     train(small_config(schedule={"steps": 1}), tmp_path)
     (tmp_path / "state.pt").write_bytes(b"cut off")
-    with pytest.raises(InputError, match=r"state\.pt.*delete it to start anew"):
+    with pytest.raises(InputError, match=r"state\.pt.*delete it to start again"):
         train(small_config(schedule={"steps": 1}), tmp_path)
 
 
@@ -468,7 +468,7 @@ def test_configuration_errors(tmp_path):
         "[schedule]\nsteps = 5\nminutes = 2.0\n": "exactly one",
         "optimizer = 3\n[schedule]\nsteps = 5\n": "is a section",
         "[schedule]\nsteps = 5\n[optimizer]\nname = 'sgd'\n": "muon, adamw, adam",
-        "[schedule]\nsteps = 5\n[sample]\ncrop = 8\n": "leaves nothing inside",
+        "[schedule]\nsteps = 5\n[sample]\ncrop = 8\n": "leaves no voxels between",
         "[schedule\n": "cannot be read as TOML",
         "[schedule]\nsteps = 5\n[sample]\nbatch = 0\n": "sample.batch must be at least 1",
         "[schedule]\nsteps = 5\n[optimizer]\nema = 2\n": "between 0 and 1",
@@ -499,7 +499,7 @@ def test_labels_with_broken_orbitals_are_named(tmp_path):
     with pytest.raises(InputError, match=r"label HCN hold.*not finite"):
         train(small_config(data={"labels": [str(labels)]}), tmp_path / "run")
     np.savez(labels / "HCN.npz", **(data | {"mo_coeff": np.nan_to_num(data["mo_coeff"])[1:]}))
-    with pytest.raises(InputError, match=r"label HCN stand over \d+ basis functions, its atoms"):
+    with pytest.raises(InputError, match=r"label HCN have \d+ basis functions, but its atoms"):
         train(small_config(data={"labels": [str(labels)]}), tmp_path / "run")
     train(
         small_config(data={"labels": [str(labels)], "exclude": ["HCN"]}, schedule={"steps": 1}),
@@ -563,7 +563,7 @@ def test_state_of_other_groups_of_weights_is_refused_in_a_sentence(tmp_path):
     group = saved["optimizers"][0]["param_groups"][0]
     group["params"] = group["params"][:-1]
     torch.save(saved, path)
-    with pytest.raises(InputError, match=r"state\.pt is of another version of denser"):
+    with pytest.raises(InputError, match=r"state\.pt is from another version of denser"):
         train(config, tmp_path / "run")
 
 

@@ -1,1 +1,1 @@
-"""Networks, their files, and what makes a raw network output a density."""
+"""Networks, model files, and predictions of densities."""

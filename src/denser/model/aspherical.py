@@ -1,18 +1,19 @@
-"""Atoms that deform in each other's sight: an equivariant network from atoms to density.
+"""The aspherical network: an equivariant network from atoms to the density.
 
 rho(r) = max(0, sum_a [n_a(|r - R_a|) + delta_a(r - R_a)]): each spherical atom of the SAD gets
-a deformation delta_a, a sum of Gaussians times spherical harmonics up to a degree, whose
-coefficients a message-passing network reads off the atom's surroundings.
+a deformation delta_a, a sum of Gaussians times spherical harmonics up to a degree. A
+message-passing network computes its coefficients from the environment of the atom.
 
-The features of an atom are functions on the sphere around it, kept as values at Lebedev points
-and limited to a degree. A message multiplies the features of a neighbour with a function that
-is symmetric about the line between the two, or differs from that as their electrons do; an update
-mixes channels point by point. Both commute with rotations, but for what the point-wise
-non-linearity adds beyond the degree that the points resolve; training on turned molecules removes
-that remainder. Nothing depends on a grid. Messages reach `layers` times the cutoff; which other
-atoms lie within a larger reach is shown once, linearly; what electrons there are at each atom and
-between neighbours is told by `denser.model.tight_binding`, which sees the molecule as a whole.
-The density may have harmonics of a higher degree than the features: sums over neighbours alone.
+The features of an atom are functions on the sphere around it, stored as values at Lebedev points
+and limited to a degree. A message multiplies the features of a neighbour by a function that is
+symmetric about the line between the two atoms, or that deviates from this symmetry as their
+electrons do. An update mixes channels point by point. Both commute with rotations, except for the
+parts that the point-wise non-linearity adds beyond the degree that the points resolve; training on
+rotated molecules reduces this remainder. Nothing depends on a grid. Messages have a range of
+`layers` times the cutoff. Other atoms within a larger reach enter once and linearly. The electrons
+at each atom and between neighbours come from `denser.model.tight_binding`, which treats the
+molecule as a whole. The density may have harmonics of a higher degree than the features; these are
+sums over neighbours only.
 """
 
 from __future__ import annotations
@@ -49,16 +50,16 @@ from denser.types.errors import InputError
 from denser.types.structure import Structure
 
 _MESSAGE_SCALE = 0.3
-"""Brings a sum over some ten neighbours to the size of one atom's features."""
+"""Scales a sum over about ten neighbours to the size of one atom's features."""
 
 _EPSILON = 1e-3
 """Mean square below which the features of an atom are not scaled up."""
 
 _RESIDUAL_SCALE = 0.5
-"""On the initial weights of every update, for stable first steps."""
+"""Factor of the initial weights of each update, for stable first steps."""
 
 _FAR = 5
-"""Functions of the distance of far atoms, Gaussians 1 bohr apart up to 1 bohr within reach."""
+"""Functions of the distance of far atoms: Gaussians at 1 bohr spacing up to reach - 1 bohr."""
 
 _FAR_FADE = 2.0
 """They go to zero smoothly over this length before the reach, bohr."""
@@ -72,7 +73,7 @@ class Aspherical(Network):
 
     samples = "points"
     local = True
-    any_spacing = True  # Gaussians are functions of space, which any nodes sample
+    any_spacing = True  # Gaussians can be evaluated at any nodes
     any_shape = True
     bf16 = False  # sums of Gaussians lose too much in it
     edges = ("head", "embedding", "gates")
@@ -88,8 +89,8 @@ class Aspherical(Network):
         "unmix.0.weight": 0.07, "unmix.*.weight": 1, "unmix.*.bias": 300,
         "heads.0": 0.2, "heads.[123]": 1, "heads.4": 6, "heads.*": 0.2,
     }  # fmt: skip
-    """As of `Network`. With one rate for all, the error rises by far more with a step in `unmix.0`
-    or the heads than with one in the filters or biases, which then hardly learn
+    """As in `Network`. With one rate for all, a step in `unmix.0` or the heads increases the error
+    far more than one in the filters or biases, which then hardly learn
     (`benchmarks/step_sizes.py`).
     """
 
@@ -169,17 +170,17 @@ class Aspherical(Network):
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers with a row in every table."""
+        """Atomic numbers that the network knows."""
         return self.config.elements
 
     def require_elements(self, structure: Structure) -> None:
-        """Raise an InputError if the network has no row for an element."""
+        """Raise an InputError if the network does not know an element."""
         missing = sorted(set(structure.numbers.tolist()) - set(self.config.elements))
         if missing:
             raise InputError(
-                f"this model knows no {chemical_symbols[missing[0]]}; it was made for "
+                f"this model does not know {chemical_symbols[missing[0]]}; it was made for "
                 + " ".join(chemical_symbols[z] for z in self.config.elements)
-                + "; the shipped model 'unet' takes any element that has a table"
+                + "; the shipped model 'unet' takes any element with a SAD table"
             )
 
     def raw_density(
@@ -189,12 +190,12 @@ class Aspherical(Network):
         operations: Sequence[CubeOperation] = (CubeOperation(),),
         bf16: bool = False,
     ) -> Tensor:
-        """As of `Network`; atoms of a periodic box see those of the neighbouring ones.
+        """As in `Network`; atoms of a periodic box interact with their periodic images.
 
         Raises
         ------
         InputError
-            An element that the network has no row for.
+            The network does not know an element.
         """
         structure, grid = sad.structure, sad.grid
         self.require_elements(structure)
@@ -227,7 +228,7 @@ class Aspherical(Network):
         return _neutral(sad) * atoms + deformations.double().cpu().numpy()
 
     def grown(self, options: Mapping[str, Any]) -> Aspherical:
-        """As of `Network`, with the options of `denser.model.growing`."""
+        """As in `Network`, with the options of `denser.model.growing`."""
         return grown(self, options)
 
     def forward(self, graph: Graph) -> Tensor:
@@ -282,13 +283,13 @@ class Aspherical(Network):
         return torch.cat(parts, dim=-1)
 
     def averaged(self, graph: Graph, rotations: Sequence[Tensor]) -> Tensor:
-        """Mean of the coefficients that turned copies of the atoms get, turned back.
+        """Mean of the coefficients of rotated copies of the atoms, rotated back.
 
         Parameters
         ----------
         graph : Graph
         rotations : sequence of (3, 3) tensor
-            Orthogonal matrices, as of `Graph.turned`.
+            Orthogonal matrices, as in `Graph.turned`.
         """
         total = torch.zeros((), device=self.points.device)
         for rotation in rotations:
@@ -298,7 +299,7 @@ class Aspherical(Network):
         return total / len(rotations)
 
     def _on_spheres(self, electrons: Electrons) -> Tensor:
-        """What is shown of each atom's electrons, as functions (atom, function, point)."""
+        """Electrons of each atom as functions on the sphere (atom, function, point)."""
         scalars = electrons.scalars[:, :, None].expand(-1, -1, len(self.points))
         vectors = electrons.vectors @ self.points.T
         return torch.cat([scalars, vectors, self._quadratic(electrons.tensors)], dim=1)
@@ -326,10 +327,11 @@ class Aspherical(Network):
     def _steep(
         self, graph: Graph, direction: Tensor, known: Tensor, head: Tensor, degree: int
     ) -> Tensor:
-        """Coefficients (atom, Gaussian, m) of a degree above the features'.
+        """Coefficients (atom, Gaussian, m) of a degree above that of the features.
 
-        It is too high for the points: a sum over neighbours of their direction's harmonics, times
-        what the head (element, Gaussian, hidden) makes of what is known of the pair.
+        The points do not resolve this degree. The coefficients are a sum over neighbours of the
+        harmonics of their direction, times the output of the head (element, Gaussian, hidden) for
+        the pair.
         """
         n_elements, n_gaussians, _ = head.shape
         sizes = F.linear(known, head.flatten(0, 1)).view(-1, n_elements, n_gaussians)
@@ -340,9 +342,9 @@ class Aspherical(Network):
         return total.index_add(0, graph.receivers, sizes[:, :, None] * harmonics)
 
     def _about_bonds(self, electrons: Electrons) -> Tensor:
-        """How electrons of pairs differ from axial symmetry, as functions (pair, function, point).
+        """Deviation of pairs' electrons from axial symmetry, as functions (pair, function, point).
 
-        They are seen from the receiver.
+        They are functions on the sphere of the receiver.
         """
         vectors = electrons.bond_vectors @ self.points.T
         return torch.cat([vectors, self._quadratic(electrons.bond_tensors)], dim=1)
@@ -355,6 +357,6 @@ class Aspherical(Network):
 def _neutral(sad: Density) -> float:
     """Undoes the scaling of a SAD to N_e.
 
-    The network begins with neutral atoms, and says itself where a charge goes.
+    The network starts from neutral atoms, and predicts the place of a charge itself.
     """
     return float(sad.valence_charges.sum() / sad.n_electrons)

@@ -11,7 +11,7 @@ from denser.model.tight_binding import N_BOND_TENSORS, N_BOND_VECTORS, N_SOLUTIO
 from denser.types.errors import InputError
 
 SHORTEST = 0.8
-"""Where the radial functions of the messages begin, bohr."""
+"""Start of the radial functions of the messages, bohr."""
 
 
 @dataclass(frozen=True)
@@ -21,32 +21,32 @@ class AsphericalConfig:
     Parameters
     ----------
     elements : tuple of int
-        Atomic numbers that have a row of their own in every table.
+        Atomic numbers that the network knows.
     channels : int
         Functions on the sphere per atom.
     layers : int
         Rounds of messages.
     degree : int
-        Highest degree of the harmonics of the features, and of the density's unless
-        `output_degree` says otherwise.
+        Highest degree of the harmonics of the features, and of the density unless
+        `output_degree` is higher.
     cutoff : float
-        Neighbours reach this far, bohr.
+        Largest distance of neighbours, bohr.
     radial : int
         Radial functions of a message.
     order : int
         Polynomial order that the Lebedev points integrate exactly (11: 50 points).
     exponents : tuple of float
-        Of the Gaussians, bohr^-2.
+        Exponents of the Gaussians, bohr^-2.
     electrons : int
-        Solutions of `denser.model.tight_binding` that it is shown: 0, 1, or 2 to 4 and then
-        also how their bonds differ from axial symmetry.
+        Number of solutions of `denser.model.tight_binding` in the input: 0, 1, or 2 to 4; from 2
+        the deviation of their bonds from axial symmetry is included.
     reach : float
-        Atoms up to this far are shown to each atom before the first message, bohr: neighbouring
-        molecules, or images in a tight box. 0: none.
+        Each atom gets the atoms up to this distance (bohr) as input before the first message:
+        neighbouring molecules, or images in a tight box. 0: none.
     hidden : int
-        Units that make a message out of what is known of a pair.
+        Hidden units that compute a message from the data of a pair.
     width : int
-        Units of the update at every point, in channels.
+        Width of the update at each point, in channels.
     output_degree : int
         Highest degree of the harmonics of the density, if above that of the features; 0: the same.
     """
@@ -95,7 +95,7 @@ class AsphericalConfig:
 
     @property
     def n_shapes(self) -> int:
-        """Functions on the sphere that a message is made of."""
+        """Number of functions on the sphere in a message."""
         about_bonds = self.electrons * (N_BOND_VECTORS + N_BOND_TENSORS)
         return self.degree + 1 + (about_bonds if self.electrons > 1 else 0)
 

@@ -1,4 +1,4 @@
-"""Model files: safetensors whose metadata holds config, recipe and training record."""
+"""Model files: safetensors with config, recipe and training record in the metadata."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WEIGHTS = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network with the level of theory it was trained for.
+    """A network and the level of theory it was trained for.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ class Model:
     def mean_percent(self) -> float | None:
         """Mean Err_rho on molecules that the model was not trained on, percent.
 
-        Of its validation part, or else of the test part of its fine tuning, or else that of the
-        model that its training began with; None if none of these is known.
+        It is that of the validation part, else that of the test part of the fine tuning, else that
+        of the model that the training started from; None if none of these is known.
         """
         measured = self.info.get("measured", {})
         found = (
@@ -85,7 +85,7 @@ class Model:
         return digest.hexdigest()[:16]
 
     def identity(self) -> str:
-        """What tells this model from any other: name, architecture, settings and weights."""
+        """Unique identity of this model: name, architecture, settings and weights."""
         settings = [self.network.config.to_dict(), self.recipe.to_dict()]
         described = json.dumps([*settings, self.mean_percent], sort_keys=True)
         digest = hashlib.sha256(described.encode()).hexdigest()[:16]
@@ -115,7 +115,7 @@ def require_options(architecture: str, options: dict) -> None:
 
 
 def save_model(path: Path, model: Model, dtype: torch.dtype = torch.float32) -> None:
-    """Write a model file, through a temporary file beside it."""
+    """Write a model file through a temporary file in the same folder."""
     path = Path(path)
     metadata = {
         "format": FORMAT,
@@ -155,12 +155,12 @@ def load_model(name: str | Path = "default") -> Model:
 
 
 def model_path(name: str | Path) -> Path:
-    """File of a shipped model, by its name, or the path as it was given.
+    """File of a shipped model with this name, or the given path.
 
     Raises
     ------
     InputError
-        A name that is not that of a shipped model, or a PyTorch checkpoint.
+        The name is not that of a shipped model, or the file is a PyTorch checkpoint.
     """
     path = Path(name)
     if path.suffix == "" and not path.exists():
@@ -179,7 +179,7 @@ def model_path(name: str | Path) -> Path:
 
 
 def shipped_models() -> list[str]:
-    """Names of the models inside the package."""
+    """Names of the shipped models."""
     return sorted(path.stem for path in _WEIGHTS.glob("*.safetensors"))
 
 
@@ -221,14 +221,14 @@ def _load_state(network: Network, tensors: dict, where: str) -> None:
             )
     extra = sorted(set(tensors) - set(own))
     if extra:
-        raise InputError(f"{where}: the weights hold {extra[0]!r}, which the network does not have")
+        raise InputError(f"{where}: the weights have {extra[0]!r}, which the network does not have")
     network.load_state_dict(tensors)
 
 
 def import_published(path: Path, sad: str = "gth-szv-1e") -> Model:
     """Read a checkpoint published with Li et al. (2025) (figshare 25365508).
 
-    The size (x2 or x4) is told from the weights. Only tensors and plain containers are read
+    The size (x2 or x4) follows from the weights. Only tensors and plain containers are read
     (`weights_only`), never arbitrary pickled objects.
     """
     path = Path(path)
@@ -237,7 +237,7 @@ def import_published(path: Path, sad: str = "gth-szv-1e") -> Model:
         raise InputError(f"{path}: no such file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # told of odd pickles by the error below
+            warnings.simplefilter("ignore")  # the error below reports odd pickles
             data = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

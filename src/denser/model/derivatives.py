@@ -1,8 +1,8 @@
-"""How a predicted density follows its atoms, by back-propagation.
+"""Derivatives of a predicted density with respect to the atoms, by back-propagation.
 
-A density is some million numbers and an energy is one, so what is needed is never d rho/dR itself
-but its product with a field f on the grid, sum_r f(r) d rho(r)/dR: one pass backwards through
-normalisation, network and superposition, whatever the number of atoms.
+A density has about a million values and an energy only one. Therefore d rho/dR itself is never
+needed, but only its product with a field f on the grid, sum_r f(r) d rho(r)/dR. This is one pass
+backwards through normalisation, network and superposition, for any number of atoms.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from denser.types.errors import InputError
 def prediction_pullback(
     predictor: Predictor, sad: Density, field: np.ndarray, periodic: bool = False
 ) -> np.ndarray:
-    """sum_r f(r) d rho(r)/dR_a of a predicted density, on a grid that stays (n_atoms, 3).
+    """sum_r f(r) d rho(r)/dR_a of a predicted density, on a fixed grid (n_atoms, 3).
 
-    Exact for the density as `Predictor.density` computes it, but for the change of the factors
-    that share the electrons out among distant molecules (see `denser.model.normalise`).
+    Exact for the density of `Predictor.density`, except for the change of the factors that
+    distribute electrons among distant molecules (see `denser.model.normalise`).
 
     Parameters
     ----------
     predictor : Predictor
-        In single precision (`bf16=False`): rounding to bfloat16 has no derivative. Not one that
-        averages over copies of the molecule.
+        In single precision (`bf16=False`), because rounding to bfloat16 has no derivative, and
+        without an average over copies of the molecule.
     sad : Density
         Superposed atomic densities of the structure.
     field : (nx, ny, nz) float
@@ -44,11 +44,11 @@ def prediction_pullback(
     Raises
     ------
     InputError
-        A predictor with `average` above 1.
+        The predictor has `average` above 1.
     """
     if (copies := len(predictor.operations)) > 1:
         raise InputError(
-            f"derivatives are those of one prediction, but this predictor averages over {copies} "
+            f"derivatives need a single prediction, but this predictor averages over {copies} "
             "copies of the molecule; make it with average=1"
         )
     return predictor.network.pullback(

@@ -1,10 +1,10 @@
-"""Densities expanded in Gaussians at the atoms, to nodes of a grid and back.
+"""Densities expanded in Gaussians at the atoms: values at points and nodes, and the adjoint.
 
 delta(r) = sum_a sum_k sum_lm c_aklm r_a^l Y_lm(r_a) exp(-alpha_k r_a^2),   r_a = r - R_a - L
 
-Every term is a polynomial times a Gaussian, hence a short sum of products of functions of x, y
-and z, and an atom is a few matrix products on a patch of the grid. Everything is
-differentiable by torch with respect to coefficients and positions.
+Each term is a polynomial times a Gaussian, and therefore a short sum of products of functions of x,
+y and z. An atom needs a few matrix products on a patch of the grid. All functions have torch
+derivatives with respect to coefficients and positions.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from denser.model.harmonics import harmonic_terms, solid_harmonics
 from denser.types.grid import Grid
 
 CUTOFF = 1e-6
-"""A patch ends where its Gaussians have fallen below this, e/bohr^3."""
+"""A patch ends where its Gaussians are below this, e/bohr^3."""
 
 _AT_ONCE = 1 << 19
-"""Values of harmonics that are kept at a time on a CPU: its caches hold them."""
+"""Number of harmonic values that are computed at a time on a CPU; they fit into its caches."""
 
 
 @cache
 def orthonormal_radial(exponents: tuple[float, ...], degree: int) -> np.ndarray:
     """Symmetric orthonormalisation of r^l exp(-alpha_k r^2): rows are the new functions.
 
-    Loewdin: X = S^(-1/2), S_kk' = integral r^(2l+2) exp(-(alpha_k + alpha_k') r^2) dr. Their
-    coefficients are of one size, those of the bare Gaussians nearly cancel.
+    Loewdin: X = S^(-1/2), S_kk' = integral r^(2l+2) exp(-(alpha_k + alpha_k') r^2) dr. The
+    coefficients of the new functions are of similar size; those of the Gaussians nearly cancel.
     """
     a = np.array(exponents)
     overlap = 0.5 * gamma(degree + 1.5) / (a[:, None] + a) ** (degree + 1.5)
@@ -55,7 +55,7 @@ def evaluate(
     displacements : (n_images, n_points, 3) tensor
         From each atom, or image of one, to each point, bohr.
     parents : (n_images,) tensor
-        Which atom each image is one of.
+        Index of the atom of each image.
 
     Returns
     -------
@@ -77,15 +77,15 @@ def l1_distance(
     target: Tensor,
     weights: Tensor,
 ) -> Tensor:
-    """Sum over points of weight |delta - target|, differentiable by the coefficients alone.
+    """Sum over points of weight |delta - target|, differentiable only in the coefficients.
 
-    As from `evaluate`, in a third of the time on a CPU: what the gradient needs of a point is
-    known as soon as delta is, so that nothing is kept.
+    The result is that of `evaluate`, in a third of the time on a CPU: the gradient of a point is
+    computed together with delta, so that no intermediate results are stored.
 
     Parameters
     ----------
     coefficients, exponents, parents
-        As of `evaluate`.
+        As in `evaluate`.
     points : (n_points, 3) tensor
         Bohr.
     images : (n_images, 3) tensor
@@ -103,7 +103,7 @@ def l1_distance(
 
 
 class _L1Distance(torch.autograd.Function):
-    """The gradient is made with the value, a few points at a time."""
+    """Compute the gradient together with the value, a few points at a time."""
 
     @staticmethod
     def forward(
@@ -142,13 +142,13 @@ class _L1Distance(torch.autograd.Function):
 def _factors(
     x: Tensor, y: Tensor, z: Tensor, exponents: Tensor, degree: int
 ) -> tuple[Tensor, Tensor]:
-    """Of displacements (images, points): r^l Y_lm (images, lm, points), and Gaussians by k."""
+    """r^l Y_lm (images, lm, points) and the Gaussians of displacements (images, points)."""
     harmonics = torch.stack(harmonic_terms(x, y, z, degree), dim=1)
     return harmonics, _gaussians(x * x + y * y + z * z, exponents)
 
 
 def _gaussians(r2: Tensor, exponents: Tensor) -> Tensor:
-    """exp(-alpha_k r^2) (images, k, points): the square of an earlier one where alpha doubles."""
+    """exp(-alpha_k r^2) (images, k, points), the square of an earlier one if alpha doubles."""
     found: list[Tensor] = []
     alphas = exponents.tolist()
     for k, alpha in enumerate(alphas):
@@ -184,7 +184,7 @@ def project(
 def _patches(
     grid: Grid, positions: Tensor, coefficients: Tensor, exponents: Tensor
 ) -> Iterator[tuple[list[np.ndarray], Tensor]]:
-    """Nodes per axis and delta there, by atom and group of exponents of like reach."""
+    """Nodes per axis and delta at them, by atom and group of exponents of similar range."""
     degree = round(coefficients.shape[-1] ** 0.5) - 1
     tensor = torch.as_tensor(
         solid_harmonics(degree), dtype=coefficients.dtype, device=coefficients.device
@@ -228,7 +228,7 @@ def _patch(
         d = d - (position[i] - position[i].detach()).to(d.dtype)  # zero, but with a derivative
         gaussian = torch.exp(-alpha[:, None] * d * d)  # (k, n)
         f = torch.stack([gaussian * d**p for p in range(degree + 1)], dim=1)  # (k, p, n)
-        if index.size > n:  # the patch meets its own images: sum them
+        if index.size > n:  # the patch overlaps its own images: sum them
             folded = f.new_zeros((*f.shape[:2], n))
             f = folded.index_add(2, torch.as_tensor(index % n, device=f.device), f)
             index = np.arange(n)

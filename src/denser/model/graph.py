@@ -1,4 +1,4 @@
-"""Atoms and their neighbours, as `denser.model.aspherical` sees them."""
+"""Atoms and their neighbours, the input of `denser.model.aspherical`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class Graph:
     ) -> Graph:
         """Neighbours within the cutoff; with a grid, its box is the period.
 
-        Given `positions` (n_atoms, 3), which hold the structure's, everything is differentiable.
+        With `positions` (n_atoms, 3), a tensor equal to those of the structure, the result has
+        derivatives.
         """
         cell = np.eye(3) if grid is None else grid.cell
         receivers, senders, vectors, shifts = primitive_neighbor_list(
@@ -84,7 +85,7 @@ class Graph:
         return cls(numbers, senders, receivers, vectors.to(device, torch.float32), electrons, far)
 
     def turned(self, rotation: Tensor) -> Graph:
-        """The same graph with every vector times an orthogonal matrix (3, 3)."""
+        """The same graph, with each vector multiplied by an orthogonal matrix (3, 3)."""
         electrons = None if self.electrons is None else self.electrons.turned(rotation)
         far = self.far and (*self.far[:2], self.far[2] @ rotation)
         return replace(self, vectors=self.vectors @ rotation, electrons=electrons, far=far)

@@ -1,4 +1,4 @@
-"""A trained network of atoms that gets larger, and begins as what it was."""
+"""Enlarge a trained aspherical network without changing its output at first."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 
 def grown(network: Aspherical, options: Mapping[str, Any]) -> Aspherical:
-    """The same network, ready to learn more: what is new adds nothing yet.
+    """The same network with new parts that contribute nothing at first.
 
     Parameters
     ----------
     network : Aspherical
     options : mapping
-        Of the config: more `electrons`, `hidden`, `width`, `exponents` or `output_degree`, a first
-        `reach`; others must be what they were.
+        Fields of the config: more `electrons`, `hidden`, `width`, `exponents` or `output_degree`,
+        or a first `reach`; the others must not change.
 
     Raises
     ------
     InputError
-        An option that a trained network cannot change.
+        A trained network cannot change the option.
     """
     old, new = network.config, replace(network.config, **options)
     for name in options:
@@ -47,13 +47,13 @@ def grown(network: Aspherical, options: Mapping[str, Any]) -> Aspherical:
         first = name == "reach" and not was
         if not (wanted == was or more or first):
             raise InputError(
-                f"a trained network keeps its {name}, {was!r}, found {wanted!r}; "
-                "it can be given more electrons, hidden, width, exponents and output_degree, and a "
-                "first reach"
+                f"a trained network keeps its {name}, {was!r}, found {wanted!r}; only electrons, "
+                "hidden, width, exponents and output_degree can increase, and a first reach can be "
+                "given"
             )
 
     def places(*sizes: int) -> list[int]:
-        """Columns of the old solutions, when each of some groups has columns for new ones."""
+        """Columns of the old solutions, if each of several groups has columns for new ones."""
         starts = new.electrons * np.cumsum((0, *sizes))
         return [
             i + k for i, n in zip(starts, sizes, strict=False) for k in range(n * old.electrons)

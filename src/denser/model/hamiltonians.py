@@ -1,7 +1,7 @@
-"""Two Hamiltonians of tight binding: levels of atoms and matrix blocks of pairs of them.
+"""Two tight-binding Hamiltonians: levels of atoms and matrix blocks of pairs of atoms.
 
 Extended Hueckel theory (R. Hoffmann, J. Chem. Phys. 39, 1397, 1963) in a minimal valence basis of
-Slater functions, each three Gaussians (W. J. Hehre, R. F. Stewart, J. A. Pople, J. Chem. Phys. 51,
+Slater functions, three Gaussians each (W. J. Hehre, R. F. Stewart, J. A. Pople, J. Chem. Phys. 51,
 2657, 1969):
 
 H_mn = K S_mn (h_m + h_n) / 2,  H_mm = h_m,  K = 1.75
@@ -64,22 +64,22 @@ ELEMENTS = {
 _K = 1.75
 
 _FADE = 2.0
-"""Overlap goes to zero smoothly over this length before the cutoff, bohr."""
+"""The overlap goes to zero smoothly over this length before the cutoff, bohr."""
 
 _REPULSION = 0.3
-"""Of two electrons in one atom, beside Hueckel's levels, hartree."""
+"""Repulsion of two electrons in one atom, for Hueckel's levels, hartree."""
 
 _REPULSIONS = {
     1: 0.4195, 3: 0.174, 4: 0.224, 5: 0.296, 6: 0.3647, 7: 0.4309, 8: 0.4954, 9: 0.5584,
     11: 0.165, 12: 0.224, 13: 0.203, 14: 0.247, 15: 0.289, 16: 0.3288, 17: 0.3668,
 }  # fmt: skip
-"""The same of each element, beside PBE's: how a level follows its own occupation (as in M.
+"""The same for each element, for PBE's levels: the change of a level with its occupation (as in M.
 Gaus, A. Goez, M. Elstner, J. Chem. Theory Comput. 9, 338, 2013)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Atoms and their pairs of neighbours, every pair in both directions.
+    """Atoms and their pairs of neighbours, each pair in both directions.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Neighbours:
     vectors : (n_pairs, 3) float64 tensor
         From receiver to sender, or to the image of it, bohr.
     cutoff : float
-        Longest pair, bohr.
+        Largest distance of a pair, bohr.
     """
 
     numbers: np.ndarray
@@ -100,7 +100,7 @@ class Neighbours:
 
 @dataclass(frozen=True, eq=False)
 class Hamiltonian:
-    """Of a structure and its pairs of neighbours.
+    """Hamiltonian of a structure and its pairs of neighbours.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class Hamiltonian:
     overlap, blocks : (n_pairs, 4, 4) tensor
         Between s, px, py, pz of receiver and sender; blocks of the Hamiltonian in hartree.
     repulsion : (n_atoms,) tensor
-        Of two electrons in one atom, hartree.
+        Repulsion of two electrons in one atom, hartree.
     """
 
     levels: Tensor
@@ -143,7 +143,7 @@ def hueckel(pairs: Neighbours) -> Hamiltonian:
 def tabulated(pairs: Neighbours) -> Hamiltonian:
     """PBE of superposed atoms.
 
-    Shorter pairs than the tables' shortest (1 bohr) are given that one's elements.
+    Below the shortest distance of the tables (1 bohr), the elements of that distance are used.
     """
     rows, levels, distances, splines = _tables()
     rows = rows[torch.tensor(pairs.numbers)]
@@ -234,7 +234,7 @@ def _tables() -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
     values = np.empty((len(numbers), len(numbers), len(r), *table["integrals"].shape[2:]))
     for (a, b), integrals in zip(table["pairs"], table["integrals"], strict=True):
         a, b = int(rows[a]), int(rows[b])
-        # from the other end: s sigma and sigma s change places and sign
+        # from the other end: s sigma and sigma s are exchanged and change sign
         values[b, a] = integrals[..., [0, 2, 1, 3, 4]] * [1, -1, -1, 1, 1]
         values[a, b] = integrals
     splines = torch.as_tensor(CubicSpline(r, values, axis=2).c)  # (power, interval, a, b, ...)

@@ -17,7 +17,7 @@ def spherical_harmonics(u: Tensor, degree: int) -> Tensor:
     Parameters
     ----------
     u : (..., 3) tensor
-        Unit vectors; of others the result is r^l Y_lm, a polynomial.
+        Unit vectors; for other vectors the result is the polynomial r^l Y_lm.
     degree : int
 
     Returns
@@ -70,7 +70,7 @@ def solid_harmonics(degree: int) -> np.ndarray:
     for n in range(degree + 1):
         powers = [p for p in product(range(n + 1), repeat=3) if sum(p) == n]
         monomials = np.stack([x**i * y**j * z**k for i, j, k in powers], axis=1)
-        # r^l Y_lm is homogeneous of degree l, and r = 1 here: the fit is exact.
+        # r^l Y_lm is homogeneous of degree l, and r = 1 here, so the fit is exact.
         fit = np.linalg.lstsq(monomials, values[:, n * n : (n + 1) ** 2], rcond=None)[0]
         for (i, j, k), row in zip(powers, fit, strict=True):
             out[n * n : (n + 1) ** 2, i, j, k] = np.where(np.abs(row) > 1e-12, row, 0.0)

@@ -1,4 +1,4 @@
-"""What networks from image to image share: a density from a SAD, and how it follows the atoms."""
+"""Functions of image networks: the density from a SAD, and its derivative by the atoms."""
 
 from __future__ import annotations
 

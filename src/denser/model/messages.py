@@ -1,4 +1,4 @@
-"""Messages between atoms: functions on a sphere, multiplied by one that a pair gives."""
+"""Messages between atoms: functions on a sphere, multiplied by a function of the pair."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 _PAIRS = {"cpu": 32, "cuda": 16384}
-"""Messages that are made at a time: they fit into a core's cache, or into a GPU's memory."""
+"""Number of messages at a time; they fit into a core's cache, or into a GPU's memory."""
 
 
 def messages(
     features: Tensor, weights: Tensor, shapes: Tensor, senders: Tensor, receivers: Tensor
 ) -> Tensor:
-    """What every atom hears: the sum over its pairs of features_sender (weights @ shapes).
+    """Messages to each atom: the sum over its pairs of features_sender (weights @ shapes).
 
-    No message is kept for the gradient; it is made again from what it came from.
+    Messages are not stored for the gradient but computed again.
 
     Parameters
     ----------

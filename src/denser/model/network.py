@@ -1,4 +1,4 @@
-"""What every network offers, so that nothing outside its own file asks what kind it is."""
+"""The interface of all networks; other code does not depend on the kind of network."""
 
 from __future__ import annotations
 
@@ -17,53 +17,53 @@ from denser.types.errors import InputError
 
 
 class Network(nn.Module, ABC):
-    """A network that makes a density out of superposed atomic densities (SAD).
+    """A network that computes a density from superposed atomic densities (SAD).
 
     A new network is one file with one subclass, and one line in `ARCHITECTURES` of
-    `denser.model.checkpoint`. It keeps its sizes in `config`, a frozen dataclass with `to_dict`;
-    `type(network)(network.config)` is an untrained one of the same sizes.
+    `denser.model.checkpoint`. Its sizes are in `config`, a frozen dataclass with `to_dict`;
+    `type(network)(network.config)` is an untrained network of the same sizes.
     """
 
     config: Any
 
     samples: ClassVar[Literal["points", "windows"]]
-    """What it is trained on: points in space, or windows of grids."""
+    """Training samples: points in space, or windows of grids."""
 
     local: ClassVar[bool]
-    """Whether more vacuum and distant molecules leave the density of a molecule as it is."""
+    """Whether more vacuum and distant molecules do not change the density of a molecule."""
 
     any_spacing: ClassVar[bool]
-    """Whether it works on grids of any spacing, or on that of its training only."""
+    """Whether it works on grids of any spacing, or only on that of its training."""
 
     any_shape: ClassVar[bool]
-    """Whether it works on grids of any shape, or of multiples of `multiple_of` only."""
+    """Whether it works on grids of any shape, or only on multiples of `multiple_of`."""
 
     bf16: ClassVar[bool]
-    """Whether it may compute in bfloat16, because that changes its density little."""
+    """Whether it may compute in bfloat16, which then changes its density little."""
 
     edges: ClassVar[tuple[str, ...]]
-    """First and last layers, and tables by element: first parts of their parameters' names.
+    """First and last layers and tables by element, as prefixes of the parameters' names.
 
-    Sizes matter in them that Muon would throw away.
+    Their gradients have meaningful sizes, which Muon would discard.
     """
 
     step_sizes: ClassVar[dict[str, float]] = {}
-    """Factors of the learning rates, {pattern of names: factor}: the first that fits counts."""
+    """Factors of the learning rates, {pattern of names: factor}; the first match counts."""
 
     fine_tuning: ClassVar[dict[str, dict[str, Any]]]
-    """Sections `optimizer` and `sample` of a fine tuning, where its user says nothing else.
+    """Default sections `optimizer` and `sample` for fine tuning.
 
-    A trained network bears smaller steps than a new one.
+    A trained network needs smaller steps than a new one.
     """
 
     @property
     @abstractmethod
     def multiple_of(self) -> int:
-        """Boxes are made with multiples of this many nodes along each axis."""
+        """Boxes have multiples of this number of nodes along each axis."""
 
     @property
     def elements(self) -> tuple[int, ...] | None:
-        """Atomic numbers that it knows, or None if it takes any that has a SAD."""
+        """Atomic numbers that it knows, or None if it takes any element with a SAD."""
         return None
 
     @property
@@ -89,14 +89,14 @@ class Network(nn.Module, ABC):
         operations : sequence of CubeOperation
             Mean of the predictions for the molecule under each of these, turned back.
         bf16 : bool
-            Compute in bfloat16, if the network does that (see `bf16`).
+            Compute in bfloat16, if the network allows it (see `bf16`).
         """
 
     @abstractmethod
     def pullback(
         self, sad: Density, field_of: Callable[[Tensor], Tensor], periodic: bool, recipe: str
     ) -> np.ndarray:
-        """sum_r f(r) d raw(r)/dR_a on a grid that stays (n_atoms, 3), unit of f times e/bohr^4.
+        """sum_r f(r) d raw(r)/dR_a on a fixed grid (n_atoms, 3), unit of f times e/bohr^4.
 
         Parameters
         ----------
@@ -105,11 +105,11 @@ class Network(nn.Module, ABC):
             f (nx, ny, nz), given the raw density (nx, ny, nz).
         periodic : bool
         recipe : str
-            SAD recipe, of which the density of each atom follows its nucleus.
+            SAD recipe; the density of each atom moves with its nucleus.
         """
 
     def grown(self, options: Mapping[str, Any]) -> Self:
-        """The same network with other sizes, ready to learn more; new weights add nothing yet.
+        """The same network with other sizes; new weights contribute nothing at first.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class Network(nn.Module, ABC):
         Raises
         ------
         InputError
-            An option that a trained network cannot change; here, all.
+            A trained network cannot change the option; here, any option.
         """
         wanted = replace(self.config, **options)
         for name in options:

@@ -1,9 +1,9 @@
-"""Exactly N_e electrons, molecule by molecule.
+"""Scale a density to exactly N_e electrons, separately for each molecule.
 
-A single factor on the whole box would tie distant molecules together: the error of one would
-change the density of the other. Here each atom gets its own factor, and excess charge flows
-along contacts so freely that atoms of one molecule share one factor, and across empty space not
-at all. See `electron_factors`.
+A single factor for the whole box would couple distant molecules: the error of one would change the
+density of the other. Here each atom has its own factor. Excess charge flows freely between atoms in
+contact, so that the atoms of a molecule have the same factor, and does not flow across empty space.
+See `electron_factors`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR
 
 MOBILITY = 1e5
-"""How freely excess charge flows between bonded atoms: atoms of one molecule share a factor."""
+"""Mobility of excess charge between bonded atoms; atoms of one molecule get the same factor."""
 
 CONTACT = 1.5 / BOHR
 DECAY = 0.4 / BOHR
-"""Flow falls as exp(-(d - CONTACT)/DECAY): molecules part at about 6 angstrom."""
+"""The flow decays as exp(-(d - CONTACT)/DECAY); molecules separate at about 6 angstrom."""
 
 _FAR = 10.0 / BOHR
 _BLOCK = 4
@@ -48,12 +48,12 @@ def electron_factors(structure: Structure, electrons: np.ndarray, excess: np.nda
 
     Solves (diag(m) + MOBILITY L) y = e, with m the electrons of each atom, e its excess and L
     the graph Laplacian of `contacts`; the factors are 1 - y. Since the rows of L sum to zero,
-    sum m y = sum e: the total is exact, for each group of atoms in contact by itself.
+    sum m y = sum e: the total is exact for each group of atoms in contact.
 
     Parameters
     ----------
     electrons, excess : (n_atoms,) float
-        Of the raw density, by Hirshfeld partition, and against the SAD.
+        Electrons of the raw density by Hirshfeld partition, and their excess over the SAD.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def electron_factors(structure: Structure, electrons: np.ndarray, excess: np.nda
 
 
 def normalise(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, float]:
-    """Scale a raw density so that it holds N_e electrons, each molecule by itself.
+    """Scale a raw density to N_e electrons, separately for each molecule.
 
     rho(r) = raw(r) sum_a w_a(r) f_a, with Hirshfeld weights w_a = n_a / sum_b n_b on blocks of
     4^3 nodes and the factors of `electron_factors`. Within a molecule this is one factor.
@@ -83,8 +83,8 @@ def normalise(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, float]:
     -------
     (nx, ny, nz) tensor
     float
-        Share of the electrons that was too many (or too few: negative), of the molecule
-        furthest off. The Err_rho of the raw density of that molecule is at least as large.
+        Largest relative excess (negative: deficit) of electrons of a molecule. The Err_rho of
+        the raw density of this molecule is at least as large.
     """
     structure, grid = sad.structure, sad.grid
     excess = 0.0

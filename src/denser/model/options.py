@@ -1,4 +1,4 @@
-"""The options of a prediction, in one object."""
+"""The options of a prediction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BOXES = ("auto", "isolated", "paper")
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """How to predict a density; checked when made.
+    """Options of a prediction; they are checked when the object is made.
 
     Parameters
     ----------
@@ -27,8 +27,8 @@ class PredictionOptions:
     model : str, Path or Model
         Name of a shipped model, path of a model file, or a loaded model.
     box : str
-        "auto" (the cell of a periodic structure, else as "isolated"), "isolated" (padding
-        around the atoms, any cell ignored), or "paper" (the box of Li et al. 2025, periodic).
+        "auto" (the cell of a periodic structure, otherwise "isolated"), "isolated" (padding
+        around the atoms; a cell is ignored), or "paper" (the box of Li et al. 2025, periodic).
     padding : float
         Vacuum on each side of an isolated molecule, angstrom.
     spacing : float or None
@@ -36,7 +36,7 @@ class PredictionOptions:
     device : str
         "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
     average : int
-        Mean of the predictions for so many of the 48 turned and mirrored copies of the molecule.
+        Average over this number of the 48 rotated and mirrored copies of the molecule.
     refine : int
         Kohn-Sham steps that improve the predicted density; 0 for none.
 
@@ -69,10 +69,12 @@ class PredictionOptions:
                 f"an average takes 1 to 48 symmetry operations, found {self.average!r}"
             )
         if not (_is_whole(self.refine) and self.refine >= 0):
-            raise InputError(f"refining takes a number of steps, 0 or more, found {self.refine!r}")
+            raise InputError(
+                f"the number of steps to refine must be 0 or more, found {self.refine!r}"
+            )
 
     def plain(self) -> dict[str, Any]:
-        """Return what decides the result, as plain values: all but the device."""
+        """Return the values that determine the result: all except the device."""
         named = {key: value for key, value in vars(self).items() if key != "device"}
         model = self.model if isinstance(self.model, str | Path) else self.model.name
         return named | {"model": str(model)}
@@ -83,5 +85,5 @@ def _is_number(value: object) -> bool:
 
 
 def _is_whole(value: object) -> bool:
-    """Whether a number is whole; the charge of a file may be a float."""
+    """Whether a number is an integer; the charge of a file may be a float."""
     return isinstance(value, Integral) or (_is_number(value) and float(value).is_integer())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Where bfloat16 is faster than single precision."""
+"""Devices on which bfloat16 is faster than single precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Atoms in, density out."""
+"""Prediction of densities from atoms."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 MIN_PADDING = 2.0
-"""Least padding in angstrom: below it the density meets its own periodic images."""
+"""Smallest padding in angstrom; below it the density overlaps its periodic images."""
 
 DOUBT = 0.5
-"""A molecule is in doubt if its electrons miss N_e by more than this times the mean error."""
+"""A molecule is in doubt if its electrons are off by more than this times the mean error."""
 
 _FINE_ENOUGH = 1.8
-"""Nodes that are this times as far apart as the model's still count electrons rightly."""
+"""Up to this multiple of the model's spacing, electrons are counted accurately enough."""
 
 _BYTES_PER_NODE = 60
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """A predicted density, the SAD it came from, its box, and what it took (seconds).
+    """A predicted density, its SAD, its box, and the times in seconds.
 
-    `box` is "cell", "isolated" or "paper"; `excess` as from `Predictor.normalised`.
+    `box` is "cell", "isolated" or "paper"; `excess` is that of `Predictor.normalised`.
     """
 
     density: Density
@@ -63,9 +63,9 @@ class Prediction:
 class Predictor:
     """A model on a device, ready for many structures.
 
-    The network is a copy that belongs to this device: no predictor on another device, and no
-    later training of `model`, changes it. Predictors of one file on one device share a copy; a
-    file that has changed since is read again.
+    The network is a copy on this device: predictors on other devices and later training of
+    `model` do not change it. Predictors of one file on one device share a copy; a file that has
+    changed is read again.
 
     Parameters
     ----------
@@ -74,10 +74,10 @@ class Predictor:
     device : str
         "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
     bf16 : bool or None
-        Compute in bfloat16; by default where the network loses little by it and the processor has
-        instructions for it.
+        Compute in bfloat16; by default only if the network loses little accuracy and the
+        processor has instructions for it.
     average : int
-        Mean of the predictions for so many of the 48 turned and mirrored copies of the molecule.
+        Average over this number of the 48 rotated and mirrored copies of the molecule.
     """
 
     def __init__(
@@ -123,10 +123,10 @@ class Predictor:
         return self.normalised(self.raw(sad, periodic), sad)[0]
 
     def raw(self, sad: Density, periodic: bool = False) -> torch.Tensor:
-        """What the network returns (nx, ny, nz), e/bohr^3, before `normalised`.
+        """Output of the network (nx, ny, nz), e/bohr^3, before `normalised`.
 
-        Its integral shows how well the network counts electrons by itself (the paper's networks
-        scale within themselves).
+        Its integral shows how accurately the network gives the number of electrons (the paper's
+        networks contain the scaling).
         """
         raw = self.network.raw_density(sad, periodic, self.operations, self.bf16)
         if not bool(torch.isfinite(raw).all()) or float(raw.sum()) <= 0:
@@ -137,10 +137,10 @@ class Predictor:
         return raw
 
     def normalised(self, raw: torch.Tensor, sad: Density) -> tuple[Density, float]:
-        """Scale what `raw` returned to exactly N_e electrons, each molecule by itself.
+        """Scale the result of `raw` to exactly N_e electrons, separately for each molecule.
 
-        The second value is the excess that this removed, as of `normalise`; nan on nodes too far
-        apart to tell.
+        The second value is the excess that this removed, as in `normalise`; nan if the spacing is
+        too large for it.
         """
         values, excess = normalise(raw, sad, self.model.recipe.sad)
         if max(sad.grid.spacing) > _FINE_ENOUGH * self.model.recipe.spacing:
@@ -151,8 +151,8 @@ class Predictor:
         """Whether a molecule is in doubt, so that its error is likely larger than usual.
 
         Before scaling, the density of a molecule of a known kind holds N_e electrons almost
-        exactly. The molecule is in doubt if it holds too many or too few by more than `DOUBT`
-        times the mean error of the model (`Model.mean_percent`). Where that is not known, nothing
+        exactly. The molecule is in doubt if its number of electrons deviates by more than `DOUBT`
+        times the mean error of the model (`Model.mean_percent`). If that is not known, no molecule
         is in doubt. docs/model.md says how reliable this is.
 
         Parameters
@@ -164,7 +164,7 @@ class Predictor:
         return error is not None and abs(excess) > DOUBT * error / 100
 
     def doubt(self, prediction: Prediction) -> str:
-        """One sentence if the prediction is in doubt, else an empty one."""
+        """One sentence if the prediction is in doubt, otherwise an empty string."""
         excess = 100 * prediction.excess
         if not self.in_doubt(prediction.excess):
             return ""
@@ -176,7 +176,7 @@ class Predictor:
 
     @classmethod
     def of(cls, options: PredictionOptions, bf16: bool | None = None) -> Predictor:
-        """Return the predictor that the options ask for; `bf16` as of `Predictor`."""
+        """Return a predictor with these options; `bf16` as in `Predictor`."""
         return cls(options.model, options.device, bf16, options.average)
 
     def predict(
@@ -191,8 +191,8 @@ class Predictor:
     ) -> Prediction:
         """Predict one structure; the parameters are those of `denser.predict`.
 
-        `options` are taken in place of the other parameters. Their model, device and average are
-        those of this predictor already, and Kohn-Sham steps (`refine`) are not taken here.
+        `options` replace the other parameters. Their model, device and average must be those of
+        this predictor, and Kohn-Sham steps (`refine`) are not taken here.
         """
         if options is None:
             options = PredictionOptions(charge, box=box, padding=padding, spacing=spacing)
@@ -235,23 +235,23 @@ def predict(
     model : str, Path or Model
         Name of a shipped model, or a model file.
     box : str
-        "auto" (the cell of a periodic structure, else as "isolated"), "isolated" (padding
-        around the atoms, any cell ignored), or "paper" (the box of Li et al. 2025, periodic).
+        "auto" (the cell of a periodic structure, otherwise "isolated"), "isolated" (padding
+        around the atoms; a cell is ignored), or "paper" (the box of Li et al. 2025, periodic).
     padding : float
         Vacuum on each side of an isolated molecule, angstrom.
     spacing : float, optional
-        Largest distance between nodes of the result, angstrom; by default the model's. A network
-        of images always works on its own grid, and the result is interpolated from it; aspherical
-        atoms are evaluated at the nodes, the faster the fewer there are.
+        Largest distance between nodes of the result, angstrom; by default that of the model. An
+        image network always works on its own grid, and its result is interpolated. The aspherical
+        network is evaluated at the nodes; fewer nodes take less time.
     device : str
         "auto", "cpu", "cuda", ...
     average : int
-        As of `Predictor`.
+        As in `Predictor`.
 
     Returns
     -------
     Density
-        e/bohr^3, not negative, holding exactly N_e valence electrons, in the frame of `atoms`.
+        e/bohr^3, not negative, with exactly N_e valence electrons, in the coordinates of `atoms`.
 
     Raises
     ------
@@ -288,7 +288,7 @@ def make_grid(
 
 
 def respace(density: Density, spacing: float) -> Density:
-    """Interpolate to nodes at most `spacing` bohr apart; N_e stays exact, none is negative."""
+    """Interpolate to nodes at most `spacing` bohr apart; N_e stays exact, no value is negative."""
     grid = _respaced(density.grid, spacing)
     _check_memory(grid)
     values = np.maximum(resample(density.values, grid.shape), 0.0)
@@ -321,7 +321,7 @@ def _load(name: str | Path, device: torch.device) -> Model:
     try:
         status = path.stat()
     except OSError:
-        return load_model(name)  # which says what is wrong with it
+        return load_model(name)  # its error says what is wrong
     return _load_once(path, status.st_size, status.st_mtime_ns, device)
 
 
@@ -331,7 +331,7 @@ def _load_once(path: Path, size: int, changed: int, device: torch.device) -> Mod
 
 
 def _for_prediction(model: Model, device: torch.device) -> Model:
-    """The model on the device, its weights fixed; `model` itself is moved."""
+    """The model on the device, with fixed weights; `model` itself is moved."""
     model.network.to(device).eval().requires_grad_(False)
     return model
 
@@ -350,7 +350,7 @@ def _device(name: str) -> torch.device:
 
 
 def _check_memory(grid: Grid) -> None:
-    """Raise before an impossible allocation, with the size that it would take."""
+    """Raise an InputError before an impossible allocation, with its size."""
     needed = grid.size * _BYTES_PER_NODE
     present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > present:

@@ -84,7 +84,7 @@ class ResNet(Network):
     edges = ("conv1.0", "conv3")
     fine_tuning: ClassVar[dict[str, dict[str, Any]]] = {
         "optimizer": {"name": "adam", "lr": 1e-3, "clip": 1e9},
-        # A window is another input than the box that it was cut from.
+        # A window and its box give different results.
         "sample": {"batch": 1, "crop": 0},
     }
 
@@ -135,12 +135,12 @@ class ResNet(Network):
         sad : (b, 1, nx, ny, nz)
             SAD on the fine grid, e/bohr^3; the network sees every `multiple_of`-th node.
         periodic : bool
-            Ignored: the network always takes the box as periodic, and the instance norms see
-            all of it.
+            Ignored: the network always treats the box as periodic, and the instance norms depend
+            on all of it.
 
         Returns
         -------
-        (b, 1, nx, ny, nz), scaled to the sum of `sad`, so that it holds N_e electrons.
+        (b, 1, nx, ny, nz), scaled to the sum of `sad`, so that it contains N_e electrons.
         """
         step = self.multiple_of
         if any(n % step for n in sad.shape[2:]):

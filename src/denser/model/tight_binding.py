@@ -1,23 +1,23 @@
-"""Electrons of a molecule in one small diagonalisation: input for networks, not an answer.
+"""Electrons of a molecule from one small diagonalisation, as input for networks.
 
 With the Hamiltonian H and overlap S of `denser.model.hamiltonians`:
 
 H' = S^(-1/2) H S^(-1/2) = sum_i e_i |i><i|
 P = sum_i f_i |i><i|,  W = sum_i f_i e_i |i><i|,  f_i = 2 / (1 + exp((e_i - mu) / kT)),  tr P = N_e
 
-A second solution lets the electrons feel each other. Starting from V = 0, some times
+A second solution includes the interaction of the electrons. Starting from V = 0, a few times
 
 q_a = sum_m P_mm - Z_a,  V_a <- (1 - x) V_a + x sum_b g_ab q_b,  H' + V
 
 with m the functions of atom a, Z its valence electrons and g_ab a softened Coulomb repulsion (G.
-Klopman, J. Am. Chem. Soc. 86, 4550, 1964; K. Ohno, Theor. Chim. Acta 2, 219, 1964) that fades
-with the overlap. It shows how the electrons give way, beside where the levels alone put them.
+Klopman, J. Am. Chem. Soc. 86, 4550, 1964; K. Ohno, Theor. Chim. Acta 2, 219, 1964) that vanishes
+with the overlap. It describes the response of the electrons to the charges.
 
-The first two solutions are Hueckel's, the third and fourth the same two of PBE's tables.
+The first two solutions are those of Hueckel theory, the third and fourth the same for PBE's tables.
 
-The blocks of P and W say what a network of finite reach learns slowly: where electrons are
-delocalised, how a stretched bond loses them, and what a charge changes. They turn with the
-molecule, do not know of molecules without overlap, and have derivatives with respect to positions.
+The blocks of P and W contain information that a network of finite range learns slowly: the
+delocalisation of electrons, stretched bonds, and the effect of a charge. They rotate with the
+molecule, do not depend on molecules without overlap, and have derivatives by the positions.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _TYPICAL = {
     16: (1.32, 1.05, -0.54, -0.71),
     17: (1.78, 1.79, -0.08, -0.11),
 }
-"""Scalars of an atom in the mean over small molecules, which are taken off."""
+"""Mean scalars of an atom in small molecules, which are subtracted."""
 
 _TYPICAL_TABLES = {
     1: (0.90, 0.0, -0.97, 0.0),
@@ -74,56 +74,56 @@ _TYPICAL_TABLES = {
     16: (1.54, 1.42, -0.10, -0.52),
     17: (1.83, 1.81, 0.02, -0.13),
 }
-"""The same of the solutions of PBE's tables."""
+"""The same for the solutions of PBE's tables."""
 
 _SPREAD = 0.1
-"""How much they differ from atom to atom, and size of the vectors and tensors."""
+"""Standard deviation of the scalars, and size of the vectors and tensors."""
 
 _BOND_SIZE = 0.3
-"""Size of what is shown of a pair."""
+"""Size of the inputs of a pair."""
 
 _KT = 0.1 / HARTREE
 _LEAST_OVERLAP = 0.05
-"""Eigenvalues of the overlap matrix count as no smaller than this."""
+"""Lower limit for the eigenvalues of the overlap matrix."""
 
 _PERIOD = 15.0
-"""Shorter periods are repeated until they are as long as this, bohr."""
+"""Shorter periods are repeated up to this length, bohr."""
 
 _UNIT = 5.0 / HARTREE
-"""Scale of the energies that a network is shown, hartree."""
+"""Unit of the energies in the input of a network, hartree."""
 
 _ITERATIONS = 3
 _MIXING = 0.4
-"""How often, and how far, V follows the charges: a number of times, not until it is converged."""
+"""Number of updates of V and their mixing x; V is not iterated to convergence."""
 
 N_SOLUTIONS = 4
-"""Without and with V, of the parameters above and of PBE's tables."""
+"""Solutions without and with V, for Hueckel's parameters and for PBE's tables."""
 
 N_SCALARS, N_VECTORS, N_TENSORS, N_BOND = 4, 2, 2, 11
 N_BOND_VECTORS, N_BOND_TENSORS = 4, 2
-"""How many of each a network is shown of a solution: first of an atom, then of a pair."""
+"""Number of inputs of each kind per solution: first those of an atom, then those of a pair."""
 
 
 @dataclass(frozen=True, eq=False)
 class Electrons:
-    """What a network is shown of P and W, one solution after the other (n of them).
+    """Inputs of a network from P and W, one solution after the other (n of them).
 
     Parameters
     ----------
     scalars : (n_atoms, 4 n) tensor
-        Of each atom's block: s and mean p occupation, the same of W less h P; less what is
-        typical of the element. Energies in 5 eV; everything scaled to about one.
+        From each atom's block: s and mean p occupation, and the same for W - h P, minus the
+        typical values of the element. Energies in units of 5 eV; all values are scaled to about 1.
     vectors : (n_atoms, 2 n, 3) tensor
         Elements between s and p.
     tensors : (n_atoms, 2 n, 3, 3) tensor
-        Elements between p and p, without their trace.
+        Elements between p and p without their trace.
     bonds : (n_pairs, 11 n) tensor
-        Of each pair's blocks of P and W: ss, s sigma, sigma s, sigma sigma, mean of pi pi; and
+        From each pair's blocks of P and W: ss, s sigma, sigma s, sigma sigma, mean of pi pi; and
         the bond order (sum of squares of P).
     bond_vectors : (n_pairs, 4 n, 3) tensor
-        Elements of these blocks between s and the p across the bond, and the other way round.
+        Elements of these blocks between s and the p perpendicular to the bond, and vice versa.
     bond_tensors : (n_pairs, 2 n, 3, 3) tensor
-        Elements between p and p, without what is the same all about the bond.
+        Elements between p and p, without the part that is symmetric about the bond.
     """
 
     scalars: Tensor
@@ -134,7 +134,7 @@ class Electrons:
     bond_tensors: Tensor
 
     def turned(self, rotation: Tensor) -> Electrons:
-        """The same with every vector times an orthogonal matrix (3, 3)."""
+        """The same, with each vector multiplied by an orthogonal matrix (3, 3)."""
         return replace(
             self,
             vectors=self.vectors @ rotation,
@@ -162,14 +162,14 @@ def solve(
     pairs : Neighbours
         The results have derivatives with respect to their vectors.
     charge : int
-        Of all atoms together.
+        Total charge.
     shifts : (n_pairs, 3) int
-        Which image of the sender it is, in lattice vectors.
+        Lattice vectors to the image of the sender.
     cell : (3, 3) float, optional
-        Lattice vectors, bohr, of a periodic structure; solved at Gamma of as many cells as make
-        every period 15 bohr long.
+        Lattice vectors of a periodic structure, bohr. It is solved at Gamma, for as many cells as
+        are needed to make each period 15 bohr long.
     n_solutions : int
-        1 to 4: without, and with what the electrons feel of each other; the same of PBE's tables.
+        1 to 4: without and with the interaction of the electrons, then the same for PBE's tables.
 
     Raises
     ------
@@ -196,9 +196,9 @@ def solve(
 
 
 class _Basis:
-    """Rows of the matrices: the functions of every atom in every copy of the cell.
+    """Rows of the matrices: the functions of all atoms in all copies of the cell.
 
-    Hydrogen's missing p functions are all one last row, which the matrices leave out.
+    The missing p functions of hydrogen all have the same last row, which the matrices omit.
     """
 
     def __init__(self, pairs: Neighbours, shifts: np.ndarray, cell: np.ndarray | None) -> None:
@@ -249,7 +249,7 @@ def _solutions(
     charge: int,
     interaction: Tensor | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """P, and W relative to the levels; given how electrons of two atoms repel also those with V."""
+    """P, and W relative to the levels; also those with V if a repulsion is given."""
     h = basis.diagonal(hamiltonian.levels)
     root = _InverseRoot.apply(basis.matrix(hamiltonian.overlap, torch.ones_like(h)))
     matrix = root @ basis.matrix(hamiltonian.blocks, h) @ root
@@ -269,12 +269,12 @@ def _solutions(
 
 
 def _relative(w: Tensor, p: Tensor, h: Tensor) -> Tensor:
-    """W relative to the levels of the two functions, in the unit that it is shown in."""
+    """W relative to the levels of the two functions, in the unit of the network's input."""
     return (w - 0.5 * (h[:, None] + h) * p) / _UNIT
 
 
 def _interaction(repulsion: Tensor, pairs: Neighbours) -> Tensor:
-    """Repulsion (n_pairs,) of electrons in two atoms, given that in each (n_atoms,), hartree."""
+    """Repulsion (n_pairs,) of electrons in two atoms, from that in one atom (n_atoms,), hartree."""
     r2 = pairs.vectors.square().sum(dim=1)
     softening = 0.5 * (1 / repulsion[pairs.receivers] + 1 / repulsion[pairs.senders])
     return (r2 + softening**2) ** -0.5 * (1 - r2 / pairs.cutoff**2) ** 2
@@ -286,13 +286,15 @@ def _shown(
     basis: _Basis,
     vectors: Tensor,
 ) -> Electrons:
-    """Atom and pair blocks of P and W, in the parts that turn in one way each."""
+    """Atom and pair blocks of P and W, split into scalars, vectors and tensors."""
     occupations: list[Tensor] = []
     levels: list[Tensor] = []
     vector_parts, tensors, bonds = [], [], []
     bond_vectors, bond_tensors, orders = [], [], []
     atoms = basis.atoms
-    pairs = [rows[: len(vectors)] for rows in basis.pairs]  # whose receiver is in the first copy
+    pairs = [
+        rows[: len(vectors)] for rows in basis.pairs
+    ]  # pairs whose receiver is in the first copy
     direction = vectors / vectors.norm(dim=1, keepdim=True)
     line = direction[:, :, None] * direction[:, None, :]
     identity = torch.eye(3, dtype=line.dtype)
@@ -368,7 +370,7 @@ class _Occupied(torch.autograd.Function):
 
 
 def _divided(x: Tensor, y: Tensor, slope: Tensor) -> Tensor:
-    """(y_i - y_j) / (x_i - x_j), or the slope where x_i and x_j are one (Daleckii and Krein)."""
+    """(y_i - y_j) / (x_i - x_j), or the slope if x_i = x_j (Daleckii and Krein)."""
     dx = x[:, None] - x
     near = dx.abs() < 1e-8
     dy = y[:, None] - y
@@ -376,8 +378,8 @@ def _divided(x: Tensor, y: Tensor, slope: Tensor) -> Tensor:
 
 
 def _occupations(e: Tensor, n_electrons: float) -> Tensor:
-    """Fermi occupations of levels that hold as many electrons as there are, or all they can."""
-    levels = e.detach().cpu().numpy()  # small: quicker without torch
+    """Fermi occupations for a number of electrons; all levels are full if there are too many."""
+    levels = e.detach().cpu().numpy()  # small: faster without torch
     low, high = levels[0] - 50 * _KT, levels[-1] + 50 * _KT
     for _ in range(60):
         mu = 0.5 * (low + high)

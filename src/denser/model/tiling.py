@@ -1,4 +1,4 @@
-"""Run a local network over a box of any size, tile by tile, leaving out the vacuum."""
+"""Run a local network over a box of any size, tile by tile, without the vacuum."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 from denser.model.network import Network
 
 VACUUM = 1e-6
-"""Where the SAD stays below this (e/bohr^3) the density is taken to be the SAD."""
+"""Where the SAD is below this (e/bohr^3), it is used as the density."""
 
 WHOLE = 30_000_000
-"""Boxes of up to this many nodes are not tiled."""
+"""Boxes with up to this number of nodes are not tiled."""
 
 TILE, HALO = 224, 48
-"""Nodes per side of a tile's own part, and of the margin that it sees beyond (4 angstrom)."""
+"""Nodes per side of the inner part of a tile, and of its halo (4 angstrom)."""
 
 
 def apply(
@@ -30,9 +30,9 @@ def apply(
 ) -> Tensor:
     """Raw density (nx, ny, nz) of a SAD (nx, ny, nz), both e/bohr^3.
 
-    A tile begins at a multiple of the network's `multiple_of`, so that it is cut into the same
-    coarse voxels as the whole box; it differs from the whole box only by what the network would
-    have seen beyond the halo.
+    A tile starts at a multiple of the network's `multiple_of`, so that its coarse voxels are those
+    of the whole box. The result differs from that of the whole box only by the influence of nodes
+    beyond the halo.
     """
     if sad.numel() <= whole or not network.local:
         return network(sad[None, None], periodic)[0, 0]
@@ -60,9 +60,9 @@ def _tiles(shape: torch.Size, tile: int) -> Iterator[tuple[slice, slice, slice]]
 def _window(
     sad: Tensor, own: tuple[slice, slice, slice], halo: int, step: int, periodic: bool
 ) -> tuple[Tensor, list[int]]:
-    """The tile with its halo, and where the tile begins in it.
+    """The tile with its halo, and the start of the tile in it.
 
-    The halo continues by the period of the box, or ends where the box does.
+    The halo continues periodically, or ends at the faces of the box.
     """
     out, offset = sad, []
     for axis, part in enumerate(own):

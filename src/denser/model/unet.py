@@ -1,8 +1,8 @@
-"""The default network: a local, norm-free residual U-Net from SAD to density.
+"""A local residual U-Net without normalisation, from SAD to density.
 
-Nothing in it looks at the whole box, so the prediction is size-consistent and does not depend
-on padding. No convolution has a bias and every activation maps 0 to 0: vacuum sends no signal,
-and where the SAD is zero the density is.
+No part of it depends on the whole box, so the prediction is size-consistent and does not depend on
+the padding. No convolution has a bias, and every activation maps 0 to 0. Vacuum therefore gives no
+signal, and the density is zero where the SAD is zero.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class Block(nn.Module):
 class UNet(Network):
     """rho = relu(SAD (1 + u) + sqrt(SAD) v), with fields u, v from a U-Net on the SAD.
 
-    The trunk begins at half of the fine resolution (space to depth); the head's two fields
-    stand on the fine grid, where they multiply the SAD itself.
+    The trunk starts at half of the fine resolution (space to depth). The two fields of the head
+    are on the fine grid, where they multiply the SAD.
     """
 
     samples = "windows"
@@ -211,6 +211,6 @@ class UNet(Network):
 
 
 def _extend(sad: Tensor, missing: list[int], periodic: bool) -> Tensor:
-    """Continue the density at the far ends, by its period or by vacuum."""
+    """Extend the density at the far ends, periodically or by vacuum."""
     pad = [n for m in reversed(missing) for n in (0, m)]
     return F.pad(sad, pad, mode="circular") if periodic else F.pad(sad, pad)

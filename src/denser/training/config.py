@@ -1,4 +1,4 @@
-"""One TOML file describes a training run."""
+"""Configuration of a training run, as a TOML file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from denser.types.errors import InputError
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which labels. Paths are relative to the working directory, as on the command line.
+    """The labels. Paths are relative to the working directory, as on the command line.
 
-    `labels` is a folder of `.npz` labels or a store (`.db`), or a list of them. `validation` is
-    how many labels are held out, a list of their names, or a file with one name per line. Where
-    it is a number, `seed` draws them, and labels from one file, such as the frames of a
-    trajectory, stay together. The first `validation_subset` of them, in random order, are
-    measured during the run. `exclude` (names, or a file of them, or `qm9:test`) are left out.
-    Labels named in `often` are trained on twice as often as the others. A share
-    `rehearsal_share` of the samples is drawn from the labels `rehearsal`, so that a model that
-    goes on does not forget what it knew.
+    `labels` is a folder of `.npz` labels or a store (`.db`), or a list of them. `validation` is the
+    number of labels to hold out, a list of their names, or a file with one name per line. If it is
+    a number, they are drawn with `seed`, and labels from one file, such as the frames of a
+    trajectory, stay together. The first `validation_subset` of them, in random order, are measured
+    during the run. Labels in `exclude` (names, a file of names, or `qm9:test`) are left out. Labels
+    in `often` are used twice as often as the others. A share `rehearsal_share` of the samples is
+    drawn from the labels `rehearsal`, so that a model that is trained further forgets less.
     """
 
     labels: tuple[str, ...] = ("labels",)
@@ -40,10 +39,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """Level of theory that the labels must have; what is not given is taken from them.
+    """Level of theory that the labels must have; missing keys are taken from the labels.
 
-    A store of labels knows its level of theory, so this section is only a check there. `.npz`
-    files do not know theirs: it is what this section says, else that of `model.start`, else the
+    A store of labels states its level of theory, so this section is only a check for it. `.npz`
+    files do not state theirs: it is that of this section, else that of `model.start`, else the
     default. `spacing` is that of the fine grid in angstrom.
     """
 
@@ -55,11 +54,10 @@ class RecipeConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which network; `options` are the fields of its own config.
+    """The network; `options` are the fields of its config.
 
-    With a model file or name in `start` the run goes on from its weights, and the options are
-    that model's; an `aspherical` one may be given more `electrons`, `hidden` and `width` and a
-    first `reach` here.
+    With a model file or name in `start` the run starts from its weights and has its options; an
+    `aspherical` one may get more `electrons`, `hidden` and `width` and a first `reach` here.
     """
 
     architecture: str = "unet"
@@ -84,10 +82,10 @@ class OptimizerConfig:
 class ScheduleConfig:
     """Length and learning rate.
 
-    The run ends after `epochs`, `steps` or `minutes`, whichever is given. The learning rate is
-    `warmup_factor` of its value (or rises linearly, if that is 0) over `warmup` of the run,
-    then follows a cosine to zero. With a `patience` it ends early, after that many validations
-    without a better one.
+    The run ends after `epochs`, `steps` or `minutes`, whichever is given. During the share `warmup`
+    of the run, the learning rate is `warmup_factor` times its value (or rises linearly, if the
+    factor is 0). Then it follows a cosine to zero. With a `patience` the run ends early, after this
+    number of validations without an improvement.
     """
 
     steps: int = 0
@@ -102,14 +100,14 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """What one step sees: `batch` windows of `crop` voxels a side, or whole boxes (crop = 0).
+    """Samples of a step: `batch` windows with sides of `crop` voxels, or whole boxes (crop = 0).
 
-    For the last `whole_box` of the run, whole boxes are taken in place of windows. The loss
-    leaves out `margin` voxels at the faces of a window, which the network sees as context. The
-    `order` is `shuffle` (each label once before any comes again) or `random`. Processes of
-    `torchrun` share the batch. The network `aspherical` needs no windows: of each of `batch`
-    molecules, turned at random, it sees `points` nodes, and it lowers the mean over molecules of
-    Err_rho to the power `exponent`: above 1, what errs more weighs more.
+    In the last share `whole_box` of the run, whole boxes are used instead of windows. The loss
+    omits `margin` voxels at the faces of a window, which only serve as context. The `order` is
+    `shuffle` (each label once before any is used again) or `random`. Processes of `torchrun` share
+    the batch. The network `aspherical` needs no windows: it uses `points` nodes of each of `batch`
+    molecules, which are rotated at random, and minimises the mean over molecules of Err_rho to the
+    power `exponent`. With a power above 1, molecules with larger errors count more.
     """
 
     batch: int = 1
@@ -152,7 +150,7 @@ class Config:
                 raise InputError(f"{name} is {choice!r}; known: {', '.join(known)}")
         if self.sample.crop and self.sample.crop <= 2 * self.sample.margin:
             raise InputError(
-                f"sample.crop {self.sample.crop} leaves nothing inside two margins of "
+                f"sample.crop {self.sample.crop} leaves no voxels between two margins of "
                 f"{self.sample.margin} voxels"
             )
         limits: tuple[tuple[str, float, int], ...] = (
@@ -191,7 +189,8 @@ def read_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
     Raises
     ------
     InputError
-        Unreadable file, an unknown key (named with the nearest known one) or a wrong type.
+        The file cannot be read, a key is unknown (the nearest known one is named), or a value has
+        the wrong type.
     """
     try:
         data = tomllib.loads(Path(path).read_text())
@@ -201,7 +200,7 @@ def read_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
 
 
 def with_settings(data: dict, overrides: tuple[str, ...], where: str) -> Config:
-    """Configuration from nested plain data, some of it replaced by `section.key=value`."""
+    """Configuration from nested plain data, with replacements `section.key=value`."""
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
@@ -215,7 +214,7 @@ def with_settings(data: dict, overrides: tuple[str, ...], where: str) -> Config:
         for section in sections:
             target = target.setdefault(section, {})
             if not isinstance(target, dict):
-                raise InputError(f"--set {override}: {section} is no section")
+                raise InputError(f"--set {override}: {section} is not a section")
         target[name] = value
     return from_dict(Config, data, where)
 

@@ -1,4 +1,4 @@
-"""Which labels a run trains on and which it holds out, and a fingerprint of both."""
+"""The labels of a run: training and validation labels, and a fingerprint of both."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from denser.types.units import BOHR
 AnyLabel = Label | PackedLabel
 
 QM9_TEST = "qm9:test"
-"""As an exclusion: all molecules of the test part of the QM9 split."""
+"""Value of `exclude` for all molecules of the test part of the QM9 split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class DataSet:
     Parameters
     ----------
     train, validation, rehearsal : list of Label or PackedLabel
-        Those of `data.often` are twice in `train`.
+        Labels of `data.often` occur twice in `train`.
     """
 
     train: list[AnyLabel]
@@ -40,7 +40,7 @@ class DataSet:
     rehearsal: list[AnyLabel]
 
     def record(self) -> dict:
-        """Names, and one hash of everything that was learnt from or judged by."""
+        """Names, and one hash of all training and validation labels."""
         names = list(dict.fromkeys(label.name for label in self.train))
         return {
             "n_train": len(names),
@@ -53,7 +53,7 @@ class DataSet:
 
 
 def content_hash(labels: list[AnyLabel]) -> str:
-    """SHA-256 of names, atoms, boxes and orbitals (or points), whatever the order of the labels."""
+    """SHA-256 of names, atoms, boxes and orbitals (or points), for any order of the labels."""
     total = hashlib.sha256()
     for label in sorted(labels, key=lambda label: label.name):
         total.update(label.name.encode() + label.structure.numbers.astype("<i4").tobytes())
@@ -71,21 +71,21 @@ def content_hash(labels: list[AnyLabel]) -> str:
 def recipe_of(config: Config, start: Recipe | None = None) -> Recipe:
     """Level of theory of a run, with the SAD recipe `data.sad`.
 
-    It is that of the label stores. Where all labels are `.npz` files, which do not say theirs,
-    it is what the configuration states in `[recipe]`, else that of the model which the run
-    starts from, else the default.
+    It is that of the label stores. If all labels are `.npz` files, which do not state it, it is
+    that of `[recipe]` in the configuration, else that of the model that the run starts from, else
+    the default.
 
     Parameters
     ----------
     config : Config
     start : Recipe, optional
-        Of the model that the run starts from.
+        Recipe of the model that the run starts from.
 
     Raises
     ------
     InputError
-        A store that cannot be read, two stores of different levels of theory, a store that does
-        not agree with `[recipe]`, or a level of theory that a network cannot be trained for.
+        A store cannot be read, two stores have different levels of theory, a store does not agree
+        with `[recipe]`, or a network cannot be trained for the level of theory.
     """
     given = config.recipe
     stated = {key: value for key in ("xc", "basis", "pseudo") if (value := getattr(given, key))}
@@ -115,8 +115,8 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
     Raises
     ------
     InputError
-        Labels that cannot be read or used, two of one name, names in `validation` or `exclude`
-        that no label has, molecules of QM9's test part, or nothing left to train on.
+        Labels cannot be read or used, two labels have the same name, a name in `validation` or
+        `exclude` is unknown, a label belongs to QM9's test part, or no training label is left.
     """
     labels = read_all(data.labels, recipe)
     rehearsal = read_all(data.rehearsal, recipe)
@@ -138,7 +138,7 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
                 f"data.validation takes all {len(labels)} labels and leaves none to train on; "
                 "name fewer"
             )
-    # Sorted by name, the first few would all be of one kind.
+    # In the order of names, the first few would all be similar.
     order = np.random.default_rng(data.seed).permutation(len(validation))
     own = {label.molecule for label in (*train, *validation)}
     often = names_in(data.often, labels, "data.often")
@@ -170,18 +170,18 @@ def _check(label: AnyLabel, recipe: Recipe) -> None:
         return
     if not np.isfinite(label.mo_coeff).all():
         raise InputError(
-            f"the orbitals of label {label.name} hold values that are not finite numbers; {advice}"
+            f"the orbitals of label {label.name} have values that are not finite numbers; {advice}"
         )
     n = n_orbitals(label.structure.numbers)
     if len(label.mo_coeff) != n:
         raise InputError(
-            f"the orbitals of label {label.name} stand over {len(label.mo_coeff)} basis functions, "
-            f"its atoms have {n}; {advice}"
+            f"the orbitals of label {label.name} have {len(label.mo_coeff)} basis functions, "
+            f"but its atoms have {n}; {advice}"
         )
 
 
 def refuse_test_molecules(labels: list[AnyLabel]) -> None:
-    """Raise an InputError if a label's name is that of a molecule of QM9's test part.
+    """Raise an InputError if the name of a label is that of a molecule of QM9's test part.
 
     Such names are `qm9_NNNNNN` or `dsgdb9nsd_NNNNNN` with the molecule's number.
     """
@@ -189,18 +189,18 @@ def refuse_test_molecules(labels: list[AnyLabel]) -> None:
     if bad:
         others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise InputError(
-            f"label {bad[0]}{others}: in the test part of QM9's split, which nothing may be "
-            f'trained or selected on; leave such labels out with data.exclude = "{QM9_TEST}"'
+            f"label {bad[0]}{others}: in the test part of QM9's split, which must not be used for "
+            f'training or validation; leave such labels out with data.exclude = "{QM9_TEST}"'
         )
 
 
 def require_orbitals(labels: list[AnyLabel], whose: str) -> None:
-    """Raise an InputError if a label is from a shard, which holds its density at points only."""
+    """Raise an InputError if a label is from a shard, which has its density only at points."""
     for label in labels:
         if isinstance(label, PackedLabel):
             raise InputError(
-                f"label {label.name} is from a shard, which holds its density at points only; "
-                f"{whose} whole densities, so name stores (.db) or folders of .npz labels"
+                f"label {label.name} is from a shard, which has its density only at points; "
+                f"{whose} whole densities, so give stores (.db) or folders of .npz labels"
             )
 
 
@@ -212,7 +212,7 @@ def read_all(paths: tuple[str, ...], recipe: Recipe) -> list[AnyLabel]:
         for label in read(path, recipe):
             if label.name in found:
                 raise InputError(
-                    f"{path} and {found[label.name][0]} both hold a label named {label.name}; "
+                    f"{path} and {found[label.name][0]} both contain a label named {label.name}; "
                     "rename one, or leave one of the places out"
                 )
             found[label.name] = (path, label)
@@ -226,14 +226,14 @@ def _excluded(exclude: str | tuple[str, ...], labels: list[AnyLabel]) -> set[str
     names = set(_names(exclude, "data.exclude"))
     if names and not any(names & {label.name, label.molecule} for label in labels):
         raise InputError(
-            f"data.exclude names {len(names)} labels and none of them is there; is it the right "
-            f"list? Its first is {min(names)!r}"
+            f"data.exclude names {len(names)} labels, but none of them is there; check the list "
+            f"(its first name is {min(names)!r})"
         )
     return names
 
 
 def _names(given: str | tuple[str, ...], key: str) -> tuple[str, ...]:
-    """Names of a list, or of a file with one per line; what follows a # is left out."""
+    """Names of a list, or of a file with one per line; comments after a # are ignored."""
     if not isinstance(given, str):
         return given
     try:
@@ -247,7 +247,7 @@ def _names(given: str | tuple[str, ...], key: str) -> tuple[str, ...]:
 
 
 def names_in(given: str | tuple[str, ...], labels: list[AnyLabel], key: str) -> set[str]:
-    """Names of a list, or of a file with one per line; each must be that of a label."""
+    """Names of a list, or of a file with one per line; each must be the name of a label."""
     names = _names(given, key)
     known = {label.name for label in labels}
     for name in names:

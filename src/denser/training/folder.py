@@ -1,4 +1,4 @@
-"""What a run keeps in its folder beside the models: settings, record, state and metrics."""
+"""Files of a run besides the models: settings, record, state and metrics."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ COLUMNS = (
 
 
 def open_folder(out: Path) -> None:
-    """Make the folder of a run, or say why it cannot be."""
+    """Create the folder of a run, or raise an InputError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{out}: cannot be the folder of a run ({error.strerror}); name another with -o"
+            f"{out}: cannot be the folder of a run ({error.strerror}); choose another with -o"
         ) from error
 
 
 def check_same_run(out: Path, config: Config, data_hash: str) -> None:
     """Raise an InputError if `out` belongs to a run with other settings or other labels.
 
-    Settings are compared with defaults filled in, so that keys that came later do not matter.
+    Settings are compared after defaults are filled in, so keys of later versions do not matter.
     """
     path = out / "config.json"
     if path.exists():
@@ -41,53 +41,53 @@ def check_same_run(out: Path, config: Config, data_hash: str) -> None:
             earlier = None
         if earlier != config:
             raise InputError(
-                f"{out} holds a run with other settings (see {path}); name another folder, or "
-                "delete it to start anew"
+                f"{out} contains a run with other settings (see {path}); choose another folder, or "
+                "delete it to start again"
             )
     path = out / "run.json"
     if path.exists() and (out / "state.pt").exists():
         try:
             earlier_hash = json.loads(path.read_text()).get("data_hash", data_hash)
         except (ValueError, OSError) as error:
-            raise InputError(f"{path}: cannot be read ({error}); delete it to go on") from error
+            raise InputError(f"{path}: cannot be read ({error}); delete it to continue") from error
         if earlier_hash != data_hash:
             raise InputError(
-                f"{out}: the labels are not those that this run began with (see {path}); bring "
-                "them back, or start anew in another folder"
+                f"{out}: the labels are not those at the start of this run (see {path}); restore "
+                "them, or start again in another folder"
             )
 
 
 def write_json(path: Path, data: dict) -> None:
-    """Write plain data, through a temporary file beside it."""
+    """Write plain data through a temporary file in the same folder."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(data, indent=1) + "\n")
 
 
 def read_state(path: Path, device: torch.device) -> dict:
-    """Read what `write_state` wrote; a damaged file is an InputError."""
+    """Read the file of `write_state`; raise an InputError if it is damaged."""
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise InputError(
             f"{path}: the state of the run cannot be read ({str(error).splitlines()[0]}); "
-            "delete it to start anew"
+            "delete it to start again"
         ) from error
 
 
 def write_state(path: Path, state: dict) -> None:
-    """Write the state to resume from; if that fails, the earlier one stays."""
+    """Write the state to resume from; if this fails, the earlier state is kept."""
     try:
         with replacing(path) as temporary:
             torch.save(state, temporary)
-    except RuntimeError as error:  # torch's name for a full disk
+    except RuntimeError as error:  # torch's error for a full disk
         raise InputError(
             f"{path}: cannot be written ({str(error).splitlines()[0]}); is the disk full? The "
-            "state before it is kept; make room and run the same command again to go on"
+            "earlier state is kept; make room and run the same command again to continue"
         ) from error
 
 
 class MetricsFile:
-    """`metrics.csv`, cut back to the resumed step when a run goes on."""
+    """`metrics.csv`; rows after the resumed step are removed when a run continues."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
@@ -115,5 +115,5 @@ class MetricsFile:
         except OSError as error:
             raise InputError(
                 f"{self.path}: cannot be written ({error.strerror}); make room and run the same "
-                "command again to go on"
+                "command again to continue"
             ) from error

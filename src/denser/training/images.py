@@ -1,4 +1,4 @@
-"""Images to train on: SAD and reference density of labels, and windows of them."""
+"""Training images: SAD and reference density of labels, and windows of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from denser.types.grid import Grid
 
 
 class Images:
-    """SAD and reference density of labels as float32 grids, kept while memory allows.
+    """SAD and reference density of labels as float32 grids, cached within `cache_gb`.
 
     Parameters
     ----------
@@ -29,10 +29,10 @@ class Images:
     sad : str
         Recipe.
     cache_gb : float
-        Memory for images that are kept.
+        Memory for cached images.
     device : torch.device
     multiple_of : int
-        Shapes are rounded up to multiples of this, in the same box, for networks that need it.
+        Shapes are rounded up to multiples of this in the same box, for networks that need it.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Images:
     def of(
         cls, labels: list[Label], data: DataConfig, network: Network, device: torch.device
     ) -> Images:
-        """Images for a network, as the section `data` of a configuration says."""
+        """Images for a network, from the section `data` of a configuration."""
         multiple_of = 1 if network.any_shape else network.multiple_of
         return cls(labels, data.sad, data.cache_gb, device, multiple_of)
 
@@ -89,7 +89,7 @@ class Images:
         n_train: int,
         peers: Processes,
     ) -> tuple[float, list[str]]:
-        """Add the gradients of a step's loss; returns this process's share of it, and names.
+        """Add the gradients of a step's loss; return this process's share of it, and names.
 
         The loss is that of the whole batch, sum |rho_pred - rho| over the nodes of all samples,
         per electron in them; each process adds its share of both.
@@ -137,7 +137,7 @@ def _rounded(grid: Grid, multiple_of: int) -> Grid:
 
 @dataclass(frozen=True)
 class Place:
-    """Which part of which label a sample is, and how it is turned.
+    """A sample: a part of a label, and its rotation or reflection.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class Place:
 
 
 def places(config: Config, images: Images, n_train: int, step: int, whole: bool) -> list[Place]:
-    """Samples of a step, from (seed, step) alone; labels beyond `n_train` are for rehearsal."""
+    """Samples of a step, which depend only on (seed, step); labels from `n_train` are rehearsal."""
     sample = config.sample
     rng = np.random.default_rng([config.seed, step])
     batch = sample.whole_batch if whole and sample.crop else sample.batch
@@ -186,5 +186,5 @@ def _place(
 
 
 def _autocast(device: torch.device, bf16: bool) -> torch.autocast:
-    """Context of bfloat16 where it is asked for and the device has instructions for it."""
+    """Context of bfloat16, if requested and if the device has instructions for it."""
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16 and fast_bf16(device))

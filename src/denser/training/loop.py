@@ -1,4 +1,4 @@
-"""The training loop: orbitals in, network out."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from denser.types.recipe import Recipe
 from denser.types.version import __version__
 
 SAMPLES: dict[str, type[Images] | type[Points]] = {"windows": Images, "points": Points}
-"""What a network trains on, by `Network.samples`."""
+"""Training samples of a network, by `Network.samples`."""
 
 BAD_STEPS = 5
-"""A step whose loss or gradient is not finite is left out; after so many in a row the run ends."""
+"""A step whose loss or gradient is not finite is skipped; this many in a row end the run."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop reports: fraction done, step, seconds left, loss and last validation."""
+    """Progress of the loop: fraction done, step, seconds left, loss and last validation."""
 
     done: float
     step: int
@@ -61,14 +61,14 @@ def train(
     stop: Callable[[], bool] | None = None,
     command: str = "",
 ) -> Path:
-    """Train a network; returns the path of the finished model file.
+    """Train a network; return the path of the finished model file.
 
-    Everything lives in the folder `out`: the resolved configuration, the record of the run
+    All files are in the folder `out`: the complete configuration, the record of the run
     (`run.json`), `metrics.csv`, the state to resume from (`state.pt`) and the models
-    (`best.safetensors` by validation, and `model.safetensors`, the average of weights at the
-    end). If `out` holds a state, the run goes on from there; every step draws its samples from
-    (seed, step) alone, so a run that was interrupted takes the same steps as one that was not.
-    Started by `torchrun`, several processes share every batch, and the first of them writes.
+    (`best.safetensors` with the smallest validation error, and `model.safetensors`, the average
+    of weights at the end). If `out` contains a state, the run continues from it. The samples of a
+    step depend only on (seed, step), so a continued run takes the same steps as a run without
+    interruption. With `torchrun`, several processes share every batch, and the first one writes.
 
     Parameters
     ----------
@@ -77,18 +77,18 @@ def train(
     report : callable, optional
         Called after every step, in the first process.
     stop : callable, optional
-        Asked after every step; once it says so in any process, the state is saved and all of
-        them raise KeyboardInterrupt.
+        Called after every step. If it returns True in any process, the state is saved and all
+        processes raise KeyboardInterrupt.
     command : str
         How the run was started, for its record.
 
     Raises
     ------
     InputError
-        Bad data or configuration, another run in `out`, a loss that stays not finite, too
-        little memory, or a file that cannot be written.
+        The data or the configuration cannot be used, `out` contains another run, the loss is
+        not finite in several steps, memory is too small, or a file cannot be written.
     KeyboardInterrupt
-        As `stop` said.
+        If `stop` returned True.
     """
     with processes() as peers, _memory_explained(config):
         return _train(config, Path(out), report, stop, command, peers)
@@ -130,14 +130,14 @@ def _train(
                 optimizer.load_state_dict(optimizer_state)
         except ValueError as error:
             raise InputError(
-                f"{state_path} is of another version of denser, which updated other groups of "
-                "weights together; go on from its model (model.start) in another folder"
+                f"{state_path} is from another version of denser, which had other groups of "
+                "weights; continue from its model (model.start) in another folder"
             ) from error
         state |= saved["state"]
     info = {"config": config.to_dict()} | record | _circumstances(peers, command)
     if start is not None:
         info["parent"] = {"name": config.model.start, "mean_percent": start.mean_percent}
-    peers.wait()  # until all have read what the first is about to replace
+    peers.wait()  # until all have read the files that the first one will replace
     if peers.is_first:
         write_json(out / "config.json", config.to_dict())
         write_json(
@@ -191,7 +191,7 @@ def _train(
 
     metrics = MetricsFile(out / "metrics.csv", state["step"]) if peers.is_first else None
     if config.model.start and state["step"] == 0:
-        check()  # nothing that follows shall be worse than the start
+        check()  # the result must not be worse than the start
     clock = last_save = started = time.monotonic()
     first_step = state["step"]
     while (done := fraction_done()) < 1:
@@ -216,7 +216,7 @@ def _train(
                 raise InputError(
                     f"the loss is not finite {BAD_STEPS} steps in a row, last at step "
                     f"{state['step']} with {', '.join(names)}; lower optimizer.lr and start in "
-                    f"another folder (what was good before is kept in {out})"
+                    f"another folder (the last good state is kept in {out})"
                 )
         now = time.monotonic()
         seconds, stopping = peers.sum(
@@ -263,9 +263,9 @@ def learning_rate_factor(done: float, config: Config) -> float:
 def _samples(
     config: Config, labels: list[AnyLabel], network: Network, device: torch.device
 ) -> Images | Points:
-    """What the network trains on."""
+    """Training samples of the network."""
     if network.samples == "windows":
-        require_orbitals(labels, f"a network of images ({config.model.architecture}) learns from")
+        require_orbitals(labels, f"an image network ({config.model.architecture}) learns from")
     return SAMPLES[network.samples].of(labels, config.data, network, device)
 
 
@@ -276,9 +276,9 @@ def _require_elements(network: Network, labels: list[AnyLabel]) -> None:
             missing = set(label.structure.numbers.tolist()) - set(network.elements)
             if missing:
                 raise InputError(
-                    f"label {label.name} holds {chemical_symbols[min(missing)]}, for which the "
-                    "network has no row; add it to model.options.elements (a new network), or "
-                    "leave the label out by data.exclude"
+                    f"label {label.name} contains {chemical_symbols[min(missing)]}, which the "
+                    "network does not know; add it to model.options.elements (a new network), or "
+                    "leave the label out with data.exclude"
                 )
 
 
@@ -292,7 +292,7 @@ def _step(
     done: float,
     peers: Processes,
 ) -> tuple[float, float, list[str]]:
-    """One update; returns loss, norm of the gradient and the names of the labels seen."""
+    """One update; return the loss, the norm of the gradient and the names of the labels."""
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     total, names = samples.backward(network, config, step, done, n_train, peers)
@@ -307,7 +307,7 @@ def _step(
 
 @contextmanager
 def _memory_explained(config: Config) -> Iterator[None]:
-    """Turn what torch says when memory runs out into one sentence."""
+    """Turn torch's errors about too little memory into one sentence."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""Which optimiser updates which weights."""
+"""Optimisers of the groups of weights."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from denser.training.muon import Muon
 
 
 def optimizers_of(settings: OptimizerConfig, network: Network) -> list[torch.optim.Optimizer]:
-    """Adam or AdamW for everything, or Muon for hidden matrices and AdamW for the rest.
+    """Adam or AdamW for all weights, or Muon for hidden matrices and AdamW for the others.
 
-    With Muon, a network's `edges` are not among the hidden ones, and its `step_sizes` multiply the
-    learning rates. Each group of parameters keeps its full learning rate as `base_lr`.
+    With Muon, the `edges` of a network do not count as hidden, and its `step_sizes` multiply the
+    learning rates. Each group of parameters stores its full learning rate as `base_lr`.
     """
     everything = list(network.parameters())
     optimizers: list[torch.optim.Optimizer]
@@ -37,7 +37,7 @@ def optimizers_of(settings: OptimizerConfig, network: Network) -> list[torch.opt
         decay = settings.weight_decay
         optimizers = [
             Muon(
-                [  # nothing decays faster for longer steps
+                [  # a longer step does not increase the weight decay
                     {"params": p, "lr": settings.lr * size, "weight_decay": decay / max(1.0, size)}
                     for size, p in hidden.items()
                 ]
@@ -55,6 +55,6 @@ def optimizers_of(settings: OptimizerConfig, network: Network) -> list[torch.opt
 
 
 def step_size(network: Network, name: str) -> float:
-    """Factor of a parameter's learning rate: of the first pattern that fits, or 1."""
+    """Factor of a parameter's learning rate: that of the first matching pattern, or 1."""
     sizes = network.step_sizes.items()
     return next((size for pattern, size in sizes if fnmatchcase(name, pattern)), 1.0)

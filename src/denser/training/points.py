@@ -1,9 +1,9 @@
-"""Points to train on: nodes of labels' grids, drawn where the density is or differs from SAD.
+"""Training points: nodes of the labels' grids, drawn where the density or rho - SAD is large.
 
-A network from atoms to Gaussians gives its density anywhere, so a step needs no box. With nodes
-drawn from probabilities q, Err_rho = (1/N_e) sum_r |rho_pred - rho| dv is estimated without bias
-by the mean over the drawn nodes of |rho_pred - rho| dv / (N_e q). They are drawn from every other
-plane of nodes along each axis, beginning at a random one: an eighth of the nodes, and of the time.
+A network that predicts Gaussians gives its density at any point, so a step needs no box. If nodes
+are drawn with probabilities q, the mean of |rho_pred - rho| dv / (N_e q) over them is an unbiased
+estimate of Err_rho = (1/N_e) sum_r |rho_pred - rho| dv. They are drawn from every second plane of
+nodes along each axis, with a random start. This takes an eighth of the nodes, and of the time.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ from denser.types.grid import Grid
 from denser.types.structure import Structure
 
 PER_LABEL = 16384
-"""Nodes that are kept of every label."""
+"""Number of nodes of each label."""
 
 SHARES = (0.45, 0.3, 0.15, 0.1)
-"""Of the nodes: drawn by |rho - SAD|, by SAD, by its square root, and evenly."""
+"""Shares of nodes drawn by |rho - SAD|, by SAD, by its square root, and evenly."""
 
 _USUAL = 0.01
 """Err_rho of a molecule whose weight does not depend on `sample.exponent`."""
 
 _REACH = 7.0
-"""Images of atoms within this distance (bohr) of the box count in it."""
+"""Images of atoms within this distance (bohr) of the box are included."""
 
 
 @dataclass(frozen=True, eq=False)
 class PointSet:
-    """What is kept of one label.
+    """Points of one label.
 
     Parameters
     ----------
     graph : Graph
     images : (n_images, 3) tensor
-        Atoms in and about the box, with their periodic images, bohr.
+        Atoms in and around the box, with their periodic images, bohr.
     parents : (n_images,) int tensor
     nodes : (n, 3) tensor
         Bohr.
     sad, rho : (n,) tensor
-        Atomic densities as they are (not scaled to N_e) and reference, e/bohr^3.
+        Superposed atomic densities (not scaled to N_e) and reference, e/bohr^3.
     weights : (n,) tensor
         dv / (N_e q n), so that sum weights |rho_pred - rho| estimates Err_rho.
     """
@@ -70,7 +70,7 @@ class PointSet:
     weights: Tensor
 
     def error(self, network: Aspherical, chosen: slice, rotation: Tensor | None = None) -> Tensor:
-        """Err_rho estimated from some of the nodes, all of it turned by a (3, 3) matrix."""
+        """Err_rho estimated from some of the nodes, after a rotation by a (3, 3) matrix."""
         graph, nodes, images = self.graph, self.nodes[chosen], self.images
         if rotation is not None:
             graph, nodes, images = graph.turned(rotation), nodes @ rotation, images @ rotation
@@ -81,7 +81,7 @@ class PointSet:
 
 
 class Points:
-    """Point sets of labels, made when first asked for and kept."""
+    """Point sets of labels, made at the first request and cached."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Points:
         network: Network,
         device: torch.device,
     ) -> Points:
-        """Points for a network, as the section `data` of a configuration says."""
+        """Points for a network, from the section `data` of a configuration."""
         return cls(labels, data.sad, device, network.config)
 
     def __len__(self) -> int:
@@ -117,13 +117,13 @@ class Points:
         if isinstance(label, PackedLabel):
             self._kept[label] = self._of_shard(label)
         else:
-            # one that is there twice has the points of its first place, whichever is asked for
+            # a label that occurs twice always has the points of its first position
             rng = np.random.default_rng([self.seed, self.labels.index(label)])
             self._kept[label] = self._draw(label, rng)
         return self._kept[label]
 
     def _of_shard(self, label: PackedLabel) -> PointSet:
-        """The points that the shard holds."""
+        """The points in the shard."""
         points = label.points()
         sad = denser.atoms.sad.superposition_at(
             label.structure, label.grid, points.xyz, label.recipe.sad
@@ -142,7 +142,7 @@ class Points:
         parts = (np.abs(rho - sad), sad, np.sqrt(sad), np.ones_like(sad))
         q = sum(share * part / part.sum() for share, part in zip(SHARES, parts, strict=True))
         cumulative = np.cumsum(q)
-        # Stratified along the grid: so is every n-th of them.
+        # They are stratified along the grid, and so is every n-th of them.
         places = (np.arange(PER_LABEL) + rng.random(PER_LABEL)) / PER_LABEL * cumulative[-1]
         node = np.minimum(np.searchsorted(cumulative, places), grid.size - 1)
         index = np.stack(np.unravel_index(node, grid.shape), axis=1)
@@ -183,11 +183,11 @@ class Points:
         n_train: int,
         peers: Processes,
     ) -> tuple[float, list[str]]:
-        """Add the gradients of the loss of a batch; returns this process's share of mean Err_rho.
+        """Add the gradients of the loss of a batch; return this process's share of mean Err_rho.
 
-        The loss is the mean of Err_rho, or of its power `sample.exponent` (over that and
-        `_USUAL`^(exponent - 1): the weight of a molecule grows with its error).
-        Every sample is turned at random, or reflected: what does not follow is trained away.
+        The loss is the mean of Err_rho, or of its power `sample.exponent`, divided by the exponent
+        and by `_USUAL`^(exponent - 1); the weight of a molecule then grows with its error. Each
+        sample is rotated or reflected at random, to reduce the deviation from equivariance.
         """
         rng = np.random.default_rng([config.seed, step])
         batch, exponent = config.sample.batch, config.sample.exponent
@@ -196,7 +196,7 @@ class Points:
         turns = [np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in chosen]
         starts = rng.integers(stride, size=batch)
         share = list(zip(chosen, turns, starts, strict=True))
-        # Large ones first, dealt to and fro, so that every process has as much to do.
+        # Large ones first, alternately to and fro, so that all processes have equal work.
         share.sort(key=lambda sample: len(self.labels[sample[0]].structure), reverse=True)
         round_trip = 2 * peers.size
         share = share[peers.rank :: round_trip] + share[round_trip - 1 - peers.rank :: round_trip]
@@ -204,7 +204,7 @@ class Points:
         for i, turn, start in share:
             rotation = torch.as_tensor(turn, dtype=torch.float32, device=self.device)
             points = self[i]
-            # a label of a shard has fewer points, and shows more of them at a time
+            # a label of a shard has fewer points, and more of them are used in a step
             every = max(1, min(stride, len(points.nodes) // config.sample.points))
             chosen_nodes = slice(int(start) % every, None, every)
             error = points.error(network, chosen_nodes, rotation) / batch
@@ -216,7 +216,7 @@ class Points:
     def errors(self, network: Aspherical, bf16: bool, peers: Processes) -> np.ndarray:
         """Err_rho (a fraction) of each label (n_labels,), estimated from half of its nodes.
 
-        Always in float32: `bf16` is for networks of images.
+        Always in float32: `bf16` is for image networks.
         """
         found = [0.0] * len(self)
         with torch.no_grad():
@@ -226,7 +226,7 @@ class Points:
 
 
 def _every_other(grid: Grid, rng: np.random.Generator) -> Grid:
-    """Every other node along each axis that has an even number of them, from a random one."""
+    """Every second node along each axis with an even number of nodes, with a random start."""
     shape = np.array(grid.shape)
     every = np.where(shape % 2, 1, 2)
     start = rng.integers(every) * (np.diag(grid.cell) / shape)

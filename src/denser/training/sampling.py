@@ -1,4 +1,4 @@
-"""Which labels a step sees."""
+"""Selection of the labels of a step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from denser.training.config import Config
 def labels_of_step(
     config: Config, n_labels: int, n_train: int, step: int, batch: int, rng: np.random.Generator
 ) -> list[int]:
-    """Labels of a step, from (seed, step) alone; those beyond `n_train` are for rehearsal."""
+    """Labels of a step, which depend only on (seed, step); indices from `n_train` are rehearsal."""
     if config.sample.order == "random":
         chosen = [int(i) for i in rng.integers(n_train, size=batch)]
     else:
@@ -25,7 +25,7 @@ def labels_of_step(
 
 
 def _shuffled(n: int, seed: int, k: int) -> int:
-    """The k-th label when every label comes once, in random order, before any comes again."""
+    """The k-th label, if every label is used once, in random order, before any is used again."""
     return int(_order(n, seed, k // n)[k % n])
 
 

@@ -26,12 +26,8 @@ class Worker:
                 future.set_result(work(*args))
             except BaseException as error:
                 future.set_exception(error)
-            del (
-                future,
-                task,
-                work,
-                args,
-            )  # they would keep the last result alive until the next task
+            # They would keep the last result alive until the next task.
+            del future, task, work, args
 
     async def run(self, work: Callable, *args: Any) -> Any:
         """Result of `work(*args)`."""
