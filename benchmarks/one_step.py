@@ -191,12 +191,17 @@ def restart_table(rows: list[dict]) -> Table:
 def choose(labels: list[Label], predictor: Predictor, unseen: bool, skip: int) -> list[Label]:
     """The model's validation molecules in a fixed random order, less the first `skip`.
 
-    With `unseen` all molecules that it was not trained on.
+    With `unseen` all molecules of its elements that it was not trained on.
     """
     known = {label.name: label for label in labels}
     info = predictor.model.info
     if unseen:
-        names = sorted(set(known) - set(info.get("train_names", ())))
+        elements = predictor.network.elements
+        names = sorted(
+            name
+            for name in set(known) - set(info.get("train_names", ()))
+            if elements is None or set(known[name].structure.numbers.tolist()) <= set(elements)
+        )
     else:
         names = sorted(set(info.get("validation_names", ())) & set(known))
     order = np.random.default_rng(0).permutation(len(names))
