@@ -170,7 +170,7 @@ def test_parts_from_files_keep_copies_of_a_molecule_together(tmp_path, start):
         ({"minutes": 1.0}, "steps or in minutes, not both"),
         ({"test": 1.5}, "test share must be at least 0 and below 1"),
         ({"test": 0.99}, "leave some to train on|is left to train on"),
-        ({"remember": str(LABELS)}, "holds only labels of this run"),
+        ({"remember": str(LABELS)}, "contains only labels of this run"),
         ({"settings": ("data.exclude=[]",)}, "data.exclude follows from --test"),
         ({"settings": ("optimizer.learning=1",)}, "unknown key optimizer.learning"),
     ],

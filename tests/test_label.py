@@ -141,7 +141,7 @@ def test_orbitals_that_the_store_refuses_fail_one_structure(monkeypatch):
 
     monkeypatch.setattr(calculation, "_converge", of_a_dependent_basis)
     reason = calculate(SETTINGS.task("x", hydrogen(0.74)))
-    assert "beyond 500" in reason and "give it a larger box" in reason
+    assert "beyond 500" in reason and "use a larger box" in reason
 
 
 def test_a_second_attempt_starts_from_smeared_occupations():

@@ -259,7 +259,7 @@ def test_held_out_labels_duplicates_and_taken_names_are_left_out(packed_folder, 
     assert result.left_out["in the test part of QM9's split"] == [test.name]
     assert result.left_out["another label has its name"] == ["H2O"]
     assert (data / "labels-0001.shard").read_bytes() == before
-    with pytest.raises(InputError, match="never rewritten"):
+    with pytest.raises(InputError, match="never overwritten"):
         pack(stores, data / "labels-0002.shard")
     with pytest.raises(InputError, match="no label is left to pack"):
         pack([store], data / "labels-0003.shard")

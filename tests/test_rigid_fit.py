@@ -101,7 +101,7 @@ def test_orientations_leave_no_gap():
 def test_bad_input(moved, ethanol_like):
     *_, density = moved
     given = xray_map(density, 2.5)
-    with pytest.raises(InputError, match="spacing holds"):
+    with pytest.raises(InputError, match="spacing allows"):
         fit_rigid(ethanol_like, given, 0.5)
     with pytest.raises(InputError, match="neutron"):
         fit_rigid(ethanol_like, given, 2.5, kind="neutron")

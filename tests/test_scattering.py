@@ -303,7 +303,7 @@ def test_tsc_of_a_density(hcn, tmp_path):
 
 def test_bad_input(hcn):
     for arguments, message in [
-        ({"d_min": 0.2}, "holds reflections down to 0.318 angstrom"),
+        ({"d_min": 0.2}, "resolves reflections down to 0.318 angstrom"),
         ({"d_min": -1.0}, "positive"),
         ({"d_min": 90.0}, "no reflections to 90 angstrom"),
         ({"d_min": 1.0, "b_factors": [1.0, 2.0]}, "b_factors"),

@@ -66,7 +66,7 @@ def test_packing_rounds_to_half_a_quantum(values):
 
 def test_packing_refuses_what_it_cannot_hold():
     for bad in (np.nan, np.inf, 1e3):
-        with pytest.raises(InputError, match="not finite or beyond 500"):
+        with pytest.raises(InputError, match="not finite or larger than 500"):
             pack(np.array([[0.1, bad]]))
 
 
@@ -180,7 +180,7 @@ def test_what_is_no_store(tmp_path):
     with pytest.raises(InputError, match="make it first"):
         LabelStore(tmp_path / "no" / "labels.db", Recipe())
     ase.db.connect(tmp_path / "other.db").write(molecule("H2O"))
-    with pytest.raises(InputError, match="an ASE database, but no store of labels"):
+    with pytest.raises(InputError, match="an ASE database, but not a store of labels"):
         LabelStore(tmp_path / "other.db", Recipe())
     (tmp_path / "cut.db").write_bytes((tmp_path / "other.db").read_bytes()[:5000])
     with pytest.raises(InputError, match="cannot be opened as a label store"):

@@ -1,4 +1,4 @@
-"""Regions where electrons gather or leave, read from a difference of densities."""
+"""Regions of accumulation and depletion of electrons, from a difference of densities."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Region:
     position : (3,) float
         Of that node, bohr.
     atoms : tuple of (int, float)
-        Atoms that own the region, counted from 0, and the share of the integral that belongs to
-        each, the largest first; shares below 0.05 are left out.
+        Atoms of the region, counted from 0, and their shares of the integral, the largest first;
+        shares below 0.05 are left out.
     """
 
     sign: int
@@ -56,7 +56,7 @@ class Accumulation:
         Of the field.
     regions : tuple of Region
     symbols : tuple of str
-        Of the atoms; none where they are not known.
+        Symbols of the atoms; empty if they are not known.
     """
 
     isovalue: float
@@ -108,7 +108,8 @@ def accumulation(
 ) -> Accumulation:
     """Connected regions where a field is above an isovalue, and below its negative.
 
-    Made for difference and deformation densities: where electrons gather and where they leave.
+    It is intended for difference and deformation densities: accumulation and depletion of
+    electrons.
 
     Parameters
     ----------
@@ -116,8 +117,8 @@ def accumulation(
     isovalue : float
         Positive, in the field's unit.
     structure : Structure, optional
-        Atoms to name; default those of a Density. Without `basins` each node belongs to the
-        nearest atom.
+        Atoms of the regions; default those of a Density. Without `basins` each node belongs to
+        the nearest atom.
     basins : (nx, ny, nz) int, optional
         Atom that each node belongs to, from 0, such as Bader's basins; negative for none.
     periodic : bool, optional

@@ -17,7 +17,7 @@ def coarsen(field: Field | Density, factor: int) -> Field | Density:
     """Spread a field to every `factor`-th node of its grid, keeping charge and dipole.
 
     A block average keeps the charge, but its value belongs to the middle of the block, which is
-    no node, and the dipole within a block is lost. Here each fine node is shared between the
+    not a node, and the dipole within a block is lost. Here each fine node is shared between the
     two coarse nodes around it in proportion to its distance from them, per axis: the adjoint
     of linear interpolation. With f the factor,
 
@@ -26,8 +26,8 @@ def coarsen(field: Field | Density, factor: int) -> Field | Density:
     so that sum_I rho_I g(r_I) dV = sum_i rho_i g(r_i) dv for every g that is linear in the box:
     charge and dipole are exact, and a positive density stays positive. The second moment of
     charge q along an axis grows by about q h^2 (f^2 - 1)/6, with h the fine spacing (exactly so
-    for a smooth density). The box is periodic: what stands beyond the last coarse node is shared
-    with the first.
+    for a smooth density). The box is periodic: nodes beyond the last coarse node are shared with
+    the first.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def coarsen(field: Field | Density, factor: int) -> Field | Density:
     Raises
     ------
     InputError
-        A factor below 1, or one that does not divide the shape.
+        The factor is below 1 or does not divide the shape.
     """
     if int(factor) != factor or factor < 1:
         raise InputError(f"the factor must be a whole number of at least 1, found {factor}")
@@ -92,7 +92,7 @@ class PlaneAverage:
         }
 
     def lines(self) -> list[str]:
-        """Readable lines: what it is, and its extremes."""
+        """Readable lines: a title and the extremes."""
         out = [f"planar average along {AXES[self.axis]}, {self.values.size} planes, {self.unit}"]
         for name, i in (("lowest", self.values.argmin()), ("highest", self.values.argmax())):
             at = self.coordinate[i] * BOHR
@@ -103,14 +103,14 @@ class PlaneAverage:
 def planar_average(field: Field, axis: int | str) -> PlaneAverage:
     """Average over the planes that two vectors of the box span.
 
-    f(z) = 1/A integral_A f(x, y, z) dx dy. A density times A is then electrons per length; of a
-    potential in a slab's cell the flat part is the vacuum level.
+    f(z) = 1/A integral_A f(x, y, z) dx dy. For a density, the average times A is the number of
+    electrons per length. For a potential in the cell of a slab, the flat part is the vacuum level.
 
     Parameters
     ----------
     field : Field
     axis : 0, 1, 2 or "x", "y", "z"
-        The vector of the box that leaves the planes.
+        The vector of the box that is not in the planes.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""The table of properties and fields: what they are, what they need, which function makes them.
+"""The table of properties and fields: descriptions, arguments and functions.
 
 A new property is a file with its function and an entry in `PROPERTIES` below. The options of
 `denser analyze`, `denser.analyze`, reports, the viewer and docs/analyze.md read this table. It
-names functions as "module:function" and imports none of them, so that `denser --help` is fast.
+names functions as "module:function" and does not import them, so that `denser --help` is fast.
 """
 
 from __future__ import annotations
@@ -29,31 +29,32 @@ NEEDS = {
     "localisation": "Kohn-Sham steps",
     "localisation_of_density": "",
 }
-"""What functions are called with, by its name in `denser.analysis.properties.Analysis`, and what
-it asks of the density; nothing if any density will do."""
+"""Arguments of functions, by their names in `denser.analysis.properties.Analysis`, and what they
+need of the density; empty if any density is accepted."""
 
 KOHN_SHAM = "Kohn-Sham steps"
 
 
 @dataclass(frozen=True)
 class Property:
-    """A property of a density, as the table has it.
+    """Entry of the table for a property.
 
     Parameters
     ----------
     help : str
-        What it is, in a few words.
+        A short description.
     function : str
         "module:function". It returns a frozen dataclass with `to_dict()` and `lines()`.
     needs : tuple of str
         Its arguments: names in `NEEDS`, or other properties.
     shares : tuple of str
-        Names in `NEEDS` that it takes as keyword arguments of the same name, because other
-        properties use them too and they are computed once.
+        Names in `NEEDS` of keyword arguments that other properties use too, so that they are
+        computed only once.
     charges : str
-        For atomic charges, which --charges names: the heading of a column.
+        For atomic charges (see --charges): the heading of a column.
     quick : bool
-        Of charges: fast enough for the viewer, which follows every edit.
+        For charges: whether they are fast enough for the viewer, which updates them after each
+        edit.
     fields : tuple of str
         Names in `FIELDS` that a report writes with it.
     picture : str
@@ -72,7 +73,7 @@ class Property:
 
 @dataclass(frozen=True)
 class Isovalues:
-    """Isovalue that a field is first drawn at, the range that makes sense, and its signs."""
+    """Initial isovalue of a field, a sensible range, and its signs."""
 
     level: float
     low: float
@@ -82,20 +83,20 @@ class Isovalues:
 
 @dataclass(frozen=True)
 class FieldEntry:
-    """A field made from a density, as the table has it.
+    """Entry of the table for a field.
 
     Parameters
     ----------
     help : str
-        What it is, in a few words; the viewer lists it by them.
+        A short description; the viewer shows it.
     unit : str
     function : str
-        "module:function" that returns the field. Without one the field is its only need.
+        "module:function" that returns the field. If it is empty, the field is its only need.
     needs : tuple of str
         Arguments of the function: names in `NEEDS`, or properties, and attributes of them
         ("reactivity.dual").
     isovalues : Isovalues, optional
-        How it is drawn; without them the viewer does not list it.
+        Isovalues for drawing; without them the viewer does not list the field.
     """
 
     help: str
@@ -180,7 +181,7 @@ PROPERTIES = {
         needs=("completed",),
     ),
     "accumulation": Property(
-        "where charge gathers, compared with superposed atoms",
+        "regions of charge accumulation and depletion relative to superposed atoms",
         "denser.analysis.accumulation:accumulation",
         needs=("deformation",),
     ),
@@ -206,7 +207,7 @@ PROPERTIES = {
         needs=("valence_start",),
     ),
 }
-"""Properties by the name that `denser.analyze` and the options of `denser analyze` have."""
+"""Properties by their names in `denser.analyze` and in the options of `denser analyze`."""
 
 FIELDS = {
     "density": FieldEntry("density", "e/bohr^3", isovalues=Isovalues(0.1, 0.0005, 0.5)),
@@ -256,7 +257,7 @@ FIELDS = {
     "fukui-minus": FieldEntry("Fukui function f-", "e/bohr^3", needs=("reactivity.f_minus",)),
     "dual": FieldEntry("dual descriptor f+ - f-", "e/bohr^3", needs=("reactivity.dual",)),
 }
-"""Fields by the name that `Analysis.field` and --field take."""
+"""Fields by their names in `Analysis.field` and --field."""
 
 CHARGES = tuple(name for name, entry in PROPERTIES.items() if entry.charges)
 """Properties that are atomic charges."""
@@ -269,7 +270,7 @@ DEFAULT = ("moments", "hirshfeld", "esp")
 
 
 def requirements(entry: Property | FieldEntry) -> tuple[str, ...]:
-    """What a property or field asks of the density, in words; see `NEEDS`."""
+    """Description of what a property or field needs of the density; see `NEEDS`."""
     words: list[str] = []
     for need in entry.needs:
         name = need.partition(".")[0]
@@ -278,12 +279,12 @@ def requirements(entry: Property | FieldEntry) -> tuple[str, ...]:
 
 
 def needs_orbitals(entry: Property | FieldEntry) -> bool:
-    """Whether a property or field takes Kohn-Sham steps."""
+    """Whether a property or field needs Kohn-Sham steps."""
     return KOHN_SHAM in requirements(entry)
 
 
 def description(entry: Property | FieldEntry) -> str:
-    """Help text of a property or field: what it is, its unit, and what it needs."""
+    """Help text of a property or field: description, unit, and needs."""
     unit = getattr(entry, "unit", "1")
     text = entry.help if unit == "1" else f"{entry.help}, {unit}"
     needs = requirements(entry)

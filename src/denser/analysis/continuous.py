@@ -30,10 +30,10 @@ ORDER = 5
 """Degree of the B-splines."""
 
 WINDOW = 1.2
-"""w above, bohr."""
+"""w in the equation above, bohr."""
 
 CLOSED = 2.3
-"""Here the window has closed, exp(-(CLOSED/WINDOW)^4) = 1e-6, bohr."""
+"""Distance at which the window is closed, exp(-(CLOSED/WINDOW)^4) = 1e-6, bohr."""
 
 _CHUNK = 8192
 """Points evaluated at once; each uses 6^3 coefficients."""
@@ -46,7 +46,7 @@ class ContinuousDensity:
     ----------
     density : Density
         Valence or all-electron, of H to Ar. A structure with a cell is periodic with the
-        period of the grid. Values outside the box of an isolated molecule mean nothing.
+        period of the grid. Values outside the box of an isolated molecule have no meaning.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class ContinuousDensity:
         points : (n, 3) float
             Bohr. At a nucleus the derivatives are those of the smooth part: the cusp has none.
         order : int
-            0, 1 or 2: up to which derivative.
+            Highest derivative: 0, 1 or 2.
 
         Returns
         -------
@@ -283,7 +283,7 @@ def _spline_polynomials() -> np.ndarray:
     """Powers of t of the six B-splines that reach the interval 0 <= t < 1 (6, 6)."""
     pieces_ = PPoly.from_spline(BSpline.basis_element(np.arange(ORDER + 2.0)))
     start = [np.searchsorted(pieces_.x, i, side="right") - 1 for i in range(ORDER + 1)]
-    # the spline centred on node -2 is seen in its last interval, that on node 3 in its first
+    # of the spline centred on node -2 this is the last interval, of that on node 3 the first
     return pieces_.c[::-1, start[::-1]]
 
 

@@ -1,4 +1,4 @@
-"""Fields that are read off a density: derivatives, deformation, differences, electrons in a region.
+"""Fields from a density: derivatives, deformation, differences, electrons in a region.
 
 Derivatives are those of `denser.fields.derivatives`, either of the trigonometric interpolant or
 (`local`) central differences of sixth order. A density is differentiated as it is given: the
@@ -33,13 +33,13 @@ THOMAS_FERMI = 0.3 * (3 * np.pi**2) ** (2 / 3)
 density of the uniform electron gas."""
 
 S_MAX = 100.0
-"""What the reduced density gradient is set to where it is larger or the density vanishes."""
+"""Value of the reduced density gradient where it is larger or the density vanishes."""
 
 VACUUM = 1e-9
-"""Below this, e/bohr^3, there is no density to divide by."""
+"""Densities below this (e/bohr^3) are treated as zero in divisions."""
 
 REACH = 3
-"""Nodes on each side that a local difference uses, of sixth order in the spacing."""
+"""Nodes on each side for local differences of sixth order in the spacing."""
 
 
 # Derivatives
@@ -65,7 +65,7 @@ def hessian(density: Field, local: bool = False) -> Iterator[np.ndarray]:
 
 
 def _smooth(density: Field) -> np.ndarray:
-    """What the grid resolves: the values, of an all-electron density without the cores."""
+    """The part that the grid resolves: the values, without the cores of an all-electron density."""
     values = np.asarray(density.values, dtype=float)
     if isinstance(density, Density) and density.all_electron:
         return values - core_values(density.structure, density.grid)
@@ -73,7 +73,7 @@ def _smooth(density: Field) -> np.ndarray:
 
 
 def _cores(density: Field) -> Iterator[tuple]:
-    """Patches of the cores of an all-electron density; none of any other field.
+    """Patches of the cores of an all-electron density; other fields have none.
 
     Yields the slices of the grid, the vectors (3, ...) and distances (...) from the nucleus, and
     the first and second radial derivative (2, ...), zero beyond the core.
@@ -84,7 +84,7 @@ def _cores(density: Field) -> Iterator[tuple]:
     for z, position in zip(structure.numbers, structure.positions, strict=True):
         atom = free_atom(int(z))
         nodes, squared = ball(grid, position, atom.core_radius, structure.cell is not None)
-        r = np.sqrt(np.maximum(squared, 1e-12))  # the cusp has no derivative
+        r = np.sqrt(np.maximum(squared, 1e-12))  # there is no derivative at the cusp
         mesh = np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1) / grid.shape
         d = np.moveaxis(mesh @ grid.cell + grid.origin - position, -1, 0)
         slopes = np.zeros((2, *r.shape))
@@ -119,8 +119,8 @@ def reduced_density_gradient(density: Field) -> Field:
     """Reduced density gradient s = |grad rho| / (2 (3 pi^2)^(1/3) rho^(4/3)), no unit.
 
     Johnson et al., J. Am. Chem. Soc. 132, 6498 (2010), equation 1. Set to `S_MAX` where it is
-    larger or where there is no density. The gradient is of local differences (see above), because
-    s is read in the tails.
+    larger or where there is no density. The gradient is computed with local differences (see
+    above), because s is used in the tails.
     """
     rho = np.maximum(np.asarray(density.values, dtype=float), VACUUM)
     s = np.sqrt(_squared_gradient(density, local=True)) / (S_CONSTANT * rho ** (4 / 3))
@@ -131,8 +131,9 @@ def reduced_density_gradient(density: Field) -> Field:
 def hessian_eigenvalue_2(density: Field) -> Field:
     """Density with the sign of the Hessian's middle eigenvalue, e/bohr^3.
 
-    Negative where the density gathers in two directions or more, as along a bond; positive
-    where it is depleted in two or more, as inside a ring. Derivatives are local differences.
+    Negative where the density is concentrated in two or more directions, as along a bond;
+    positive where it is depleted in two or more, as inside a ring. Derivatives are local
+    differences.
     """
     second = np.stack([h.ravel() for h in hessian(density, local=True)])
     negative = middle_eigenvalue_is_negative(second)
@@ -166,7 +167,7 @@ def middle_eigenvalue_is_negative(h: np.ndarray) -> np.ndarray:
 def deformation_density(density: Density, recipe: str = RECIPES[0]) -> Field:
     """Density minus its superposed neutral atoms, e/bohr^3; integrates to zero.
 
-    Of an all-electron density the cores are taken off first: frozen, they are the same in the
+    The cores of an all-electron density are subtracted first: frozen cores are the same in the
     molecule and in the atoms.
 
     Parameters
@@ -174,7 +175,7 @@ def deformation_density(density: Density, recipe: str = RECIPES[0]) -> Field:
     density : Density
         On an orthorhombic grid.
     recipe : str
-        How the atoms are made, a key of `denser.atoms.sad.RECIPES`. Their sum is scaled to the
+        Recipe of the atoms, a key of `denser.atoms.sad.RECIPES`. Their sum is scaled to the
         density's number of electrons.
     """
     atoms = superposition(density.structure, density.grid, recipe)
@@ -187,14 +188,14 @@ def difference(a: Field, b: Field) -> Field:
     Raises
     ------
     InputError
-        The grids or the units differ, or one density holds the cores and the other does not.
+        The grids or the units differ, or only one of the densities contains the cores.
     """
     if a.unit != b.unit:
-        raise InputError(f"a field in {a.unit} and one in {b.unit} have no difference")
+        raise InputError(f"the difference of fields in {a.unit} and {b.unit} is not defined")
     kinds = [f.all_electron for f in (a, b) if isinstance(f, Density)]
     if len(set(kinds)) == 2:
         raise InputError(
-            "one of the two densities holds all electrons, the other the valence electrons only; "
+            "one of the two densities has all electrons, the other only the valence electrons; "
             "complete the latter first (denser.atoms.free_atoms.complete)"
         )
     return Field(a.grid, metrics.subtract(a, b), a.unit)
@@ -221,14 +222,14 @@ class Cuboid:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What of a density lies in a region.
+    """The part of a density in a region.
 
     Parameters
     ----------
     electrons : float
         Integral of the density over the region, e.
     volume : float
-        Of the region within the grid, bohr^3.
+        Volume of the region within the grid, bohr^3.
     share : float
         Electrons in the region over all electrons on the grid, a fraction.
     """
@@ -256,22 +257,22 @@ class Overlap:
 def overlap(density: Field, region: Field | Sphere | Cuboid) -> Overlap:
     """Electrons inside a region: integral w(r) rho(r) dr.
 
-    Of an all-electron density the grid integrates what it resolves, and the core of a nucleus
-    counts with the weight that the region has at the nucleus.
+    For an all-electron density, the part that the grid resolves is integrated on the grid, and
+    the core of each nucleus is added with the weight of the region at the nucleus.
 
     Parameters
     ----------
     density : Field
     region : Field, Sphere or Cuboid
         A mask on the density's grid with weights between 0 and 1, or a shape. A node at the
-        edge of a sphere counts by its distance from the edge, one at the edge of a box by the
-        share of its own cell. Around a periodic structure the nearest images are meant.
+        edge of a sphere is weighted by its distance from the edge, a node at the edge of a box by
+        the share of its cell. For a periodic structure the nearest images are used.
 
     Raises
     ------
     InputError
-        A mask on another grid or outside [0, 1], a sphere without radius, or a box on a grid
-        that is not orthorhombic.
+        The mask is on another grid or outside [0, 1], the radius of a sphere is not positive, or
+        the grid of a box is not orthorhombic.
     """
     values, grid = _smooth(density), density.grid
     periodic = not isinstance(density, Density) or density.structure.cell is not None
@@ -279,7 +280,7 @@ def overlap(density: Field, region: Field | Sphere | Cuboid) -> Overlap:
         metrics.require_same_grid(region, density)
         weight = np.asarray(region.values, dtype=float)
         if not (weight.min() >= 0 and weight.max() <= 1):
-            raise InputError("a mask must hold weights between 0 and 1")
+            raise InputError("a mask must have weights between 0 and 1")
     elif isinstance(region, Sphere):
         weight = _in_sphere(grid, region, periodic)
     else:
@@ -297,12 +298,12 @@ def overlap(density: Field, region: Field | Sphere | Cuboid) -> Overlap:
 
 
 def _in_sphere(grid: Grid, sphere: Sphere, periodic: bool) -> np.ndarray:
-    """Weight of each node, falling from 1 to 0 over one spacing about the surface."""
+    """Weight of each node, which decreases from 1 to 0 over one spacing at the surface."""
     if not sphere.radius > 0:
         raise InputError(f"a sphere needs a positive radius, found {sphere.radius}")
     h = grid.dv ** (1 / 3)
     nodes, squared = ball(grid, np.asarray(sphere.centre, dtype=float), sphere.radius + h, periodic)
-    radius = sphere.radius - h**2 / (12 * sphere.radius)  # keeps the volume of the ramp right
+    radius = sphere.radius - h**2 / (12 * sphere.radius)  # corrects the volume for the ramp
     patch = np.clip((radius - np.sqrt(squared)) / h + 0.5, 0.0, 1.0)
     weight = np.zeros(grid.shape)
     for on_grid, in_patch in pieces(nodes, grid.shape):

@@ -26,9 +26,9 @@ class Moments:
     origin : (3,) float
         Bohr.
     origin_name : str
-        What the origin is.
+        Name of the origin.
     charge : float
-        Nuclei less electrons, e.
+        Nuclei minus electrons, e.
     dipole : (3,) float
         e bohr.
     quadrupole : (3, 3) float
@@ -38,7 +38,7 @@ class Moments:
     electronic_extent : float
         integral rho r^2 dr, bohr^2.
     electrons : str
-        "all" or "valence": whose extent it is.
+        "all" or "valence": the electrons of the extent.
     notes : tuple of str
     """
 
@@ -92,13 +92,13 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
     """Charge, dipole, quadrupole, octupole and <r^2>.
 
     M = sum_a Z_a f(R_a - O) - integral rho(r) f(r - O) dr with f the polynomials of Buckingham
-    (Adv. Chem. Phys. 12, 107, 1967). Of a valence density Z_a is the valence charge: a core is
-    spherical, so with its nucleus it is a point charge in every traceless moment. From an
-    all-electron density the free-atom cores are taken away for the same reason, because a cusp
-    does not integrate on a uniform grid, and their exact share is added to <r^2>.
+    (Adv. Chem. Phys. 12, 107, 1967). For a valence density Z_a is the valence charge: a core is
+    spherical, so core and nucleus are a point charge in every traceless moment. From an
+    all-electron density the free-atom cores are subtracted, because a cusp cannot be integrated on
+    a uniform grid; their exact contribution is added to <r^2>.
 
-    In a periodic structure atoms and electrons are counted in the cell centred on the origin,
-    which is right for a molecule in a box; of a crystal, moments depend on that choice.
+    In a periodic structure the sums and integrals are over the cell centred on the origin. This is
+    right for a molecule in a box; the moments of a crystal depend on this choice.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
     Raises
     ------
     InputError
-        Another origin, or an all-electron density with an element without a free atom.
+        The origin is unknown, or there is no free atom for an element of an all-electron density.
     """
     structure, all_electron = density.structure, density.all_electron
     density = without_core(density)
@@ -161,7 +161,7 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
 def _origin(
     structure: Structure, charges: np.ndarray, origin: np.ndarray | str | None
 ) -> tuple[np.ndarray, str]:
-    """Return the point that moments are about, and its name."""
+    """Return the origin of the moments and its name."""
     if origin is None or (isinstance(origin, str) and origin == "charges"):
         return charges @ structure.positions / charges.sum(), "centre of the valence charges"
     if isinstance(origin, str):
@@ -182,7 +182,7 @@ def _electron_moments(
 ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
     """Integrals of rho times 1, x_i, x_i x_j and x_i x_j x_k over the nodes.
 
-    The monomials are summed in fractions of the cell, axis by axis, and turned afterwards.
+    The monomials are summed in fractions of the cell, axis by axis, and transformed afterwards.
     """
     powers = [t[:, None] ** np.arange(4) for t in nodes]
     partial = np.stack([plane @ powers[2] for plane in values])  # (x, y, c)

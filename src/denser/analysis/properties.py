@@ -1,4 +1,4 @@
-"""Properties of one density by name; what several of them need is computed once."""
+"""Properties of one density by name; common intermediate results are computed once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from denser.dft.one_step import OneStep
 
 ORBITALS_NEED_VALENCE = (
-    "Kohn-Sham steps need a valence density of the model's pseudopotentials, and this one is "
-    "all-electron; leave out what needs orbitals, or predict the structure"
+    "Kohn-Sham steps need a valence density of the model's pseudopotentials, but this one is "
+    "all-electron; leave out properties that need orbitals, or predict the structure"
 )
 
 
@@ -36,18 +36,18 @@ class Analysis:
     Parameters
     ----------
     density : Density
-        Of valence electrons, or of all (`all_electron`).
+        Density of the valence electrons, or of all electrons (`all_electron`).
     recipe : Recipe
         Level of theory of the Kohn-Sham calculations.
     steps : int
-        Kohn-Sham steps that make orbitals.
+        Number of Kohn-Sham steps for the orbitals.
     isovalue : float
-        Of the surface for the potential, e/bohr^3.
+        Isovalue of the surface for the potential, e/bohr^3.
 
     Raises
     ------
     InputError
-        A density of which it is not known which electrons it holds.
+        It is not known which electrons the density contains.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Analysis:
     ) -> None:
         require_known(density)
         self.density, self.recipe, self.steps, self.isovalue = density, recipe, steps, isovalue
-        self.valence = self.isolated = density  # functions refuse other kinds themselves
+        self.valence = self.isolated = density  # the functions refuse other kinds
         self.functionals = (recipe.xc,)
         self._results: dict[str, Any] = {}
 
@@ -69,7 +69,7 @@ class Analysis:
         Raises
         ------
         InputError
-            An unknown name, or a density that does not have the property.
+            The name is unknown, or the density does not have the property.
         """
         if name not in PROPERTIES:
             raise unknown("property", name, PROPERTIES)
@@ -93,7 +93,7 @@ class Analysis:
         return replace(self.density, values=field.values, unit=field.unit)
 
     def _made(self, entry: Property | FieldEntry) -> Any:
-        """Call the function of an entry with what it needs."""
+        """Call the function of an entry with its arguments."""
         needs = [self._need(name) for name in entry.needs]
         if not entry.function:
             return needs[0]
@@ -101,7 +101,7 @@ class Analysis:
         return load(entry.function)(*needs, **shared)
 
     def _need(self, text: str) -> Any:
-        """What a need names: an attribute, another property, or an attribute of either."""
+        """Value of a need: an attribute, another property, or an attribute of either."""
         name, _, part = text.partition(".")
         value = getattr(self, name) if name in NEEDS else self.property(name)
         return attrgetter(part)(value) if part else value

@@ -14,7 +14,7 @@ from denser.fields.periodic import adjacent_images, wrapped
 from denser.types.structure import Structure
 
 NEIGHBOURS = np.ones((3, 3, 3))
-"""Nodes that share a corner are neighbours, so that a sheet one node thick stays connected."""
+"""Nodes that share a corner are neighbours, so a sheet of one node thickness is connected."""
 
 
 def connected_regions(mask: np.ndarray, periodic: bool) -> tuple[np.ndarray, int]:
@@ -46,7 +46,7 @@ def _graph(first: np.ndarray, second: np.ndarray, n: int) -> csr_matrix:
 
 
 def _links(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of labels that touch across the faces of the box, and the cell (3,) they step into."""
+    """Pairs of labels that touch across the faces of the box, and the step (3,) between cells."""
     shape = np.array(labels.shape)
     found = []
     for axis in range(3):
@@ -70,9 +70,8 @@ def percolation(mask: np.ndarray) -> tuple[np.ndarray, int, list[np.ndarray]]:
     """Regions of a mask in a periodic cell, and the directions in which each is infinite.
 
     The pieces within one cell are numbered first. A walk from piece to piece across the faces
-    notes the cell in which each piece is reached. If a piece is reached in two cells, the region
-    is connected with its own image, and the difference of the cells is a direction in which it is
-    infinite.
+    records the cell in which each piece is reached. If a piece is reached in two cells, the region
+    is connected with its own image and is infinite in the direction between the two cells.
 
     Returns
     -------

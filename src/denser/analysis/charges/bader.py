@@ -43,11 +43,11 @@ ISOSURFACE = 1e-3
 """Volumes end here, e/bohr^3."""
 
 NON_NUCLEAR = 1e-3
-"""A maximum away from all nuclei counts as an attractor from this density on, e/bohr^3; a lower
-one is noise and belongs to the nearest atom."""
+"""A maximum away from all nuclei counts as an attractor above this density, e/bohr^3; a lower
+maximum is noise and belongs to the nearest atom."""
 
 MAX_SPACING = 0.26
-"""A hydrogen bonded to oxygen shows its maximum on grids up to this spacing, bohr."""
+"""Largest spacing (bohr) at which a hydrogen bonded to oxygen has a maximum on the grid."""
 
 _INNER = 0.2
 """Nodes nearer to a nucleus than this (bohr) belong to it; no sum of the sharp part is needed."""
@@ -56,7 +56,7 @@ _BAND = 1.5
 """The two ways to find shares are mixed up to about this distance from a surface, bohr."""
 
 _BESIDE = 0.25
-"""A point of a surface stands for its tangent plane up to this distance, bohr."""
+"""A point of a surface represents its tangent plane up to this distance, bohr."""
 
 _NEAREST = 4
 
@@ -69,14 +69,14 @@ class Bader:
     ----------
     symbols : list of str
     charges : (n_atoms,) float
-        Z less the electrons in the basin, e.
+        Z minus the electrons in the basin, e.
     electrons : (n_atoms,) float
         All electrons, core included.
     volumes : (n_atoms,) float
         Inside the surface of 0.001 e/bohr^3, bohr^3.
     laplacians : (n_atoms,) float
-        L, integral of the Laplacian over the basin, e/bohr^2: zero for an exact basin. The
-        measure of quality.
+        L, integral of the Laplacian over the basin, e/bohr^2. It is zero for an exact basin and
+        measures the quality of the result.
     dipoles : (n_atoms, 3) float
         -integral (r - R) rho dr, e*bohr.
     quadrupoles : (n_atoms, 3, 3) float
@@ -84,9 +84,9 @@ class Bader:
     attractor_positions : (m, 3) float
         Non-nuclear attractors, bohr.
     attractor_electrons, attractor_volumes : (m,) float
-        Of their basins, which belong to no atom.
+        Electrons and volumes of their basins, which belong to no atom.
     vacuum_electrons : float
-        In the region below 1e-6 e/bohr^3, which belongs to none.
+        Electrons in the region below 1e-6 e/bohr^3, which belongs to no atom.
     basins : Field
         Index of the basin with the largest share of each node (the atoms, then the non-nuclear
         attractors; -1: vacuum), int16.
@@ -161,7 +161,7 @@ def bader(density: Density | ContinuousDensity, critical: CriticalPoints | None 
         Valence (it is completed) or all-electron, H to Ar. A spacing above 0.26 bohr is halved
         by interpolation.
     critical : CriticalPoints, optional
-        Of this density, if they are known already.
+        Critical points of this density, if they are known already.
 
     Returns
     -------
@@ -170,8 +170,8 @@ def bader(density: Density | ContinuousDensity, critical: CriticalPoints | None 
     Raises
     ------
     InputError
-        An atom without a maximum of the density: the grid is too coarse, or the atoms are not
-        those of the density. Also what `denser.atoms.free_atoms.complete` raises.
+        The density has no maximum at an atom, because the grid is too coarse or the atoms are not
+        those of the density. Also the errors of `denser.atoms.free_atoms.complete`.
 
     Notes
     -----
@@ -235,7 +235,7 @@ def bader(density: Density | ContinuousDensity, critical: CriticalPoints | None 
 def _sharpened(
     field: ContinuousDensity, nodes: np.ndarray, shares: csr_array, surfaces: Surfaces
 ) -> csr_array:
-    """Divide what two bonded basins share of a node by the interatomic surface between them."""
+    """Divide the common share of two bonded basins in a node by their interatomic surface."""
     surfaces = images(field, surfaces, _BAND)
     surfaces = surfaces[(surfaces.atoms < shares.shape[1]).all(axis=1)]
     if len(surfaces.points) == 0:
@@ -256,7 +256,7 @@ def _sharpened(
     weight /= weight.sum(axis=1, keepdims=True)
     normal = (weight[..., None] * normals).sum(axis=1)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    # a parabola's rise is its mean slope times the distance
+    # the rise of a parabola is its mean slope times the distance
     chord = (normals + normal[:, None]) / 2
     height = (weight * (away * chord).sum(axis=2)).sum(axis=1)
     kept = beside[:, 0] < _BESIDE**2
@@ -278,7 +278,7 @@ def _fraction(height: np.ndarray, widths: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     height : (n,) float
-        Of the node above the plane, bohr.
+        Height of the node above the plane, bohr.
     widths : (n, 3) float
         Extent of the three edges along the normal, bohr.
 
@@ -355,7 +355,7 @@ def _moments(
 
 
 def _sharp_corrections(field: ContinuousDensity) -> np.ndarray:
-    """Analytic integral of each c_a less its sum over nodes (n_atoms, 12)."""
+    """Analytic integral of each c_a minus its sum over nodes (n_atoms, 12)."""
     out = np.zeros((len(field.atoms), 12))
     for k, (atom, (nodes, inside, r)) in enumerate(zip(field.atoms, field.patches(), strict=True)):
         value, laplacian = _outer(atom, r)

@@ -53,7 +53,7 @@ def chelpg(
     density : Density
         Of an isolated molecule.
     spacing : float
-        Of the points, angstrom.
+        Spacing of the points, angstrom.
     reach : float
         Points farther than this from every atom are left out, angstrom.
     radii : dict, optional
@@ -112,10 +112,10 @@ def resp(
 ) -> EspCharges:
     """Restrained charges in two stages, from one or more conformers, for force fields.
 
-    On Merz-Kollman points. First all charges are fitted under the weak restraint, those of
-    topologically equivalent atoms alike, but for the atoms of CH2 and CH3 groups, which are
-    free. Then those of CH2 and CH3 groups are fitted again under the strong restraint,
-    equivalent ones alike, with all others kept.
+    The fit uses Merz-Kollman points. First all charges are fitted with the weak restraint.
+    Topologically equivalent atoms get equal charges, except for the atoms of CH2 and CH3 groups,
+    which are independent. Then the charges of CH2 and CH3 groups are fitted again with the strong
+    restraint and equal charges of equivalent atoms, while all others are kept.
 
     Force fields of the Amber family expect the potential of HF/6-31G*, which is more polar than
     that of an isolated molecule in PBE.
@@ -125,7 +125,7 @@ def resp(
     densities : Density or sequence of Density
         Conformers of one isolated molecule, atoms in the same order.
     point_density, radii
-        As for `merz_kollman`.
+        As in `merz_kollman`.
     restraints : (float, float)
         Strength a in both stages, atomic units.
     tightness : float
@@ -199,7 +199,7 @@ def merz_kollman_points(
 ) -> np.ndarray:
     """Points of Connolly's spheres at 1.4, 1.6, 1.8 and 2.0 radii around each atom (n, 3), bohr.
 
-    Those within the sphere of another atom are left out.
+    Points within the sphere of another atom are left out.
     """
     shells = []
     for scale in (1.4, 1.6, 1.8, 2.0):

@@ -3,8 +3,8 @@
 sum_i (V_i - sum_j q_j / r_ij)^2 + 2 a sum_j (sqrt(q_j^2 + b^2) - b) -> min,  sum_j q_j = Q
 
 with the hyperbolic restraint on heavy atoms in RESP (Bayly, Cieplak, Cornell and Kollman, J. Phys.
-Chem. 97, 10269 (1993)). The paper writes it with a; its program, and all since, work with 2 a,
-for which the published strengths stand.
+Chem. 97, 10269 (1993)). The paper writes it with a. Its program and all later ones use 2 a, and the
+published strengths refer to this form.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class EspCharges:
     charges : (n_atoms,) float
         e.
     n_points : int
-        Points of all conformers.
+        Number of points of all conformers.
     rms : float
         Root mean square of V - sum_j q_j/r_ij, hartree/e.
     rrms : float
@@ -55,7 +55,7 @@ class EspCharges:
 
     @property
     def dipole(self) -> np.ndarray:
-        """Dipole moment of the charges (3,), e*bohr; of an ion about the mean of its atoms."""
+        """Dipole moment of the charges (3,), e*bohr; for an ion about the mean of its atoms."""
         positions = self.structure.positions
         return self.charges @ (positions - positions.mean(axis=0))
 
@@ -71,7 +71,7 @@ class EspCharges:
         }
 
     def lines(self) -> list[str]:
-        """Return the fit in a line, and a line per atom."""
+        """Return one line about the fit, and one line per atom."""
         rows = [
             f"{self.method} charges: {self.n_points} points, error {self.rms * KCAL_PER_MOL:.2f} "
             f"kcal/mol/e ({100 * self.rrms:.1f} %), dipole "
@@ -89,18 +89,18 @@ def fit_resp(
     restraints: tuple[float, float] = RESTRAINTS,
     tightness: float = TIGHTNESS,
 ) -> EspCharges:
-    """Two-stage RESP on given points, one array of them and of potentials per conformer.
+    """Two-stage RESP on given points, with one array of points and of potentials per conformer.
 
     Parameters
     ----------
     structures : sequence of Structure
-        Conformers; the first one's bonds decide what is equivalent.
+        Conformers; the bonds of the first one determine which atoms are equivalent.
     points : sequence of (n, 3) float
         Bohr.
     values : sequence of (n,) float
         hartree/e.
     restraints, tightness
-        As for `resp`.
+        As in `resp`.
     """
     first = structures[0]
     for i, other in enumerate(structures[1:], start=2):
@@ -138,7 +138,7 @@ def fit_charges(
     classes: np.ndarray | None = None,
     fixed: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Charges that reproduce a potential at given points: the fit behind all schemes.
+    """Charges that reproduce a potential at given points: the fit of all schemes.
 
     Minimises the sum over conformers of sum_i (V_i - sum_j q_j/r_ij)^2 +
     2 a sum_j (sqrt(q_j^2 + b^2) - b); the minimum is found by repeated linear fits, in which
@@ -159,9 +159,9 @@ def fit_charges(
     restrained : (n_atoms,) bool, optional
         Atoms with a restraint; by default all.
     classes : (n_atoms,) int, optional
-        Atoms of the same number have the same charge; by default each its own.
+        Atoms with the same class number have the same charge; by default all are independent.
     fixed : (n_atoms,) float, optional
-        Charges that stay, and nan for those that are fitted; by default all are.
+        Fixed charges, and nan for charges to be fitted; by default all are fitted.
 
     Returns
     -------
@@ -171,8 +171,8 @@ def fit_charges(
     Raises
     ------
     InputError
-        Shapes that do not fit, values that are not finite, fewer points than charges, or no
-        convergence.
+        The shapes do not match, values are not finite, there are fewer points than charges, or
+        the fit does not converge.
     """
     conformers = list(zip(points, values, positions, strict=True))
     n = len(positions[0])
@@ -227,7 +227,7 @@ def fitted(
     values: Sequence[np.ndarray],
     charges: np.ndarray,
 ) -> EspCharges:
-    """Return charges with what they leave of the potential."""
+    """Return charges with the residual of the potential."""
     squares = total = 0.0
     for s, p, v in zip(structures, points, values, strict=True):
         squares += float(((v - (1 / cdist(p, s.positions)) @ charges) ** 2).sum())
@@ -242,10 +242,10 @@ def fitted(
 
 
 def equivalence_classes(structure: Structure) -> np.ndarray:
-    """Number of each atom's class (n_atoms,): the same for atoms that the bonds do not tell apart.
+    """Class number of each atom (n_atoms,); topologically equivalent atoms have the same number.
 
-    Refinement of colours (Weisfeiler and Leman): elements first, then a colour and those of the
-    neighbours until there are no more.
+    Colour refinement (Weisfeiler and Leman): first the elements, then repeatedly the colour of an
+    atom and those of its neighbours, until the number of colours no longer grows.
     """
     neighbours = bonded_atoms(structure)
     _, colours = np.unique(structure.numbers, return_inverse=True)

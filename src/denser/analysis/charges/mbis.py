@@ -1,6 +1,6 @@
 """Minimal basis iterative stockholder (MBIS) charges.
 
-Each atom is a sum of spherical exponential shells. Their number is its row in the periodic table:
+Each atom is a sum of spherical exponential shells, as many as its row in the periodic table:
 
     rho0(r) = sum_a sum_i N_ai / (8 pi s_ai^3) exp(-|r - R_a| / s_ai)
 
@@ -40,7 +40,7 @@ N_RADIAL, LEBEDEV = 60, 29
 """Radial points per atom, and degree of the Lebedev rule on them (302 points)."""
 
 TOLERANCE = 1e-6
-"""The iteration ends when no population changes by more, e."""
+"""The iteration ends when no population changes by more than this, e."""
 
 MAX_ITERATIONS = 500
 
@@ -48,10 +48,10 @@ _X_RANGE = -1.7, 2.85
 """Range of x in the radial rule: 7e-4 to 16 bohr."""
 
 _CLOSE = 0.3
-"""Nearer to a nucleus than this (bohr) a Lebedev rule with 50 points is enough."""
+"""Within this distance of a nucleus (bohr) a Lebedev rule with 50 points is sufficient."""
 
 _HISTORY = 8
-"""Number of steps that Anderson mixing combines."""
+"""Number of steps in Anderson mixing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +70,10 @@ class MBIS:
     volumes : (n_atoms,) float
         integral w_a rho |r - R_a|^3, bohr^3.
     divergence : float
-        integral rho ln(rho / rho0), e: how far the density is from its atoms.
+        integral rho ln(rho / rho0), e: the difference between the density and its atoms.
     residual : float
-        Sum of charges less that of the nuclei and electrons on the grid: the error of the
-        quadrature and, around an isolated molecule, the shells' tails beyond the box, e.
+        Sum of charges minus that of the nuclei and electrons on the grid, e. It comes from the
+        quadrature and, for an isolated molecule, from the tails of the shells beyond the box.
     iterations : int
     """
 
@@ -121,7 +121,7 @@ class MBIS:
                     start=1,
                 )
             ),
-            f"sum of charges {self.charges.sum():+.6f} e, of it quadrature {self.residual:.1e} e",
+            f"sum of charges {self.charges.sum():+.6f} e (quadrature error {self.residual:.1e} e)",
         ]
 
 
@@ -131,7 +131,7 @@ def mbis(density: Density) -> MBIS:
     Parameters
     ----------
     density : Density
-        Of valence or of all electrons, H to Ar. An all-electron density should have the cores of
+        Valence or all-electron density, H to Ar. An all-electron density should have the cores of
         PBE atoms, because a difference at a nucleus is too sharp for the grid.
 
     Raises
@@ -144,7 +144,7 @@ def mbis(density: Density) -> MBIS:
     periodic = structure.cell is not None
     deformation, *_ = deform(density, periodic)
     quadrature = Quadrature.around(structure)
-    if not periodic:  # nothing is known beyond the box: there the shells stand for the density
+    if not periodic:  # beyond the box, where the density is unknown, the shells replace it
         quadrature = quadrature.within(density.grid)
     rho = interpolate(deformation, density.grid, quadrature.points)
     for atom, _, index, r in quadrature.pairs:
@@ -156,10 +156,10 @@ def mbis(density: Density) -> MBIS:
 
 @dataclass(frozen=True, eq=False)
 class Quadrature:
-    """Points around every atom, which together integrate what is smooth but at the nuclei.
+    """Points around all atoms for integrals of functions that are smooth except at the nuclei.
 
-    integral f dr = sum_p weights_p f(points_p). Each point belongs to one atom a and counts for
-    its part f_a / sum_b f_b of space, f = eta exp(-2 r) / r^3 with eta = 0.3 for H and 1 else
+    integral f dr = sum_p weights_p f(points_p). Each point belongs to one atom a and is weighted
+    by its share f_a / sum_b f_b of space, f = eta exp(-2 r) / r^3 with eta = 0.3 for H and 1 else
     (Franchini, Philipsen and Visscher, J. Comput. Chem. 34, 1819, 2013).
 
     Parameters
@@ -169,8 +169,8 @@ class Quadrature:
     weights : (n_points,) float
         Bohr^3.
     pairs : list of (atom, centre, index, r)
-        For each atom, and each periodic image of it: where it is (3,), the points within its
-        reach (n,), and their distances from it (n,), bohr.
+        For each atom, and each periodic image of it: its position (3,), the points within its
+        range (n,), and their distances from it (n,), bohr.
     """
 
     points: np.ndarray
@@ -209,14 +209,14 @@ class Quadrature:
         return cls(points, np.concatenate(weights), pairs)
 
     def within(self, grid: Grid) -> Quadrature:
-        """The same without what is outside of the box: points there weigh nothing."""
+        """The same with zero weights for points outside the box."""
         fraction = (self.points - grid.origin) @ np.linalg.inv(grid.cell)
         inside = ((fraction >= 0) & (fraction <= 1)).all(axis=1)
         return replace(self, weights=self.weights * inside)
 
 
 def _spheres(n_radial: int, degree: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, 3) around one atom, bohr, and the volumes (n,) that they stand for.
+    """Points (n, 3) around one atom, bohr, and their volumes (n,).
 
     r = exp(x - exp(-x)) with equidistant x, and a Lebedev rule at each r.
     """
@@ -232,7 +232,7 @@ def _spheres(n_radial: int, degree: int) -> tuple[np.ndarray, np.ndarray]:
 def _neighbours(structure: Structure, radius: float) -> list[list[tuple[int, tuple, np.ndarray]]]:
     """For each atom: itself, then all others and images within `radius` bohr.
 
-    As (atom, which image, vector to it in bohr).
+    As (atom, index of the image, vector to it in bohr).
     """
     out = [[(a, (0, 0, 0), np.zeros(3))] for a in range(len(structure))]
     found = neighbor_list("ijSD", structure.to_ase(), radius * BOHR)
@@ -259,7 +259,7 @@ def partition(
     rho : (n_points,) float
         Density of all electrons, e/bohr^3.
     n_electrons : float
-        What it integrates to; for the residual only.
+        Its integral; used only for the residual.
 
     Raises
     ------
@@ -298,7 +298,7 @@ def partition(
 
 @cache
 def free_shells(z: int) -> tuple[np.ndarray, np.ndarray]:
-    """Populations and widths (n_shells,) of the free atom: where the iteration starts."""
+    """Populations and widths (n_shells,) of the free atom, the start of the iteration."""
     n_shells = 1 + (z > 2) + (z > 10)
     n = np.array([2.0, 8.0, 8.0][:n_shells])
     n[-1] = z - n[:-1].sum()
@@ -355,7 +355,7 @@ def _solve(
 
 
 def _anderson(history: deque[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Combination of past steps whose residuals, combined alike, are smallest."""
+    """Combination of past steps with the smallest combined residual."""
     target, residual = history[-1]
     if len(history) == 1:
         return target

@@ -1,4 +1,4 @@
-"""Stockholder charges with fixed atoms: Hirshfeld, and CM5 on top of it.
+"""Stockholder charges with fixed atoms: Hirshfeld, and CM5 based on it.
 
 The share of atom a in the density is w_a = n_a / sum_b n_b, with the densities n of free
 all-electron atoms (Hirshfeld, Theor. Chim. Acta 44, 129, 1977). Its charge is
@@ -62,7 +62,7 @@ _REACH = 12.0
 
 @dataclass(frozen=True, eq=False)
 class Hirshfeld:
-    """Atoms as Hirshfeld cuts them out of a density.
+    """Hirshfeld's atoms of a density.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class Hirshfeld:
 
 @dataclass(frozen=True, eq=False)
 class CM5:
-    """Charge Model 5: Hirshfeld charges mapped to ones that give good dipole moments.
+    """Charge Model 5: Hirshfeld charges with a correction that gives good dipole moments.
 
     Parameters
     ----------
@@ -165,15 +165,14 @@ class CM5:
 def hirshfeld(density: Density) -> Hirshfeld:
     """Hirshfeld charges, atomic dipoles and volumes with neutral PBE atoms.
 
-    The box is a period, as it is for SAD and models: of an isolated molecule too, what an
-    atom's tail loses through one face comes in at the other, so that no charge is lost. The
-    free atoms end where they fall below `CUTOFF`; the charge of what is beyond is added
-    analytically.
+    The box is periodic, as for SAD and models. Also for an isolated molecule, the part of an
+    atom's tail that leaves the box at one face enters at the opposite face, so no charge is lost.
+    The free atoms end where they fall below `CUTOFF`; the charge beyond is added analytically.
 
     Parameters
     ----------
     density : Density
-        Of valence or of all electrons, H to Ar.
+        Valence or all-electron density, H to Ar.
 
     Raises
     ------
@@ -214,22 +213,22 @@ def hirshfeld(density: Density) -> Hirshfeld:
 def deform(density: Density, periodic: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Deformation density and all-electron promolecule on the grid, e/bohr^3.
 
-    rho - sum_a n_a, with the free atoms as `density` shows them (pseudo-atoms for a valence
+    rho - sum_a n_a, with free atoms of the same kind as `density` (pseudo-atoms for a valence
     density), and sum_a n_a with all electrons.
 
     Parameters
     ----------
     density : Density
     periodic : bool
-        Whether periodic images of the free atoms count.
+        Whether to include periodic images of the free atoms.
 
     Returns
     -------
     deformation, promolecule : (nx, ny, nz) float64
     missing : (n_atoms,) float
-        Electrons that the free atom has in truth and lacks on the grid: what is beyond its end
-        and, of a pseudo-atom, the error of its quadrature. (The far larger one at the cusp of
-        an all-electron atom stands in `density` just so, and has gone with the difference.)
+        Electrons of the free atom that are missing on the grid: those beyond its end and, for a
+        pseudo-atom, the error of its quadrature. (The far larger error at the cusp of an
+        all-electron atom is the same in `density` and cancels in the difference.)
 
     Raises
     ------
@@ -262,8 +261,8 @@ def deform(density: Density, periodic: bool) -> tuple[np.ndarray, np.ndarray, np
 class Curve:
     """A free atom on equidistant radii, for linear interpolation.
 
-    `beyond` is the number of electrons outside `radius`, `volume` the <r^3> of the whole atom
-    and `volume_inside` that of what is within.
+    `beyond` is the number of electrons outside `radius`, `volume` is <r^3> of the whole atom and
+    `volume_inside` that of the part inside `radius`.
     """
 
     radius: float
@@ -281,7 +280,7 @@ class Curve:
 
 @cache
 def curve(z: int) -> Curve:
-    """Return the free atom with atomic number `z`, as far as it is above `CUTOFF`."""
+    """Return the free atom with atomic number `z`, where it is above `CUTOFF`."""
     atom = free_atom(z)
     r = np.arange(0.0, 25.0, _STEP)
     every = atom.all_electron(r)
@@ -302,19 +301,19 @@ def cm5(charges: Hirshfeld, structure: Structure | None = None) -> CM5:
     """Charge Model 5 of Marenich, Jerome, Cramer and Truhlar (2012).
 
     q_k^CM5 = q_k^Hirshfeld + sum_k' T_kk' B_kk',  B = exp(-alpha (r_kk' - R_k - R_k')),
-    T_kk' = D_k - D_k' but for the pairs H-C, H-N, H-O, C-N, C-O and N-O, which have their own
+    T_kk' = D_k - D_k' except for the pairs H-C, H-N, H-O, C-N, C-O and N-O, which have their own
     (J. Chem. Theory Comput. 8, 527). Fitted to dipole moments of molecules.
 
     Parameters
     ----------
     charges : Hirshfeld
     structure : Structure, optional
-        That of `charges` unless given; periodic images of a periodic one count.
+        By default that of `charges`; periodic images of a periodic structure are included.
 
     Raises
     ------
     InputError
-        An element beyond Ar, or another number of atoms.
+        An element is beyond Ar, or the number of atoms differs.
     """
     structure = charges.structure if structure is None else structure
     if len(structure) != len(charges.charges):

@@ -1,12 +1,12 @@
 """Basins on a grid by the weight method of Yu and Trinkle (J. Chem. Phys. 134, 064111, 2011).
 
-The share of basin A in the Voronoi cell of node i is what flows there uphill,
+The share of basin A in the Voronoi cell of node i is the part that flows uphill to A,
 
 w_A(i) = sum_j J_ij w_A(j),   J_ij = k_ij max(0, rho_j - rho_i) / sum_l k_il max(0, rho_l - rho_i),
 
-with k the area of the face between two nodes over their distance. Sorted by density this is a
-triangular system. Shares are continuous, so that a surface lies between nodes and follows no
-lattice direction; but they spread on both sides of it.
+with k the area of the face between two nodes divided by their distance. Sorted by density, this is
+a triangular system. Shares are continuous, so a surface lies between nodes and does not depend on
+lattice directions, but it is spread over several nodes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from scipy.spatial import ConvexHull, Voronoi
 from denser.types.grid import Grid
 
 VACUUM = 1e-6
-"""Nodes of less density belong to no basin, e/bohr^3."""
+"""Nodes with a smaller density belong to no basin, e/bohr^3."""
 
 _COLUMNS = 8
 
 
 def uphill_flow(rho: np.ndarray, grid: Grid) -> tuple[csr_array, np.ndarray, np.ndarray]:
-    """1 - J over the nodes by descending density, those nodes, and which of them are maxima."""
+    """1 - J for the nodes in descending order of density, these nodes, and a mask of the maxima."""
     flat = rho.ravel()
     nodes = np.flatnonzero(flat > VACUUM)
     nodes = nodes[np.argsort(-flat[nodes], kind="stable")]
@@ -39,7 +39,7 @@ def uphill_flow(rho: np.ndarray, grid: Grid) -> tuple[csr_array, np.ndarray, np.
     for step, weight in voronoi_faces(grid):
         back = tuple(-i for i in step)
         neighbour = np.roll(rank, back, axis=(0, 1, 2)).ravel()
-        up = np.flatnonzero(neighbour < rank.ravel())  # sorting has broken the ties
+        up = np.flatnonzero(neighbour < rank.ravel())  # the ranks have no ties
         up = up[rank.ravel()[up] < n]
         rise = flat[nodes[neighbour[up]]] - flat[up]
         rows.append(rank.ravel()[up])

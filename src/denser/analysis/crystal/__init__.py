@@ -1,1 +1,1 @@
-"""Structure factors, maps, and what crystallography needs of a density."""
+"""Structure factors, maps, and other crystallographic properties of a density."""

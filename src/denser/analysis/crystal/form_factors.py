@@ -1,9 +1,9 @@
 """Form factors of atoms, spherical and in the molecule, for X-rays and electrons.
 
 The all-electron density is split into spherical free atoms, whose form factors are radial
-integrals, and what is left: the deformation density, valence less superposed pseudo-atoms,
-which is smooth and goes through a Fourier sum on the grid. Hirshfeld's weights share it among
-the atoms (Hirshfeld 1977; Jayatilaka and Dittrich 2008). A grid of 0.083 angstrom holds the
+integrals, and the deformation density: the valence density minus superposed pseudo-atoms. It is
+smooth and is transformed by a Fourier sum on the grid. Hirshfeld's weights divide it among the
+atoms (Hirshfeld 1977; Jayatilaka and Dittrich 2008). A grid of 0.083 angstrom resolves the
 deformation to d = 0.17 angstrom; the limit is twice the spacing.
 """
 
@@ -34,7 +34,7 @@ Q_MAX = 80.0
 """Largest q = 2 pi/d of the tabulated form factors of free atoms, 1/bohr (0.04 angstrom)."""
 
 CORE_TAIL = 3e-8
-"""Cores end where they stay below this, e/bohr^3: 1e-5 electrons of an atom lie beyond."""
+"""Cores end where they stay below this, e/bohr^3; 1e-5 electrons of an atom are beyond."""
 
 _STEP = 0.002  # of radial tables, bohr
 
@@ -73,7 +73,7 @@ def spherical_form_factor(z: int, q: np.ndarray) -> np.ndarray:
     if q.size and q.max() > Q_MAX:
         raise InputError(
             f"form factors reach d = {2 * np.pi / Q_MAX * BOHR:.3f} angstrom, found "
-            f"{2 * np.pi / q.max() * BOHR:.3f} angstrom; take a lower resolution"
+            f"{2 * np.pi / q.max() * BOHR:.3f} angstrom; use a lower resolution"
         )
     return _form_factor_table(int(z))[0](q)
 
@@ -114,7 +114,7 @@ class _Sphere:
         return cls(radius, values, np.diff(values, append=0.0))
 
     def __call__(self, squared: np.ndarray) -> np.ndarray:
-        """Values at squared distances; in place where it can be, for this is the slow part."""
+        """Values at squared distances; in place where possible, because this is the slow part."""
         t = np.sqrt(squared)
         t /= _STEP
         np.minimum(t, len(self.values) - 1, out=t)
@@ -181,7 +181,7 @@ def form_factors(density: Density, h: np.ndarray) -> np.ndarray:
     Raises
     ------
     InputError
-        An element without a free atom, or h beyond what the grid can hold.
+        There is no free atom for an element, or h is beyond the resolution of the grid.
     """
     structure, grid = density.structure, density.grid
     h = np.asarray(h, dtype=float).reshape(-1, 3)
@@ -208,12 +208,12 @@ def form_factors(density: Density, h: np.ndarray) -> np.ndarray:
 
 
 def require_resolution(grid: Grid, h: np.ndarray) -> None:
-    """Raise InputError unless a grid can hold all h (n, 3), 1/bohr."""
+    """Raise InputError unless a grid resolves all h (n, 3), 1/bohr."""
     limit = 2 * grid.spacing.max()
     finest = 1 / max(np.linalg.norm(h, axis=1).max(initial=0.0), 1e-12)
     if finest < limit * (1 - 1e-6):
         raise InputError(
-            f"a grid of {grid.spacing.max() * BOHR:.3f} angstrom holds reflections down to "
-            f"{limit * BOHR:.3f} angstrom, asked for {finest * BOHR:.3f} angstrom; "
-            "take a larger d_min or a finer grid"
+            f"a grid of {grid.spacing.max() * BOHR:.3f} angstrom resolves reflections down to "
+            f"{limit * BOHR:.3f} angstrom, requested are {finest * BOHR:.3f} angstrom; "
+            "use a larger d_min or a finer grid"
         )

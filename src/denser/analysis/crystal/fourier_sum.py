@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 WIDTH = 8
-"""Nodes of the oversampled reciprocal grid that one wave vector is interpolated from."""
+"""Number of nodes of the oversampled reciprocal grid for the interpolation of a wave vector."""
 
 _BETA = 2.3 * WIDTH
 
@@ -13,8 +13,8 @@ _BETA = 2.3 * WIDTH
 def fourier_sum(values: np.ndarray, first: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """g(theta) = sum_j values_j exp(i sum_x theta_x (j_x + first_x)).
 
-    Where the wave vectors lie on a lattice along the axes of the grid, as those of a box do,
-    the sum is made exactly, axis by axis. Else the same is done for a twofold oversampled
+    If the wave vectors are on a lattice along the axes of the grid, as those of a box are, the
+    sum is exact and computed axis by axis. Otherwise this is done for a twofold oversampled
     lattice that covers them, and g is interpolated with the "exponential of semicircle" kernel
     of Barnett, Magland and af Klinteberg (SIAM J. Sci. Comput. 41, C479 (2019)); the error is
     below 1e-6 of the sum of the moduli of the values.
@@ -64,7 +64,7 @@ def _interpolated(values: np.ndarray, first: np.ndarray, theta: np.ndarray) -> n
         x = t * n_fine / (2 * np.pi)  # in nodes of the oversampled lattice
         low = np.ceil(x - WIDTH / 2).astype(int)
         k = np.arange(low.min(), low.max() + WIDTH)
-        # The kernel's own transform is divided out, and the block's middle put where it is.
+        # Divide by the transform of the kernel, and shift to the middle of the block.
         shape = np.exp(2j * np.pi / n_fine * np.outer(k, j)) / _kernel_transform(j / n_fine)
         phases.append(shape)
         starts.append(low - low.min())

@@ -1,8 +1,8 @@
-"""Maps at a resolution: electron density, electrostatic potential, and how maps agree.
+"""Maps at a resolution: electron density, electrostatic potential, and agreement of maps.
 
 A map is the Fourier series of the structure factors to d_min, f(r) = (1/V) sum_h F(h)
-exp(-2 pi i h.r), without weights: sharp features ring unless B factors damp them. Lengths of
-resolution, spacing and B are in angstrom, as crystallographers and microscopists have them.
+exp(-2 pi i h.r), without weights; sharp features cause oscillations unless B factors damp them.
+Resolution, spacing and B are in angstrom, as in crystallography and microscopy.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def fourier_map(factors: StructureFactors, grid: Grid) -> Field:
         e/bohr^3 of X-ray factors, volt of electron factors.
     """
     if not np.allclose(grid.cell, factors.cell, rtol=0, atol=1e-6):
-        raise InputError("the grid's box is not the cell of the structure factors; use that cell")
+        raise InputError("the grid's box is not the cell of the structure factors; use this cell")
     hkl, f = factors.expanded()
     if (2 * np.abs(hkl).max(axis=0) >= grid.shape).any():
         raise InputError(
             f"a map to {factors.d_min:.2f} angstrom needs more than {2 * np.abs(hkl).max(axis=0)} "
-            f"nodes, found shape {grid.shape}; take a finer spacing"
+            f"nodes, found shape {grid.shape}; use a finer spacing"
         )
     fraction = grid.origin @ np.linalg.inv(grid.cell)
     spectrum = np.zeros(grid.shape, dtype=complex)
@@ -67,15 +67,15 @@ def xray_map(
     b_factors : float, (n_atoms,) or (n_atoms, 3, 3)
         Isotropic B, or Cartesian tensors U, angstrom^2.
     spacing : float, optional
-        Of the map's nodes, at most, angstrom; d_min/3 without it.
+        Largest distance of the map's nodes, angstrom; by default d_min/3.
     cell, space_group
-        As in `structure_factors`: without a cell the map covers the box of the density, else
-        the crystal's cell from the origin of the coordinates.
+        As in `structure_factors`: without a cell the map covers the box of the density, otherwise
+        the crystal's cell, starting at the origin of the coordinates.
 
     Raises
     ------
     InputError
-        As `structure_factors`, or a spacing too coarse for the resolution.
+        As in `structure_factors`; or the spacing is too coarse for the resolution.
     """
     return _map(density, d_min, b_factors, spacing, cell, space_group, "xray")
 
@@ -88,7 +88,7 @@ def electron_potential_map(
     cell: np.ndarray | None = None,
     space_group: str = "P 1",
 ) -> Field:
-    """Electrostatic (cryo-EM) potential of nuclei less electrons at a resolution, volt.
+    """Electrostatic (cryo-EM) potential of nuclei minus electrons at a resolution, volt.
 
     V(r) = (1/V) sum_h 2 pi F_e(h) exp(-2 pi i h.r) hartree/e, with Mott-Bethe factors: the
     solution of Poisson's equation to d_min. Positive at atoms; its mean is that of free atoms.
@@ -112,7 +112,7 @@ def _map(
 
 
 def map_of(density: Density, factors: StructureFactors) -> Field:
-    """Map of structure factors that were made without a cell, over the box of the density."""
+    """Map of structure factors without a cell, over the box of the density."""
     return fourier_map(factors, _map_grid(factors, density.grid.origin, None, 2))
 
 
@@ -138,10 +138,10 @@ class MapCorrelation:
     Parameters
     ----------
     correlation : float
-        Of all nodes, or those inside the mask.
+        Correlation of all nodes, or of those inside the mask.
     n_nodes : int
     atoms : (n_atoms,) float or None
-        Of the nodes within `radius` of each atom.
+        Correlation of the nodes within `radius` of each atom.
     symbols : tuple of str
         Elements of the atoms.
     radius : float
@@ -183,24 +183,24 @@ def real_space_correlation(
 ) -> MapCorrelation:
     """Real-space correlation coefficient of two maps, overall and around each atom.
 
-    sum (a - <a>)(b - <b>) / sqrt(sum (a - <a>)^2 sum (b - <b>)^2): scale and offset of the maps
-    do not matter, so a potential can be held against a density.
+    sum (a - <a>)(b - <b>) / sqrt(sum (a - <a>)^2 sum (b - <b>)^2). It does not depend on scale and
+    offset of the maps, so a potential can be compared with a density.
 
     Parameters
     ----------
     map_a, map_b : Field
         On one grid.
     mask : (nx, ny, nz), optional
-        Nodes that count: where it is not zero.
+        The correlation uses the nodes where it is not zero.
     structure : Structure, optional
-        Asks for a value per atom; periodic images of the box count.
+        If given, also compute a value per atom; periodic images of the box are included.
     radius : float
         Around each atom, angstrom.
 
     Raises
     ------
     InputError
-        The grids differ, a mask of another shape or an empty one, or a map that is constant.
+        The grids differ, the mask has another shape or is empty, or a map is constant.
     """
     require_same_grid(map_a, map_b)
     grid = map_a.grid
@@ -236,7 +236,7 @@ def _within(grid: Grid, centre: np.ndarray, radius: float) -> tuple[np.ndarray, 
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlation coefficient; nan of fewer than two nodes or a constant."""
+    """Correlation coefficient; nan for fewer than two nodes or constant values."""
     if a.size < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     a, b = a - a.mean(), b - b.mean()
@@ -311,7 +311,7 @@ def fourier_shell_correlation(map_a: Field, map_b: Field, n_shells: int | None =
     shells = int(limit / width) if n_shells is None else int(n_shells)
     if shells < 2 or limit / shells < 0.5 * width:
         raise InputError(
-            f"a map of {grid.shape} nodes holds {int(limit / width)} shells, asked for {shells}; "
+            f"a map of {grid.shape} nodes has {int(limit / width)} shells, requested are {shells}; "
             "use larger maps or fewer shells"
         )
     length = np.sqrt(sum(g**2 for g in wave_vectors(grid))) / (2 * np.pi)

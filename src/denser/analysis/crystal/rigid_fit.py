@@ -1,4 +1,4 @@
-"""Rigid-body fit of a molecule into a map: all orientations coarsely, then gradients."""
+"""Rigid-body fit of a molecule into a map: a coarse search of all orientations, then gradients."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class RigidFit:
     centre : (3,) float
         Mean of the original coordinates, bohr.
     structure : Structure
-        The molecule where it fits.
+        The molecule after the fit.
     correlation : float
-        Of the computed with the given map to `d_min` over the whole box, without its mean.
+        Correlation of the computed and the given map to `d_min` over the whole box, without mean.
     correlation_before : float
-        The same for the molecule where it was.
+        The same for the molecule before the fit.
     """
 
     quaternion: np.ndarray
@@ -69,7 +69,7 @@ class RigidFit:
 
 
 class _Target:
-    """Fourier components of a map to a resolution, and the molecule's against them."""
+    """Fourier components of a map to a resolution, and their correlation with the molecule's."""
 
     def __init__(
         self, structure: Structure, field: Field, d_min: float, b_factor: float, kind: str
@@ -78,7 +78,7 @@ class _Target:
         self.hkl = miller_indices(grid.cell, d_min)
         if len(self.hkl) < 10:
             raise InputError(
-                f"the map's box holds {len(self.hkl)} Fourier components to {d_min:g} angstrom, "
+                f"the map's box has {len(self.hkl)} Fourier components to {d_min:g} angstrom, "
                 "too few for a fit; use a higher resolution or a larger box"
             )
         self.h = self.hkl @ np.linalg.inv(grid.cell).T
@@ -89,7 +89,7 @@ class _Target:
         self.observed = spectrum[tuple(self.hkl.T)] * origin
         norm = np.linalg.norm(self.observed)
         if not norm > 0:
-            raise InputError("the map is constant: there is nothing to fit to")
+            raise InputError("the map is constant, so nothing can be fitted to it")
         self.observed /= norm
         length = np.linalg.norm(self.h, axis=1)
         factor = electron_form_factor if kind == "electron" else spherical_form_factor
@@ -102,7 +102,7 @@ class _Target:
         self.shape = tuple(next_fast_len(int(np.ceil(x * BOHR / d_min * 4))) for x in edges)
 
     def best_translation(self, rotation: np.ndarray) -> tuple[float, np.ndarray]:
-        """Correlation and the place of the centre, of all nodes, for one orientation."""
+        """Best correlation over all nodes, and the position of the centre, for one orientation."""
         model = self._model(self.arms @ rotation.T)[0]
         product = np.zeros(self.shape, dtype=complex)
         product[tuple(self.hkl.T)] = model * self.observed.conj()
@@ -125,7 +125,7 @@ class _Target:
         return waves.sum(axis=0), waves
 
     def refine(self, rotation: Rotation, place: np.ndarray) -> tuple[float, Rotation, np.ndarray]:
-        """Nearest maximum of the correlation: its value, rotation and the place of the centre."""
+        """Nearest maximum of the correlation: its value, rotation and position of the centre."""
 
         def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
             arms = (Rotation.from_rotvec(x[:3]) * rotation).apply(self.arms)
@@ -171,40 +171,40 @@ def fit_rigid(
     n_orientations: int = 1000,
     n_starts: int = 12,
 ) -> RigidFit:
-    """Rotate and shift a molecule to where its computed map correlates best with a map.
+    """Rotate and shift a molecule for the best correlation of its computed map with a map.
 
-    The computed map is that of spherical free atoms. All orientations are tried at no better
-    than 2.5 angstrom, each with all translations at once by Fourier transform; the best are
-    refined with analytic gradients, first there and then at `d_min`. The box of the map is
-    taken as periodic.
+    The computed map is that of spherical free atoms. All orientations are tried at a resolution of
+    2.5 angstrom or lower, each with all translations at once by Fourier transform. The best ones
+    are refined with analytic gradients, first at this resolution and then at `d_min`. The box of
+    the map is periodic.
 
     Parameters
     ----------
     structure : Structure
-        Anywhere; H to Ar.
+        At any position; H to Ar.
     target : Field
         Electron density or potential, of any scale and offset.
     d_min : float
         Resolution of the map, angstrom.
     b_factor : float
-        Of all atoms, angstrom^2.
+        B factor of all atoms, angstrom^2.
     kind : str
         "xray" or "electron".
     n_orientations, n_starts : int
-        Orientations tried, and how many of them are refined.
+        Number of orientations to try, and of those to refine.
 
     Raises
     ------
     InputError
-        An element without a free atom, an unknown kind, a resolution beyond the map's spacing,
-        or a map without features.
+        There is no free atom for an element, the kind is unknown, the resolution is too high for
+        the map's spacing, or the map has no features.
     """
     if kind not in ("xray", "electron"):
         raise InputError(f"kind is 'xray' or 'electron', found {kind!r}")
     limit = 2 * target.grid.spacing.max() * BOHR
     if not (np.isfinite(d_min) and d_min >= limit * (1 - 1e-6)):
         raise InputError(
-            f"the map's spacing holds a resolution of {limit:.3f} angstrom, found d_min {d_min}; "
+            f"the map's spacing allows a resolution of {limit:.3f} angstrom, found d_min {d_min}; "
             "give the resolution of the map"
         )
     fine = _Target(structure, target, d_min, b_factor, kind)
@@ -213,10 +213,10 @@ def fit_rigid(
     found = [coarse.best_translation(matrix) for matrix in tried.as_matrix()]
     order = np.argsort([-value for value, _ in found])[:n_starts]
     starts = [coarse.refine(tried[int(i)], found[i][1]) for i in order]
-    starts.append((0.0, Rotation.identity(), fine.centre))  # where it is may be right
+    starts.append((0.0, Rotation.identity(), fine.centre))  # the present position may be right
     best = max((fine.refine(turn, place) for _, turn, place in starts), key=lambda fit: fit[0])
     correlation, rotation, place = best
-    # Of the periodic images, the one nearest to where the molecule was.
+    # Take the periodic image nearest to the original position.
     shift = nearest_image(place - fine.centre, fine.cell)
     quaternion = rotation.as_quat()[[3, 0, 1, 2]]
     quaternion = -quaternion if quaternion[0] < 0 else quaternion

@@ -2,10 +2,9 @@
 
     F(h) = sum_a f_a T_a exp(2 pi i h.R_a),    T_a = exp(-B_a |h|^2/4) or exp(-2 pi^2 h U_a h)
 
-with the aspherical form factors f_a of `denser.analysis.crystal.form_factors`, so that every
-atom takes its own displacement factor. Resolution, B and U are in angstrom, as
-crystallographers have them. The origin of phases and of fractional coordinates is that of the
-structure's coordinates.
+with the aspherical form factors f_a of `denser.analysis.crystal.form_factors`, so each atom has its
+own displacement factor. Resolution, B and U are in angstrom, as in crystallography. The origin of
+phases and of fractional coordinates is that of the structure's coordinates.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ class StructureFactors:
         reflections.write(path, self.hkl, self.f_calc * unit, self.cell, self.space_group)
 
     def to_dict(self) -> dict:
-        """Return plain data; the reflections themselves go to files."""
+        """Return plain data without the reflections, which are written to files."""
         unit = BOHR if self.kind == "electron" else 1.0
         name = "angstrom" if self.kind == "electron" else "e"
         strong = np.argsort(-np.abs(self.f_calc))[:10]
@@ -144,9 +143,8 @@ def structure_factors(
 
     F(h) = sum_(R,t) exp(2 pi i h.t) sum_a o_a T_a(hR) f_a(hR) exp(2 pi i hR.x_a) over the
     symmetry operations of the space group; o_a = 1/n for an atom that n copies share (a special
-    position). Disorder is not treated. Electron structure factors put Mott and Bethe's
-    2 (Z_a - f_a)/q^2 in the place of f_a; their F(000), the mean inner potential, is that of
-    the free atoms.
+    position). Disorder is not treated. For electron structure factors, f_a is replaced by Mott and
+    Bethe's 2 (Z_a - f_a)/q^2; their F(000), the mean inner potential, is that of the free atoms.
 
     Parameters
     ----------
@@ -157,8 +155,8 @@ def structure_factors(
     b_factors : float, (n_atoms,) or (n_atoms, 3, 3)
         Isotropic B, or Cartesian tensors U, angstrom^2.
     cell : (3, 3) float, optional
-        Rows are the vectors of the crystal's cell in the frame of the coordinates, bohr; the
-        box of the density without it.
+        Rows are the vectors of the crystal's cell in the frame of the coordinates, bohr; by
+        default the box of the density.
     space_group : str
         Hermann-Mauguin symbol; others than P 1 need gemmi.
     kind : str
@@ -171,8 +169,8 @@ def structure_factors(
     Raises
     ------
     InputError
-        A resolution beyond the grid's, B factors of another shape, an unknown space group or
-        one that does not fit the cell, or an element without a free atom.
+        The resolution is too high for the grid, the B factors have another shape, the space
+        group is unknown or does not fit the cell, or there is no free atom for an element.
     """
     if kind not in ("xray", "electron"):
         raise InputError(f"kind is 'xray' or 'electron', found {kind!r}")
@@ -185,7 +183,7 @@ def structure_factors(
     require_resolution(density.grid, np.array([[BOHR / d_min, 0, 0]]))
     unique = miller_indices(cell, d_min, space_group)
     if len(unique) == 0:
-        raise InputError(f"the cell has no reflections to {d_min:g} angstrom; take a smaller d_min")
+        raise InputError(f"the cell has no reflections to {d_min:g} angstrom; use a smaller d_min")
     hkl = np.concatenate([np.zeros((1, 3), int), unique])
     symmetry = operations(space_group)
     h = np.concatenate([hkl @ rotation for rotation, _ in symmetry]) @ np.linalg.inv(cell).T
@@ -225,7 +223,7 @@ def displacement_factors(
     """exp(-B |h|^2/4) or exp(-2 pi^2 h U h) of each atom (n_atoms, n) at h (n, 3), 1/bohr."""
     n = len(structure)
     b = np.asarray(b_factors, dtype=float)
-    h = h / BOHR  # 1/angstrom, as B and U have it
+    h = h / BOHR  # 1/angstrom, as in B and U
     if b.shape in ((), (n,)) and np.isfinite(b).all():
         return np.exp(-np.outer(np.broadcast_to(b, n), (h**2).sum(axis=1)) / 4)
     if b.shape == (n, 3, 3) and np.isfinite(b).all():
@@ -245,8 +243,8 @@ def write_tsc(
 ) -> None:
     """Write the aspherical form factors of all atoms as a `.tsc` table for refinement.
 
-    All reflections of the sphere to `d_min` (angstrom) are listed, Friedel mates and symmetry
-    equivalents too, so that the table serves any space group of the cell.
+    All reflections of the sphere to `d_min` (angstrom) are listed, including Friedel mates and
+    symmetry equivalents, so the table can be used for any space group of the cell.
 
     Parameters
     ----------
@@ -255,15 +253,15 @@ def write_tsc(
     d_min : float
         Angstrom.
     cell : (3, 3) float, optional
-        The crystal's cell in the frame of the coordinates, bohr; the box without it.
+        The crystal's cell in the frame of the coordinates, bohr; by default the box.
     labels : list of str, optional
-        Names of the atoms in the refinement model; C1, C2, H1 ... in the order of the atoms
-        without them.
+        Names of the atoms in the refinement model; by default C1, C2, H1, ... in the order of the
+        atoms.
 
     Raises
     ------
     InputError
-        As `form_factors` and `denser.io.tsc.write`.
+        As in `form_factors` and `denser.io.tsc.write`.
     """
     cell = density.grid.cell if cell is None else np.asarray(cell, dtype=float)
     half = miller_indices(cell, d_min)

@@ -1,4 +1,4 @@
-"""Symmetry of the crystal that a molecule is put into; space groups are gemmi's."""
+"""Symmetry of a crystal that contains a molecule; space groups are those of gemmi."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def operations(space_group: str) -> list[tuple[np.ndarray, np.ndarray]]:
 def miller_indices(cell: np.ndarray, d_min: float, space_group: str = "P 1") -> np.ndarray:
     """Unique reflections (n, 3) to `d_min` (angstrom) without (0, 0, 0) and absences.
 
-    In P 1 the half of the sphere with l > 0, or l = 0 and h > 0, or h = l = 0 and k > 0.
+    In P 1: the half of the sphere with l > 0, or l = 0 and h > 0, or h = l = 0 and k > 0.
     """
     if not _is_p1(space_group):
         box: Any
@@ -47,7 +47,7 @@ def miller_indices(cell: np.ndarray, d_min: float, space_group: str = "P 1") -> 
 
 
 def site_occupancies(structure: Structure, cell: np.ndarray, space_group: str) -> np.ndarray:
-    """1/n for an atom on whose place n symmetry copies of atoms of its element stand."""
+    """1/n for an atom at whose position there are n symmetry copies of atoms of its element."""
     x = structure.positions @ np.linalg.inv(cell)
     copies = np.zeros(len(structure))
     same = structure.numbers[:, None] == structure.numbers[None]

@@ -1,1 +1,1 @@
-"""Energies and orbital properties that a density gives."""
+"""Energies and orbital properties of a density."""

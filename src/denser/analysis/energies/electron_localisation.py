@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from denser.dft.one_step import OneStep
 
 NO_DENSITY = 1e-6
-"""Below this density, e/bohr^3, nothing is localised: both functions are set to zero."""
+"""Below this density, e/bohr^3, both functions are set to zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Localisation:
     tau : Field
         Kinetic energy density, hartree/bohr^3.
     source : str
-        "orbitals" or "density": of the latter tau is a gradient expansion.
+        "orbitals" or "density"; for the latter, tau is a gradient expansion.
     """
 
     elf: Field
@@ -51,11 +51,11 @@ class Localisation:
 
     @property
     def kinetic_energy(self) -> float:
-        """Integral of tau, hartree; of valence orbitals that of the valence electrons."""
+        """Integral of tau, hartree; with valence orbitals that of the valence electrons."""
         return self.tau.integrate()
 
     def to_dict(self) -> dict:
-        """Return plain data: what can be said without the fields."""
+        """Return plain data without the fields."""
         return {
             "source": self.source,
             "kinetic_energy_hartree": self.kinetic_energy,
@@ -83,15 +83,15 @@ class Localisation:
 def localisation(step: OneStep, grid: Grid | None = None) -> Localisation:
     """ELF and LOL of the valence orbitals of a Kohn-Sham step.
 
-    The orbitals are those of pseudopotentials: within the core radius of a heavy nucleus there
-    is no shell structure to see, outside it is that of the valence.
+    The orbitals are those of pseudopotentials. Within the core radius of a heavy nucleus they show
+    no shell structure; outside it is that of the valence electrons.
 
     Parameters
     ----------
     step : OneStep
-        Or whatever has `mo_coeff`, `mo_occ` and a `density` with structure and grid.
+        Or another object with `mo_coeff`, `mo_occ` and a `density` with structure and grid.
     grid : Grid, optional
-        Other nodes in the same box; half as many per axis take an eighth of the time.
+        Other nodes in the same box; half the number per axis takes an eighth of the time.
     """
     occupied = np.asarray(step.mo_occ) > 0
     density = step.density
@@ -115,9 +115,9 @@ def localisation_of_density(density: Density) -> Localisation:
 
     tau = tau_0 + |grad rho|^2/(72 rho) + Laplacian(rho)/6, the gradient expansion of second
     order (Kirzhnits 1957), where Tsirelson and Stash, Chem. Phys. Lett. 351, 142 (2002), use it.
-    Where it falls below tau_W, the least that any orbitals can have, tau_W stands in its place.
-    Good between atoms; wrong at nuclei and in the tails. Give a completed density
-    (`denser.atoms.free_atoms.complete`) to see the cores' shells.
+    Where it is below tau_W, the lower bound for any orbitals, tau_W is used. The result is good
+    between atoms, and wrong at nuclei and in the tails. Use a completed density
+    (`denser.atoms.free_atoms.complete`) to see the shells of the cores.
     """
     rho = np.maximum(np.asarray(density.values, dtype=float), 0.0)
     squared = sum(np.square(component) for component in gradient(density))

@@ -1,4 +1,4 @@
-"""Energies that need the density alone: orbital-free kinetic, Hartree, exchange-correlation."""
+"""Energies from the density alone: orbital-free kinetic, Hartree, exchange-correlation."""
 
 from __future__ import annotations
 
@@ -17,29 +17,31 @@ from denser.types.errors import InputError
 from denser.types.grid import Grid
 
 KINETIC = ("thomas-fermi", "von-weizsaecker", "tf+vw/5", "lkt")
-"""Kinetic functionals that are evaluated, in the order of the report."""
+"""Kinetic functionals, in the order of the report."""
 
 LKT_A = 1.3
 """Parameter of Luo, Karasiev and Trickey (2018)."""
 
 CUTOFF = 1e-10
-"""No kinetic energy density below this density, e/bohr^3, where its gradient is noise."""
+"""Below this density (e/bohr^3) its gradient is noise, and there is no kinetic energy density."""
 
 DENSE = 0.01
-"""Density from which spectral gradients are used, e/bohr^3."""
+"""Spectral gradients are used above this density, e/bohr^3."""
 
 FAINT, STEEPEST = 1e-5, 8.0
-"""Below this density its gradient is at most so many times the density (bohr^-1): far out it
-falls as exp(-2 sqrt(2 I) r), and 2 sqrt(2 I) is 2.7 for helium's ionisation energy, the highest."""
+"""Below `DENSE` the gradient is at most this times the density (bohr^-1). Far from the nuclei the
+density decays as exp(-2 sqrt(2 I) r); 2 sqrt(2 I) is 2.7 for helium, the highest ionisation
+energy."""
 
 REACH = 6
 """Nodes on each side of the differences below `DENSE`, of twelfth order in the spacing."""
 
 STATEMENT = (
-    "Hartree and xc are the functionals' values for this density. The kinetic ones approximate: "
-    "of the orbitals' kinetic energy of 30 QM9 molecules LKT missed -2.0 % (standard deviation "
-    "1.9), TF+vW/5 -18 %, TF -25 %; vW is a lower bound. Good for trends and for testing "
-    "functionals, not for reaction or bond energies (use denser energy)."
+    "Hartree and xc are the functionals' values for this density. The kinetic functionals are "
+    "approximations: for 30 QM9 molecules LKT deviates from the orbitals' kinetic energy by "
+    "-2.0 % (standard deviation 1.9), TF+vW/5 by -18 %, TF by -25 %; vW is a lower bound. Use "
+    "them for trends and to test functionals, not for reaction or bond energies (use denser "
+    "energy)."
 )
 
 
@@ -50,7 +52,7 @@ class OrbitalFreeEnergies:
     Parameters
     ----------
     kinetic : dict of str to float
-        By the names of `KINETIC`.
+        Kinetic energies by the names of `KINETIC`.
     hartree : float
         Electron-electron Coulomb energy.
     exchange_correlation : dict of str to float
@@ -112,29 +114,29 @@ def orbital_free_energies(
     E_xc  = integral rho e_xc(rho, |grad rho|) dr
     E_loc = integral rho sum_a V_a^loc dr
 
-    Of a periodic structure Coulomb energies are those of the cell with G = 0 left out (of V_loc
-    the finite part of G = 0 is kept, as plane-wave programs do).
+    For a periodic structure, Coulomb energies are those of the cell without G = 0 (the finite part
+    of V_loc at G = 0 is kept, as in plane-wave programs).
 
     Parameters
     ----------
     density : Density
-        Valence electrons: the kinetic energy of a core lies at the nuclei, between the nodes of
-        a uniform grid.
+        Valence density: the kinetic energy of a core is concentrated at the nucleus, where a
+        uniform grid does not resolve it.
     functionals : tuple of str
         LDA or GGA functionals by PySCF's names, such as "pbe", "lda,vwn" or "b88,lyp".
 
     Raises
     ------
     InputError
-        An all-electron density, a functional that needs more than the density, or an isolated
-        molecule in a box that is not orthorhombic.
+        The density is all-electron, a functional needs more than the density, or the box of an
+        isolated molecule is not orthorhombic.
     """
     from denser.dft.functionals import require_density_functional, xc_energy
 
     if density.all_electron:
         raise InputError(
-            "orbital-free energies need a valence density: the core's kinetic energy lies at the "
-            "nuclei, between the nodes of a uniform grid"
+            "orbital-free energies need a valence density: a uniform grid does not resolve the "
+            "kinetic energy of the cores"
         )
     for xc in functionals:
         require_density_functional(xc)
@@ -157,11 +159,11 @@ def orbital_free_energies(
 def density_gradient(rho: np.ndarray, grid: Grid) -> np.ndarray:
     """Gradient of a density for |grad rho|^2 / rho, which is (3, nx, ny, nz), e/bohr^4.
 
-    Spectral where electrons are dense. What a nucleus has beyond the grid's wave numbers rings
-    through the whole spectral gradient, and in the vacuum would be all of |grad rho|^2 / rho
-    (140 hartree for water at a spacing of 0.157 bohr): below `DENSE` the gradient is that of
-    finite differences of twelfth order, which see the next six nodes only, and at most
-    `STEEPEST` times the density, so that noise where a density ends does not count.
+    It is spectral where the density is high. Components of a nucleus beyond the grid's wave
+    numbers cause oscillations in the whole spectral gradient. In the vacuum they would dominate
+    |grad rho|^2 / rho (140 hartree for water at a spacing of 0.157 bohr). Below `DENSE` the
+    gradient is therefore that of finite differences of twelfth order, which use only the next six
+    nodes, and at most `STEEPEST` times the density, to suppress noise where the density ends.
     """
     slope = np.stack(list(gradient(rho, grid)))
     thin = rho < DENSE
@@ -186,7 +188,7 @@ def kinetic_energies(
     slope : (3, ...) float
         Gradient of rho.
     dv : float
-        Volume of a node, bohr^3; weights of the shape of rho do as well.
+        Volume of a node, bohr^3, or weights with the shape of rho.
     """
     here = rho > CUTOFF
     n, dv = rho[here], np.broadcast_to(dv, rho.shape)[here]
@@ -201,7 +203,7 @@ def kinetic_energies(
 
 
 def _external_local(density: Density, potential: np.ndarray, periodic: bool) -> float | None:
-    """Energy in the local potentials of GTH-PBE; None where the valence charges are others.
+    """Energy in the local potentials of GTH-PBE; None if the valence charges differ.
 
     -Z erf(r / sqrt(2) r_loc) / r is the potential of a Gaussian charge -Z of width r_loc, so its
     energy is that of the Gaussian in the Hartree potential of the density.
@@ -229,6 +231,6 @@ def _external_local(density: Density, potential: np.ndarray, periodic: bool) -> 
         for on_grid, in_patch in pieces(nodes, grid.shape):
             energy += np.vdot(cloud[in_patch], potential[on_grid]) * grid.dv
             energy += np.vdot(short[in_patch], density.values[on_grid]) * grid.dv
-        if periodic:  # the mean of -Z erf/r less that of -Z/r
+        if periodic:  # the mean of -Z erf/r minus that of -Z/r
             energy += n_electrons * 2 * np.pi * charge * r_loc**2 / grid.volume
     return float(energy)

@@ -20,21 +20,21 @@ METHODS = ("frontier orbitals", "relaxed")
 
 @dataclass(frozen=True, eq=False)
 class Reactivity:
-    """Where a molecule takes and gives electrons, and how readily.
+    """Fukui functions and global reactivity indices of a molecule.
 
     Parameters
     ----------
     method : str
         One of `METHODS`.
     f_plus, f_minus : Density
-        Fukui functions for an attack by a nucleophile (where an added electron goes) and by an
-        electrophile (where an electron leaves), 1/bohr^3; each integrates to one.
+        Fukui functions for attack by a nucleophile (distribution of an added electron) and by an
+        electrophile (distribution of a removed electron), 1/bohr^3; each integrates to one.
     condensed : (3, n_atoms) float
         f+, f- and the dual descriptor of every atom.
     homo, lumo : float
-        Orbital energies, hartree; against vacuum where `vacuum` is known.
+        Orbital energies, hartree; relative to the vacuum level if `vacuum` is known.
     vacuum : float or None
-        Level of the vacuum in the calculation, hartree; None in a crystal, which has none.
+        Vacuum level of the calculation, hartree; None in a crystal.
     degeneracy : (int, int)
         Number of orbitals in the HOMO's and in the LUMO's level.
     """
@@ -139,13 +139,13 @@ def reactivity(
 
     f+(r) = |psi_LUMO(r)|^2 and f-(r) = |psi_HOMO(r)|^2, the mean over the orbitals of a
     degenerate level (Parr and Yang, J. Am. Chem. Soc. 106, 4049 (1984)): the orbitals do not
-    relax when an electron comes or goes. `relaxed` takes the differences of self-consistent
+    relax when an electron is added or removed. `relaxed` uses the differences of self-consistent
     densities instead, rho(N+1) - rho(N) and rho(N) - rho(N-1), with half an electron of either
     spin in the frontier level (no spin polarisation): three SCF calculations.
 
-    The energies are Kohn-Sham orbital energies of a semilocal functional: its HOMO lies several
-    eV above minus the ionisation energy, its gap is far below I - A, and a LUMO above the vacuum
-    is a box and basis artefact. Trends within a family are what they are good for.
+    The energies are Kohn-Sham orbital energies of a semilocal functional. The HOMO is several eV
+    above minus the ionisation energy, the gap is far below I - A, and a LUMO above the vacuum
+    level is an artefact of box and basis. Use them only for trends within a family of molecules.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Contacts between atoms: which two atoms a point lies between, and what kind of contact it is."""
+"""Contacts between atoms: the two atoms around a point, and the kind of contact."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WEAK = 0.01
 """Contacts with |sign(lambda_2) rho| up to this, e/bohr^3, are van der Waals contacts."""
 
 STRONG = 0.02
-"""Attractions up to this too, unless they are between H and N, O, F, S or Cl."""
+"""The same limit for attractions, except between H and N, O, F, S or Cl."""
 
 ACCEPTORS = (7, 8, 9, 16, 17)
 """Nitrogen, oxygen, fluorine, sulphur and chlorine."""
@@ -40,8 +40,8 @@ class Contacts:
     def pair(self, point: np.ndarray) -> tuple[int, int, float]:
         """Two atoms, not bonded to each other, with the point between them, and their distance.
 
-        Of the pairs that the point sees under an angle of more than 120 degrees, the one with the
-        smallest sum of distances; without such a pair, the two nearest atoms.
+        Among the pairs with an angle of more than 120 degrees at the point, the pair with the
+        smallest sum of distances is taken; without such a pair, the two nearest atoms.
         """
         vectors = self.structure.positions - point
         owner = np.arange(len(vectors))

@@ -1,4 +1,4 @@
-"""Non-covalent interactions: where the density is low and its reduced gradient small."""
+"""Non-covalent interactions: regions of low density and small reduced gradient."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from denser.types.grid import Grid
 from denser.types.units import BOHR
 
 S_CUTOFF, RHO_CUTOFF = 0.5, 0.05
-"""Isovalue of s, and density (e/bohr^3) from which on a contact is a bond."""
+"""Isovalue of s, and density (e/bohr^3) above which a contact is a bond."""
 
 RHO_MIN = 5e-4
-"""Smaller densities, e/bohr^3, are left out: s is small in every empty space of a crystal."""
+"""Smaller densities (e/bohr^3) are left out, because s is small in all empty space of a crystal."""
 
 CANDIDATES = 2.0
 """A cell whose node has an s above this many times the cut-off has no points below the cut-off."""
@@ -42,8 +42,8 @@ SUBDIVISION = 5
 """Points per axis at which a cell is probed; odd."""
 
 NUCLEUS = 0.6
-"""Nodes within this many covalent radii of a nucleus are left out: a valence density has a dip
-there, which is no interaction."""
+"""Nodes within this number of covalent radii of a nucleus are left out: a valence density has a
+minimum there, which is not an interaction."""
 
 EXPONENTS = (1.0, 4 / 3, 1.5, 2.0)
 """Powers n of the integrals of rho^n."""
@@ -58,7 +58,7 @@ class Interaction:
     kind : str
         "hydrogen bond", "strong attraction", "van der Waals" or "steric".
     atoms : (int, int)
-        The pair that it lies between, counted from 0.
+        The pair of atoms, counted from 0.
     distance : float
         Between these two, bohr.
     position : (3,) float
@@ -94,7 +94,7 @@ class NCI:
         sign(lambda_2) rho in e/bohr^3 and the reduced gradient at some of the nodes: the scatter
         plot of Johnson et al.
     labels : Field
-        Number of the interaction that a node belongs to, from 1; 0 elsewhere.
+        Number of the interaction of each node, from 1; 0 elsewhere.
     symbols : tuple of str
         Of the atoms.
     s_cutoff, rho_cutoff : float
@@ -244,12 +244,12 @@ def nci(
 
 @dataclass(frozen=True, eq=False)
 class _Nodes:
-    """Nodes of the regions and of the plot (flat index), and what is known there."""
+    """Nodes of the regions and of the plot (flat index), and values at them."""
 
     index: np.ndarray  # (n,)
     signed: np.ndarray  # (n,) sign(lambda_2) rho
     s: np.ndarray  # (n,)
-    shares: np.ndarray  # (1 + len(EXPONENTS), n) mean of 1 and of rho^n over what is inside
+    shares: np.ndarray  # (1 + len(EXPONENTS), n) mean of 1 and of rho^n over the part inside
 
 
 def _shares(
@@ -260,10 +260,10 @@ def _shares(
     s_cutoff: float,
     rho_cutoff: float,
 ) -> np.ndarray:
-    """Share of each node's cell that lies inside the cut-offs, and its mean of rho^n.
+    """Share of each node's cell inside the cut-offs, and its mean of rho^n.
 
-    At points of the cell by Taylor's series about the node: a sheet thinner than the spacing
-    is not lost, and a volume hardly depends on where the nodes fall.
+    They are computed at points of the cell by Taylor's series about the node. A sheet thinner than
+    the spacing is therefore not lost, and a volume hardly depends on the positions of the nodes.
     """
     xx, xy, xz, yy, yz, zz = second
     steps = grid.cell / np.array(grid.shape)[:, None] / SUBDIVISION
@@ -284,7 +284,7 @@ def _shares(
 
 
 def _near_nuclei(density: Density) -> list[tuple]:
-    """Slices of the grid, and which of their nodes are too near to a nucleus."""
+    """Slices of the grid, and masks of their nodes that are too close to a nucleus."""
     structure, grid = density.structure, density.grid
     out = []
     for z, position in zip(structure.numbers, structure.positions, strict=True):
@@ -296,7 +296,7 @@ def _near_nuclei(density: Density) -> list[tuple]:
 
 
 def _thinned(mask: np.ndarray, most: int) -> np.ndarray:
-    """Every k-th node of a mask, at most `most` of them."""
+    """Every k-th node of a mask, at most `most` nodes."""
     nodes = np.flatnonzero(mask)
     return nodes[:: max(1, -(-nodes.size // most))]
 
@@ -326,7 +326,7 @@ def _regions(region: np.ndarray, at: _Nodes, periodic: bool) -> np.ndarray:
 def _interactions(
     density: Density, labels: np.ndarray, at: _Nodes, min_volume: float
 ) -> list[tuple[int, Interaction]]:
-    """Describe every region that counts, with its number, the strongest attraction first."""
+    """Describe all relevant regions with their numbers, the strongest attraction first."""
     grid, structure = density.grid, density.structure
     periodic = structure.cell is not None
     n = labels.max(initial=0)

@@ -1,4 +1,4 @@
-"""Voids: connected space in which a density stays below an isovalue, in a crystal or a box."""
+"""Voids: connected regions in which a density is below an isovalue, in a crystal or a box."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from denser.types.grid import Grid
 from denser.types.units import BOHR
 
 KINDS = ("cavity", "channel", "layer", "network")
-"""A void by the number of independent directions in which it goes on for ever."""
+"""Kinds of voids by the number of independent directions in which they are infinite."""
 
 PROBE = 0.35
-"""Spacing to which the nodes are thinned for the largest spheres, bohr."""
+"""Spacing of the coarser nodes for the largest spheres, bohr."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +33,11 @@ class Void:
     volume : float
         In one cell, bohr^3.
     directions : (rank, 3) int
-        Lattice vectors, in units of the cell's, along which it repeats without end.
+        Lattice vectors along which it is infinite, in units of those of the cell.
     centre : (3,) float or None
         Centre of the largest sphere of nodes that fits in, bohr; None for the outside.
     radius : float
-        Of that sphere, bohr; good to about one spacing.
+        Radius of this sphere, bohr; accurate to about one spacing.
     """
 
     kind: str
@@ -57,12 +57,12 @@ class Voids:
         In `unit`.
     unit : str
     volume : float
-        Of all voids, bohr^3; of a molecule in a box without the outside.
+        Volume of all voids, bohr^3; for a molecule in a box without the outside.
     fraction : float
         `volume` over that of the cell.
     voids : tuple of Void
     labels : Field
-        Number of the void that a node belongs to in that order, from 1; 0 elsewhere.
+        Number of the void of each node in this order, from 1; 0 elsewhere.
     """
 
     isovalue: float
@@ -114,12 +114,12 @@ class Voids:
 def voids(
     field: Field, isovalue: float = 0.002, periodic: bool | None = None, min_volume: float = 1.0
 ) -> Voids:
-    """Connected space where a field stays below an isovalue.
+    """Connected regions where a field is below an isovalue.
 
     The volume is that of the nodes: Turner, McKinnon, Jayatilaka and Spackman, CrystEngComm 13,
-    1804 (2011), who take 0.002 e/bohr^3 of the density. Give a completed density or an
-    isovalue above the dips of a valence density at heavy nuclei; smaller regions than
-    `min_volume` are left out.
+    1804 (2011), who use a density of 0.002 e/bohr^3. Use a completed density, or an isovalue above
+    the minima of a valence density at heavy nuclei. Regions smaller than `min_volume` are left
+    out.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def voids(
 
 
 def _faces(labels: np.ndarray) -> np.ndarray:
-    """Labels on the six faces of the box, none of 0."""
+    """Labels on the six faces of the box, without 0."""
     planes = [np.take(labels, i, axis=axis).ravel() for axis in range(3) for i in (0, -1)]
     values = np.concatenate(planes)
     return values[values > 0]
@@ -185,13 +185,13 @@ def _largest_spheres(
 ) -> list[tuple[np.ndarray | None, float]]:
     """Centre (3,) and radius, bohr, of the largest sphere of nodes within each void.
 
-    The distance to the nearest node outside the mask, of nodes thinned to a spacing of `PROBE`.
+    It uses the distance to the nearest node outside the mask, on nodes with a spacing of `PROBE`.
     """
     if not labels.any():
         return [(None, 0.0)] * n
     stride = tuple(slice(None, None, max(1, int(PROBE / h))) for h in grid.spacing)
     shell = ~mask & ndimage.binary_dilation(mask, NEIGHBOURS)
-    if periodic:  # a void that touches a face has its surface on the opposite one, too
+    if periodic:  # a void at a face also has a surface at the opposite face
         for axis in range(3):
             edge = [np.take(mask, i, axis=axis) for i in (-1, 0)]
             for i, opposite in zip((0, -1), edge, strict=True):

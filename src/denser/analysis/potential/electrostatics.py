@@ -32,7 +32,7 @@ COARSE = 0.95
 """Spacing (bohr) of the point charges that replace the density for points outside its box."""
 
 NEGLIGIBLE = 1e-6
-"""The smallest of these charges are left out, up to this sum (e)."""
+"""The smallest of these charges are neglected, up to this sum (e)."""
 
 _SPLINE_ENDS = {"isolated": "mirror", "periodic": "grid-wrap"}
 _PADDING: dict[str, Literal["reflect", "wrap"]] = {"isolated": "reflect", "periodic": "wrap"}
@@ -52,10 +52,10 @@ def electrostatic_potential(density: Density, kind: str | None = None) -> Field:
     Returns
     -------
     Field
-        hartree/e, positive near nuclei. Closer to a nucleus than the radius of a node's share
-        of the volume, the nucleus is a homogeneous ball of that radius, so that the value at a
-        node is finite. A periodic potential has zero mean, that of the cores of an all-electron
-        density not counted: it agrees with that of the valence density outside the cores.
+        hartree/e, positive near nuclei. Within the radius of a node's share of the volume, the
+        nucleus is a homogeneous ball, so that the value at a node is finite. A periodic potential
+        has zero mean, without that of the cores of an all-electron density; it agrees with that
+        of the valence density outside the cores.
 
     Raises
     ------
@@ -187,7 +187,7 @@ class Potential:
     def _from_outside(
         self, points: np.ndarray, chosen: np.ndarray, values: np.ndarray, out: np.ndarray | None
     ) -> None:
-        """Fill in L and its gradient at the chosen points by direct summation."""
+        """Compute L and its gradient at the selected points by direct summation."""
         index = np.flatnonzero(chosen)
         step = max(1, _CHUNK // len(self._charges))
         moments = np.column_stack([self._charges, self._charges[:, None] * self._lattice])
@@ -201,7 +201,7 @@ class Potential:
                 out[block] = sums[:, 1:] - sums[:, :1] * points[block]
 
     def _add_ions(self, points: np.ndarray, values: np.ndarray, out: np.ndarray | None) -> None:
-        """Add S of the nuclei in reach, and of their images."""
+        """Add S of the nuclei within range and of their images."""
         centres = self.structure.positions
         owner = np.arange(len(centres))
         if self.kind == "periodic":
@@ -222,7 +222,7 @@ class Potential:
 
 
 def _inner(grid: Grid, wider: Grid) -> tuple[slice, ...]:
-    """Nodes of a grid within one that has a margin."""
+    """Nodes of a grid within a larger grid with a margin."""
     return tuple(
         slice((m - n) // 2, (m + n) // 2) for n, m in zip(grid.shape, wider.shape, strict=True)
     )
@@ -234,15 +234,15 @@ def _node_radius(grid: Grid) -> float:
 
 
 def _inverse(r: np.ndarray, radius: float) -> np.ndarray:
-    """Potential of a unit charge, a point outside and a homogeneous ball within `radius`."""
+    """Potential of a unit charge: a point charge outside `radius`, a homogeneous ball inside."""
     return np.where(r < radius, (3 - (r / radius) ** 2) / (2 * radius), 1 / np.maximum(r, radius))
 
 
 def _coarse_charges(charge_density: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Point charges on a coarse lattice that look the same from afar: (m, 3) bohr, (m,) e.
+    """Point charges on a coarse lattice with the same potential at distance: (m, 3) bohr, (m,) e.
 
-    Each node's charge goes to 8 nodes around it per axis in the shares of Lagrange's
-    interpolation, so that the sum over them of any polynomial to order 7 stays the same.
+    The charge of each node is distributed over 8 nodes per axis with the weights of Lagrange's
+    interpolation, so that the sum over them of any polynomial up to order 7 does not change.
     """
     charges, axes = charge_density * grid.dv, []
     for i, n in enumerate(grid.shape):

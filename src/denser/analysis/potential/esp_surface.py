@@ -23,9 +23,9 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR, KCAL_PER_MOL
 
 PERSISTENCE = 2e-4
-"""An extremum is reported if it differs by this much (hartree/e) from the saddle point that leads
-to a higher maximum or a lower minimum. This leaves out noise, as on the rim of a linear
-molecule."""
+"""An extremum is reported if it differs by at least this (hartree/e) from the saddle point that
+leads to a higher maximum or a lower minimum. This excludes noise, for example on the rim of a
+linear molecule."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +61,13 @@ class EspSurface:
     faces : (m, 3) int
         Triangles of vertices.
     areas : (m,) float
-        Of the triangles, on which the potential is linear, bohr^2.
+        Areas of the triangles, on which the potential is linear, bohr^2.
     potential : (n,) float
         At the vertices, hartree/e.
     volume : float
         Inside the surface, bohr^3.
     maxima, minima : tuple of Extremum
-        V_s,max from the highest down, V_s,min from the lowest up.
+        V_s,max in descending order, V_s,min in ascending order.
     """
 
     structure: Structure
@@ -114,7 +114,7 @@ class EspSurface:
 
     @property
     def balance(self) -> float:
-        """Nu, from 0 (one sign only varies) to 0.25 (both alike)."""
+        """Nu, from 0 (only one sign varies) to 0.25 (both vary equally)."""
         total = self.variance
         return self.positive[2] * self.negative[2] / total**2 if total else 0.0
 
@@ -148,7 +148,7 @@ class EspSurface:
         }
 
     def lines(self) -> list[str]:
-        """Return the surface's figures and a line per extremum."""
+        """Return lines about the surface, and one line per extremum."""
         positive, negative = self.positive, self.negative
         rows = [
             f"surface of {self.isovalue:g} e/bohr^3: area {self.area * BOHR**2:.2f} A^2, "
@@ -176,8 +176,8 @@ def esp_surface(
     """Potential on the surface where the density is `isovalue`.
 
     The surface is that of the all-electron density, by marching cubes on its logarithm, which
-    is nearly linear between nodes where the density decays; the dips of a valence density at
-    heavy nuclei leave no inner surfaces.
+    is nearly linear between nodes where the density decays. The minima of a valence density at
+    heavy nuclei cause no inner surfaces.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def _isosurface(density: Density, isovalue: float) -> tuple[np.ndarray, np.ndarr
     high = values >= isovalue
     if not high.any() or high.all():
         raise InputError(
-            f"the density has no surface of {isovalue:g} e/bohr^3: it goes from "
+            f"the density has no surface of {isovalue:g} e/bohr^3: it ranges from "
             f"{values.min():.1e} to {values.max():.1e}; choose a value between"
         )
     if periodic:
@@ -252,7 +252,7 @@ def _positive_moments(areas: np.ndarray, corners: np.ndarray) -> tuple[float, fl
 
     n_positive = (corners > 0).sum(axis=1)
     total = moments(areas[n_positive > 1], corners[n_positive > 1])
-    # With one corner of the other sign, f = 0 cuts a smaller triangle off there.
+    # If one corner has the other sign, f = 0 cuts off a smaller triangle there.
     for n, order, sign in ((1, -1, 1), (2, 1, -1)):
         lone, b, c = np.sort(corners[n_positive == n], axis=1)[:, ::order].T
         small = areas[n_positive == n] * lone**2 / ((lone - b) * (lone - c))
@@ -269,10 +269,11 @@ def _mean_and_variance(area: float, first: float, second: float) -> tuple[float,
 
 
 def _maxima(faces: np.ndarray, values: np.ndarray) -> list[int]:
-    """Vertices that stand out by more than `PERSISTENCE`, from the highest down.
+    """Maxima with a persistence above `PERSISTENCE`, in descending order.
 
-    Every vertex climbs to its highest neighbour until it is on a peak. Where the regions of two
-    peaks meet highest there is a saddle; the lower peak counts if it is that much above it.
+    From each vertex a path goes to the highest neighbour until it reaches a peak. The highest
+    vertex between the regions of two peaks is a saddle; the lower peak counts if it is higher than
+    the saddle by this value.
     """
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges = np.concatenate([edges, edges[:, ::-1]])

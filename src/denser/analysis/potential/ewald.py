@@ -28,11 +28,11 @@ from denser.types.grid import Grid
 KINDS = ("isolated", "periodic")
 
 MARGIN = 6
-"""Empty nodes around the box of an isolated molecule, because splines are wrong at their ends."""
+"""Empty nodes around the box of an isolated molecule, since splines are inaccurate at the ends."""
 
 
 class EwaldSplit:
-    """A density and its nuclei, split.
+    """A density and its nuclei, split into a part on the grid and an analytic part.
 
     Parameters
     ----------
@@ -49,13 +49,13 @@ class EwaldSplit:
     ions : list of Ion
         S of each atom.
     charge_density : (nx, ny, nz) float
-        Gaussian ions less the smooth density, e/bohr^3.
+        Gaussian ions minus the smooth density, e/bohr^3.
 
     Raises
     ------
     InputError
-        Another `kind`, an all-electron density with an element beyond Ar, or a density that
-        misses its number of electrons by more than 1 %: the potential would be that of an ion.
+        `kind` is unknown, an all-electron density has an element beyond Ar, or the number of
+        electrons is wrong by more than 1 %, so that the potential would be that of an ion.
     """
 
     def __init__(self, density: Density, kind: str | None = None) -> None:
@@ -64,7 +64,7 @@ class EwaldSplit:
         if kind not in KINDS:
             raise InputError(f"unknown kind of boundary {kind!r}; known: {', '.join(KINDS)}")
         self.kind, self.grid = kind, density.grid
-        # the waves of the Gaussians are 4e-11 at the grid's limit
+        # at the grid's limit the waves of the Gaussians are 4e-11
         self._sigma = 2.2 * float(density.grid.spacing.max())
         numbers = density.structure.numbers.tolist()
         smooth = np.asarray(density.values, dtype=float)
@@ -77,15 +77,15 @@ class EwaldSplit:
         found = float(smooth.sum() * density.grid.dv)
         if abs(found - expected) > 0.01 * max(1.0, expected):
             raise InputError(
-                f"the density of {density.structure.formula} should hold {expected:g} electrons, "
+                f"the density of {density.structure.formula} should have {expected:g} electrons, "
                 f"found {found:.3f}; a potential needs all of them, so check charges, box and units"
             )
         self.charge_density = self._gaussians(density.structure.positions) - smooth
 
     def long_range(self) -> tuple[np.ndarray, Grid]:
-        """L on the nodes, hartree/e; of an isolated molecule on those of a box with a margin.
+        """L on the nodes, hartree/e; for an isolated molecule on those of a box with a margin.
 
-        In a periodic box L is less by the mean of the erfc parts of S, so that V has zero mean.
+        In a periodic box the mean of the erfc parts of S is subtracted from L, so V has zero mean.
         """
         if self.kind == "isolated":
             wider = _widen(self.grid, MARGIN)
@@ -135,9 +135,9 @@ class Ion:
 
 @cache
 def _core_charge(z: int) -> BSpline:
-    """What core electrons fail to screen: their number at the nucleus, zero outside the core.
+    """Charge not screened by core electrons: their number at the nucleus, zero outside the core.
 
-    The nucleus' share in excess of the ion and the core's density n have the potential q(r)/r,
+    The excess charge of the nucleus over the ion and the core density n have the potential q(r)/r,
     q(r) = integral_r^inf 4 pi s n(s) (s - r) ds, of which q'' = 4 pi r n.
     """
     atom = free_atom(z)

@@ -28,26 +28,26 @@ from denser.types.units import BOHR
 
 RHO_MIN = 5e-4
 """Critical points are searched for above this density, e/bohr^3. Gaussian and plane-wave programs
-cut orbitals off, which leaves steps of about 1e-4 in the tails with false critical points."""
+cut orbitals off; this gives steps of about 1e-4 in the tails with false critical points."""
 
 KINDS = ("cage", "ring", "bond", "attractor")
-"""By the number of negative eigenvalues."""
+"""Kinds by the number of negative eigenvalues."""
 
 _MERGE = 0.02
-"""Points nearer to each other are one, bohr."""
+"""Points closer than this are merged, bohr."""
 
 _NUCLEUS = 0.15
-"""What lies nearer to a nucleus is its cusp, bohr."""
+"""Points closer than this to a nucleus belong to its cusp, bohr."""
 
 
 @dataclass(frozen=True, eq=False)
 class BondPath:
-    """The two steepest ascents that leave a bond critical point.
+    """The two paths of steepest ascent from a bond critical point.
 
     Parameters
     ----------
     atoms : (int, int)
-        Where they end, indices of atoms; -1 - k for the k-th non-nuclear attractor.
+        Indices of the atoms at their ends; -1 - k for the k-th non-nuclear attractor.
     point : int
         Index of the bond critical point.
     path : (n, 3) float
@@ -112,7 +112,7 @@ class CriticalPoints:
     euler: int
 
     def count(self, *kinds: str) -> int:
-        """Return how many critical points are of these kinds."""
+        """Return the number of critical points of these kinds."""
         return sum(kind in kinds for kind in self.kinds)
 
     @property
@@ -127,7 +127,7 @@ class CriticalPoints:
         return self.poincare_hopf == self.euler
 
     def to_dict(self) -> dict:
-        """Return plain data: positions in angstrom, all else in atomic units."""
+        """Return plain data: positions in angstrom, other values in atomic units."""
         points = []
         for i, kind in enumerate(self.kinds):
             point = {
@@ -193,7 +193,7 @@ class CriticalPoints:
         verdict = "as" if self.is_complete else "but some are missing or spurious, as"
         out.append(
             f"Poincare-Hopf sum {self.poincare_hopf}, {verdict} the region "
-            f"rho > {RHO_MIN:g} asks for {self.euler}"
+            f"rho > {RHO_MIN:g} requires {self.euler}"
         )
         out.append("G and V are Abramov's approximations from the density")
         return out
@@ -220,7 +220,7 @@ def critical_points(density: Density | ContinuousDensity) -> CriticalPoints:
     Raises
     ------
     InputError
-        What `denser.atoms.free_atoms.complete` raises.
+        As in `denser.atoms.free_atoms.complete`.
     """
     field = density if isinstance(density, ContinuousDensity) else ContinuousDensity(density)
     structure = field.structure
@@ -264,7 +264,7 @@ def critical_points(density: Density | ContinuousDensity) -> CriticalPoints:
 
 
 def _seeds(field: ContinuousDensity) -> np.ndarray:
-    """Where to start Newton's method (n, 3)."""
+    """Starting points of Newton's method (n, 3)."""
     grid = field.grid
     candidate = field.values > RHO_MIN
     for component in field.gradient_at_nodes():

@@ -1,4 +1,4 @@
-"""Steepest ascents of a density, from any point to the attractor it belongs to."""
+"""Paths of steepest ascent of a density from any point to its attractor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def ascend(
     starts : (n, 3) float
         Bohr.
     attractors : (m, 3) float
-        Non-nuclear ones.
+        Non-nuclear attractors.
 
     Returns
     -------

@@ -1,9 +1,9 @@
-"""Interatomic surfaces: where the basins of two bonded atoms meet.
+"""Interatomic surfaces, at which the basins of two bonded atoms meet.
 
 The surface consists of the paths of steepest descent from the bond critical point that start
-perpendicular to the bond path. Paths of descent near the surface approach it. So a front of points
-that starts on a small ring around the critical point stays on the surface. Points are removed
-where they crowd and added where they spread.
+perpendicular to the bond path. Paths of descent near the surface approach it. A front of points
+that starts on a small ring around the critical point therefore stays on the surface. Points are
+removed where they are too dense and added where they are too sparse.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def interatomic_surfaces(field: ContinuousDensity, critical: CriticalPoints) -> 
 def _rings(
     field: ContinuousDensity, bonds: list[BondPath], centres: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return small rings around bond critical points (n, 3), and which of them each point is in.
+    """Return small rings around bond critical points (n, 3), and the ring of each point.
 
     Seen from the second atom they run counter-clockwise.
     """
@@ -145,7 +145,7 @@ def _even_out(
     direction: np.ndarray,
     normal: np.ndarray,
 ) -> tuple[np.ndarray, ...]:
-    """Drop points of the front that crowd, and put new ones into its gaps.
+    """Remove points of the front that are too close, and add new ones in its gaps.
 
     A new point is the middle of the cubic that is tangential to the surface at both ends.
     """
