@@ -176,7 +176,7 @@ def test_what_cannot_be_computed_is_refused():
         build_cell(water, grid, Recipe(basis="sto-7g"))
     with pytest.raises(InputError, match="'pbe0' needs orbitals or a nonlocal kernel"):
         scf(water, grid, Recipe(xc="pbe0"))
-    with pytest.raises(InputError, match="knows no functional 'pbee'"):
+    with pytest.raises(InputError, match="does not know functional 'pbee'"):
         scf(water, grid, Recipe(xc="pbee"))
     with pytest.raises(InputError, match=r"shape \(40, 40\); found \(3, 3\)"):
         scf(water, grid, dm0=np.eye(3))

@@ -134,7 +134,7 @@ def test_a_cell_too_narrow_for_the_basis_is_refused():
     grid = Grid.periodic(nitrogen)
     with pytest.raises(InputError, match=r"2.60 x 2.60 x 3.73 angstrom\) 10 electrons"):
         scf(nitrogen, grid, max_cycle=3)
-    with pytest.raises(InputError, match="take a supercell"):
+    with pytest.raises(InputError, match="use a supercell"):
         one_step(superposition(nitrogen, grid))
 
 

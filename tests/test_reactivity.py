@@ -196,5 +196,5 @@ def test_a_polarizability_needs_room():
     with pytest.raises(InputError, match="structure is periodic"):
         require_isolated(label.structure, label.grid)
     free = Structure(label.structure.numbers, label.structure.positions)
-    with pytest.raises(InputError, match="take a larger box"):
+    with pytest.raises(InputError, match="use a larger box"):
         require_isolated(free, label.grid)

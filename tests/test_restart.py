@@ -81,5 +81,5 @@ def test_other_calculations_are_refused():
     cell = pbcgto.M(atom="He 0 0 0", a=np.eye(3) * 5, basis="gth-szv", pseudo="gth-pbe", verbose=0)
     with pytest.raises(InputError, match="k points"):
         pyscf_guess(cell.KRKS(kpts=cell.make_kpts([2, 1, 1])))
-    with pytest.raises(InputError, match="only the Gamma point"):
+    with pytest.raises(InputError, match="only at the Gamma point"):
         pyscf_guess(cell.RKS(kpt=np.array([0.1, 0, 0])))

@@ -1,4 +1,4 @@
-"""denser: the DFT electron density of a molecule from nothing but its atoms.
+"""denser: predict the DFT electron density of a molecule from its atoms.
 
 import denser
 rho = denser.predict(atoms)          # atoms: ase.Atoms
@@ -78,7 +78,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name at first use, so that `import denser` stays light."""
+    """Import a public name at its first use, so that `import denser` is fast."""
     if name not in _WHERE:
         raise AttributeError(f"module 'denser' has no attribute {name!r}")
     value = getattr(import_module(_WHERE[name]), name)

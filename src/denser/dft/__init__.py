@@ -1,10 +1,10 @@
 """Kohn-Sham calculations and atomic tables; the only room that imports PySCF.
 
-PySCF and torch each bring an OpenMP library, and PySCF's compiled parts must all be loaded on the
-same side of torch. If some are loaded before it and some after, a parallel region of one library
-asks the other for its thread number, threads overwrite each other, and energies are silently wrong
-(seen with PySCF 2.14 and torch 2.13). So all parts are loaded here at once, `import denser` loads
-them early where PySCF is there already, and the harmful order is an error.
+PySCF and torch each contain an OpenMP library, and PySCF's compiled parts must all be loaded either
+before or after torch. If some are loaded before it and some after, a parallel region of one library
+gets its thread number from the other, threads overwrite each other, and energies are silently wrong
+(seen with PySCF 2.14 and torch 2.13). Therefore all parts are loaded here at once, `import denser`
+loads them early if PySCF is imported already, and the harmful order is an error.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Structures and grids to PySCF's cells, and density matrices to densities."""
+"""PySCF's cells from structures and grids, and densities from density matrices."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PRECISION = 1e-6
 def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> gto.Cell:
     """Return the periodic cell of a calculation whose plane-wave mesh is `grid`.
 
-    The cell's frame begins at `grid.origin`, so that PySCF's uniform grid points are the nodes
-    of `grid`: PySCF's coordinate is r - grid.origin. The structure itself stays where it is.
+    The origin of the cell's coordinates is `grid.origin`, so that PySCF's uniform grid points are
+    the nodes of `grid`: PySCF's coordinate is r - grid.origin. The structure is not changed.
     Lattice sums use PySCF's own (strict) cutoffs: `rcut_by_shell_radius` of older versions is
     `use_loose_rcut` in 2.14 and changes CH4 by 0.0015 meV.
 
@@ -42,13 +42,13 @@ def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> g
     Returns
     -------
     pyscf.pbc.gto.Cell
-        Built and silent; lengths in bohr.
+        Built, without output; lengths in bohr.
 
     Raises
     ------
     InputError
-        Unsupported element, an odd number of electrons or none, an unknown basis or
-        pseudopotential, or a left-handed box.
+        An element is not supported, the number of electrons is odd or zero, the basis or
+        pseudopotential is unknown, or the box is left-handed.
     """
     closed_shell_electrons(structure)
     if np.linalg.det(grid.cell) < 0:
@@ -57,7 +57,7 @@ def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> g
     cell.atom = list(zip(structure.symbols, structure.positions - grid.origin, strict=True))
     cell.unit = "bohr"
     cell.a = grid.cell
-    # Given as such: a mesh derived from a cutoff would be odd and one node larger.
+    # Set explicitly: a mesh derived from a cutoff would be odd and one node larger.
     cell.mesh = list(grid.shape)
     cell.charge = structure.charge
     cell.basis = recipe.basis
@@ -65,7 +65,9 @@ def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> g
     cell.precision = PRECISION
     cell.verbose = 0
     try:
-        with warnings.catch_warnings():  # an unknown basis earns advice on another package first
+        with (
+            warnings.catch_warnings()
+        ):  # for an unknown basis PySCF first warns about another package
             warnings.simplefilter("ignore")
             cell.build()
     except (BasisNotFoundError, KeyError) as error:
@@ -93,12 +95,12 @@ def density_from_dm(cell: gto.Cell, dm: np.ndarray, grid: Grid, structure: Struc
     Returns
     -------
     Density
-        e/bohr^3, float64, as it comes: neither clipped at zero nor scaled to N_e.
+        e/bohr^3, float64, neither clipped at zero nor scaled to N_e.
 
     Raises
     ------
     InputError
-        A density matrix that does not fit the basis, or a cell that is not that of the grid.
+        The density matrix does not fit the basis, or the cell does not belong to the grid.
     """
     require_fitting_dm(cell, dm)
     if tuple(cell.mesh) != grid.shape or not np.allclose(cell.lattice_vectors(), grid.cell):
@@ -116,17 +118,17 @@ def density_from_dm(cell: gto.Cell, dm: np.ndarray, grid: Grid, structure: Struc
 
 
 def require_electrons(cell: gto.Cell, rho: np.ndarray) -> None:
-    """Raise an InputError unless the density (nx, ny, nz) of orbitals holds their electrons.
+    """Raise an InputError unless the integral of a density (nx, ny, nz) is the number of electrons.
 
-    In cells narrower than some 3 angstrom the basis is all but linearly dependent, PySCF's
-    multigrid does not integrate its orbitals, and an SCF may converge to nonsense.
+    In cells narrower than about 3 angstrom the basis is nearly linearly dependent, PySCF's
+    multigrid does not integrate its orbitals, and an SCF may converge to a wrong result.
     """
     found = float(rho.sum()) * cell.vol / rho.size
     if not abs(found - cell.nelectron) < 0.05 * cell.nelectron:
         sides = " x ".join(f"{BOHR * d:.2f}" for d in np.diag(cell.lattice_vectors()))
         raise InputError(
             f"on the grid of this cell ({sides} angstrom) {cell.nelectron} electrons become "
-            f"{found:.1f}: it is too narrow for this basis; take a supercell"
+            f"{found:.1f}: it is too narrow for this basis; use a supercell"
         )
 
 

@@ -1,4 +1,4 @@
-"""London dispersion, which PBE leaves out: D3(BJ) and D4, from the packages of their authors."""
+"""London dispersion, which PBE lacks: D3(BJ) and D4, with the packages of their authors."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def require_kind(kind: str | None) -> None:
 def dispersion(structure: Structure, kind: str, xc: str = "pbe") -> tuple[float, np.ndarray]:
     """Dispersion energy and its derivative with respect to the atoms.
 
-    A function of the atoms (and, in D4, of the charge) alone; to be added to the energy of the
-    functional `xc`. A periodic cell is summed over its images in all directions.
+    It depends only on the atoms (and, in D4, on the charge), and is added to the energy of the
+    functional `xc`. For a periodic cell the sum is over images in all directions.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def dispersion(structure: Structure, kind: str, xc: str = "pbe") -> tuple[float,
     kind : str
         One of `KINDS`.
     xc : str
-        Functional whose damping parameters are taken.
+        Functional for the damping parameters.
 
     Returns
     -------
@@ -42,7 +42,8 @@ def dispersion(structure: Structure, kind: str, xc: str = "pbe") -> tuple[float,
     Raises
     ------
     InputError
-        Unknown kind, no parameters for the functional, or the package is not installed.
+        The kind is unknown, there are no parameters for the functional, or the package is not
+        installed.
     """
     require_kind(kind)
     try:

@@ -1,6 +1,6 @@
-"""Density fitting: the best a set of atom-centred Gaussians can do for a density.
+"""Density fitting: the best expansion of a density in a set of atom-centred Gaussians.
 
-The yardstick of Li et al. (2025): what a model with such a basis for its output cannot beat.
+Li et al. (2025) use it for comparison: a model that predicts such coefficients cannot be better.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BETA = 2.0
 """Ratio of neighbouring exponents of the even-tempered basis; PySCF's default."""
 
 LINEAR_DEPENDENCE = 1e-9
-"""Combinations of normalised functions with less squared norm than this (relative) are left out;
+"""Combinations of normalised functions with a smaller relative squared norm are left out; this is
 PySCF's threshold for density fitting."""
 
 MAX_FUNCTIONS = 12_000
@@ -43,10 +43,10 @@ def auxiliary_shells(
     Raises
     ------
     InputError
-        A beta that is not above 1.
+        `beta` is not above 1.
     """
     if not (np.isfinite(beta) and beta > 1):
-        raise InputError(f"exponents need a ratio beta above 1, found {beta:g}; 2 is customary")
+        raise InputError(f"exponents need a ratio beta above 1, found {beta:g}; 2 is usual")
     return [
         (i, angular, exponent)
         for i, symbol in enumerate(structure.symbols)
@@ -70,7 +70,7 @@ class AuxiliaryBasis:
     Parameters
     ----------
     density : Density
-        Whose atoms carry the functions and whose grid they live on.
+        Its atoms are the centres of the functions, which are evaluated on its grid.
     shells : list of (atom, angular momentum, exponent)
     """
 
@@ -134,15 +134,15 @@ class AuxiliaryBasis:
 
 
 def fit_density(density: Density, basis: str = Recipe().basis, beta: float = BETA) -> Density:
-    """Fit a density by atom-centred Gaussians in the overlap metric.
+    """Fit a density with atom-centred Gaussians in the overlap metric.
 
-    Minimises integral |rho - sum_k c_k chi_k|^2 dr with the electrons kept,
+    Minimises integral |rho - sum_k c_k chi_k|^2 dr and conserves the number of electrons,
     integral sum_k c_k chi_k dr = integral rho dr:
 
     S c = b + lambda q, with S_kl = <chi_k|chi_l>, b_k = <chi_k|rho> and q_k = integral chi_k dr,
 
-    all of them by the quadrature on the grid, which is periodic. The basis is the even-tempered
-    one that PySCF makes for density fitting with the orbital basis.
+    all computed on the periodic grid. The basis is the even-tempered one that PySCF generates for
+    density fitting with the orbital basis.
 
     Parameters
     ----------
@@ -156,12 +156,12 @@ def fit_density(density: Density, basis: str = Recipe().basis, beta: float = BET
     Returns
     -------
     Density
-        e/bohr^3, float64, as it comes: it may dip below zero.
+        e/bohr^3, float64; it may be negative in places.
 
     Raises
     ------
     InputError
-        A grid that is not orthorhombic, too many functions, or a beta that is not above 1.
+        The grid is not orthorhombic, there are too many functions, or `beta` is not above 1.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Frontier orbitals of a Kohn-Sham step: vacuum level, degenerate levels, an electron more."""
+"""Frontier orbitals of a Kohn-Sham step: vacuum level, degenerate levels, added electrons."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from denser.types.density import Density
 from denser.types.errors import InputError
 
 DEGENERATE = 2e-3
-"""Orbitals whose energies differ by less, hartree (0.05 eV), count as one degenerate level."""
+"""Orbitals whose energies differ by less than this (hartree; 0.05 eV) are degenerate."""
 
 
 def vacuum_level(step: OneStep) -> float | None:
     """Potential energy of an electron far from the molecule, hartree; None in a crystal.
 
     Mean over the faces of the box of the Hartree, local pseudo- and exchange-correlation
-    potential. A periodic calculation has no zero of energy of its own.
+    potential. A periodic calculation has no absolute zero of energy.
     """
     if step.density.structure.cell is not None:
         return None
@@ -59,9 +59,9 @@ def mean_orbital_density(step: OneStep, orbitals: np.ndarray) -> np.ndarray:
 def density_with(step: OneStep, electrons: int, conv_tol: float = 1e-7) -> Density:
     """Self-consistent density of the same atoms with `electrons` more (or fewer) electrons.
 
-    Closed-shell Kohn-Sham with fractional occupations: what is left over is shared by the
-    orbitals of the frontier level, half of it of either spin. Spin polarisation is neglected,
-    and the box holds a uniform charge that balances the added one.
+    Closed-shell Kohn-Sham with fractional occupations: the added or removed electrons are
+    distributed equally over the orbitals of the frontier level, half of them with each spin. Spin
+    polarisation is neglected, and a uniform background charge neutralises the box.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def density_with(step: OneStep, electrons: int, conv_tol: float = 1e-7) -> Densi
     Raises
     ------
     InputError
-        No convergence.
+        The SCF does not converge.
     """
     mf = copy.copy(step.mf)
     hcore = core_hamiltonian(mf)
@@ -93,7 +93,7 @@ def density_with(step: OneStep, electrons: int, conv_tol: float = 1e-7) -> Densi
 
 
 def _occupations(mo_energy: np.ndarray, n_electrons: int) -> np.ndarray:
-    """Fill from below; a level that is not full is shared by its degenerate orbitals."""
+    """Fill from below; electrons of a partly filled level are shared by its degenerate orbitals."""
     e = np.asarray(mo_energy)
     occ = np.zeros(e.size)
     order = np.argsort(e, kind="stable")

@@ -21,8 +21,8 @@ from denser.types.errors import InputError
 from denser.types.grid import Grid
 
 XC_CUTOFF = 1e-10
-"""Density below which exchange and correlation are left out, e/bohr^3: 1e-9 hartree in the box of
-a molecule."""
+"""Exchange and correlation are neglected below this density, e/bohr^3; this changes the energy of
+a molecule in its box by 1e-9 hartree."""
 
 _BLOCK = 200_000
 
@@ -33,7 +33,7 @@ def require_density_functional(xc: str) -> None:
         kind, exact = libxc.xc_type(xc), libxc.is_hybrid_xc(xc) or libxc.is_nlc(xc)
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"libxc knows no functional {xc!r}; try one such as lda,vwn pbe blyp revpbe or pbesol"
+            f"libxc does not know functional {xc!r}; use lda,vwn pbe blyp revpbe or pbesol"
         ) from error
     if exact or kind not in ("LDA", "GGA"):
         raise InputError(
@@ -50,8 +50,8 @@ def xc_energy(xc: str, rho: np.ndarray, slope: np.ndarray, dv: float) -> float:
     Parameters
     ----------
     xc : str
-        An LDA or GGA by PySCF's name.
-    rho : (n,) float
+        Name of an LDA or GGA in PySCF.
+        rho : (n,) float
         e/bohr^3.
     slope : (3, n) float
         Gradient of rho, e/bohr^4; not used by an LDA.
@@ -61,7 +61,7 @@ def xc_energy(xc: str, rho: np.ndarray, slope: np.ndarray, dv: float) -> float:
     Raises
     ------
     InputError
-        A functional that is unknown or needs more than the density.
+        The functional is unknown or needs more than the density.
     """
     require_density_functional(xc)
     local = libxc.xc_type(xc) == "LDA"
@@ -122,7 +122,7 @@ def hartree_xc_kernel(
     xc : str
         LDA or GGA.
     rho : (nx, ny, nz) float
-        Density at which the kernel is taken, e/bohr^3.
+        Density at which the kernel is evaluated, e/bohr^3.
     grid : Grid
         Its box is the period.
     cutoff : float
@@ -131,8 +131,8 @@ def hartree_xc_kernel(
     Returns
     -------
     function
-        From a change d of the density (nx, ny, nz), e/bohr^3, to the change of the potential in
-        first order (nx, ny, nz), hartree.
+        From a change d of the density (nx, ny, nz), e/bohr^3, to the first-order change of the
+        potential (nx, ny, nz), hartree.
     """
     rho = np.asarray(rho, dtype=float)
     here = rho > cutoff
@@ -162,8 +162,8 @@ def _variables(xc: str, values: np.ndarray, grid: Grid, here: np.ndarray) -> np.
 def _derivatives(xc: str, variables: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
     """Energy per electron (n,) and the derivatives of the energy density of one order.
 
-    Of order 1 by the variables (k, n), of order 2 by two of them (k, k, n); variables are
-    the density and, for a GGA, the components of its gradient.
+    First derivatives have the shape (k, n), second derivatives (k, k, n). The variables are the
+    density and, for a GGA, the components of its gradient.
     """
     k, n = variables.shape
     found = NumInt().eval_xc_eff(xc, variables, deriv=order, spin=0)

@@ -1,7 +1,7 @@
-"""Derivatives of the energies with respect to the atoms, on a grid that stays where it is.
+"""Derivatives of the energies with respect to the atoms, on a fixed grid.
 
-All are exact derivatives of energies as they are computed, on the finite grid and in the finite
-basis. What a moving grid would do is no part of them: see `docs/forces.md`.
+They are exact derivatives of the computed energies, on the finite grid and in the finite basis.
+They do not include the effect of a moving grid: see `docs/forces.md`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from denser.types.structure import Structure
 
 @dataclass(frozen=True, eq=False)
 class StepGradient:
-    """Derivative of the energy of one Kohn-Sham step, but for how the input density moves.
+    """Derivative of the energy of one Kohn-Sham step, without the change of the input density.
 
     dE/dR = explicit + integral response(r) d rho_in(r)/dR dr
 
     Parameters
     ----------
     explicit : (n_atoms, 3) float
-        With the input density's values on the grid held fixed, hartree/bohr.
+        Derivative with fixed values of the input density on the grid, hartree/bohr.
     response : (nx, ny, nz) float
         Functional derivative of the energy with respect to the input density, hartree. It
         vanishes where the input density is self-consistent.
@@ -56,8 +56,8 @@ def scf_gradient(
     """Derivative of the self-consistent energy (n_atoms, 3), hartree/bohr.
 
     Hellmann-Feynman terms of the pseudopotentials, the Pulay terms of the basis and the
-    nuclear repulsion; the forces are its negative. The error is linear in how far `result` is
-    from self-consistency.
+    nuclear repulsion; the forces are its negative. The error is linear in the deviation of
+    `result` from self-consistency.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def scf_gradient(
     """
     if not result.converged:
         raise InputError(
-            f"the SCF of {structure.formula} has not converged, so its energy has no derivative "
-            "yet; raise max_cycle or start from another density"
+            f"the SCF of {structure.formula} has not converged, so there is no derivative of its "
+            "energy; raise max_cycle or start from another density"
         )
     mf = mean_field(structure, grid, recipe)
     v = hartree_xc(mf.xc, density_on_mesh(mf, result.dm), grid)[0]
@@ -87,7 +87,8 @@ def scf_gradient(
 def mixed_gradient(step: OneStep) -> StepGradient:
     """Derivative of `step.e_mixed`, (2 E_Harris + E_KS)/3.
 
-    The errors of both forces, of second order in the density's, stand nearly as 1 to -2 too.
+    The errors of both forces are of second order in that of the density, and their ratio is nearly
+    1 to -2 too.
     """
     residual = step.density.values - step.density_in.values
     v = (2 * step.potential_in + step.potential) / 3
@@ -156,7 +157,7 @@ def _contract(
 ) -> np.ndarray:
     """Derivative of sum_k tr D_k (h + V[v_k]) - tr W S with D_k, v_k and W fixed (n_atoms, 3).
 
-    h is the kinetic energy and the pseudopotential; `pairs` holds density matrices D_k and
+    h is the kinetic energy and the pseudopotential; `pairs` contains density matrices D_k and
     potentials v_k on the grid, `weighted` is W.
     """
     cell = mf.cell

@@ -1,4 +1,4 @@
-"""Starting density matrices for self-consistent calculations, the user's own included."""
+"""Starting density matrices for self-consistent calculations, including the user's own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from denser.types.structure import Structure
 
 
 def structure_of(mf: SCF, recipe: Recipe = Recipe()) -> Structure:
-    """Return the structure of a PySCF calculation that a valence density can start.
+    """Return the structure of a PySCF calculation that can start from a valence density.
 
     Parameters
     ----------
@@ -31,11 +31,11 @@ def structure_of(mf: SCF, recipe: Recipe = Recipe()) -> Structure:
     Raises
     ------
     InputError
-        Anything else.
+        The calculation is of another kind.
     """
     if isinstance(mf, KSCF):
         raise InputError(
-            "a guess for k points is not made; use a calculation at the Gamma point of a larger "
+            "there is no guess for k points; use a calculation at the Gamma point of a larger "
             "cell (pyscf.pbc.dft.RKS)"
         )
     if not isinstance(mf, (RHF, PeriodicRHF)):
@@ -46,7 +46,9 @@ def structure_of(mf: SCF, recipe: Recipe = Recipe()) -> Structure:
         )
     kpt = getattr(mf, "kpt", None)
     if kpt is not None and np.abs(kpt).max() > 1e-9:
-        raise InputError("the calculation is at a k point; only the Gamma point has a guess")
+        raise InputError(
+            "the calculation is at a k point; there is a guess only at the Gamma point"
+        )
     mol = mf.mol
     _, pseudopotentials = basis_and_pseudopotentials(mol)
     for i in range(mol.natm):
@@ -54,7 +56,7 @@ def structure_of(mf: SCF, recipe: Recipe = Recipe()) -> Structure:
         found = pseudopotentials.get(symbol)
         if found is None:
             raise InputError(
-                f"atom {i + 1} ({pure}) has all its electrons or an effective core potential, and "
+                f"atom {i + 1} ({pure}) has all its electrons or an effective core potential, but "
                 f"the model predicts valence densities; set mol.pseudo = {recipe.pseudo!r}"
             )
         if found != pbcgto.pseudo.load(recipe.pseudo, pure):
@@ -73,13 +75,13 @@ def guess_for(mf: SCF, density: Density, recipe: Recipe = Recipe(), steps: int =
     Parameters
     ----------
     mf : pyscf.scf.hf.RHF
-        Its structure is that of `density`, see `structure_of`.
+        Its structure must be that of `density`, see `structure_of`.
     density : Density
         In the cell of `mf`, or in a box around its molecule.
     recipe : Recipe
-        Its functional makes the potential.
+        Its functional gives the potential.
     steps : int
-        Of `denser.dft.refine.refine`.
+        Number of steps of `denser.dft.refine.refine`.
     """
     mol, grid = mf.mol, density.grid
     cell = pbcgto.Cell()
@@ -91,7 +93,7 @@ def guess_for(mf: SCF, density: Density, recipe: Recipe = Recipe(), steps: int =
     cell.build()
     result = refine(density, recipe, steps, mf=multigrid_rks(cell, recipe.xc))
     occupied = result.mo_coeff[:, result.mo_occ > 0]
-    # The molecule's overlap knows no periodic images: make its orbitals orthonormal again.
+    # The molecule's overlap has no periodic images: orthonormalise the orbitals again.
     values, vectors = np.linalg.eigh(occupied.T @ np.asarray(mf.get_ovlp()) @ occupied)
     occupied = occupied @ (vectors / np.sqrt(values)) @ vectors.T
     return 2 * occupied @ occupied.T

@@ -19,7 +19,7 @@ _NEGLIGIBLE = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class KineticDensity:
-    """What a meta-GGA knows of doubly occupied orbitals.
+    """The variables of a meta-GGA for doubly occupied orbitals.
 
     Parameters
     ----------
@@ -42,9 +42,8 @@ class KineticDensity:
 def kinetic_density(structure: Structure, mo_coeff: np.ndarray, grid: Grid) -> KineticDensity:
     """Evaluate tau, rho and |grad rho|^2 of doubly occupied GTH-TZV2P orbitals.
 
-    The derivatives are those of the Gaussians, exact at every node of any grid, because a
-    Gaussian is a product of functions of x, y and z and so is its derivative (compare
-    `denser.labels.render`).
+    The derivatives are those of the Gaussians and exact at every node of any grid: a Gaussian is a
+    product of functions of x, y and z, and so is its derivative (compare `denser.labels.render`).
 
     Parameters
     ----------
@@ -57,7 +56,7 @@ def kinetic_density(structure: Structure, mo_coeff: np.ndarray, grid: Grid) -> K
     Raises
     ------
     InputError
-        Orbitals that do not belong to the atoms.
+        The orbitals do not belong to the atoms.
     """
     expected = n_orbitals(structure.numbers)
     if np.ndim(mo_coeff) != 2 or len(mo_coeff) != expected:
@@ -77,7 +76,7 @@ def kinetic_density(structure: Structure, mo_coeff: np.ndarray, grid: Grid) -> K
 def _orbitals(
     structure: Structure, mo_coeff: np.ndarray, grid: Grid
 ) -> Iterator[tuple[tuple, torch.Tensor, Iterator[torch.Tensor]]]:
-    """Column by column of the grid: its slices, psi (x, y, i, z) and an iterator of d psi."""
+    """For each column of the grid: its slices, psi (x, y, i, z) and an iterator of d psi."""
     atom, exponents, powers, c = primitives(structure.numbers, mo_coeff)
     values, slopes = [], []
     for i in range(3):
@@ -97,7 +96,7 @@ def _orbitals(
     for i in range(0, nx, _BLOCK):
         for j in range(0, ny, _BLOCK):
             window = slice(i, i + _BLOCK), slice(j, j + _BLOCK)
-            # An upper bound of a primitive and its derivatives in this column.
+            # Upper bound of a primitive and its derivatives in this column.
             reach = [
                 torch.maximum(f[:, w].abs().amax(dim=1), d[:, w].abs().amax(dim=1))
                 for f, d, w in zip(values[:2], slopes[:2], window, strict=True)

@@ -25,12 +25,12 @@ def orbital(cell: pbcgto.Cell, mo: np.ndarray, density: Density) -> Density:
         From `build_cell` with the density's structure and grid.
     mo : (nao,) float
     density : Density
-        Gives grid and atoms.
+        Density with the grid and the atoms.
 
     Returns
     -------
     Density
-        In "bohr^-3/2": an orbital with the atoms that files show it with.
+        The orbital in "bohr^-3/2", with the atoms for files.
     """
     grid = density.grid
     points = (grid.points() - grid.origin).reshape(-1, 3)
@@ -55,17 +55,17 @@ def write_molden(
     mo_energy: np.ndarray,
     mo_occ: np.ndarray,
 ) -> None:
-    """Write orbitals and their basis as a Molden file of the molecule in its own frame.
+    """Write orbitals and their basis to a Molden file, in the coordinates of the molecule.
 
-    Molden knows no periodic images: the orbitals are those of the cell, the file's overlap is
-    that of the molecule, and both agree as far as the box holds vacuum.
+    Molden files have no periodic images: the orbitals are those of the cell, but the overlap is
+    that of the molecule. Both agree if there is enough vacuum in the box.
 
     Parameters
     ----------
     path : Path
     cell : pyscf.pbc.gto.Cell
     origin : (3,) float
-        Of the cell's frame, bohr.
+        Origin of the cell's coordinates, bohr.
     mo_coeff : (nao, n) float
     mo_energy, mo_occ : (n,) float
     """

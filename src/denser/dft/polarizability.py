@@ -1,8 +1,8 @@
 """Dipole polarizability of an isolated molecule by coupled-perturbed equations.
 
-The field enters as E.r with the dipole integrals of the Gaussians, which have no sawtooth. The
-box repeats the molecule, and the induced dipoles of its images act on it with the field T mu; this
-is taken out at the end (`image_field`), so that box and molecule need not be far apart:
+The field enters as E.r with the dipole integrals of the Gaussians; no sawtooth potential is needed.
+The box is periodic, and the induced dipoles of the images act on the molecule with the field T mu.
+This effect is removed at the end (`image_field`), so the box need not be large:
 
     mu = alpha (E + T mu)  =>  alpha = (1 + alpha_box T)^-1 alpha_box.
 """
@@ -25,19 +25,19 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR
 
 RESIDUAL = 0.01
-"""Of the coupled-perturbed equations, relative to the bare response; the polarizability's error
-is of second order in it."""
+"""Residual of the coupled-perturbed equations relative to the bare response; the error of the
+polarizability is of second order in it."""
 
 RESPONDING = 1e-6
-"""Density, e/bohr^3, below which exchange and correlation do not respond: 0.003 % of the
-polarizability of water. The second derivatives of the functional diverge in the tails, where a
-change of the density is noise."""
+"""Below this density (e/bohr^3) the response of exchange and correlation is neglected, which
+changes the polarizability of water by 0.003 %. The second derivatives of the functional diverge in
+the tails, where a change of the density is noise."""
 
 COARSE = Recipe(spacing=0.24)
 """Level of theory with a spacing that changes a mean polarizability by 0.02 % (C5H12O)."""
 
 MARGIN = 5.0
-"""Least distance of an atom from the face of the box, bohr."""
+"""Smallest distance of an atom from the faces of the box, bohr."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Polarizability:
     tensor : (3, 3) float
         bohr^3.
     uncoupled : (3, 3) float
-        Of independent electrons, without their response to one another; bohr^3.
+        Polarizability of independent electrons, without their interaction; bohr^3.
     """
 
     tensor: np.ndarray
@@ -111,19 +111,19 @@ def coupled_perturbed(step: OneStep, max_cycle: int = 12) -> Polarizability:
     D_j = 2 sum_ia (|a><a| r_j + K d |i><i| + c.c.) / (e_i - e_a),  alpha_ij = -tr(r_i D_j),
 
     and K the kernel of Hartree, exchange and correlation. At a self-consistent density it is the
-    limit of calculations in weak fields; from a predicted one it has an error of first order in
-    the density's.
+    limit of calculations in weak fields; for a predicted density it has an error of first order in
+    that of the density.
 
     Parameters
     ----------
     step : OneStep
-        Of an isolated molecule whose box leaves `MARGIN` around every atom.
+        A step for an isolated molecule with `MARGIN` around every atom in the box.
     max_cycle : int
 
     Raises
     ------
     InputError
-        A periodic structure, a box that is too small, or no convergence in `max_cycle` cycles.
+        The structure is periodic, the box is too small, or `max_cycle` cycles do not converge.
     """
     density, mf = step.density, step.mf
     require_isolated(density.structure, density.grid)
@@ -145,7 +145,7 @@ def coupled_perturbed(step: OneStep, max_cycle: int = 12) -> Polarizability:
     fields = np.array([between(r) for r in dipole_integrals(mf)])
     weight = gaps.ravel() / 2  # makes the equations symmetric
     bare = fields / weight
-    # Galerkin's method in a growing space: alpha is wrong in second order of the residual.
+    # Galerkin's method in a growing space: the error of alpha is of second order in the residual.
     space, image, residual = np.empty((0, bare.shape[1])), np.empty((0, bare.shape[1])), bare
     for _ in range(max_cycle):
         new = np.linalg.qr((residual - (residual @ space.T) @ space).T)[0].T
@@ -165,10 +165,10 @@ def coupled_perturbed(step: OneStep, max_cycle: int = 12) -> Polarizability:
 
 
 def require_isolated(structure: Structure, grid: Grid) -> None:
-    """Raise an InputError unless a molecule stands free in its box."""
+    """Raise an InputError unless a molecule is isolated in a box that is large enough."""
     if structure.cell is not None:
         raise InputError(
-            "a polarizability by dipoles is that of an isolated molecule, and the structure is "
+            "a polarizability from dipoles needs an isolated molecule, but the structure is "
             "periodic; use a structure without a cell"
         )
     fractions = (structure.positions - grid.origin) @ np.linalg.inv(grid.cell)
@@ -176,8 +176,8 @@ def require_isolated(structure: Structure, grid: Grid) -> None:
     margin = float((np.minimum(fractions, 1 - fractions) * heights).min())
     if margin < MARGIN:
         raise InputError(
-            f"an atom stands {margin * BOHR:.2f} angstrom from the face of the box, and a "
-            f"polarizability needs {MARGIN * BOHR:.2f}; take a larger box (Grid.around)"
+            f"an atom is {margin * BOHR:.2f} angstrom from the face of the box, but a "
+            f"polarizability needs {MARGIN * BOHR:.2f}; use a larger box (Grid.around)"
         )
 
 
@@ -192,8 +192,8 @@ def image_field(grid: Grid) -> np.ndarray:
     """Field T (3, 3), 1/bohr^3, at a unit dipole from its periodic images.
 
     T_ij = 4 eta^3/(3 sqrt pi) delta_ij - (4 pi/V) sum_{G != 0} G_i G_j/G^2 exp(-G^2/(4 eta^2)),
-    Ewald's sum with eta so large that the images' short-ranged parts vanish, and conducting
-    surroundings as in the calculation. In a cube it is Lorentz' 4 pi/(3 V).
+    This is Ewald's sum with eta so large that the short-ranged parts of the images vanish, and with
+    conducting surroundings as in the calculation. In a cube it is Lorentz' 4 pi/(3 V).
     """
     reciprocal = 2 * np.pi * np.linalg.inv(grid.cell).T
     eta = 6.0 / np.linalg.norm(grid.cell, axis=1).min()
@@ -207,6 +207,6 @@ def image_field(grid: Grid) -> np.ndarray:
 
 
 def without_images(tensor: np.ndarray, grid: Grid) -> np.ndarray:
-    """Polarizability of the molecule alone from that in a periodic box, symmetric (3, 3)."""
+    """Polarizability of the isolated molecule from that in a periodic box, symmetric (3, 3)."""
     alpha = np.linalg.solve(np.eye(3) + tensor @ image_field(grid), tensor)
     return (alpha + alpha.T) / 2

@@ -1,6 +1,6 @@
-"""The private names of PySCF that denser uses, each behind a function of its own.
+"""The private names of PySCF that denser uses, each in a separate function.
 
-PySCF does not promise to keep them: attributes with an underscore, the passes of its multigrid, the
+PySCF may change them: attributes with an underscore, the passes of its multigrid, the
 part of the pseudopotential that the multigrid keeps in reciprocal space, and pieces of its
 gradients. No other file uses them, and `tests/test_pyscf_private.py` checks each one. `denser.dft`
 refuses versions of PySCF that were not tested.
@@ -24,9 +24,9 @@ _GAMMA = np.zeros((1, 3))
 
 
 class _RKS(rks.RKS):
-    """PySCF's, without its report on a charged cell.
+    """As in PySCF, without its report on a charged cell.
 
-    The report evaluates the density on another mesh than it asks for and fails with an
+    The report evaluates the density on a mesh other than the requested one and fails with an
     explicit mesh.
     """
 
@@ -41,7 +41,7 @@ def multigrid_rks(cell: pbcgto.Cell, xc: str) -> rks.RKS:
     mf._numint = MultiGridNumInt2(cell)
     mf.chkfile = None
     if getattr(mf, "_chkfile", None) is not None:
-        mf._chkfile.close()  # PySCF leaves that to the garbage collector, which warns
+        mf._chkfile.close()  # PySCF leaves this to the garbage collector, which warns
     return mf
 
 
@@ -101,7 +101,7 @@ def _in_waves(mf: rks.RKS, v: np.ndarray) -> np.ndarray:
 def pseudopotential_gradient(mf: rks.RKS, dm: np.ndarray) -> np.ndarray:
     """Derivative of tr D V_pp with the density matrix D fixed (n_atoms, 3), hartree/bohr."""
     core_hamiltonian(mf)
-    mf._numint.rhoG = None  # a density that PySCF keeps from an earlier derivative
+    mf._numint.rhoG = None  # a density that PySCF stores from an earlier derivative
     gradient = mf._numint.vpploc_part1_nuc_grad(dm, kpts=_GAMMA)
     gradient = gradient + pp_int.vpploc_part2_nuc_grad(mf.cell, dm)
     return gradient + pp_int.vppnl_nuc_grad(mf.cell, dm)

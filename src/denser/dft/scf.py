@@ -1,4 +1,4 @@
-"""Self-consistent Kohn-Sham calculations: the reference that models learn from."""
+"""Self-consistent Kohn-Sham calculations, the reference for models."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 NARROW = 4.0 / BOHR
-"""Of cells below this width, bohr, the electrons are counted after an SCF."""
+"""In cells narrower than this (bohr), the electrons are counted after an SCF."""
 
 
 class FrontierOrbitals:
-    """HOMO, LUMO and gap of whatever has `mo_energy` and `mo_occ`."""
+    """HOMO, LUMO and gap of an object with `mo_energy` and `mo_occ`."""
 
     mo_energy: np.ndarray
     mo_occ: np.ndarray
@@ -43,7 +43,7 @@ class FrontierOrbitals:
 
     @property
     def gap(self) -> float:
-        """LUMO less HOMO, hartree."""
+        """LUMO minus HOMO, hartree."""
         return self.lumo - self.homo
 
 
@@ -60,14 +60,14 @@ class KSResult(FrontierOrbitals):
     mo_occ : (nmo,) float
         Occupations, 2 or 0.
     mo_coeff : (nao, nmo) float
-        Orbitals in columns; nmo is nao less the linear dependences of the basis.
+        Orbitals in columns; nmo is nao minus the number of linear dependences of the basis.
     dm : (nao, nao) float
         Density matrix of the occupied orbitals.
     cycles : int
-        Fock builds, less the one for the starting density.
+        Fock builds, without the one for the starting density.
     converged : bool
     seconds : float
-        Wall time, the set-up included.
+        Wall time, including the set-up.
     """
 
     e_tot: float
@@ -86,7 +86,7 @@ def mean_field(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> r
     Raises
     ------
     InputError
-        As `denser.dft.cell.build_cell`, or a functional that is unknown or neither LDA nor
+        As in `denser.dft.cell.build_cell`; or the functional is unknown or neither an LDA nor a
         GGA.
     """
     require_density_functional(recipe.xc)
@@ -110,7 +110,7 @@ def scf(
     ----------
     structure : Structure or ase.Atoms
     grid : Grid, optional
-        Default: `Grid.periodic` for a structure with a cell, else `Grid.around`.
+        Default: `Grid.periodic` for a structure with a cell, otherwise `Grid.around`.
     recipe : Recipe
     conv_tol : float
         Change of the energy between cycles, hartree.
@@ -121,13 +121,13 @@ def scf(
     Returns
     -------
     KSResult
-        Whether converged or not: look at `converged`.
+        It may not have converged: check `converged`.
 
     Raises
     ------
     InputError
-        As `mean_field`, a `dm0` that does not fit the basis, or a cell too narrow for it
-        (`require_electrons`).
+        As in `mean_field`; or `dm0` does not fit the basis, or the cell is too narrow for the
+        basis (`require_electrons`).
     """
     start = time.perf_counter()
     structure = Structure.of(structure)

@@ -1,1 +1,1 @@
-"""Makers of the tables that the package ships."""
+"""Scripts that make the tables of the package."""

@@ -3,8 +3,8 @@
 python -m denser.dft.tables.free_atoms src/denser/atoms/tables
 
 A spherical, spin-averaged Kohn-Sham atom is a problem in one dimension. The radial functions
-u(r) = r R(r) are expanded in finite elements, polynomials between Lobatto nodes, so the cusp at
-the nucleus and the tail are both there and the energies converge to about 1e-9 hartree (the
+u(r) = r R(r) are expanded in finite elements (polynomials between Lobatto nodes). These describe
+both the cusp at the nucleus and the tail, and the energies converge to about 1e-9 hartree (the
 method of HelFEM: Lehtola, Int. J. Quantum Chem. 119, e25945, 2019).
 """
 
@@ -29,7 +29,7 @@ ELEMENTS = (
 )  # fmt: skip
 
 R_MAX = 40.0
-"""The atoms sit in a sphere of this radius, bohr."""
+"""The atoms are in a sphere of this radius, bohr."""
 
 TABLE_R = 25.0 * np.expm1(np.linspace(0.0, 8.0, 401)) / np.expm1(8.0)
 """Radii of the shipped table, bohr: 2e-4 apart at the nucleus, 0.5 at the end."""
@@ -141,7 +141,7 @@ def free_atom(symbol: str, pseudo: bool, xc: str = "pbe", n_elements: int = 20) 
     symbol : str
         H to Ar.
     pseudo : bool
-        With the GTH-PBE pseudopotential and its valence electrons, else with all electrons.
+        With the GTH-PBE pseudopotential and its valence electrons, otherwise with all electrons.
     xc : str
         An LDA or GGA by PySCF's name.
     """

@@ -1,4 +1,4 @@
-"""Pseudo-atoms and basis sets from PySCF: makes the tables that the package ships.
+"""Make the tables of pseudo-atoms and basis sets of the package, from PySCF.
 
 python -m denser.dft.tables.sad src/denser/atoms/tables
 """

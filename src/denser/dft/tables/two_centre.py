@@ -8,8 +8,8 @@ F_mn(R) = <m| -nabla^2/2 + v_a + v_b + v_H[n_a + n_b] + v_xc[n_a + n_b] |n>,  S_
 
 with m on a and n on b, as in density-functional tight binding (D. Porezag, Th. Frauenheim, Th.
 Koehler, G. Seifert, R. Kaschner, Phys. Rev. B 51, 12947, 1995). The levels are those of the free
-atoms. Where GTH treats inner electrons (Li, Be, Na, Mg), the valence functions are Slater's, each
-three Gaussians, less their parts in the inner functions of both atoms.
+atoms. If GTH includes inner electrons (Li, Be, Na, Mg), the valence functions are Slater functions
+(three Gaussians each), minus their components in the inner functions of both atoms.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class MinimalBasis:
     electrons : tuple of float
         In each function of GTH-SZV, s before p.
     inner : tuple of int
-        Those of them that are inner shells; the others then only hold electrons.
+        Indices of inner shells; the other functions then only contribute electrons.
     slater : tuple, optional
-        With inner shells: shell (2 or 3) and exponent (bohr^-1) of the valence functions, which
-        is large enough for them to overlap with neighbours only.
+        For atoms with inner shells: shell (2 or 3) and exponent (bohr^-1) of the valence
+        functions, chosen so large that they overlap only with neighbours.
     """
 
     electrons: tuple[float, ...]
@@ -70,10 +70,10 @@ ATOMS = {
 }
 
 DISTANCES = np.linspace(1.0, 8.0, 29)
-"""Of the tables, bohr."""
+"""Distances of the tables, bohr."""
 
 _STO3G = {2: ("C", 1.72), 3: ("Si", 1.75)}
-"""Where PySCF has the Gaussians of a Slater shell, and the exponent that they are scaled to."""
+"""Basis in PySCF with the Gaussians of a Slater shell, and its Slater exponent."""
 
 
 def _shells(symbol: str) -> list:
@@ -89,7 +89,7 @@ def _shells(symbol: str) -> list:
 
 
 def _roles(symbol: str) -> tuple[list[float], list[int], list[int]]:
-    """Electrons of every function in PySCF's order (s before p), the inner and the valence."""
+    """Electrons of all functions, inner and valence, in PySCF's order (s before p)."""
     atom = ATOMS[symbol]
     electrons = list(atom.electrons)
     if not atom.slater:
@@ -140,7 +140,7 @@ def matrices(symbols: list[str], positions: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _signs(mol: gto.Mole) -> np.ndarray:
-    """Signs (n,) that make every function positive far from its atom, p on its own axis."""
+    """Signs (n,) that make each function positive far from its atom, p functions on their axes."""
     signs = []
     for shell in range(mol.nbas):
         outermost = mol.bas_ctr_coeff(shell)[mol.bas_exp(shell).argmin()]  # (contraction,)
