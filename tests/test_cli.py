@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer.main
 from ase import Atoms
 from ase.build import molecule
 from ase.io import write as ase_write
+from rich.text import Text
 
 import denser
 from denser import cli
@@ -449,3 +451,17 @@ SDF_TAIL = """hydroxide
 {charge}M  END
 $$$$
 """
+
+
+def test_help_texts_are_shown_completely():
+    """Rich takes words in square brackets for markup and leaves them out."""
+    commands = [typer.main.get_command(cli.app)]
+    shown = 0
+    while commands:
+        command = commands.pop()
+        commands += getattr(command, "commands", {}).values()
+        for text in [command.help, *(getattr(p, "help", None) for p in command.params)]:
+            if text:
+                assert Text.from_markup(text).plain == text
+                shown += 1
+    assert shown > 100

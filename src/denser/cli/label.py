@@ -56,7 +56,8 @@ def label(
         int, typer.Option(help="Largest number of SCF cycles of one attempt.")
     ] = 50,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes of one thread each [all processors].")
+        int | None,
+        typer.Option(min=1, help="Processes of one thread each; default: all processors."),
     ] = None,
     executor: Annotated[
         str | None, typer.Option(help="parsl:FILE.py, which defines a Parsl `config`.")
@@ -208,10 +209,11 @@ def labels_make(
     plan: Annotated[Path, typer.Argument(help="TOML file, such as configs/labels.toml.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
     first: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N molecules [all in the file].")
+        int | None, typer.Option(min=1, help="Only the first N molecules; default: all.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes of one thread each [all processors].")
+        int | None,
+        typer.Option(min=1, help="Processes of one thread each; default: all processors."),
     ] = None,
     executor: Annotated[
         str | None, typer.Option(help="parsl:FILE.py, which defines a Parsl `config`.")

@@ -32,7 +32,8 @@ def models_list() -> None:
 def models_import(
     checkpoint: Annotated[Path, typer.Argument(help="Published .pth checkpoint.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Model file [CHECKPOINT.safetensors].")
+        Path | None,
+        typer.Option("--out", "-o", help="Model file; default: CHECKPOINT.safetensors."),
     ] = None,
     sad: Annotated[str, typer.Option(help="SAD recipe that it was trained with.")] = "gth-szv-1e",
 ) -> None:

@@ -30,7 +30,7 @@ Files = Annotated[
 Smiles = Annotated[
     list[str] | None, typer.Option(help="SMILES, in addition to files or instead of them.")
 ]
-Charge = Annotated[int | None, typer.Option(help="Total charge [the charge in the file].")]
+Charge = Annotated[int | None, typer.Option(help="Total charge; default: that in the file.")]
 ModelName = Annotated[str, typer.Option(help="Shipped model or model file.")]
 BoxName = Annotated[
     Box,

@@ -35,7 +35,8 @@ def plot(
     ] = None,
     axis: Annotated[str, typer.Option(help="Normal of the slice: x, y or z.")] = "z",
     position: Annotated[
-        float | None, typer.Option(help="Position of the slice on the axis, angstrom [middle].")
+        float | None,
+        typer.Option(help="Position of the slice on the axis, angstrom; default: middle."),
     ] = None,
 ) -> None:
     """Draw a density, the difference of two densities, or a property of a density."""

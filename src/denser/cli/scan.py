@@ -17,9 +17,7 @@ def scan(
     molecules: Annotated[list[str], typer.Argument(help="Diatomic molecules, such as H2 N2 CO.")],
     distances: Annotated[
         str | None,
-        typer.Option(
-            help="first:last:step in angstrom [from the covalent radii, 0.01 at the minimum]."
-        ),
+        typer.Option(help="first:last:step in angstrom; default: from the covalent radii."),
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the curves to this .csv file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves: .png, .svg or .pdf")] = None,

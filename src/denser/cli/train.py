@@ -58,7 +58,7 @@ def finetune(
         ),
     ] = "0.15",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Length in steps [depends on the number of labels].")
+        int | None, typer.Option(min=1, help="Length in steps; default: by the number of labels.")
     ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Length in minutes, instead of --steps.")

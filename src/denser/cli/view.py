@@ -23,7 +23,7 @@ def view(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 chooses a free one.")] = 0,
     folder: Annotated[
-        Path | None, typer.Option(help="Folder that the page may save into [none].")
+        Path | None, typer.Option(help="Folder that the page may save into; default: none.")
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
