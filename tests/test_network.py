@@ -20,7 +20,7 @@ from denser.model.checkpoint import ARCHITECTURES, Model, build, load_model, shi
 from denser.model.derivatives import prediction_pullback
 from denser.model.predictor import Predictor
 from denser.training.config import Config, SampleConfig, ScheduleConfig, from_dict
-from denser.training.loop import SAMPLES
+from denser.training.loop import samples_of
 from denser.training.processes import Processes
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -239,7 +239,7 @@ def test_it_learns_from_its_kind_of_samples(model, predictor):
         schedule=ScheduleConfig(steps=9), sample=SampleConfig(crop=16, margin=0, points=256)
     )
     device = predictor.device
-    samples = SAMPLES[network.samples].of([read_label(LABEL)], config.data, network, device)
+    samples = samples_of(config, [read_label(LABEL)], network, device)
     peers = Processes(0, 1, device)
     loss, names = samples.backward(network, config, 0, 0.0, 1, peers)
     assert 0 < loss < 10 and names == ["H2O"]

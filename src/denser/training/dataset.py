@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -194,14 +195,17 @@ def refuse_test_molecules(labels: list[AnyLabel]) -> None:
         )
 
 
-def require_orbitals(labels: list[AnyLabel], whose: str) -> None:
-    """Raise an InputError if a label is from a shard, which has its density only at points."""
+def require_orbitals(labels: Sequence[AnyLabel], whose: str) -> list[Label]:
+    """Return the labels; raise an InputError if one is from a shard, which has points only."""
+    found = []
     for label in labels:
         if isinstance(label, PackedLabel):
             raise InputError(
                 f"label {label.name} is from a shard, which has its density only at points; "
                 f"{whose} whole densities, so give stores (.db) or folders of .npz labels"
             )
+        found.append(label)
+    return found
 
 
 def read_all(paths: tuple[str, ...], recipe: Recipe) -> list[AnyLabel]:
@@ -246,7 +250,7 @@ def _names(given: str | tuple[str, ...], key: str) -> tuple[str, ...]:
     return tuple(name for line in lines if (name := line.partition("#")[0].strip()))
 
 
-def names_in(given: str | tuple[str, ...], labels: list[AnyLabel], key: str) -> set[str]:
+def names_in(given: str | tuple[str, ...], labels: Sequence[AnyLabel], key: str) -> set[str]:
     """Names of a list, or of a file with one per line; each must be the name of a label."""
     names = _names(given, key)
     known = {label.name for label in labels}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,6 +18,41 @@ from denser.types.errors import InputError
 COLUMNS = (
     "step", "seconds", "loss_percent", "gradient_norm", "lr_factor", "validation_percent",
 )  # fmt: skip
+
+
+@dataclass
+class State:
+    """How far a run is; `state.pt` holds it beside the weights.
+
+    Parameters
+    ----------
+    step : int
+        Steps taken.
+    seconds : float
+        Time spent on them.
+    best, validation : float
+        Lowest and last validation error, a fraction.
+    checked : float
+        Fraction of the run that was done at the last validation.
+    waited : int
+        Validations since the best one.
+    loss : float
+        Running mean.
+    bad : int
+        Last steps in a row that were left out, because their loss or gradient was not finite.
+    left_out : int
+        All steps that were left out.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float = math.inf
+    validation: float = math.nan
+    checked: float = 0.0
+    waited: int = 0
+    loss: float = math.nan
+    bad: int = 0
+    left_out: int = 0
 
 
 def open_folder(out: Path) -> None:
@@ -99,15 +136,15 @@ class MetricsFile:
         with replacing(path) as temporary, temporary.open("w", newline="") as file:
             csv.writer(file).writerows([COLUMNS, *kept])
 
-    def write(self, state: dict, norm: float, scale: float) -> None:
+    def write(self, state: State, norm: float, scale: float) -> None:
         """Append one row."""
         row = [
-            state["step"],
-            f"{state['seconds']:.1f}",
-            f"{100 * state['loss']:.4f}",
+            state.step,
+            f"{state.seconds:.1f}",
+            f"{100 * state.loss:.4f}",
             f"{norm:.4g}",
             f"{scale:.4g}",
-            f"{100 * state['validation']:.4f}",
+            f"{100 * state.validation:.4f}",
         ]
         try:
             with self.path.open("a", newline="") as file:

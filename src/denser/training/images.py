@@ -101,7 +101,8 @@ class Images:
         if whole or not windows:
             batches = [(sad[None], rho[None]) for sad, rho in windows]
         else:
-            batches = [tuple(torch.stack(parts) for parts in zip(*windows, strict=True))]
+            sads, rhos = zip(*windows, strict=True)
+            batches = [(torch.stack(sads), torch.stack(rhos))]
         margin = 0 if whole else sample.margin
         inner = (..., *(slice(margin, -margin or None),) * 3)
         (electrons,) = peers.sum(sum(float(rho[inner].sum()) for _, rho in batches))
@@ -130,9 +131,8 @@ class Images:
 
 
 def _rounded(grid: Grid, multiple_of: int) -> Grid:
-    return Grid(
-        grid.origin, grid.cell, tuple(-(-n // multiple_of) * multiple_of for n in grid.shape)
-    )
+    nx, ny, nz = (-(-n // multiple_of) * multiple_of for n in grid.shape)
+    return Grid(grid.origin, grid.cell, (nx, ny, nz))
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ class Place:
     def cut(self, images: Images) -> tuple[Tensor, Tensor]:
         """Return (sad, rho) of this sample, each (nx, ny, nz)."""
         sad, rho = images[self.label]
-        return tuple(window(field, self.start, self.size, self.operation) for field in (sad, rho))
+        where = (self.start, self.size, self.operation)
+        return window(sad, *where), window(rho, *where)
 
 
 def places(config: Config, images: Images, n_train: int, step: int, whole: bool) -> list[Place]:
@@ -181,8 +182,8 @@ def _place(
     jitter = rng.uniform(-0.5, 0.5, size=3) * (sample.crop - 2 * sample.margin)
     centre = np.round((atom - grid.origin) / grid.spacing + jitter)
     new_start = operation.matrix @ centre - sample.crop // 2
-    start = tuple(int(n) for n in np.round(operation.matrix.T @ new_start))
-    return Place(i, operation, (sample.crop,) * 3, start)
+    x, y, z = (int(n) for n in np.round(operation.matrix.T @ new_start))
+    return Place(i, operation, (sample.crop,) * 3, (x, y, z))
 
 
 def _autocast(device: torch.device, bf16: bool) -> torch.autocast:

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from denser.training.config import Config
 from denser.training.dataset import AnyLabel, read_dataset, recipe_of, require_orbitals
 from denser.training.folder import (
     MetricsFile,
+    State,
     check_same_run,
     open_folder,
     read_state,
@@ -34,9 +35,6 @@ from denser.training.processes import Processes, processes
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.version import __version__
-
-SAMPLES: dict[str, type[Images] | type[Points]] = {"windows": Images, "points": Points}
-"""Training samples of a network, by `Network.samples`."""
 
 BAD_STEPS = 5
 """A step whose loss or gradient is not finite is skipped; this many in a row end the run."""
@@ -114,12 +112,9 @@ def _train(
     check_same_run(out, config, record["data_hash"])
     average = _copy_of(network)
     optimizers = optimizers_of(config.optimizer, network)
-    samples = _samples(config, [*data.train, *data.rehearsal], network, device)
-    checks = _samples(config, data.validation[: config.data.validation_subset], network, device)
-    state = {
-        "step": 0, "seconds": 0.0, "best": math.inf, "validation": math.nan, "checked": 0.0,
-        "waited": 0, "loss": math.nan, "bad": 0, "left_out": 0,
-    }  # fmt: skip
+    samples = samples_of(config, [*data.train, *data.rehearsal], network, device)
+    checks = samples_of(config, data.validation[: config.data.validation_subset], network, device)
+    state = State()
     state_path = out / "state.pt"
     if state_path.exists():
         saved = read_state(state_path, device)
@@ -133,7 +128,7 @@ def _train(
                 f"{state_path} is from another version of denser, which had other groups of "
                 "weights; continue from its model (model.start) in another folder"
             ) from error
-        state |= saved["state"]
+        state = replace(state, **saved["state"])
     info = {"config": config.to_dict()} | record | _circumstances(peers, command)
     if start is not None:
         info["parent"] = {"name": config.model.start, "mean_percent": start.mean_percent}
@@ -146,13 +141,13 @@ def _train(
 
     def model_of(source: Network) -> Model:
         length = {
-            "steps": state["step"],
-            "seconds": round(state["seconds"]),
-            "steps_left_out": state["left_out"],
+            "steps": state.step,
+            "seconds": round(state.seconds),
+            "steps_left_out": state.left_out,
         }
         measured = {}
-        if math.isfinite(state["validation"]):
-            mean = 100 * state["validation"]
+        if math.isfinite(state.validation):
+            mean = 100 * state.validation
             measured = {"measured": {"validation_mean_percent": mean, "n": len(checks)}}
         return Model(out.name, config.model.architecture, source, recipe, info | length | measured)
 
@@ -163,18 +158,18 @@ def _train(
                 "network": network.state_dict(),
                 "average": average.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-                "state": state,
+                "state": asdict(state),
             }
             write_state(state_path, content)
 
     def check() -> None:
-        state["checked"] = fraction_done()
+        state.checked = fraction_done()
         if not len(checks):
             return
-        state["validation"] = float(checks.errors(average, config.bf16, peers).mean())
-        state["waited"] += 1
-        if state["validation"] < state["best"]:
-            state["best"], state["waited"] = state["validation"], 0
+        state.validation = float(checks.errors(average, config.bf16, peers).mean())
+        state.waited += 1
+        if state.validation < state.best:
+            state.best, state.waited = state.validation, 0
             if peers.is_first:
                 save_model(out / "best.safetensors", model_of(average))
 
@@ -183,52 +178,52 @@ def _train(
     )
 
     def fraction_done() -> float:
-        if config.schedule.patience and state["waited"] >= config.schedule.patience:
+        if config.schedule.patience and state.waited >= config.schedule.patience:
             return 1.0
         if n_steps:
-            return state["step"] / n_steps
-        return state["seconds"] / (60 * config.schedule.minutes)
+            return state.step / n_steps
+        return state.seconds / (60 * config.schedule.minutes)
 
-    metrics = MetricsFile(out / "metrics.csv", state["step"]) if peers.is_first else None
-    if config.model.start and state["step"] == 0:
+    metrics = MetricsFile(out / "metrics.csv", state.step) if peers.is_first else None
+    if config.model.start and state.step == 0:
         check()  # the result must not be worse than the start
     clock = last_save = started = time.monotonic()
-    first_step = state["step"]
+    first_step = state.step
     while (done := fraction_done()) < 1:
         scale = learning_rate_factor(done, config)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * scale
         loss, norm, names = _step(
-            config, network, optimizers, samples, len(data.train), state["step"], done, peers
+            config, network, optimizers, samples, len(data.train), state.step, done, peers
         )
-        state["step"] += 1
+        state.step += 1
         if math.isfinite(loss) and math.isfinite(norm):
-            state["bad"] = 0
-            decay = min(config.optimizer.ema, (1 + state["step"]) / (10 + state["step"]))
+            state.bad = 0
+            decay = min(config.optimizer.ema, (1 + state.step) / (10 + state.step))
             _update_average(average, network, decay)
-            mean = loss if math.isnan(state["loss"]) else state["loss"]
-            state["loss"] = 0.98 * mean + 0.02 * loss
+            mean = loss if math.isnan(state.loss) else state.loss
+            state.loss = 0.98 * mean + 0.02 * loss
         else:
-            state["bad"] += 1
-            state["left_out"] += 1
-            if state["bad"] == BAD_STEPS:
+            state.bad += 1
+            state.left_out += 1
+            if state.bad == BAD_STEPS:
                 raise InputError(
                     f"the loss is not finite {BAD_STEPS} steps in a row, last at step "
-                    f"{state['step']} with {', '.join(names)}; lower optimizer.lr and start in "
+                    f"{state.step} with {', '.join(names)}; lower optimizer.lr and start in "
                     f"another folder (the last good state is kept in {out})"
                 )
         now = time.monotonic()
         seconds, stopping = peers.sum(
             now - clock if peers.is_first else 0.0, float(stop is not None and stop())
         )
-        state["seconds"] += seconds
+        state.seconds += seconds
         clock = now
         done = fraction_done()
-        if done >= 1 or done - state["checked"] >= config.schedule.validate_every:
+        if done >= 1 or done - state.checked >= config.schedule.validate_every:
             check()
             clock = time.monotonic()  # validation is not training time
-        if metrics is not None and (state["step"] % 20 == 0 or done >= 1):
+        if metrics is not None and (state.step % 20 == 0 or done >= 1):
             metrics.write(state, norm, scale)
         if stopping:
             save_state()
@@ -237,13 +232,13 @@ def _train(
             save_state()
             last_save = now
         if report is not None and peers.is_first:
-            rate = (state["step"] - first_step) / max(now - started, 1e-9)
+            rate = (state.step - first_step) / max(now - started, 1e-9)
             left = (
-                (n_steps - state["step"]) / rate
+                (n_steps - state.step) / rate
                 if n_steps
-                else 60 * config.schedule.minutes - state["seconds"]
+                else 60 * config.schedule.minutes - state.seconds
             )
-            report(Progress(done, state["step"], left, rate, state["loss"], state["validation"]))
+            report(Progress(done, state.step, left, rate, state.loss, state.validation))
     save_state()
     path = out / "model.safetensors"
     if peers.is_first:
@@ -260,13 +255,14 @@ def learning_rate_factor(done: float, config: Config) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warmup) / (1 - warmup))))
 
 
-def _samples(
+def samples_of(
     config: Config, labels: list[AnyLabel], network: Network, device: torch.device
 ) -> Images | Points:
-    """Training samples of the network."""
-    if network.samples == "windows":
-        require_orbitals(labels, f"an image network ({config.model.architecture}) learns from")
-    return SAMPLES[network.samples].of(labels, config.data, network, device)
+    """Training samples of the network, of the kind that `Network.samples` names."""
+    if network.samples == "points":
+        return Points.of(labels, config.data, network, device)
+    whose = f"an image network ({config.model.architecture}) learns from"
+    return Images.of(require_orbitals(labels, whose), config.data, network, device)
 
 
 def _require_elements(network: Network, labels: list[AnyLabel]) -> None:

@@ -7,6 +7,7 @@ values of its momentum are all set to about one by five Newton-Schulz steps.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float = 0.01,
         momentum: float = 0.95,
         weight_decay: float = 0.0,

@@ -19,7 +19,6 @@ from denser.fields.periodic import images_near
 from denser.labels.label import Label
 from denser.labels.packed import PackedLabel
 from denser.labels.render import density_on_grid
-from denser.model.aspherical import Aspherical
 from denser.model.aspherical_config import AsphericalConfig
 from denser.model.expansion import l1_distance
 from denser.model.graph import Graph
@@ -69,14 +68,14 @@ class PointSet:
     rho: Tensor
     weights: Tensor
 
-    def error(self, network: Aspherical, chosen: slice, rotation: Tensor | None = None) -> Tensor:
+    def error(self, network: Network, chosen: slice, rotation: Tensor | None = None) -> Tensor:
         """Err_rho estimated from some of the nodes, after a rotation by a (3, 3) matrix."""
         graph, nodes, images = self.graph, self.nodes[chosen], self.images
         if rotation is not None:
             graph, nodes, images = graph.turned(rotation), nodes @ rotation, images @ rotation
         target = self.rho[chosen] - self.sad[chosen]
         weights = self.weights[chosen] * (len(self.nodes) / len(nodes))
-        where = (network.exponents, nodes, images, self.parents)
+        where = (network.get_buffer("exponents"), nodes, images, self.parents)
         return l1_distance(network(graph), *where, target, weights)
 
 
@@ -176,7 +175,7 @@ class Points:
 
     def backward(
         self,
-        network: Aspherical,
+        network: Network,
         config: Config,
         step: int,
         done: float,
@@ -213,7 +212,7 @@ class Points:
             total += found
         return total, [self.labels[i].name for i in chosen]
 
-    def errors(self, network: Aspherical, bf16: bool, peers: Processes) -> np.ndarray:
+    def errors(self, network: Network, bf16: bool, peers: Processes) -> np.ndarray:
         """Err_rho (a fraction) of each label (n_labels,), estimated from half of its nodes.
 
         Always in float32: `bf16` is for image networks.
@@ -230,4 +229,5 @@ def _every_other(grid: Grid, rng: np.random.Generator) -> Grid:
     shape = np.array(grid.shape)
     every = np.where(shape % 2, 1, 2)
     start = rng.integers(every) * (np.diag(grid.cell) / shape)
-    return Grid(grid.origin + start, grid.cell, tuple(int(n) for n in shape // every))
+    nx, ny, nz = (int(n) for n in shape // every)
+    return Grid(grid.origin + start, grid.cell, (nx, ny, nz))
