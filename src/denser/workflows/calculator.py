@@ -170,9 +170,7 @@ class Calculator(ase_calculator.Calculator):
     ) -> Any:
         """As in ASE, with a reason if a property does not exist."""
         if self.task == "density" and name in ("energy", "free_energy", "forces"):
-            raise ase_calculator.PropertyNotImplementedError(
-                f'task "density" has no {name}; use Calculator(task="one-step") or task="scf"'
-            )
+            raise _no_energy(name)
         return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
@@ -191,6 +189,8 @@ class Calculator(ase_calculator.Calculator):
     ) -> None:
         """Compute a geometry; forces and charges only on request."""
         super().calculate(atoms, properties, system_changes)
+        if self.atoms is None:
+            raise InputError("the calculator has no atoms; give them to `calculate`")
         structure = Structure.of(self.atoms, self.charge)
         if system_changes or self._work is None or "dipole" not in self.results:
             self._work = self._energy(structure)
@@ -246,7 +246,7 @@ class Calculator(ase_calculator.Calculator):
         structure, grid = work.structure, work.grid
         if work.result is not None:
             gradient = scf_gradient(structure, grid, work.result, self.recipe)
-        else:
+        elif work.step is not None and work.sad is not None:
             parts = (mixed_gradient if self.mixed else step_gradient)(work.step)
             if self.rigid:
                 moved = superposition_pullback(parts.response, structure, grid, self.recipe.sad)
@@ -255,6 +255,8 @@ class Calculator(ase_calculator.Calculator):
                     self.predictor, work.sad, parts.response, periodic=structure.cell is not None
                 )
             gradient = parts.explicit + grid.dv * moved
+        else:
+            raise _no_energy("forces")
         if self.grid is None and structure.cell is None:
             # The grid moves with the centre of the atoms: this is its contribution.
             gradient = gradient - gradient.mean(axis=0)
@@ -279,3 +281,9 @@ class Calculator(ase_calculator.Calculator):
         self._box = structure.numbers, Grid(grid.origin - centre, grid.cell, grid.shape)
         self.n_boxes += 1
         return grid
+
+
+def _no_energy(name: str) -> Exception:
+    return ase_calculator.PropertyNotImplementedError(
+        f'task "density" has no {name}; use Calculator(task="one-step") or task="scf"'
+    )

@@ -115,18 +115,19 @@ def energy_record(
     InputError
         As `denser.dft.refine.refine`; or an orbital does not exist.
     """
-    orbitals = list(orbitals)
-    if orbitals and stem is None:
+    names = list(orbitals)
+    if names and stem is None:
         raise InputError("orbitals are written to files; give the stem of the file names")
     result = refine(start.density, recipe, steps)
     n_occupied = int(np.count_nonzero(result.mo_occ))
-    indices = {name: orbital_index(name, n_occupied, len(result.mo_occ)) for name in orbitals}
+    indices = {name: orbital_index(name, n_occupied, len(result.mo_occ)) for name in names}
     cell = result.steps[-1].mf.cell
     written = []
-    for name, index in indices.items() if stem is not None else ():
-        path = stem.with_name(f"{stem.name}_{name}.cube")
-        write(path, orbital(cell, result.mo_coeff[:, index], result.density))
-        written.append(str(path))
+    if stem is not None:
+        for name, index in indices.items():
+            path = stem.with_name(f"{stem.name}_{name}.cube")
+            write(path, orbital(cell, result.mo_coeff[:, index], result.density))
+            written.append(str(path))
     if molden is not None:
         write_molden(
             molden, cell, result.density.grid.origin, result.mo_coeff, result.mo_energy,

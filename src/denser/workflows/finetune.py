@@ -156,8 +156,9 @@ def finetune(
     """
     out = Path(out)
     start = load_model(plan.model)
-    labels = read_all(plan.labels, start.recipe)
-    require_orbitals(labels, "fine tuning measures its result on")
+    labels = require_orbitals(
+        read_all(plan.labels, start.recipe), "fine tuning measures its result on"
+    )
     parts = _split_labels(plan, labels)
     remembered = _remembered(plan, start, labels)
     config = configuration(plan, start, labels, parts, remembered)

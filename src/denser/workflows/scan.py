@@ -118,23 +118,22 @@ def scan(
         usual = bond_length(*numbers)
         first = max(0.6 * usual, MIN_DISTANCE + FINE)
         first = np.ceil(first / COARSE) * COARSE
-        distances = np.arange(first, 1.6 * usual, COARSE)
-        refine = True
+        wanted = np.arange(first, 1.6 * usual, COARSE)
     else:
-        distances, refine = np.unique(np.asarray(distances, dtype=float)), False
-    if distances.size < 1 or not (np.isfinite(distances).all() and distances[0] > MIN_DISTANCE):
+        wanted = np.unique(np.asarray(distances, dtype=float))
+    if wanted.size < 1 or not (np.isfinite(wanted).all() and wanted[0] > MIN_DISTANCE):
         raise InputError(
             f"the distances of {name} must be finite and above {MIN_DISTANCE * BOHR:g} angstrom"
         )
-    longest = _stretched(numbers, float(distances[-1]), charge)
+    longest = _stretched(numbers, float(wanted[-1]), charge)
     closed_shell_electrons(longest)
     recipe, network = predictor.model.recipe, predictor.network
     grid = Grid.around(longest, padding / BOHR, recipe.spacing, network.multiple_of)
 
     energies: dict[float, tuple[float, float]] = {}
 
-    def compute(wanted: np.ndarray) -> None:
-        new = [d for d in wanted if not any(abs(d - old) < FINE / 2 for old in energies)]
+    def compute(chosen: np.ndarray) -> None:
+        new = [d for d in chosen if not any(abs(d - old) < FINE / 2 for old in energies)]
         total = len(energies) + len(new)
         for d in new:
             structure = _stretched(numbers, float(d), charge)
@@ -148,8 +147,8 @@ def scan(
             if report is not None:
                 report(len(energies), total)
 
-    compute(distances)
-    if refine:
+    compute(wanted)
+    if distances is None:
         table = np.array([(d, *e) for d, e in sorted(energies.items())])
         for column in (1, 2):
             if np.isfinite(table[:, column]).any():

@@ -197,8 +197,11 @@ class Evaluation:
     def _by_doubt(self) -> dict:
         """Errors of the molecules in doubt, and of those that are not."""
         out: dict = {}
-        for key, doubt in (("in_doubt", True), ("trusted", False)):
-            part = self.part(lambda row, d=doubt: row.in_doubt == d)
+        parts = {
+            "in_doubt": self.part(lambda row: row.in_doubt),
+            "trusted": self.part(lambda row: not row.in_doubt),
+        }
+        for key, part in parts.items():
             out[key] = {"n": len(part.rows)}
             if part.rows:
                 out[key] |= _statistics(part.rows, 100 * part.errors())
@@ -207,7 +210,8 @@ class Evaluation:
     def _by_atoms(self) -> list[dict]:
         out = []
         for first, after in zip(SIZES, [*SIZES[1:], np.inf], strict=True):
-            part = self.part(lambda row, a=first, b=after: a <= row.n_atoms < b)
+            rows = [row for row in self.rows if first <= row.n_atoms < after]
+            part = replace(self, rows=tuple(rows))
             if part.rows:
                 last = max(row.n_atoms for row in part.rows) if np.isinf(after) else after - 1
                 figures = _statistics(part.rows, 100 * part.errors())

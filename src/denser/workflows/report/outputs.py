@@ -160,13 +160,15 @@ def output_tasks(
     """
 
     def save(ending: str, write_to: Callable[[Path], None]) -> None:
+        if folder is None:
+            raise InputError(f"{stem}{ending}: name a folder to write it to")
         target = folder / f"{stem}{ending}"
         refuse_inputs(target, protected)
         write_to(target)
         written.append(str(target))
 
     def field(name: str) -> None:
-        values = analysis.field(name)
+        values: Field = analysis.field(name)
         if settings.coarsen > 1:
             values = coarsen(values, settings.coarsen)
         save(f"_{name}.{settings.format}", lambda path: write(path, values))
@@ -181,7 +183,7 @@ def output_tasks(
     if settings.mask:
         yield "mask", partial(_in_mask, analysis, settings.mask)
     if settings.minus:
-        yield "difference", partial(_difference, analysis, settings, save)
+        yield "difference", partial(_difference, analysis, settings.minus, settings.format, save)
     for name, kind, d_min in (
         ("xray", "xray", settings.xray),
         ("cryo", "electron", settings.cryo),
@@ -190,7 +192,8 @@ def output_tasks(
             continue
         yield name, partial(_scattering, analysis, name, kind, d_min, settings.b_factor, save)
         if settings.against:
-            model = cache(partial(_model_map, analysis, kind, d_min, settings))
+            where = (settings.b_factor, settings.against)
+            model = cache(partial(_model_map, analysis, kind, d_min, *where))
             yield "map correlation", partial(_correlation, analysis, model, settings.against)
             yield "fourier shell correlation", partial(_shells, model, settings.against)
     if settings.pictures:
@@ -234,11 +237,11 @@ def _in_mask(analysis: Analysis, path: str) -> Any:
         return overlap(analysis.density, read(path))
 
 
-def _difference(analysis: Analysis, settings: Settings, save: Save) -> Any:
+def _difference(analysis: Analysis, minus: str, suffix: str, save: Save) -> Any:
     from denser.analysis.accumulation import accumulation
     from denser.analysis.fields import difference
 
-    path, density = Path(settings.minus), analysis.density
+    path, density = Path(minus), analysis.density
     with naming(path):
         other = read(path)
         if isinstance(
@@ -247,7 +250,7 @@ def _difference(analysis: Analysis, settings: Settings, save: Save) -> Any:
             other = Field(other.grid, other.values, other.unit)
         rest = difference(density, other)
     with_atoms = replace(density, values=rest.values)
-    save(f"_difference.{settings.format}", lambda path: write(path, with_atoms))
+    save(f"_difference.{suffix}", lambda path: write(path, with_atoms))
     return accumulation(rest, 0.003, density.structure)
 
 
@@ -266,16 +269,14 @@ def _scattering(
     return factors
 
 
-def _model_map(analysis: Analysis, kind: str, d_min: float, settings: Settings) -> Field:
-    """Map of the density on the nodes of the map `against`."""
+def _model_map(analysis: Analysis, kind: str, d_min: float, b_factor: float, path: str) -> Field:
+    """Map of the density on the nodes of the measured map in a file."""
     from denser.analysis.crystal.maps import fourier_map
     from denser.analysis.crystal.scattering import structure_factors
 
-    grid = _map(settings.against).grid
-    with naming(Path(settings.against)):
-        factors = structure_factors(
-            analysis.density, d_min, settings.b_factor, cell=grid.cell, kind=kind
-        )
+    grid = _map(path).grid
+    with naming(Path(path)):
+        factors = structure_factors(analysis.density, d_min, b_factor, cell=grid.cell, kind=kind)
         return fourier_map(factors, grid)
 
 
@@ -294,15 +295,17 @@ def _shells(model: Callable[[], Field], path: str) -> Any:
         return fourier_shell_correlation(model(), _map(path))
 
 
-def fitted(atoms: Atoms, settings: Settings, path: Path) -> tuple[Atoms, RigidFit]:
-    """A structure moved into the map `against`, also written to `path`, and how well it fits."""
+def fitted(atoms: Atoms, settings: Settings, against: str, path: Path) -> tuple[Atoms, RigidFit]:
+    """A structure moved into a measured map, also written to `path`, and how well it fits."""
     from denser.analysis.crystal.rigid_fit import fit_rigid
 
     kind, d_min = ("xray", settings.xray) if settings.xray else ("electron", settings.cryo)
+    if d_min is None:
+        raise InputError("a fit needs the resolution of the map; give either --xray or --cryo")
     options = settings.options
     structure = Structure.of(atoms, options.charge, isolated=options.box != "auto")
-    with naming(Path(settings.against)):
-        fit = fit_rigid(structure, _map(settings.against), d_min, settings.b_factor, kind)
+    with naming(Path(against)):
+        fit = fit_rigid(structure, _map(against), d_min, settings.b_factor, kind)
     moved = atoms.copy()
     moved.positions = fit.structure.positions * BOHR
     with replacing(path) as temporary:

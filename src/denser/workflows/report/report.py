@@ -111,10 +111,10 @@ def _density(
     atoms = entry.atoms()
     predictor = Predictor.of(options)
     notes = [f"predicted by {predictor.model.name}"]
-    if settings.fit and folder is not None:
+    if settings.fit and settings.against and folder is not None:
         moved = folder / f"{entry.stem}_fitted.xyz"
         refuse_inputs(moved, protected)
-        atoms, fit = fitted(atoms, settings, moved)
+        atoms, fit = fitted(atoms, settings, settings.against, moved)
         notes += [*fit.lines(), f"moved structure: {moved.name}"]
     prediction, seconds = refined_prediction(atoms, predictor, options)
     if doubt := predictor.doubt(prediction):

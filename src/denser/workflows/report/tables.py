@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import combinations_with_replacement
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def flatten(record: dict) -> dict[str, str | int | float]:
     """Numbers and words of a record as columns; arrays are counted from 1, tables left out."""
     row: dict[str, str | int | float] = {}
 
-    def add(name: str, value: object) -> None:
+    def add(name: str, value: Any) -> None:
         if isinstance(value, dict):
             for key, part in value.items():
                 add(f"{name}_{key}" if name else key, part)
@@ -134,7 +135,7 @@ def write_all(folder: Path, path: Path) -> None:
     path : Path
         The records.
     """
-    last = {record.get("input"): i for i, record in enumerate(records(path))}
+    last = {record["input"]: i for i, record in enumerate(records(path)) if i}
     columns: dict[str, Statistics] = {}
     n = 0
     for record in latest(path, last):
