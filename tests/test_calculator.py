@@ -143,6 +143,10 @@ def test_density_alone_has_no_energy(model, hydrogen):
     for ask in (hydrogen.get_potential_energy, hydrogen.get_forces):
         with pytest.raises(PropertyNotImplementedError, match='task "density" has no'):
             ask()
+    with pytest.raises(PropertyNotImplementedError, match="has no forces"):
+        hydrogen.calc.calculate(hydrogen, ["forces"])
+    with pytest.raises(InputError, match="the calculator has no atoms"):
+        Calculator(model, "density", device="cpu").calculate()
     assert hydrogen.get_charges().sum() == pytest.approx(0, abs=1e-6)
     assert hydrogen.calc.density.values.min() >= 0
 

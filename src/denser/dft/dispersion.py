@@ -48,9 +48,9 @@ def dispersion(structure: Structure, kind: str, xc: str = "pbe") -> tuple[float,
     require_kind(kind)
     try:
         if kind == "d3bj":
-            from dftd3.interface import DispersionModel, RationalDampingParam
+            import dftd3.interface as d3
         else:
-            from dftd4.interface import DampingParam, DispersionModel
+            import dftd4.interface as d4
     except ImportError as error:
         package = "dftd3" if kind == "d3bj" else "dftd4"
         raise InputError(
@@ -61,11 +61,11 @@ def dispersion(structure: Structure, kind: str, xc: str = "pbe") -> tuple[float,
         cell = {"lattice": structure.cell, "periodic": np.full(3, True)}
     try:
         if kind == "d3bj":
-            parameters = RationalDampingParam(method=xc)
-            model = DispersionModel(structure.numbers, structure.positions, **cell)
+            parameters = d3.RationalDampingParam(method=xc)
+            model = d3.DispersionModel(structure.numbers, structure.positions, **cell)
         else:
-            parameters = DampingParam(method=xc)
-            model = DispersionModel(
+            parameters = d4.DampingParam(method=xc)
+            model = d4.DispersionModel(
                 structure.numbers, structure.positions, charge=float(structure.charge), **cell
             )
         result = model.get_dispersion(parameters, grad=True)

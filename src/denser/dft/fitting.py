@@ -90,10 +90,10 @@ class AuxiliaryBasis:
                 f"{density.structure.formula} would need {len(exponents)} fitting functions; "
                 f"fitting is for molecules of up to {MAX_FUNCTIONS}"
             )
-        powers, a = np.array(powers), np.array(exponents)
+        a, power = np.array(exponents), np.array(powers)
         centres = density.structure.positions[np.array(atoms)]
         self._axes = [
-            axis_functions(grid.axis(i), grid.cell[i, i], centres[:, i], a, powers[:, i])
+            axis_functions(grid.axis(i), grid.cell[i, i], centres[:, i], a, power[:, i])
             for i in range(3)
         ]
         fx, fy, fz = self._axes

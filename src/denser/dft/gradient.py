@@ -161,7 +161,7 @@ def _contract(
     potentials v_k on the grid, `weighted` is W.
     """
     cell = mf.cell
-    total = sum(dm for dm, _ in pairs)
+    total = sum((dm for dm, _ in pairs), np.zeros_like(weighted))
     gradient = pseudopotential_gradient(mf, total)
     gradient -= 2 * contract_by_atom(mf, cell.pbc_intor("int1e_ipkin"), total)
     gradient += 2 * contract_by_atom(mf, cell.pbc_intor("int1e_ipovlp"), weighted)

@@ -91,7 +91,7 @@ def _orbitals(
         slopes.append(torch.as_tensor(slope))
     peak = torch.as_tensor(np.abs(c).max(axis=1))
     peak = peak * torch.maximum(values[2].abs().amax(dim=1), slopes[2].abs().amax(dim=1))
-    c = torch.as_tensor(c)
+    coefficients = torch.as_tensor(c)
     nx, ny, nz = grid.shape
     for i in range(0, nx, _BLOCK):
         for j in range(0, ny, _BLOCK):
@@ -108,9 +108,9 @@ def _orbitals(
             def product(kinds: tuple, near: torch.Tensor = near, w: tuple = window) -> torch.Tensor:
                 x, y, z = (kind[k][near] for k, kind in enumerate(kinds))
                 xy = (x[:, w[0], None] * y[:, None, w[1]]).flatten(1)
-                zc = (c[near, :, None] * z[:, None, :]).flatten(1)
+                zc = (coefficients[near, :, None] * z[:, None, :]).flatten(1)
                 n_x, n_y = len(range(*w[0].indices(nx))), len(range(*w[1].indices(ny)))
-                return (xy.T @ zc).view(n_x, n_y, c.shape[1], nz)
+                return (xy.T @ zc).view(n_x, n_y, len(c[0]), nz)
 
             derivatives = (
                 product(tuple(slopes if k == m else values for k in range(3))) for m in range(3)

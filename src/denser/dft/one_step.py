@@ -234,7 +234,8 @@ def on_recipe_grid(density: Density, recipe: Recipe) -> Density:
             CoarseGridWarning,
             stacklevel=3,
         )
-    shape = tuple(int(n) for n in 2 * np.ceil(lengths / (2 * recipe.spacing) - 1e-6))
+    nx, ny, nz = (int(n) for n in 2 * np.ceil(lengths / (2 * recipe.spacing) - 1e-6))
+    shape = (nx, ny, nz)
     return Density(
         Grid(grid.origin, grid.cell, shape),
         resample(density.values, shape),

@@ -108,11 +108,13 @@ def refine(
     if steps < 1:
         raise InputError(f"refining takes at least one step, found {steps}")
     done = list(earlier)
-    mf = earlier[-1].mf if earlier and mf is None else mf
     for _ in range(steps):
-        step = one_step(density, recipe, mf=mf)
-        mf, done = step.mf, [*done, step]
+        if mf is None and done:
+            mf = done[-1].mf
+        done.append(one_step(density, recipe, mf=mf))
         density = _next_density(done)
+    step = done[-1]
+    mf = step.mf
     potential, _ = hartree_xc(mf.xc, density.values, density.grid)
     fock = core_hamiltonian(mf) + potential_matrix(mf, potential)
     mo_energy, mo_coeff = eigenstates(mf, fock)

@@ -79,8 +79,9 @@ _STO3G = {2: ("C", 1.72), 3: ("Si", 1.75)}
 def _shells(symbol: str) -> list:
     """Shells of GTH-SZV, and of Slater functions where there are inner shells."""
     shells = list(pbcgto.basis.load("gth-szv", symbol))
-    if ATOMS[symbol].slater:
-        n, zeta = ATOMS[symbol].slater
+    slater = ATOMS[symbol].slater
+    if slater is not None:
+        n, zeta = slater
         model, scaled = _STO3G[n]
         outer = {angular: rows for angular, *rows in gto.basis.load("sto-3g", model)}
         factor = (zeta / scaled) ** 2
@@ -113,7 +114,9 @@ def matrices(symbols: list[str], positions: np.ndarray) -> tuple[np.ndarray, np.
     fock, overlap : (n, n) float
         Hartree; s, px, py, pz of each atom, of hydrogen s only.
     """
-    electrons, inner, valence = [], [], []
+    electrons: list[float] = []
+    inner: list[int] = []
+    valence: list[int] = []
     for symbol in symbols:
         occupations, *roles = _roles(symbol)
         for rows, more in zip((inner, valence), roles, strict=True):
@@ -189,7 +192,7 @@ def make_tables() -> dict[str, np.ndarray]:
 def main() -> None:
     """Write the tables to the folder named on the command line."""
     path = Path(sys.argv[1]) / "two_centre.npz"
-    np.savez_compressed(path, **make_tables())
+    np.savez_compressed(path, allow_pickle=False, **make_tables())
     sys.stdout.write(f"wrote {path}\n")
 
 
