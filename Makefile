@@ -35,7 +35,7 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Types; [tool.mypy] in pyproject.toml says which rooms.
+# Types, of the whole package ([tool.mypy] in pyproject.toml).
 types: .venv/installed
 	$(BIN)/mypy
 

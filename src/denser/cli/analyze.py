@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Set
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -77,10 +77,11 @@ def with_flags(command: Callable) -> Callable:
         named = {name for variable, name in flags.items() if values.pop(variable)}
         command(named=named, **values)
 
-    del with_set.__wrapped__  # typer would ask it for the parameters
-    with_set.__signature__ = own.replace(parameters=parameters)
-    with_set.__annotations__ = {p.name: p.annotation for p in parameters}
-    return with_set
+    described: Any = with_set
+    del described.__wrapped__  # typer would ask it for the parameters
+    described.__signature__ = own.replace(parameters=parameters)
+    described.__annotations__ = {p.name: p.annotation for p in parameters}
+    return described
 
 
 def _sentence(entry: Property | FieldEntry) -> str:

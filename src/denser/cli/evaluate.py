@@ -106,7 +106,7 @@ def evaluate(
         for line in sentences(evaluation):
             console.print(line, markup=False)
         _write(evaluation, json, csv, plot, console)
-        if worst and not stopped:
+        if worst and out is not None and not stopped:
             try:
                 _write_worst(evaluation, worst, chosen, predictor, out, not isolated, console, told)
             except KeyboardInterrupt:
@@ -133,10 +133,9 @@ def _measure(
         with Bar("measuring", len(labels), told) as bar:
             for result in measure_each(labels, predictor, periodic, fitting):
                 results.append(result)
-                failed = isinstance(result, Failure)
-                if failed:
+                if isinstance(result, Failure):
                     told.print(f"denser: {result.name}: {result.error}", markup=False)
-                bar.advance(failed)
+                bar.advance(isinstance(result, Failure))
     except KeyboardInterrupt:
         return results, True
     return results, False
@@ -197,8 +196,8 @@ def _write_worst(
             told.print(f"denser: {row.name}: {written.error}", markup=False)
             continue
         paths, note = written
-        error = 100 * row.errors["model"]
-        console.print(f"wrote {', '.join(map(str, paths))} ({error:.3f} %)", markup=False)
+        percent = 100 * row.errors["model"]
+        console.print(f"wrote {', '.join(map(str, paths))} ({percent:.3f} %)", markup=False)
         if note:
             told.print(f"no picture of {note}", markup=False)
 

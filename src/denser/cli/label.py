@@ -192,12 +192,12 @@ def labels_info(
     if n:
         lines.append(f"size       {found.size / n / 1e3:.1f} kB a label")
         lines.append(f"time       {found.seconds / n:.1f} s a label, {found.seconds / 3600:.2f} h")
-    ranked = sorted(found.failures.items(), key=lambda item: -len(item[1]))
-    for reason, names in ranked[:_SHOWN]:
+    reasons = sorted(found.failures.items(), key=lambda item: -len(item[1]))
+    for reason, names in reasons[:_SHOWN]:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         lines.append(f"failed     {len(names)}: {reason} ({shown})")
-    if len(ranked) > _SHOWN:
-        n_more = sum(len(names) for _, names in ranked[_SHOWN:])
+    if len(reasons) > _SHOWN:
+        n_more = sum(len(names) for _, names in reasons[_SHOWN:])
         lines.append(
             f"failed     {n_more} more; ase db {store} converged=0 -c name,reason lists them"
         )

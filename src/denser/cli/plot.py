@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,8 @@ from denser.analysis.catalogue import PICTURES, PROPERTIES
 from denser.types.errors import InputError
 from denser.types.units import BOHR
 
-Kind = StrEnum("Kind", {name: name for name in ("isosurface", "slice", *PICTURES)})
+_KINDS = {name: name for name in ("isosurface", "slice", *PICTURES)}
+Kind = StrEnum("Kind", _KINDS)  # type: ignore[misc]  # mypy knows only names that it can read
 """Choices of --kind."""
 
 
@@ -29,7 +30,7 @@ def plot(
             + "; ".join(f"{name} ({PROPERTIES[name].help})" for name in PICTURES)
             + "."
         ),
-    ] = Kind.isosurface,
+    ] = Kind("isosurface"),
     isovalue: Annotated[
         float | None, typer.Option(help="e/bohr^3 [0.1; for differences 0.003, for esp 0.001]")
     ] = None,
@@ -51,7 +52,7 @@ def plot(
         typer.echo(f"wrote {out}")
         return
     first = read(file)
-    options = {"kind": kind.value, "axis": axis}
+    options: dict[str, Any] = {"kind": kind.value, "axis": axis}
     if position is not None:
         options["position"] = position / BOHR
     if isovalue is not None:

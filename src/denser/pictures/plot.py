@@ -14,7 +14,7 @@ from ase.data.colors import jmol_colors
 from denser.fields.metrics import subtract
 from denser.io.files import replacing
 from denser.pictures import scene
-from denser.types.density import Density, Field
+from denser.types.density import Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -71,8 +71,8 @@ def plot_density(
 
 
 def plot_difference(
-    a: Density,
-    b: Density,
+    a: Field,
+    b: Field,
     path: str | Path,
     kind: str = "isosurface",
     isovalue: float = 0.003,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +72,7 @@ class Drawing:
         self.problems: dict[str, str] = {}
         self.extras: dict[str, object] = {}
 
-    def layer(self, name: str, options: object, make: object) -> None:
+    def layer(self, name: str, options: Any, make: Callable[[Any], None]) -> None:
         """Make a layer if it is requested; a failure does not affect the others."""
         if not options:
             return
@@ -159,7 +161,7 @@ class Drawing:
         field = self.session.field(str(options["field"]))
         surface, contours, scale = surfaces.plane_slice(
             field,
-            self.session.structure,
+            self.session.shown_density().structure,
             str(options.get("plane", "molecule")),
             float(options.get("offset", 0.0)),
             [int(a) for a in options.get("atoms", [])],

@@ -50,7 +50,7 @@ def export(session: Session, what: str) -> tuple[str, bytes]:
     if f".{suffix}" not in SUFFIXES:
         raise InputError(f"unknown file format .{suffix}; known: {', '.join(SUFFIXES)}")
     field = session.field(name, full=True)
-    field = field if name == "density" else with_atoms(field, session.density)
+    field = field if name == "density" else with_atoms(field, session.shown_density())
     clean = re.sub(r"[^\w+-]", "_", name)
     with tempfile.TemporaryDirectory(prefix="denser-") as folder:
         path = Path(folder) / f"{stem}_{clean}.{suffix}"

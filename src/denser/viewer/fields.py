@@ -116,5 +116,5 @@ def with_atoms(field: Field, density: Density) -> Density:
 def coarse_grid(grid: Grid, most: int) -> Grid:
     """The same box with about `most` nodes at most."""
     factor = max(1.0, (grid.size / most) ** (1 / 3))
-    shape = tuple(max(8, 8 * int(np.ceil(n / factor / 8))) for n in grid.shape)
-    return Grid(grid.origin, grid.cell, shape) if factor > 1 else grid
+    nx, ny, nz = (max(8, 8 * int(np.ceil(n / factor / 8))) for n in grid.shape)
+    return Grid(grid.origin, grid.cell, (nx, ny, nz)) if factor > 1 else grid

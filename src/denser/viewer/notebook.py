@@ -99,7 +99,9 @@ def show(
             f"the field does not reach {isovalue:g} {density.unit}; its values are between "
             f"{values.min():.3g} and {values.max():.3g}"
         )
-    levels, layers, buffers = [], [], []
+    levels: list[float] = []
+    layers: list[list[dict]] = []
+    buffers: list[np.ndarray] = []
     for level in isovalue * 2.0 ** (np.arange(LEVELS) / 2 - LEVELS // 2 / 2):
         found = [isosurface(density, level, POSITIVE if signed else PLAIN, MAX_NODES)]
         if signed:

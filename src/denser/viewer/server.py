@@ -32,7 +32,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from denser.model.predictor import Predictor
-from denser.types.density import Field
+from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.viewer import draw, state
 from denser.viewer.export import export, suffixes
@@ -148,13 +148,10 @@ class Viewer:
     async def prepare(self, session: Session, show: dict) -> None:
         """Compute derived fields in the slow thread, so that other requests do not wait."""
         density, revision = session.density, session.revision
+        if density is None:
+            return
         for name in session.wanted(show):
-
-            def work(name: str = name) -> tuple[Field, float]:
-                start = time.perf_counter()
-                return derived(name, reduced(density)), time.perf_counter() - start
-
-            made = await self.slow.run(work)
+            made = await self.slow.run(_derived, name, density)
             await self.quick.run(session.keep, name, *made, revision)
 
     async def open(self, request: Request) -> Response:
@@ -267,6 +264,12 @@ class Viewer:
             middleware=[Middleware(Guard, self.token, self.cookie, self.host, self.port)],
             exception_handlers={InputError: _bad_input, Exception: _bug},
         )
+
+
+def _derived(name: str, density: Density) -> tuple[Field, float]:
+    """A derived field, and the seconds that it took."""
+    start = time.perf_counter()
+    return derived(name, reduced(density)), time.perf_counter() - start
 
 
 async def _body(request: Request, limit: int) -> bytes:

@@ -170,7 +170,7 @@ class Session:
         if self.committed is None:
             raise InputError("there is no molecule yet; type a SMILES or open a file")
         if op in ("undo", "redo"):
-            return self._travel(op)
+            return self._travel(op, self.committed)
         try:
             changed = _edited(self.committed, edit)
             check_size(changed)
@@ -185,11 +185,11 @@ class Session:
         self._set(changed, None, draft)
         return None
 
-    def _travel(self, op: str) -> None:
+    def _travel(self, op: str, committed: Structure) -> None:
         here, there = (self.undo, self.redo) if op == "undo" else (self.redo, self.undo)
         if not here:
             raise InputError(f"nothing to {op}")
-        there.append((self.committed, self.from_file))
+        there.append((committed, self.from_file))
         self._set(*here.pop())
 
     def _set(self, structure: Structure, density: Density | None, draft: bool = False) -> None:
@@ -211,41 +211,36 @@ class Session:
         torch.set_num_threads(1)  # the work is too small for threads
         try:
             start = time.perf_counter()
-            self.density = self._draft() if draft else self._predict()
+            self.density = self._draft(structure) if draft else self._predict(structure)
             self.seconds["density"] = time.perf_counter() - start
         except InputError as error:
             self.problem = str(error)
         finally:
             torch.set_num_threads(threads)
 
-    def _predict(self) -> Density:
-        structure, model = self.structure, self.predictor.model
+    def _predict(self, structure: Structure) -> Density:
         if self.predictor.network.any_spacing:
-            grid = self._grid(PredictionOptions.padding / BOHR, model.recipe.spacing)
+            padding = PredictionOptions.padding / BOHR
+            grid = _grid(structure, padding, self.predictor.model.recipe.spacing)
             coarse = fields.coarse_grid(grid, MAX_NODES)
             if coarse is not grid:
-                return self._on(coarse)
+                return self._on(coarse, structure)
         prediction = self.predictor.predict(structure)
         self.excess = prediction.excess
         return prediction.density
 
-    def _draft(self) -> Density:
-        grid = self._grid(DRAFT_PADDING / BOHR, DRAFT_SPACING / BOHR)
+    def _draft(self, structure: Structure) -> Density:
+        grid = _grid(structure, DRAFT_PADDING / BOHR, DRAFT_SPACING / BOHR)
         if not self.predictor.network.any_spacing:
             self.source = "free atoms"
-            closed_shell_electrons(self.structure)
-            return superposition(self.structure, grid, self.predictor.model.recipe.sad)
-        return self._on(grid)
+            closed_shell_electrons(structure)
+            return superposition(structure, grid, self.predictor.model.recipe.sad)
+        return self._on(grid, structure)
 
-    def _grid(self, padding: float, spacing: float) -> Grid:
-        if self.structure.cell is not None:
-            return Grid.periodic(self.structure, spacing)
-        return Grid.around(self.structure, padding, spacing)
-
-    def _on(self, grid: Grid) -> Density:
-        closed_shell_electrons(self.structure)
-        sad = superposition(self.structure, grid, self.predictor.model.recipe.sad)
-        raw = self.predictor.raw(sad, self.structure.cell is not None)
+    def _on(self, grid: Grid, structure: Structure) -> Density:
+        closed_shell_electrons(structure)
+        sad = superposition(structure, grid, self.predictor.model.recipe.sad)
+        raw = self.predictor.raw(sad, structure.cell is not None)
         density, self.excess = self.predictor.normalised(raw, sad)
         return density
 
@@ -285,16 +280,21 @@ class Session:
             ]
         return listed
 
-    def field(self, name: str, full: bool = False) -> Field:
-        """Field with a name; `full` asks for all nodes of the density's grid."""
+    def shown_density(self) -> Density:
+        """The density; an InputError says why there is none."""
         if self.density is None:
             raise InputError(self.problem or "there is no density yet")
+        return self.density
+
+    def field(self, name: str, full: bool = False) -> Field:
+        """Field with a name; `full` asks for all nodes of the density's grid."""
+        density = self.shown_density()
         if name == "density":
-            return self.density
+            return density
         key = f"{name} full" if full else name
         if key not in self.cache:
             start = time.perf_counter()
-            made = self._make(name, full)
+            made = self._make(name, density, full)
             self.keep(key, made, time.perf_counter() - start, self.revision)
         self.cache.move_to_end(key)
         return self.cache[key]
@@ -302,15 +302,14 @@ class Session:
     def wanted(self, show: dict) -> list[str]:
         """Slow derived fields that a drawing needs and that are not computed yet."""
         surface, plane = show.get("surface") or {}, show.get("slice") or {}
-        names = {surface.get("field"), plane.get("field")}
+        names = {str(part["field"]) for part in (surface, plane) if part.get("field")}
         if surface.get("colour") == "potential":
             names.add("esp")
         if surface.get("field") == "nci":
             names.add("sign-lambda2-rho")
         if self.density is None or self.draft:
             return []
-        names -= {None, *self.cache}
-        return sorted(name for name in names if fields.is_derived(name))
+        return sorted(name for name in names.difference(self.cache) if fields.is_derived(name))
 
     def keep(self, name: str, field: Field, seconds: float, revision: int) -> None:
         """Store a field that was computed elsewhere, unless the molecule has changed since."""
@@ -319,41 +318,46 @@ class Session:
             while len(self.cache) > CACHED_FIELDS:
                 self.cache.popitem(last=False)
 
-    def _make(self, name: str, full: bool) -> Field:
-        density = self.density
+    def _make(self, name: str, density: Density, full: bool) -> Field:
         if fields.is_derived(name):
             return fields.derived(name, density if full else fields.reduced(density))
         if name == "minus_prediction":
-            return self._minus(self._on(density.grid))
+            return _minus(density, self._on(density.grid, density.structure))
         if name.startswith("minus:"):
-            return self._minus_item(name.removeprefix("minus:"))
+            return self._minus_item(density, name.removeprefix("minus:"))
         if self.kohn_sham is None:
             raise InputError("that field comes with the one-step calculation; run it first")
         if name == "one_step_change":
             return Field(density.grid, self.kohn_sham.density.values - density.values)
         return self.kohn_sham.orbital(name.removeprefix("orbital:"))
 
-    def _minus(self, other: Density) -> Field:
-        return Field(self.density.grid, self.density.values - other.values)
-
-    def _minus_item(self, text: str) -> Field:
+    def _minus_item(self, density: Density, text: str) -> Field:
         k = int(text) if text.isdigit() else -1
-        if not (0 <= k < len(self.items) and self.items[k].density is not None):
+        other = self.items[k].density if 0 <= k < len(self.items) else None
+        if other is None:
             raise InputError("this density is no longer open")
-        other = self.items[k].density
-        a, b = self.density.structure, other.structure
+        a, b = density.structure, other.structure
         same = len(a) == len(b) and np.array_equal(a.numbers, b.numbers)
         if not (same and np.allclose(a.positions, b.positions, atol=1e-3)):
             raise InputError(
                 f"{self.items[k].name} has other atoms, or atoms at other positions; a difference "
                 "needs the same molecule"
             )
-        if not self.density.grid.same_as(other.grid):
+        if not density.grid.same_as(other.grid):
             if self.source == "prediction" and self.predictor.network.any_spacing:
-                mine = self._on(other.grid)  # works for any nodes
-                return Field(other.grid, mine.values - other.values)
+                return _minus(self._on(other.grid, a), other)  # works for any nodes
             raise InputError(f"the grid of {self.items[k].name} differs from the one shown")
-        return self._minus(other)
+        return _minus(density, other)
+
+
+def _grid(structure: Structure, padding: float, spacing: float) -> Grid:
+    if structure.cell is not None:
+        return Grid.periodic(structure, spacing)
+    return Grid.around(structure, padding, spacing)
+
+
+def _minus(density: Density, other: Density) -> Field:
+    return Field(density.grid, density.values - other.values)
 
 
 def _edited(structure: Structure, edit: dict) -> Structure:

@@ -204,7 +204,7 @@ def _clear(
     """Positions (n, 3) of new atoms, rotated about the atom's only bond to avoid other atoms."""
     centre = structure.positions[atom]
     others = np.delete(structure.positions, atom, axis=0)
-    best, widest = None, -1.0
+    best, widest = centre + directions * lengths[:, None], -1.0
     axis = fixed[0] if len(fixed) == 1 else np.array([0.0, 0.0, 1.0])
     angles = np.radians(np.arange(0, 360, 10)) if len(fixed) == 1 else [0.0]
     for angle in angles:

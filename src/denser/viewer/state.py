@@ -65,7 +65,7 @@ def dipole(session: Session) -> dict | None:
     return {
         "vector": vector.tolist(),
         "norm": float(np.linalg.norm(vector)),
-        "centre": (session.structure.positions.mean(axis=0) * BOHR).tolist(),
+        "centre": (session.density.structure.positions.mean(axis=0) * BOHR).tolist(),
     }
 
 
@@ -89,8 +89,7 @@ def numbers(session: Session) -> list[dict]:
     if density is not None:
         kind = "all" if density.all_electron else "valence"
         row("electrons_e", f"Electrons ({kind})", f"{density.integrate():.4f}", "e")
-        vector = dipole(session)
-        row("dipole_debye", "Dipole", f"{vector['norm']:.3f}", "D")
+        row("dipole_debye", "Dipole", f"{np.linalg.norm(density.dipole() * DEBYE):.3f}", "D")
         error = model_card(session)["error_percent"]
         if session.source == "prediction" and session.predictor.in_doubt(session.excess):
             least = f"{100 * abs(session.excess):.2g}"
@@ -109,10 +108,11 @@ def quick_charges(session: Session) -> bool:
 
 def charges(session: Session) -> dict:
     """Charges of the shown density, computed once per molecule; none for a large draft."""
-    if session.density is None or (session.draft and len(session.structure) > DRAFT_CHARGES):
+    density = session.density
+    if density is None or (session.draft and len(density.structure) > DRAFT_CHARGES):
         return {}
     if session.charges is None:
-        session.charges = partition(session.density)
+        session.charges = partition(density)
     return session.charges
 
 
