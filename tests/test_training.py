@@ -496,7 +496,7 @@ def test_labels_with_broken_orbitals_are_named(tmp_path):
     data = dict(np.load(labels / "HCN.npz"))
     data["mo_coeff"] = data["mo_coeff"] * np.nan
     np.savez(labels / "HCN.npz", **data)
-    with pytest.raises(InputError, match=r"label HCN hold.*not finite"):
+    with pytest.raises(InputError, match=r"label HCN have.*not finite"):
         train(small_config(data={"labels": [str(labels)]}), tmp_path / "run")
     np.savez(labels / "HCN.npz", **(data | {"mo_coeff": np.nan_to_num(data["mo_coeff"])[1:]}))
     with pytest.raises(InputError, match=r"label HCN have \d+ basis functions, but its atoms"):
@@ -572,6 +572,8 @@ def test_label_with_an_element_that_the_network_lacks_is_named(tmp_path):
         model={"architecture": "aspherical", "options": {"elements": [1], "channels": 8}},
         data={"sad": "gth-szv-1e"},
     )
-    with pytest.raises(InputError, match=r"label \w+ holds .*add it to model\.options\.elements"):
+    with pytest.raises(
+        InputError, match=r"label \w+ contains .*add it to model\.options\.elements"
+    ):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run" / "state.pt").exists()
