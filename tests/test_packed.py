@@ -264,7 +264,7 @@ def test_held_out_labels_duplicates_and_taken_names_are_left_out(packed_folder, 
     with pytest.raises(InputError, match="no label is left to pack"):
         pack([store], data / "labels-0003.shard")
     assert not (data / "labels-0003.shard").exists()
-    with pytest.raises(InputError, match="must end in .shard"):
+    with pytest.raises(InputError, match=r"must end in \.shard"):
         pack([store], data / "labels.db")
     with LabelStore(tmp_path / "coarse.db", Recipe(spacing=0.2)) as coarse:
         coarse.add(reference("H2O"), Facts("paper"))
