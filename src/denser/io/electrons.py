@@ -1,4 +1,4 @@
-"""Which electrons a file holds, of the valence or all, and the charge that they leave."""
+"""Kind of a density from a file (valence or all-electron), and its total charge."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from denser.types.structure import Structure
 KINDS = ("auto", "valence", "all-electron")
 
 _CHARGE_TOLERANCE = 0.05
-"""By so many electrons a file may miss those of an ion."""
+"""Allowed difference between the electrons of a file and those of an ion."""
 
 
 @dataclass(frozen=True, eq=False)
 class Foreign:
-    """A density as another program's file has it, which does not say its kind and charge.
+    """A density from another program's file, which does not state its kind and charge.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Foreign:
     structure : Structure
         Neutral.
     valence_charges : (n_atoms,) float or None
-        As the file gives them; None where it has only the atomic numbers, or nothing.
+        Those in the file; None if it has only the atomic numbers, or none.
     """
 
     field: Field
@@ -45,30 +45,31 @@ class Foreign:
 def known(
     found: Field | Foreign, kind: str = "auto", charge: int | None = None, strict: bool = False
 ) -> Field | Density:
-    """Return what a format read as a Density of known kind and charge, if it has atoms.
+    """Return the result of reading a file, as a Density of known kind and charge if it has atoms.
 
-    What the caller states comes first, then what the file says, then what the number of
-    electrons tells. Nothing is told where the unit is not that of a density. A file of this
-    package says both, unless its valence charges are the atomic numbers of heavier atoms.
+    Kind and charge are those that the caller states, else those in the file, else those that
+    follow from the number of electrons. Nothing is derived from the electrons if the unit is not
+    that of a density. A file of this package states both, unless its valence charges are the
+    atomic numbers of heavier atoms.
 
     Parameters
     ----------
     found : Field or Foreign
-        As a format's `read` returns it.
+        Result of a format's `read`.
     kind : str
         One of `KINDS`.
     charge : int, optional
         Total charge.
     strict : bool
-        Raise where the number of electrons fits neither kind. Otherwise such a density, which
-        may be an orbital or a potential, keeps the valence charges of its file (the atomic
-        numbers where it has none), and its charge is that of the file or zero.
+        Raise an error if the number of electrons fits neither kind. Otherwise such a density,
+        which may be an orbital or a potential, keeps the valence charges of its file (or the
+        atomic numbers), and its charge is that of the file or zero.
 
     Raises
     ------
     InputError
-        Another `kind`, a valence density of atoms whose valence charges nobody gives, or a
-        number of electrons that does not fit.
+        `kind` is unknown, the valence charges of a valence density are not known, or the number
+        of electrons does not fit.
     """
     if kind not in KINDS:
         raise InputError(f"unknown kind of density {kind!r}; known: {', '.join(KINDS)}")
@@ -111,9 +112,9 @@ def known(
 
 
 def says_valence(density: Density) -> bool:
-    """Return whether the valence charges of a density are some of a pseudopotential.
+    """Return whether the valence charges of a density are those of a pseudopotential.
 
-    They are not if they are the atomic numbers though the pseudopotentials have fewer.
+    They are not if they are the atomic numbers although the pseudopotentials have smaller ones.
     """
     structure = density.structure
     if not np.array_equal(density.valence_charges, structure.numbers):
@@ -124,7 +125,7 @@ def says_valence(density: Density) -> bool:
 
 
 def require_known(density: Density) -> None:
-    """Raise InputError for a density that does not say which of its atoms' electrons it holds."""
+    """Raise InputError for a density if it is not known which electrons it contains."""
     if density.unit == DENSITY_UNIT and not (density.all_electron or says_valence(density)):
         structure = density.structure
         raise InputError(
@@ -135,7 +136,7 @@ def require_known(density: Density) -> None:
 
 
 def describe(density: Density) -> str:
-    """Return one sentence on the electrons of a density and what they are taken for."""
+    """Return one sentence about the electrons of a density and its assumed kind."""
     structure = density.structure
     found = f"the density holds {density.integrate():.2f} electrons"
     expected = f"{density.n_electrons:g}"
@@ -156,7 +157,7 @@ def _count(
     grid: Grid,
     charge: int | None,
 ) -> tuple[bool, int]:
-    """Return whether all electrons are there, and the charge; InputError if nothing fits.
+    """Return whether the density is all-electron, and the charge; InputError if nothing fits.
 
     Without a charge, a neutral molecule is tried first, then the ion with the smaller charge
     of the two kinds.
@@ -186,10 +187,10 @@ def _count(
 
 
 def _charge(expected: float, n_electrons: float) -> int | None:
-    """Return the charge that a number of electrons implies; None where it is no whole number.
+    """Return the charge that a number of electrons implies; None if it is not an integer.
 
-    A coarse grid or a box that cuts the density off gives none, and what misses more than half
-    of the electrons is an orbital, a potential or a difference.
+    A coarse grid or a box that cuts the density off gives no integer. If more than half of the
+    electrons are missing, the values are an orbital, a potential or a difference.
     """
     excess = expected - n_electrons
     if not (np.isfinite(excess) and 2 * abs(excess) <= expected):
@@ -201,7 +202,7 @@ def _charge(expected: float, n_electrons: float) -> int | None:
 def _expected(
     structure: Structure, is_all: bool | None, valence: np.ndarray | None, grid: Grid
 ) -> float:
-    """Return the sum over the nodes that the neutral molecule's electrons have."""
+    """Return the sum over the nodes for the electrons of the neutral molecule."""
     if not is_all:
         return float(np.sum(_valence_charges(structure) if valence is None else valence))
     if not has_free_atoms(structure):

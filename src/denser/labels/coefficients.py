@@ -1,7 +1,7 @@
-"""Orbital coefficients as few bytes.
+"""Compact storage of orbital coefficients.
 
-They are whole multiples of 2^-22, kept as compressed byte planes: 2.6 bytes each, and the density
-is that of float64 within an Err_rho of 4e-5 percent.
+They are integer multiples of 2^-22, stored as compressed byte planes with 2.6 bytes each. The
+density differs from that of float64 by an Err_rho of 4e-5 percent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _QUANTUM = 2.0**-22
 
 
 def require_storable(coefficients: np.ndarray) -> None:
-    """Raise an InputError if a coefficient is not finite or beyond 500."""
+    """Raise an InputError if a coefficient is not finite or larger than 500."""
     if not np.all(np.abs(coefficients) < 500):
         raise InputError(
             "an orbital coefficient is not finite or larger than 500: the basis is nearly linearly "
@@ -30,7 +30,7 @@ def pack(coefficients: np.ndarray) -> np.ndarray:
     Raises
     ------
     InputError
-        Those of `require_storable`.
+        As in `require_storable`.
     """
     require_storable(coefficients)
     whole = np.round(np.ascontiguousarray(coefficients) / _QUANTUM).astype("<i4")

@@ -1,4 +1,4 @@
-"""What labels are known by: the hash of their content, and names that ASE accepts."""
+"""Identity of labels: the hash of their content, and names that ASE accepts."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Network(nn.Module, ABC):
         ----------
         sad : Density
         periodic : bool
-            Whether the box repeats, or stands in vacuum.
+            Whether the box is periodic or surrounded by vacuum.
         operations : sequence of CubeOperation
             Mean of the predictions for the molecule under each of these, turned back.
         bf16 : bool

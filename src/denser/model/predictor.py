@@ -118,7 +118,7 @@ class Predictor:
         sad : Density
             Made with the model's SAD recipe and spacing.
         periodic : bool
-            Whether the box repeats, or stands in vacuum.
+            Whether the box is periodic or surrounded by vacuum.
         """
         return self.normalised(self.raw(sad, periodic), sad)[0]
 

@@ -179,7 +179,7 @@ class UNet(Network):
         sad : (b, 1, nx, ny, nz)
             e/bohr^3, on the fine grid; any shape.
         periodic : bool
-            Whether the box repeats, or stands in vacuum.
+            Whether the box is periodic or surrounded by vacuum.
 
         Returns
         -------
