@@ -1,16 +1,17 @@
-"""Screening by a local response: what becomes of the residual of a Kohn-Sham step.
+"""Screening of the residual of a Kohn-Sham step by a local response.
 
 With K the kernel of Hartree, exchange and correlation and chi_0 the response of independent
-electrons, the error of an input density is (1 - chi_0 K)^-1 R to first order, where R is output
-less input (`denser.dft.one_step`). Here K is the Coulomb kernel alone, and
+electrons, the self-consistent density minus the input is (1 - chi_0 K)^-1 R to first order, where
+R is output minus input (`denser.dft.one_step`). Here K is only the Coulomb kernel, and
 
     (chi v)(r) = -RESPONSE integral q(r) g(r - r') q(r') [v(r) - v(r')] dr',
     q = rho / sqrt(g * rho),    g a normalised Gaussian of width `RANGE`.
 
 This is the closure approximation chi = -rho/Delta with one mean excitation energy
-Delta = 1/RESPONSE, made to conserve charge: electrons answer to the potential in excess of its
-mean over the electrons around, not over the whole box. So chi is symmetric and not positive,
-a constant potential does nothing, and molecules beyond the range do not exchange electrons.
+Delta = 1/RESPONSE, in a form that conserves charge: electrons respond to the difference between the
+potential and its mean over the electrons nearby, not over the whole box. Therefore chi is symmetric
+and not positive, a constant potential has no effect, and molecules beyond the range do not exchange
+electrons.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from denser.fields.fourier import squared_wave_numbers
 from denser.types.grid import Grid
 
 RESPONSE = 0.9
-"""1/hartree. The least error of densities and energies of 40 molecules after one step; one constant
-for both."""
+"""Strength of the response, 1/hartree. It minimises the errors of densities and energies of 40
+molecules after one step."""
 
 RANGE = 4.0
-"""Bohr; standard deviation of the Gaussian. From 3 to 5 bohr the errors hardly change."""
+"""Standard deviation of the Gaussian, bohr. Between 3 and 5 bohr the errors hardly change."""
 
 FLOOR = 1e-5
-"""Added to the mean density under the root, e/bohr^3: far from all atoms it is noise."""
+"""Added to the mean density under the root, which is noise far from all atoms, e/bohr^3."""
 
 TOLERANCE = 1e-3
-"""Of the Coulomb norm of what is left of the linear equations. The energy's error is its square."""
+"""Relative Coulomb norm of the residual of the linear equations. The error of the energy is its
+square."""
 
 _MOST = 40
 _CUTOFF = 5.0
@@ -72,7 +74,7 @@ class LocalResponse:
         return fft.irfftn(waves, s=self.grid.shape, workers=workers, overwrite_x=True)
 
     def smooth(self, field: np.ndarray) -> np.ndarray:
-        """Convolution with the Gaussian; few waves have a share in it, so it needs no FFT."""
+        """Convolution with the Gaussian; only a few waves contribute, so no FFT is needed."""
         x, y, z = self._waves
         modes = np.einsum("xyc,ya->xac", field @ z.conj(), y.conj(), optimize=True)
         modes = np.einsum("xac,xb->bac", modes, x.conj(), optimize=True) * self._gaussian
@@ -92,10 +94,10 @@ class LocalResponse:
         return -RESPONSE * (by_q / np.sqrt(self._mean) + smooth(by_mean))
 
     def screened(self, residual: np.ndarray) -> np.ndarray:
-        """(1 - chi V)^-1 of a residual (nx, ny, nz); the number of electrons stays the same.
+        """(1 - chi V)^-1 of a residual (nx, ny, nz); the number of electrons does not change.
 
-        By conjugate gradients in the Coulomb norm <x|V|x>, in which 1 - chi V is symmetric and
-        at least 1.
+        It is solved by conjugate gradients in the Coulomb norm <x|V|x>, in which 1 - chi V is
+        symmetric and at least 1.
         """
         rest = np.array(residual, dtype=float)
         potential = self.coulomb(rest)
@@ -125,9 +127,9 @@ def _dot(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _low_waves(grid: Grid) -> tuple[list[np.ndarray], np.ndarray]:
-    """Waves per axis (n_i, m_i) in which the Gaussian has a share, and its weights (m_x, m_y, m_z).
+    """Waves per axis (n_i, m_i) that contribute to the Gaussian, and its weights (m_x, m_y, m_z).
 
-    Along the last axis only half of the waves, with twice the weight.
+    Along the last axis there is only half of the waves, with twice the weight.
     """
     reciprocal = 2 * np.pi * np.linalg.inv(grid.cell).T  # rows
     most = _CUTOFF / RANGE

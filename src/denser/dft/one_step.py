@@ -25,20 +25,20 @@ ELECTRON_TOLERANCE = 1e-3
 """Largest relative error in the number of electrons of a density that a step starts from."""
 
 NEGATIVE_TOLERANCE = 1e-3
-"""Largest share of the electrons that may be missing in negative regions."""
+"""Largest allowed share of (negative) electrons in negative regions."""
 
 COARSE_SPACING = 0.42
-"""Spacing in bohr beyond which a density cannot be interpolated to 10 meV: H2CO, HCN, H2O and CH4
-were wrong by 2 meV at most up to 0.40 and by 7 meV at 0.46."""
+"""Beyond this spacing (bohr) a density cannot be interpolated to 10 meV. For H2CO, HCN, H2O and CH4
+the error was at most 2 meV up to 0.40 and 7 meV at 0.46."""
 
 
 class CoarseGridWarning(UserWarning):
-    """A density was given on a grid too coarse for its energy."""
+    """The grid of a density is too coarse for its energy."""
 
 
 @dataclass(frozen=True, eq=False)
 class OneStep(FrontierOrbitals):
-    """Orbitals in the potential of a given density, and what follows from them.
+    """Orbitals in the potential of a given density, with energies and densities from them.
 
     Parameters
     ----------
@@ -55,13 +55,13 @@ class OneStep(FrontierOrbitals):
         Output orbitals in columns, in PySCF's order; nmo is nao less the linear dependences of
         the basis.
     dm : (nao, nao) float
-        Their density matrix.
-    density_in, density : Density
+        Density matrix of the occupied orbitals.
+        density_in, density : Density
         The input, and the density of `dm`; both on the grid of the calculation.
     potential_in, potential : (nx, ny, nz) float
         Hartree plus exchange-correlation potential of `density_in` and of `density`, hartree.
     change : (nx, ny, nz) float
-        Estimate of the self-consistent density less `density_in`, e/bohr^3.
+        Estimate of the self-consistent density minus `density_in`, e/bohr^3.
     mf : pyscf.pbc.dft.rks.RKS
         Cell, integrals and multigrid of the calculation.
     seconds : float
@@ -85,18 +85,18 @@ class OneStep(FrontierOrbitals):
 
     @property
     def residual(self) -> float:
-        """sum_r |rho_out - rho_in| dv / N_e: how far from self-consistent the input was."""
+        """sum_r |rho_out - rho_in| dv / N_e: deviation of the input from self-consistency."""
         change = np.abs(self.density.values - self.density_in.values).sum()
         return float(change * self.density.grid.dv / self.density.n_electrons)
 
     @property
     def e_mixed(self) -> float:
-        """(2 E_Harris + E_KS)/3, hartree: a poorer estimate whose derivatives are simple."""
+        """(2 E_Harris + E_KS)/3, hartree: a less accurate estimate with simple derivatives."""
         return (2 * self.e_harris + self.e_ks) / 3
 
 
 def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None = None) -> OneStep:
-    """Solve the Kohn-Sham equations once, in the potential of a density.
+    """Solve the Kohn-Sham equations once in the potential of a density.
 
     With rho_in the density given and rho_out that of the occupied eigenvectors of
     h + v_H[rho_in] + v_xc[rho_in],
@@ -138,9 +138,9 @@ def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None 
     Raises
     ------
     InputError
-        A density with a value that is not finite, with another number of electrons than its
-        structure, with negative regions, or not orthorhombic; an `mf` of another grid; and as
-        `denser.dft.scf.mean_field` and `denser.dft.cell.require_electrons`.
+        The density has values that are not finite, another number of electrons than its
+        structure, negative regions, or a box that is not orthorhombic; `mf` belongs to another
+        grid; or as in `denser.dft.scf.mean_field` and `denser.dft.cell.require_electrons`.
 
     Warns
     -----
@@ -169,7 +169,7 @@ def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None 
     e_band = float(mo_occ @ mo_energy + mf.energy_nuc())
     e_harris = e_band - float(np.vdot(rho_in, v_in)) * dv + e_hxc_in
     e_ks = e_band - float(np.vdot(rho_out, v_in)) * dv + e_hxc_out
-    # <R|K|R>/2 is taken from the energies themselves: it holds all orders.
+    # <R|K|R>/2 is computed from the energies, which includes all orders.
     residual = rho_out - rho_in
     change = LocalResponse(rho_in, density.grid).screened(residual)
     e_tot = e_ks + 0.5 * float(np.vdot(change - residual, v_out - v_in)) * dv
@@ -221,7 +221,7 @@ def check_density(density: Density) -> None:
 
 
 def on_recipe_grid(density: Density, recipe: Recipe) -> Density:
-    """Return the density with the recipe's spacing (within a tenth), resampled if need be."""
+    """Return the density with the recipe's spacing (within a tenth), resampled if necessary."""
     grid = density.grid
     lengths = np.diag(grid.cell)
     if (np.abs(grid.spacing / recipe.spacing - 1) < 0.1).all():
@@ -247,9 +247,9 @@ def on_recipe_grid(density: Density, recipe: Recipe) -> Density:
 def eigenstates(mf: rks.RKS, fock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Energies (nmo,), hartree, and orbitals (nao, nmo) of a Fock matrix (nao, nao).
 
-    They leave out what PySCF's own SCF leaves out: directions in which the basis is all but
-    linearly dependent, as happens in tight boxes. With them energies would be those of another
-    basis, and of noise.
+    As in PySCF's own SCF, directions are left out in which the basis is nearly linearly dependent,
+    which happens in tight boxes. With them, the energies would be those of another basis, with
+    noise.
     """
     if getattr(mf, "_denser_basis", None) is None:
         mf._denser_basis = np.asarray(mf.check_linear_dependency(mf.get_ovlp()))

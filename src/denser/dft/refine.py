@@ -1,4 +1,4 @@
-"""A predicted density made better by Kohn-Sham steps."""
+"""Improvement of a predicted density by Kohn-Sham steps."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from denser.types.recipe import Recipe
 from denser.types.units import HARTREE
 
 UNCERTAINTY = 0.25
-"""The share of E_KS - E_Harris that nine errors in ten stay below."""
+"""Share of E_KS - E_Harris; nine of ten errors are below it."""
 
 UNCERTAINTY_FLOOR = 0.1e-3 / HARTREE
 """Hartree, added in quadrature. E_KS - E_Harris = <R|K|R>/2 has a Hartree part above zero and a
-part of exchange and correlation below it; where they cancel, it says nothing of the error."""
+part of exchange and correlation below it; if they cancel, it does not indicate the error."""
 
 
 @dataclass(frozen=True, eq=False)
 class Refined(FrontierOrbitals):
-    """A density after Kohn-Sham steps, with the orbitals and the energy that belong to it.
+    """A density after Kohn-Sham steps, with its orbitals and energy.
 
     Parameters
     ----------
     density : Density
-        On the grid of the calculation; exactly N_e electrons, none negative.
+        On the grid of the calculation; exactly N_e electrons, no negative values.
     e_tot : float
         Estimate of the self-consistent energy, hartree.
     uncertainty : float
-        What the error of `e_tot` stays below in nine cases of ten, hartree; never below
+        The error of `e_tot` is below this in nine of ten cases, hartree; at least
         `UNCERTAINTY_FLOOR`.
     mo_energy, mo_occ : (nmo,) float
         Of the potential after the last step, hartree; occupations 2 or 0.
@@ -48,7 +48,7 @@ class Refined(FrontierOrbitals):
     dm : (nao, nao) float
         Their density matrix.
     steps : tuple of OneStep
-        The first began at the density given.
+        All steps; the first one started from the given density.
     seconds : float
         Wall time.
     """
@@ -92,7 +92,7 @@ def refine(
     mf : pyscf.pbc.dft.rks.RKS, optional
         As in `one_step`.
     earlier : tuple of OneStep
-        Steps that led to this density, to go on from: `refined.density, steps=1,
+        Steps that led to this density, to continue from them: `refined.density, steps=1,
         earlier=refined.steps`.
 
     Returns
@@ -102,7 +102,7 @@ def refine(
     Raises
     ------
     InputError
-        As `one_step`, or fewer than one step.
+        As in `one_step`; or `steps` is below 1.
     """
     start = time.perf_counter()
     if steps < 1:
@@ -133,7 +133,7 @@ def refine(
 
 
 def _next_density(steps: list[OneStep]) -> Density:
-    """Density after the steps; the number of electrons stays exact, none is negative."""
+    """Density after the steps; the number of electrons is exact, no value is negative."""
     density = steps[-1].density_in
     values = np.maximum(next_values(steps, pulay_weights(steps)), 0.0)
     values *= density.n_electrons / (values.sum() * density.grid.dv)
@@ -141,7 +141,7 @@ def _next_density(steps: list[OneStep]) -> Density:
 
 
 def next_values(steps: list[OneStep], weights: np.ndarray) -> np.ndarray:
-    """Input of the next step (nx, ny, nz), e/bohr^3: what the steps lead to, combined."""
+    """Input of the next step (nx, ny, nz), e/bohr^3, from all steps so far."""
     return _combine([step.density_in.values + step.change for step in steps], weights)
 
 
@@ -154,7 +154,7 @@ def _combine(fields: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
 
 
 def pulay_weights(steps: list[OneStep]) -> np.ndarray:
-    """Weights of sum one (n,) for which the combined residual's Coulomb energy is least."""
+    """Weights (n,) with sum one that minimise the Coulomb energy of the combined residual."""
     n = len(steps)
     if n == 1:
         return np.ones(1)
@@ -165,7 +165,7 @@ def pulay_weights(steps: list[OneStep]) -> np.ndarray:
     for wave in waves:
         wave[:, :, 1:] *= np.sqrt(2.0)
     overlaps = np.array([[np.vdot(a, b).real for b in waves] for a in waves])
-    # Bordered for the constraint, and scaled, for the residuals differ by orders of magnitude.
+    # Bordered for the constraint, and scaled, because residuals differ by orders of magnitude.
     matrix = np.ones((n + 1, n + 1))
     matrix[:n, :n] = overlaps / overlaps[-1, -1]
     matrix[n, n] = 0.0

@@ -1,4 +1,4 @@
-"""Where in a molecule the error of a density is: around which elements, how far from nuclei."""
+"""Error of a density around elements and by distance from the nearest nucleus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHELLS = (0.0, 0.5, 1.0, 1.5, 2.0, np.inf)
 def squared_distances(structure: Structure, grid: Grid) -> dict[int, np.ndarray]:
     """Squared distance (nx, ny, nz), bohr^2, to the nearest atom of each atomic number.
 
-    Of all periodic images in an orthorhombic box.
+    All periodic images in an orthorhombic box are included.
     """
     out = {}
     for z in np.unique(structure.numbers):
@@ -62,7 +62,7 @@ def error_around_elements(
 def error_by_distance(
     predicted: Density, reference: Density, distances: dict[int, np.ndarray]
 ) -> np.ndarray:
-    """Electrons misplaced, and electrons, by distance from the nearest nucleus.
+    """Misplaced electrons, and electrons, by distance from the nearest nucleus.
 
     Returns
     -------
