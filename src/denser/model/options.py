@@ -86,4 +86,6 @@ def _is_number(value: object) -> bool:
 
 def _is_whole(value: object) -> bool:
     """Whether a number is an integer; the charge of a file may be a float."""
-    return isinstance(value, Integral) or (_is_number(value) and float(value).is_integer())  # type: ignore[arg-type]
+    if isinstance(value, Integral):
+        return True
+    return isinstance(value, Real) and _is_number(value) and float(value).is_integer()
