@@ -215,7 +215,7 @@ def test_what_cannot_be_used(ethanol):
     density = superposition(ethanol, Grid.around(ethanol, padding=4.0, spacing=0.5))
     with pytest.raises(InputError, match="unknown kind of boundary 'open'"):
         electrostatic_potential(density, "open")
-    with pytest.raises(InputError, match="hold 20 electrons, found 22"):
+    with pytest.raises(InputError, match="should have 20 electrons, found 22"):
         Potential(density.with_values(1.1 * density.values))
     with pytest.raises(InputError, match="shape \\(3,\\)"):
         Potential(density)(np.zeros(3))

@@ -70,5 +70,5 @@ def test_bad_input(tmp_path, data, monkeypatch):
         with pytest.raises(InputError, match=name):
             reflections.read(tmp_path / name)
     monkeypatch.setitem(sys.modules, "gemmi", None)
-    with pytest.raises(InputError, match=r"pip install denser\[maps\]"):
+    with pytest.raises(InputError, match=r"pip install 'denser\[maps\]'"):
         reflections.write(tmp_path / "a.mtz", hkl, f, CELL)
