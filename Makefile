@@ -18,7 +18,7 @@ demo: .venv/installed
 
 # All that CI checks.
 test: lint types browser
-	$(PYTEST)
+	$(PYTEST) $(ARGS)
 
 # Tests without those marked slow and without the browser. Choose some: make fast ARGS=tests/test_io.py.
 fast: .venv/installed
