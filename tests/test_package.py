@@ -77,7 +77,7 @@ from ase.build import molecule
 from denser import Grid, Structure
 from denser.dft.scf import scf
 s = Structure.of(molecule("C6H6"))
-print(scf(s, Grid.paper(s, 0.2), max_cycle=3).e_tot)
+print(scf(s, Grid.paper(s, 0.2), max_cycle=1).e_tot)
 """
 
 
