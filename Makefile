@@ -3,11 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# One worker for each core, each with one thread, and one more, since tests of the browser and of
-# commands wait for them half of the time. For tests one after another: make test WORKERS=0.
+# One worker for each core, each with one thread; for tests one after another: make test WORKERS=0.
 # A module's fixtures are made once or twice: workers get tests in order and take over the rest of
 # another's only when they have none left.
-WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
+WORKERS ?= logical
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test fast lint format types coverage lowest browser docs bench clean
