@@ -22,6 +22,16 @@ for command in (pack, unpack, contents):
 _SHOWN = 10
 """Largest number of reasons for failures that `denser labels info` shows."""
 
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes of one thread each; default: all processors."),
+]
+ExecutorName = Annotated[
+    str | None, typer.Option(help="parsl:FILE.py, which defines a Parsl `config`.")
+]
+Nice = Annotated[int, typer.Option(min=0, max=19, help="Niceness of the workers.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try recorded failures again.")]
+
 Store = Annotated[Path, typer.Argument(help="Store of labels (.db).")]
 
 
@@ -55,17 +65,10 @@ def label(
     max_cycle: Annotated[
         int, typer.Option(help="Largest number of SCF cycles of one attempt.")
     ] = 50,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes of one thread each; default: all processors."),
-    ] = None,
-    executor: Annotated[
-        str | None, typer.Option(help="parsl:FILE.py, which defines a Parsl `config`.")
-    ] = None,
-    nice: Annotated[int, typer.Option(min=0, max=19, help="Niceness of the workers.")] = 0,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try recorded failures again.")
-    ] = False,
+    workers: Workers = None,
+    executor: ExecutorName = None,
+    nice: Nice = 0,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Compute and store reference densities; run it again to continue after an interruption."""
     try:
@@ -211,17 +214,10 @@ def labels_make(
     first: Annotated[
         int | None, typer.Option(min=1, help="Only the first N molecules; default: all.")
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes of one thread each; default: all processors."),
-    ] = None,
-    executor: Annotated[
-        str | None, typer.Option(help="parsl:FILE.py, which defines a Parsl `config`.")
-    ] = None,
-    nice: Annotated[int, typer.Option(min=0, max=19, help="Niceness of the workers.")] = 0,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try recorded failures again.")
-    ] = False,
+    workers: Workers = None,
+    executor: ExecutorName = None,
+    nice: Nice = 0,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Label the training set that a TOML file describes; run it again to continue."""
     try:
