@@ -30,15 +30,6 @@ from denser.types.structure import Structure
 hypothesis.settings.register_profile("denser", deadline=None)
 hypothesis.settings.load_profile("denser")
 
-LONGEST = ("test_viewer_browser.py", "test_benchmarks.py", "test_training.py", "test_label.py")
-"""Files whose tests wait for other processes. They come first, so that no worker is left alone
-with them at the end."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first; the order within a file stays."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
-
 
 @pytest.fixture
 def water() -> Atoms:
