@@ -29,7 +29,8 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from denser.atoms.sad import superposition
-from denser.labels.label import Label, read_labels, split
+from denser.labels.label import Label, split
+from denser.labels.reading import read_labels
 from denser.model.checkpoint import load_model
 from denser.model.predictor import Predictor
 from denser.training.config import read_config

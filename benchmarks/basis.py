@@ -19,7 +19,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from denser.labels.label import Label, read_labels
+from denser.labels.label import Label
+from denser.labels.reading import read_labels
 from denser.model.aspherical_config import AsphericalConfig
 from denser.model.expansion import orthonormal_radial
 from denser.model.harmonics import harmonic_terms

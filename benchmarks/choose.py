@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from denser.labels.label import read_labels
 from denser.labels.qm9 import smiles, split_numbers
+from denser.labels.reading import read_labels
 from denser.types.errors import InputError
 
 RAREST = 5

@@ -21,7 +21,7 @@ import torch
 
 from denser.atoms.sad import superposition
 from denser.fields.metrics import err_rho
-from denser.labels.label import read_labels
+from denser.labels.reading import read_labels
 from denser.model.aspherical import Aspherical
 from denser.model.expansion import evaluate
 from denser.model.predictor import Predictor

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.labels.store import LabelStore
 from denser.types.errors import InputError
 from denser.types.grid import Grid

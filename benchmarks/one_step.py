@@ -28,7 +28,8 @@ from denser.dft.one_step import one_step
 from denser.dft.refine import Refined, refine
 from denser.dft.scf import scf
 from denser.fields.metrics import err_rho
-from denser.labels.label import Label, read_labels
+from denser.labels.label import Label
+from denser.labels.reading import read_labels
 from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError

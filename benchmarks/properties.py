@@ -30,7 +30,8 @@ from denser.dft.refine import refine
 from denser.dft.scf import scf
 from denser.fields.metrics import err_rho
 from denser.io.files import replacing
-from denser.labels.label import Label, read_labels
+from denser.labels.label import Label
+from denser.labels.reading import read_labels
 from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError

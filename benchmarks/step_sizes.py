@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from denser.labels.label import read_labels
+from denser.labels.reading import read_labels
 from denser.model.aspherical import Aspherical
 from denser.model.checkpoint import load_model
 from denser.training.config import OptimizerConfig

@@ -9,7 +9,7 @@ import torch
 from ase.build import molecule
 
 from denser.atoms.sad import superposition
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.model.aspherical import Aspherical
 from denser.model.aspherical_config import AsphericalConfig
 from denser.model.graph import Graph

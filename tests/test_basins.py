@@ -16,7 +16,7 @@ from denser.analysis.topology.critical_points import critical_points
 from denser.analysis.topology.interatomic_surfaces import interatomic_surfaces
 from denser.atoms.free_atoms import free_atom
 from denser.atoms.sad import valence_charges
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.labels.render import density_on_grid
 from denser.types.density import Density
 from denser.types.errors import InputError

@@ -12,7 +12,7 @@ from ase.build import molecule
 from ase.io import write
 
 from denser import load_model
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.model.aspherical import Aspherical
 from denser.model.aspherical_config import AsphericalConfig
 from denser.model.checkpoint import Model, save_model

@@ -10,7 +10,7 @@ from denser.analysis.continuous import ContinuousDensity, laplacian_at_nodes, sh
 from denser.atoms.free_atoms import complete, free_atom
 from denser.atoms.sad import superposition, valence_charges
 from denser.dft.cell import build_cell
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.labels.render import density_on_grid
 from denser.types.density import Density
 from denser.types.errors import InputError

@@ -12,7 +12,7 @@ from denser.analysis.topology.critical_points import _euler_characteristic, crit
 from denser.atoms.free_atoms import free_atom
 from denser.atoms.sad import valence_charges
 from denser.dft.cell import build_cell
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.labels.render import density_on_grid
 from denser.types.density import Density
 from denser.types.grid import Grid

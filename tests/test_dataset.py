@@ -8,7 +8,8 @@ from ase import Atoms
 from ase.io import write
 
 from denser import InputError, load_model
-from denser.labels.label import Label, read_label, read_labels, split
+from denser.labels.label import Label, split
+from denser.labels.reading import read_label, read_labels
 from denser.labels.store import Facts, LabelStore
 from denser.model.checkpoint import save_model
 from denser.model.predictor import Predictor

@@ -19,7 +19,7 @@ from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.kinetic_density import kinetic_density
 from denser.dft.one_step import one_step
 from denser.dft.scf import scf
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid

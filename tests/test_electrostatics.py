@@ -12,7 +12,7 @@ from denser.analysis.potential.electrostatics import (
 from denser.analysis.potential.esp_surface import esp_surface
 from denser.atoms.free_atoms import complete, core_values, free_atom
 from denser.atoms.sad import superposition, valence_charges
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.labels.render import density_on_grid
 from denser.types.density import Density
 from denser.types.errors import InputError

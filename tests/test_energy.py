@@ -12,7 +12,7 @@ from denser.cli import app
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.orbitals import molden
 from denser.io import read, write
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.units import DEBYE, HARTREE

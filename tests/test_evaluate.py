@@ -13,7 +13,8 @@ import denser
 from denser import cli
 from denser.atoms.sad import superposition
 from denser.fields.metrics import err_rho
-from denser.labels.label import Label, read_label, read_labels
+from denser.labels.label import Label
+from denser.labels.reading import read_label, read_labels
 from denser.labels.store import Facts, LabelStore
 from denser.model.checkpoint import Model, build, save_model
 from denser.model.predictor import Predictor

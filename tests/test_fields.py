@@ -24,7 +24,7 @@ from denser.analysis.fields import (
 )
 from denser.atoms.free_atoms import complete, free_atom
 from denser.atoms.sad import superposition, valence_charges
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.labels.render import density_on_grid
 from denser.types.density import Density, Field
 from denser.types.errors import InputError

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from denser import InputError, load_model
-from denser.labels.label import read_labels
+from denser.labels.reading import read_labels
 from denser.model.checkpoint import Model, build, save_model
 from denser.model.predictor import Predictor
 from denser.types.recipe import Recipe

@@ -10,7 +10,7 @@ from denser.atoms.sad import superposition
 from denser.dft import fitting
 from denser.dft.fitting import AuxiliaryBasis, auxiliary_shells, fit_density
 from denser.fields.metrics import err_rho
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.labels.render import density_on_grid
 from denser.types.errors import InputError
 from denser.types.grid import Grid

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 import denser
 from denser.cli import app
-from denser.labels.label import Label, read_labels
+from denser.labels.label import Label
+from denser.labels.reading import read_labels
 from denser.labels.store import Facts, LabelStore
 from denser.types.errors import InputError
 from denser.types.grid import Grid

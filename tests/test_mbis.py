@@ -11,7 +11,7 @@ from pyscf import dft, gto, scf
 from denser.analysis.charges.mbis import Quadrature, free_shells, interpolate, mbis, partition
 from denser.atoms.free_atoms import complete, free_atom
 from denser.atoms.sad import superposition
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid

@@ -15,7 +15,7 @@ from ase.build import molecule
 
 from denser.atoms.sad import superposition
 from denser.fields.cube_group import CubeOperation, window
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.model.checkpoint import ARCHITECTURES, Model, build, load_model, shipped_models
 from denser.model.derivatives import prediction_pullback
 from denser.model.predictor import Predictor

@@ -18,7 +18,7 @@ from denser.dft.refine import UNCERTAINTY_FLOOR, refine
 from denser.dft.scf import mean_field, scf
 from denser.fields.fourier import resample
 from denser.fields.metrics import err_rho
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError

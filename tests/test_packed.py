@@ -17,7 +17,6 @@ from denser.atoms.sad import superposition, superposition_at, valence_charges
 from denser.cli import app
 from denser.labels import held_out
 from denser.labels.cloud import cloud
-from denser.labels.label import read_label, read_labels
 from denser.labels.packed import (
     N_POINTS,
     ROUNDING,
@@ -29,6 +28,7 @@ from denser.labels.packed import (
     rounded_deformation,
 )
 from denser.labels.qm9 import is_test_molecule, split_numbers
+from denser.labels.reading import read_label, read_labels
 from denser.labels.render import density_at_points, density_on_grid
 from denser.labels.store import Facts, LabelStore
 from denser.model.checkpoint import build

@@ -12,7 +12,7 @@ from ase.build import molecule
 
 import denser
 from denser import Density, Grid, InputError, Predictor, Structure, err_rho, superposition, write
-from denser.labels.label import read_labels
+from denser.labels.reading import read_labels
 from denser.labels.render import density_on_grid
 from denser.model.checkpoint import save_model
 from denser.model.precision import fast_bf16

@@ -10,7 +10,7 @@ from pyscf.pbc.grad import rks as rks_gradient
 from denser.dft import pyscf_private, require_tested_pyscf
 from denser.dft.functionals import hartree_xc
 from denser.dft.scf import mean_field, scf
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe

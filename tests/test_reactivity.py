@@ -22,7 +22,7 @@ from denser.dft.polarizability import (
 )
 from denser.dft.pyscf_private import core_hamiltonian
 from denser.dft.scf import mean_field, scf
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.labels.render import density_on_grid
 from denser.types.density import Density
 from denser.types.errors import InputError

@@ -12,7 +12,7 @@ from pyscf.pbc.dft import rks
 from denser.atoms.sad import superposition
 from denser.dft.guess import structure_of
 from denser.dft.scf import scf
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe

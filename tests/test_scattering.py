@@ -19,7 +19,7 @@ from denser.analysis.crystal.symmetry import miller_indices, operations, site_oc
 from denser.atoms.free_atoms import complete, free_atom
 from denser.atoms.sad import superposition, valence_charges
 from denser.io import tsc
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid

@@ -12,7 +12,7 @@ from denser.analysis.charges.mbis import mbis
 from denser.analysis.charges.stockholder import Hirshfeld, cm5, hirshfeld
 from denser.atoms.free_atoms import complete, free_atom
 from denser.atoms.sad import superposition
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from denser.labels.coefficients import pack, unpack
 from denser.labels.identity import content_hash, store_name
-from denser.labels.label import read_label, read_labels
+from denser.labels.reading import read_label, read_labels
 from denser.labels.store import Facts, LabelStore
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -236,7 +236,7 @@ def test_a_killed_transaction_leaves_nothing(store, water):
     code = f"""
 import os
 from pathlib import Path
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 from denser.labels.store import Facts, LabelStore
 store = LabelStore({str(store.path)!r})
 store._db._initialize(store._db.connection)

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from denser import InputError, load_model
-from denser.labels.label import read_label, read_labels, split
+from denser.labels.label import split
 from denser.labels.qm9 import split_numbers
+from denser.labels.reading import read_label, read_labels
 from denser.model.aspherical import Aspherical
 from denser.model.aspherical_config import AsphericalConfig
 from denser.model.checkpoint import Model, build, save_model

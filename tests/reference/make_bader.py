@@ -21,7 +21,7 @@ import numpy as np
 
 from denser.atoms.free_atoms import free_atom
 from denser.dft.cell import build_cell
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 
 from pyscf import dft, gto  # isort: skip
 from pyscf.dft.gen_grid import MakeAngularGrid  # isort: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from denser.labels.label import read_label
+from denser.labels.reading import read_label
 
 from pyscf import dft, gto  # isort: skip
 

@@ -1,16 +1,14 @@
 """Converged reference labels: the occupied orbitals of one structure.
 
-They come from a label store (`denser.labels.store`) or from a folder of `.npz` files. Labels of
+They come from a label store or from a folder of `.npz` files (`denser.labels.reading`). Labels of
 shards (`denser.labels.packed`) have no orbitals.
 """
 
 from __future__ import annotations
 
 import re
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -18,11 +16,7 @@ import numpy as np
 from denser.types.arrays import read_only, restore
 from denser.types.errors import InputError
 from denser.types.grid import Grid
-from denser.types.recipe import Recipe
 from denser.types.structure import Structure
-from denser.types.units import BOHR
-
-_KEYS = ("numbers", "positions", "box", "mesh", "charge", "mo_coeff")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,96 +82,6 @@ def molecule_of(name: str) -> str:
 def group_of(name: str) -> str:
     """Name of a label without `_rattled` and without the number of a frame (`_00012`)."""
     return re.sub(r"(?<=.)_\d{5}$", "", molecule_of(name))
-
-
-def read_label(path: Path) -> Label:
-    """Read one `.npz` label; keys as in `_KEYS`, lengths in angstrom.
-
-    Raises
-    ------
-    InputError
-        The file is unreadable or lacks a key.
-    """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-            missing = [key for key in _KEYS if key not in data]
-            if missing:
-                raise InputError(f"{path}: not a label, {', '.join(missing)} missing")
-            box = data["box"] / BOHR
-            structure = Structure(
-                data["numbers"], data["positions"] / BOHR, int(data["charge"]), np.diag(box)
-            )
-            grid = Grid(np.zeros(3), np.diag(box), tuple(data["mesh"]))
-            energies = (
-                float(data["energy"]) if "energy" in data else None,
-                data.get("mo_energy"),
-            )
-            return Label(path.stem, structure, grid, data["mo_coeff"], *energies)
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: cannot be read as a label ({error})") from error
-
-
-def read_labels(path: str | Path, recipe: Recipe | None = None) -> list[Label]:
-    """Read all labels of a store (`.db`) or of a folder of `.npz` files, sorted by name.
-
-    Parameters
-    ----------
-    path : Path
-    recipe : Recipe, optional
-        Level of theory that a store must have; `.npz` files do not know theirs.
-
-    Raises
-    ------
-    InputError
-        No labels there, one that cannot be read, or another level of theory.
-    """
-    from denser.labels.packed import holds_shards  # imported here: it uses the names of this module
-
-    path = Path(path)
-    if holds_shards(path):
-        raise InputError(
-            f"{path}: the labels of shards hold densities at points only, which `denser train` can "
-            "use; here orbitals are needed, so give a store (.db) or a folder of .npz labels"
-        )
-    if path.suffix == ".db":
-        from denser.labels.store import LabelStore  # which makes Labels itself
-
-        with LabelStore(path) as store:
-            if recipe is not None:
-                store.require_level(recipe, "this run")
-            labels = list(store)
-        if not labels:
-            raise InputError(f"{path}: contains no labels yet; make some with denser label")
-        return labels
-    paths = sorted(path.glob("*.npz"))
-    if not paths:
-        raise InputError(
-            f"{path}: no .npz labels found; give a folder that contains some, or a store (.db)"
-        )
-    return [read_label(path) for path in paths]
-
-
-def read_recipe(path: str | Path) -> Recipe | None:
-    """Level of theory of a store or of shards; None for `.npz` files, which do not say it.
-
-    Raises
-    ------
-    InputError
-        A store or a shard that cannot be read.
-    """
-    from denser.labels.packed import holds_shards, recipe_of_shards
-
-    path = Path(path)
-    if holds_shards(path):
-        return recipe_of_shards(path)
-    if path.suffix != ".db":
-        return None
-    from denser.labels.store import LabelStore  # which makes Labels itself
-
-    with LabelStore(path) as store:
-        return store.recipe
 
 
 class HasGroup(Protocol):

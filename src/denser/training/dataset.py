@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from denser.atoms.sad import valence_charges
-from denser.labels.label import Label, read_labels, read_recipe, split
+from denser.labels.label import Label, split
 from denser.labels.packed import PackedLabel, holds_shards, read_shards
 from denser.labels.qm9 import is_test_molecule
+from denser.labels.reading import read_labels, read_recipe
 from denser.labels.render import n_orbitals
 from denser.training.config import Config, DataConfig
 from denser.types.errors import InputError

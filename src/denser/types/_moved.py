@@ -46,7 +46,7 @@ MOVED = {
     "calculator": "workflows.calculator",
     "data": "labels",
     "data.crops": "fields.cube_group",
-    "data.labels": "labels.label",
+    "data.labels": "labels.reading",
     "data.qm9": "labels.qm9",
     "data.render": "labels.render",
     "data.store": "labels.store",

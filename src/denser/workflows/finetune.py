@@ -11,7 +11,8 @@ from rich.table import Table
 
 from denser.atoms.sad import superposition
 from denser.fields.metrics import err_rho
-from denser.labels.label import Label, read_labels, split
+from denser.labels.label import Label, split
+from denser.labels.reading import read_labels
 from denser.model.checkpoint import Model, load_model, save_model
 from denser.model.predictor import Predictor
 from denser.training.config import Config, with_settings

@@ -14,7 +14,8 @@ import numpy as np
 from denser.atoms.sad import RECIPES, superposition, valence_charges
 from denser.fields.metrics import err_rho, subtract
 from denser.io import write
-from denser.labels.label import Label, group_of, molecule_of, read_label, read_labels
+from denser.labels.label import Label, group_of, molecule_of
+from denser.labels.reading import read_label, read_labels
 from denser.labels.render import density_on_grid, n_orbitals
 from denser.labels.store import LabelStore
 from denser.model.checkpoint import Model
@@ -149,7 +150,7 @@ def evaluate(
     ----------
     model : str, Path, Model or Predictor
     labels : str, Path or sequence of Label
-        Labels, or a path for `denser.labels.label.read_labels`.
+        Labels, or a path for `denser.labels.reading.read_labels`.
     part : {"unseen", "validation", "all"}
         As `choose`.
     select : sequence of str
@@ -175,7 +176,7 @@ def evaluate(
 
 
 def read_each(path: str | Path, recipe: Recipe | None = None) -> tuple[list[Label], list[Failure]]:
-    """Read labels like `denser.labels.label.read_labels`; unreadable ones become failures.
+    """Read labels like `denser.labels.reading.read_labels`; unreadable ones become failures.
 
     Raises
     ------

@@ -10,7 +10,8 @@ import numpy as np
 
 from denser.atoms.sad import valence_charges
 from denser.labels.identity import content_hash, store_name
-from denser.labels.label import Label, read_label
+from denser.labels.label import Label
+from denser.labels.reading import read_label
 from denser.labels.store import Facts, LabelStore
 from denser.types.arrays import seal
 from denser.types.density import Density
