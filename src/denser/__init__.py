@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from denser.atoms.sad import superposition
     from denser.fields.metrics import compare, err_rho
     from denser.io import read, write
+    from denser.io.smiles import from_smiles
     from denser.labels.store import LabelStore
     from denser.model.checkpoint import load_model
     from denser.model.predictor import Predictor, predict
@@ -44,6 +45,7 @@ _WHERE = {
     "analyze": "denser.analysis.properties",
     "compare": "denser.fields.metrics",
     "err_rho": "denser.fields.metrics",
+    "from_smiles": "denser.io.smiles",
     "load_model": "denser.model.checkpoint",
     "predict": "denser.model.predictor",
     "pyscf_guess": "denser.workflows.scf_guess",
@@ -67,6 +69,7 @@ __all__ = [
     "analyze",
     "compare",
     "err_rho",
+    "from_smiles",
     "load_model",
     "predict",
     "pyscf_guess",

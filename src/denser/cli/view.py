@@ -31,7 +31,7 @@ def view(
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
         raise InputError(f"the viewer needs {missing[0]}; pip install 'denser[view]'")
-    from denser.io.structures import from_smiles
+    from denser.io.smiles import from_smiles
     from denser.model.predictor import Predictor
     from denser.types.structure import Structure
     from denser.viewer.server import serve

@@ -1,4 +1,4 @@
-"""Read structure files (with ASE) and SMILES (with RDKit) as `ase.Atoms`."""
+"""Read structure files with ASE as `ase.Atoms`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from denser.io.smiles import from_smiles
 from denser.types.errors import InputError
+
+__all__ = ["from_smiles", "read_structures"]
 
 
 def read_structures(path: Path) -> Iterator[Atoms]:
@@ -69,53 +72,3 @@ def _mdl_charge(record: str) -> int:
     """Sum of the charges in the `M  CHG n (atom charge)*` lines of an MDL record."""
     lines = re.findall(r"^M  CHG(.*)$", record, flags=re.MULTILINE)
     return sum(int(q) for line in lines for q in line.split()[2::2])
-
-
-def from_smiles(smiles: str) -> Atoms:
-    """Build a 3-D structure from SMILES: ETKDG embedding (fixed seed), then MMFF94 (else UFF).
-
-    An atom with six neighbours becomes an octahedron, which only UFF keeps.
-    The formal charge is in `info["charge"]`.
-
-    Raises
-    ------
-    InputError
-        RDKit is missing, or the SMILES cannot be parsed or embedded, contains several molecules,
-        or has atoms that neither force field covers.
-    """
-    try:
-        from rdkit import Chem, RDLogger
-        from rdkit.Chem import AllChem
-    except ImportError as error:
-        raise InputError("--smiles needs RDKit; pip install 'denser[smiles]'") from error
-    RDLogger.DisableLog("rdApp.*")
-    molecule = Chem.MolFromSmiles(smiles)
-    if molecule is None or molecule.GetNumAtoms() == 0:
-        raise InputError(f"SMILES {smiles!r} cannot be parsed; check brackets, rings and valences")
-    if len(Chem.GetMolFrags(molecule)) > 1:
-        raise InputError(
-            f"SMILES {smiles!r} contains several molecules but not their positions; give a "
-            "structure file"
-        )
-    molecule = Chem.AddHs(molecule)
-    octahedral = [atom for atom in molecule.GetAtoms() if atom.GetDegree() == 6]
-    for atom in octahedral:
-        if not atom.HasProp("_chiralPermutation"):
-            atom.SetChiralTag(Chem.ChiralType.CHI_OCTAHEDRAL)
-            atom.SetIntProp("_chiralPermutation", 1)
-    if AllChem.EmbedMolecule(molecule, randomSeed=7) != 0:
-        raise InputError(f"SMILES {smiles!r}: no 3-D geometry found; give a structure file")
-    if AllChem.MMFFHasAllMoleculeParams(molecule) and not octahedral:
-        AllChem.MMFFOptimizeMolecule(molecule, maxIters=2000)
-    elif AllChem.UFFHasAllMoleculeParams(molecule):
-        AllChem.UFFOptimizeMolecule(molecule, maxIters=2000)
-    elif molecule.GetNumAtoms() > 1:
-        raise InputError(
-            f"SMILES {smiles!r}: neither MMFF94 nor UFF covers these atoms; give a structure file"
-        )
-    atoms = Atoms(
-        [atom.GetAtomicNum() for atom in molecule.GetAtoms()],
-        molecule.GetConformer().GetPositions(),
-    )
-    atoms.info["charge"] = Chem.GetFormalCharge(molecule)
-    return atoms

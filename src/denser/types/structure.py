@@ -10,6 +10,7 @@ from ase.data import chemical_symbols
 from scipy.spatial import cKDTree
 
 from denser.types.arrays import read_only, restore
+from denser.types.bonds import Bonds
 from denser.types.errors import InputError
 from denser.types.units import BOHR
 
@@ -36,6 +37,8 @@ class Structure:
         Total charge in units of e.
     cell : (3, 3) float or None
         Rows are lattice vectors in bohr; None for an isolated molecule.
+    bonds : Bonds or None
+        Bonds that the input names. Nothing but files of molecules uses them.
 
     Raises
     ------
@@ -49,6 +52,7 @@ class Structure:
     positions: np.ndarray
     charge: int = 0
     cell: np.ndarray | None = None
+    bonds: Bonds | None = None
 
     def __post_init__(self) -> None:
         numbers = read_only(self.numbers, int)
@@ -81,6 +85,10 @@ class Structure:
                 raise InputError("the cell must be three finite lattice vectors")
             if abs(np.linalg.det(cell)) < 1e-6:
                 raise InputError("the cell has no volume; give three independent lattice vectors")
+        if self.bonds is not None and len(self.bonds.formal_charges) != numbers.size:
+            raise InputError(
+                f"bonds of {len(self.bonds.formal_charges)} atoms do not fit {numbers.size} atoms"
+            )
         self._check_distances()
 
     __setstate__ = restore
@@ -156,7 +164,7 @@ class Structure:
                 "wire set pbc to True in all three, in a cell with vacuum around it, and for a "
                 "molecule set pbc to False"
             )
-        return cls(atoms.numbers, atoms.positions / BOHR, charge, cell)
+        return cls(atoms.numbers, atoms.positions / BOHR, charge, cell, Bonds.from_ase(atoms))
 
     @classmethod
     def of(
@@ -171,7 +179,7 @@ class Structure:
             if (charge is None or charge == atoms.charge) and cell is atoms.cell:
                 return atoms
             charge = atoms.charge if charge is None else charge
-            return cls(atoms.numbers, atoms.positions, charge, cell)
+            return cls(atoms.numbers, atoms.positions, charge, cell, atoms.bonds)
         if not hasattr(atoms, "get_positions"):
             raise InputError(
                 f"expected an ase.Atoms or a denser.Structure, found {type(atoms).__name__}; "
@@ -187,6 +195,8 @@ class Structure:
         atoms = Atoms(self.numbers, self.positions * BOHR, cell=cell, pbc=cell is not None)
         if self.charge:
             atoms.info["charge"] = self.charge
+        if self.bonds is not None:
+            self.bonds.put_into(atoms)
         return atoms
 
 

@@ -140,7 +140,7 @@ class Session:
 
     def from_smiles(self, smiles: str) -> None:
         """Start with a molecule given as SMILES."""
-        from denser.io.structures import from_smiles
+        from denser.io.smiles import from_smiles
 
         if not smiles.strip():
             raise InputError("type a SMILES first, such as CCO for ethanol")
@@ -377,7 +377,7 @@ def _edited(structure: Structure, edit: dict) -> Structure:
         if op == "remove":
             return sketch.remove(structure, [int(a) for a in edit["atoms"]], hydrogens)
         if op == "charge":
-            return replace(structure, charge=int(edit["value"]))
+            return replace(structure, charge=int(edit["value"]), bonds=None)
     except (KeyError, TypeError, OverflowError) as error:
         raise InputError(f"the request {op!r} is not complete ({error})") from error
     except ValueError as error:

@@ -49,7 +49,7 @@ def move(structure: Structure, atoms: list[int], positions: np.ndarray) -> Struc
         raise InputError(f"{len(atoms)} atoms need as many positions, found {positions.shape}")
     moved = structure.positions.copy()
     moved[atoms] = positions
-    return replace(structure, positions=moved)
+    return replace(structure, positions=moved, bonds=None)
 
 
 def turn(structure: Structure, a: int, b: int, angle: float) -> Structure:
@@ -127,7 +127,7 @@ def change_element(
         shift = bond * (length / np.linalg.norm(bond) - 1)
         moving = [atom, *(b for b in around if b not in anchors)]
         positions[moving] += shift
-    result = replace(structure, numbers=numbers, positions=positions)
+    result = replace(structure, numbers=numbers, positions=positions, bonds=None)
     if not hydrogens or number not in VALENCES or old not in VALENCES:
         return result
     growth = VALENCES[number] - VALENCES[old]
@@ -158,7 +158,12 @@ def add(structure: Structure, atom: int, symbol: str, hydrogens: bool = True) ->
 
 
 def _select(structure: Structure, kept: np.ndarray) -> Structure:
-    return replace(structure, numbers=structure.numbers[kept], positions=structure.positions[kept])
+    return replace(
+        structure,
+        numbers=structure.numbers[kept],
+        positions=structure.positions[kept],
+        bonds=None,
+    )
 
 
 def _attach(structure: Structure, atom: int, new: list[int]) -> Structure:

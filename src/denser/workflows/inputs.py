@@ -14,7 +14,8 @@ import numpy as np
 
 from denser.io import is_density_file
 from denser.io.files import read_bytes
-from denser.io.structures import from_smiles, read_structures
+from denser.io.smiles import from_smiles
+from denser.io.structures import read_structures
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.version import __version__

@@ -213,6 +213,7 @@ def _predict(entry: Input, output: Path, predictor: Predictor, options: Predicti
     write(output, prediction.density)
     write_seconds = time.perf_counter() - start
     record = _record(output, prediction, predictor.model.name)
+    record["geometry"] = entry.atoms().info.get("geometry", "")
     record["doubt"] = predictor.doubt(prediction)
     record["refined_steps"] = options.refine
     if refine_seconds is not None:
@@ -252,6 +253,11 @@ def _record(output: Path, prediction: Prediction, model: str) -> dict:
     }
 
 
+def geometry_text(record: dict) -> str:
+    """How the geometry of a SMILES was made, for the line of text."""
+    return f", geometry by {record['geometry']}" if record.get("geometry") else ""
+
+
 def summary(record: dict) -> str:
     """One line of text."""
     seconds = record["seconds"]
@@ -267,5 +273,5 @@ def summary(record: dict) -> str:
         f"{max(record['spacing_angstrom']):.4f} A ({box}), "
         f"dipole {record['dipole_norm_debye']:.2f} D, "
         f"{' + '.join(f'{s:.2f}' for s in seconds.values())} s "
-        f"({', '.join(_WORK[key] for key in seconds)}) -> {record['output']}"
+        f"({', '.join(_WORK[key] for key in seconds)}){geometry_text(record)} -> {record['output']}"
     )

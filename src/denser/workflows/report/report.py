@@ -111,6 +111,8 @@ def _density(
     atoms = entry.atoms()
     predictor = Predictor.of(options)
     notes = [f"predicted by {predictor.model.name}"]
+    if geometry := atoms.info.get("geometry"):
+        notes.append(f"geometry by {geometry}")
     if settings.fit and settings.against and folder is not None:
         moved = folder / f"{entry.stem}_fitted.xyz"
         refuse_inputs(moved, protected)
