@@ -291,7 +291,25 @@ def test_layers_fail_one_by_one(water_session: Session):
 def test_signed_fields_have_two_surfaces(water_session: Session, field: str):
     header = unpack(draw.message(water_session, {"surface": {"field": field, "level": 0.05}}))
     colours = [layer["colour"] for layer in header["layers"]]
-    assert colours == [list(surfaces.POSITIVE), list(surfaces.NEGATIVE)]
+    (red, _, blue), (red_below, _, blue_below) = colours
+    assert blue > 2 * red  # one convention: positive is blue and negative red
+    assert red_below > 2 * blue_below
+    assert [layer["sign"] for layer in header["layers"]] == [1, -1]
+
+
+def test_slices_have_the_colours_of_surfaces():
+    field = gaussian_field((64, 64, 64))
+    x = field.grid.points()[..., 0]
+    structure = Structure([8, 1, 1], [[0, 0, 0], [1.8, 0, 0], [-0.4, 1.7, 0]])
+    signed = Field(field.grid, x * field.values)
+    surface, _, scale = surfaces.plane_slice(signed, structure, "z", 0.0, [], 0.02)
+    right = surface.vertices[:, 0] / BOHR
+    near = np.abs(np.linalg.norm(surface.vertices, axis=1) / BOHR - 0.7) < 0.2
+    positive = surface.colours[near & (right > 0.4)].mean(axis=0)
+    negative = surface.colours[near & (right < -0.4)].mean(axis=0)
+    assert positive[2] > positive[0]
+    assert negative[0] > negative[2]
+    assert "red: negative, blue: positive" in scale["notes"]
 
 
 def test_fields_and_charges_are_those_of_the_catalogue(water_session: Session):
@@ -432,7 +450,8 @@ def client(predictor: Predictor, tmp_path: Path):
     from denser.viewer.server import Viewer
 
     structure = Structure.from_ase(molecule("H2O"))
-    viewer = Viewer([Item("water.xyz", structure)], predictor, "secret", 8765, folder=tmp_path)
+    items = [Item("water.xyz", structure)]
+    viewer = Viewer(items, predictor, "secret", 8765, folder=tmp_path, also=("hub.example.org",))
     base = "http://127.0.0.1:8765"
     with TestClient(viewer.app(), base_url=base, headers={"origin": base}) as client:
         client.viewer = viewer
@@ -467,12 +486,42 @@ def test_token_is_asked_for(client):
 
 
 def test_other_hosts_and_pages_are_refused(inside):
-    for host in ("evil.example:8765", "127.0.0.1:80", "127.0.0.1.evil.example:8765"):
-        assert inside.get("/page/main.js", headers={"host": host}).status_code == 403
+    for host in ("evil.example:8765", "127.0.0.1.evil.example:8765", "127.0.0.1:port", ""):
+        refused = inside.get("/page/main.js", headers={"host": host})
+        assert refused.status_code == 403
+        assert "host" in refused.json()["error"]
+    # another name of this computer has not got the cookie
     assert inside.get("/page/main.js", headers={"host": "localhost:8765"}).status_code == 403
     elsewhere = {"origin": "http://127.0.0.1:9999"}
     assert inside.post("/api/sessions", headers=elsewhere).status_code == 403
     assert inside.post("/api/sessions", headers={"origin": "null"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("localhost:9000", "http://localhost:9000", 200),  # ssh -L 9000:127.0.0.1:8765
+        ("[::1]:9000", "http://[::1]:9000", 200),
+        ("localhost:9000", "http://localhost:9001", 403),
+        ("hub.example.org", "https://hub.example.org", 200),  # denser view --allow-host
+        ("localhost:8765", "https://hub.example.org", 200),  # a proxy that changes the Host
+        ("localhost:8765", "https://evil.example", 403),
+        ("localhost:8765", "https://hub.example.org:no", 403),
+        ("other.example.org", "https://other.example.org", 403),
+    ],
+)
+def test_page_works_behind_tunnels_and_proxies(client, host: str, origin: str, status: int):
+    headers = {"host": host, "origin": origin, "cookie": "denser_8765=secret"}
+    assert client.post("/api/sessions", headers=headers).status_code == status
+
+
+def test_addresses_of_the_page_are_relative(inside):
+    """A proxy puts a folder before them; the cookie's path is then that folder."""
+    page = inside.get("/?token=secret")
+    assert 'src="/' not in page.text
+    assert 'href="/' not in page.text
+    assert "/api" not in inside.get("/page/api.js").text
+    assert "path=" not in page.headers["set-cookie"].lower()
 
 
 def test_pages_are_served_and_nothing_beside_them(inside):
@@ -521,6 +570,24 @@ def test_saving_stays_in_the_folder(inside, tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["H2O_density.npz"]
 
 
+def test_saving_overwrites_nothing(inside, tmp_path: Path):
+    """Two molecules of one formula, and one molecule saved twice."""
+    saved = []
+    for name, distance in (("short", 0.72), ("long.v2", 0.76)):
+        text = f"2\n\nH 0 0 0\nH 0 0 {distance}\n"
+        inside.post(f"{inside.session}/open?name={name}.xyz", content=text)
+        saved.append(inside.post(f"{inside.session}/save/atoms.xyz").json()["saved"])
+    saved.append(inside.post(f"{inside.session}/save/atoms.xyz").json()["saved"])
+    move = {"op": "move", "atoms": [0], "positions": [[0.0, 0.0, 0.01]]}
+    inside.post(f"{inside.session}/draw", json={"edit": move})
+    saved += [inside.post(f"{inside.session}/save/atoms.xyz").json()["saved"] for _ in range(2)]
+    names = ["short.xyz", "long_v2.xyz", "long_v2_2.xyz", "H2.xyz", "H2_2.xyz"]
+    assert [Path(path).name for path in saved] == names
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
+    assert "0.72" in (tmp_path / "short.xyz").read_text()
+    assert "0.76" in (tmp_path / "long_v2.xyz").read_text()
+
+
 def test_uploads_are_read_limited_and_survived(inside, monkeypatch):
     from denser.viewer import server
 
@@ -551,6 +618,45 @@ def test_odd_requests_are_answered_with_a_sentence(inside):
     assert "reload" in inside.post("/api/unknown/draw", json={}).json()["error"]
     shown = inside.post(draw_path, json={"show": {"surface": {"field": "density"}}})
     assert "cannot be understood" in unpack(shown.content)["problems"]["surface"]
+
+
+BAD = ["abc", [1], 7, True, {"surface": "x"}, {"slice": [1]}]
+BAD_EDITS = [
+    "abc", [1], 7, {"op": ["move"]}, {"op": "open"}, {"op": "open", "item": "1"},
+    {"op": "open", "item": {}}, {"op": "open", "item": 0.5}, {"op": "smiles", "smiles": {"a": 1}},
+    {"op": "move", "atoms": 1, "positions": []}, {"op": "move", "atoms": [0], "positions": {}},
+    {"op": "move", "atoms": [[0]], "positions": [[0, 0, 0]]}, {"op": "turn", "atoms": [0]},
+    {"op": "turn", "atoms": [0, 1], "degrees": {}}, {"op": "turn", "atoms": [0, 1], "degrees": "x"},
+    {"op": "element", "atom": "a", "symbol": "C"}, {"op": "element", "atom": 0, "symbol": [1]},
+    {"op": "add", "atom": None, "symbol": "C"}, {"op": "remove", "atoms": {"a": 1}},
+    {"op": "remove", "atoms": "x"}, {"op": "charge", "value": [1]},
+    {"op": "charge", "value": 1e400},
+    {"op": "charge"}, {"op": "turn", "atoms": [0, 1], "degrees": float("nan")},
+]  # fmt: skip
+
+
+def test_malformed_requests_of_the_owner_are_answered_400(inside):
+    requests = [("draw", {"show": show}) for show in BAD]
+    requests += [("draw", {"edit": edit}) for edit in BAD_EDITS]
+    requests += [(route, {"show": "x"}) for route in ("points", "one-step")]
+    for route, body in requests:
+        answer = inside.post(f"{inside.session}/{route}", content=json.dumps(body))
+        assert answer.status_code == 400, (body, answer.text)
+        assert answer.json()["error"]
+    for query in ("name=h2.xyz&show=%7B", "name=h2.xyz&show=[1]", "name=h2.xyz&show=7"):
+        answer = inside.post(f"{inside.session}/open?{query}", content="2\n\nH 0 0 0\nH 0 0 1\n")
+        assert answer.status_code == 400, query
+    layers = [
+        {"surface": {"field": ["density"], "level": 0.1}},
+        {"surface": {"field": "density", "level": [1]}},
+        {"surface": {"field": "density", "level": 0.1, "colour": "potential", "limit": "x"}},
+        {"slice": {"field": "density", "level": 0.1, "atoms": 5, "plane": "atoms"}},
+        {"slice": {"field": {"a": 1}, "level": 0.1}},
+    ]
+    for show in layers:  # a layer that cannot be drawn is a sentence beside the others
+        answer = inside.post(f"{inside.session}/draw", json={"show": show})
+        assert answer.status_code == 200, (show, answer.text)
+        assert unpack(answer.content)["problems"], show
 
 
 def test_sessions_are_apart_and_bounded(inside, monkeypatch):

@@ -25,6 +25,13 @@ def view(
     folder: Annotated[
         Path | None, typer.Option(help="Folder that the page may save into; default: none.")
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Host name of a proxy, such as a JupyterHub, that the page is reached through; "
+            "localhost is always allowed."
+        ),
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
     """Show densities and sketch molecules in the browser."""
@@ -43,5 +50,6 @@ def view(
     def tell(address: str) -> None:
         typer.echo(f"denser view: {address}\npress Ctrl-C to stop")
 
-    serve(items, Predictor(model, device), host, port, folder, browser, tell)
+    also = tuple(allow_host or ())
+    serve(items, Predictor(model, device), host, port, folder, also, browser, tell)
     typer.echo("ended")

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = ("png", "svg", "pdf")
 KINDS = ("isosurface", "slice")
-POSITIVE, NEGATIVE, DENSITY = (
-    np.array(rgb) for rgb in ((0.84, 0.10, 0.12), (0.12, 0.32, 0.86), (0.20, 0.50, 0.82))
-)
 WIDTH, DPI = 5.0, 300  # inches, dots per inch
 
 
@@ -79,7 +76,7 @@ def plot_difference(
     axis: str = "z",
     position: float | None = None,
 ) -> None:
-    """Draw a - b like `plot_density`: red where `a` is larger, blue where `b` is larger.
+    """Draw a - b like `plot_density`: blue where `a` is larger, red where `b` is larger.
 
     The default isovalue is that of Li et al. (2025), figure 1.
 
@@ -172,9 +169,11 @@ def _isosurface_figure(subject: _Subject, isovalue: float, signed: bool) -> Figu
     from matplotlib.figure import Figure
 
     field = subject.field
-    surfaces = [scene.isosurface(field, isovalue, POSITIVE if signed else DENSITY)]
+    surfaces = [scene.isosurface(field, isovalue, scene.POSITIVE if signed else scene.DENSITY)]
     if signed:
-        surfaces.append(scene.isosurface(replace(field, values=-field.values), isovalue, NEGATIVE))
+        surfaces.append(
+            scene.isosurface(replace(field, values=-field.values), isovalue, scene.NEGATIVE)
+        )
     meshes = [surface for surface in surfaces if surface is not None]
     if not meshes:
         raise InputError(
@@ -211,7 +210,9 @@ def _caption(figure: Figure, subject: _Subject, isovalue: float, signed: bool, y
     items: list[Artist] = []
     if subject.title:
         items.append(TextArea(subject.title, textprops=style))
-    surfaces = [("+", POSITIVE), ("\N{MINUS SIGN}", NEGATIVE)] if signed else [("", DENSITY)]
+    surfaces = [("", scene.DENSITY)]
+    if signed:
+        surfaces = [("+", scene.POSITIVE), ("\N{MINUS SIGN}", scene.NEGATIVE)]
     for sign, colour in surfaces:
         swatch = DrawingArea(7, 7)
         swatch.add_artist(Rectangle((0, 0), 7, 7, facecolor=colour, alpha=0.6, linewidth=0))
@@ -286,7 +287,7 @@ def _slice_figure(
         levels = isovalue * 2.0 ** np.arange(12)
         levels = np.concatenate([-levels[::-1], levels])
         norm: Normalize = SymLogNorm(isovalue, vmin=-largest, vmax=largest)
-        colours = colormaps["RdBu_r"]
+        colours = colormaps["RdBu"]
         ticks = np.concatenate([-decades[::-1], [-isovalue, 0, isovalue], decades])
     else:
         levels = isovalue * 2.0 ** np.arange(-6, 12)

@@ -24,6 +24,12 @@ SUPERSAMPLING = 2
 MAX_NODES = 150
 """If an axis has more nodes than this, isosurfaces use every second, third, ... node."""
 
+POSITIVE, NEGATIVE, DENSITY = (
+    np.array(rgb) for rgb in ((0.12, 0.32, 0.86), (0.84, 0.10, 0.12), (0.20, 0.50, 0.82))
+)
+"""Blue where a field is positive and red where it is negative, in all pictures and in the viewer;
+and the blue of a density."""
+
 _BATCH = 500_000
 _LIGHT = np.array([-0.40, 0.62, 0.68], dtype=np.float32)
 _HALFWAY = _LIGHT + np.array(

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from denser.pictures.scene import DENSITY, NEGATIVE, POSITIVE
 from denser.types.density import Field
 from denser.types.errors import InputError
 from denser.types.units import BOHR, HARTREE, KCAL_PER_MOL
 from denser.viewer import fields, surfaces
 from denser.viewer.session import Session
 from denser.viewer.state import describe
-from denser.viewer.surfaces import NEGATIVE, PLAIN, POSITIVE, Surface, coloured, isosurface
+from denser.viewer.surfaces import Surface, coloured, isosurface
 
 """One hartree in kcal/mol."""
 
@@ -83,9 +84,14 @@ class Drawing:
         except (KeyError, TypeError, ValueError) as error:
             self.problems[name] = f"this request cannot be understood ({error})"
 
-    def add(self, role: str, surface: Surface) -> None:
-        """Append the arrays of a surface and their positions."""
-        layer = {"role": role, "colour": surface.colour, "vertices": len(self.buffers)}
+    def add(self, role: str, surface: Surface, sign: int = 0) -> None:
+        """Append the arrays of a surface and their positions; `sign` is that of its isovalue."""
+        layer = {
+            "role": role,
+            "colour": surface.colour.tolist(),
+            "sign": sign,
+            "vertices": len(self.buffers),
+        }
         if surface.colours is not None:
             layer["colours"] = len(self.buffers) + 3
         self.buffers += surface.buffers()
@@ -101,19 +107,19 @@ class Drawing:
         field = self.session.field(name)
         signed = any(o.signed for o in self.session.listed_fields() if o.name == name)
         nodes = DRAFT_NODES if self.session.draft else surfaces.MAX_NODES
-        found = [isosurface(field, level, POSITIVE if signed else PLAIN, nodes)]
+        found = {1: isosurface(field, level, POSITIVE if signed else DENSITY, nodes)}
         if signed:
-            found.append(isosurface(field, -level, NEGATIVE, nodes))
-        shown = [s for s in found if s is not None]
+            found[-1] = isosurface(field, -level, NEGATIVE, nodes)
+        shown = {sign: s for sign, s in found.items() if s is not None}
         if not shown:
             raise InputError(
                 f"the field does not reach {level:g} {field.unit}; its values are between "
                 f"{field.values.min():.3g} and {field.values.max():.3g}"
             )
         if options.get("colour") == "potential":
-            shown = [self.by_potential(s, options.get("limit")) for s in shown]
-        for s in shown:
-            self.add("surface", s)
+            shown = {1: self.by_potential(shown[1], options.get("limit"))}
+        for sign, s in shown.items():
+            self.add("surface", s, sign)
         return None
 
     def by_potential(self, surface: Surface, limit: float | None) -> Surface:
@@ -126,19 +132,22 @@ class Drawing:
             "low": -limit,
             "high": limit,
             "unit": "hartree/e",
-            "other": f"\u00b1{limit * KCAL_PER_MOL:.0f} kcal/mol, \u00b1{limit * HARTREE:.1f} V",
-            "colours": surfaces.DIVERGING[::-1].tolist(),
+            "notes": [
+                f"\u00b1{limit * KCAL_PER_MOL:.0f} kcal/mol, \u00b1{limit * HARTREE:.1f} V",
+                "red: negative, blue: positive",
+            ],
+            "colours": surfaces.DIVERGING.tolist(),
             "lowest": float(values.min()),
             "highest": float(values.max()),
         }
-        colours = coloured(values, surfaces.DIVERGING[::-1], -limit, limit)
+        colours = coloured(values, surfaces.DIVERGING, -limit, limit)
         return Surface(surface.vertices, surface.normals, surface.faces, surface.colour, colours)
 
     def interactions(self, level: float) -> None:
         """Surfaces of small reduced gradient, coloured by sign(lambda_2) rho."""
         s = self.session.field("nci")
         turned = Field(s.grid, fields.NOTHING - s.values, s.unit)
-        surface = isosurface(turned, fields.NOTHING - level, PLAIN)
+        surface = isosurface(turned, fields.NOTHING - level, DENSITY)
         if surface is None:
             raise InputError("no non-covalent interaction was found in this molecule")
         signed = surfaces.at_points(self.session.field("sign-lambda2-rho"), surface.vertices)
@@ -152,7 +161,7 @@ class Drawing:
             "low": -NCI_RANGE,
             "high": NCI_RANGE,
             "unit": "e/bohr^3",
-            "other": "blue attraction, red steric",
+            "notes": ["blue: attraction, red: steric repulsion"],
             "colours": NCI_COLOURS.tolist(),
         }
 

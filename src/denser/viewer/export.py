@@ -29,14 +29,12 @@ def _writable(suffix: str) -> bool:
 
 def export(session: Session, what: str) -> tuple[str, bytes]:
     """File name and contents of numbers.json, numbers.csv, atoms.xyz or field/NAME.SUFFIX."""
-    if session.structure is None:
-        raise InputError("there is nothing to download yet; type a SMILES or open a file")
-    stem = session.structure.formula
+    stem = session.file_stem
     if what == "numbers.json":
         return f"{stem}.json", json.dumps(state.to_dict(session), indent=1).encode()
     if what == "numbers.csv":
         return f"{stem}.csv", state.to_csv(session).encode()
-    if what == "atoms.xyz":
+    if what == "atoms.xyz" and session.structure is not None:
         atoms = session.structure.to_ase()
         lines = [str(len(atoms)), f"charge={session.structure.charge}"]
         lines += [

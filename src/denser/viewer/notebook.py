@@ -15,16 +15,10 @@ from importlib.resources import files
 import numpy as np
 
 from denser.fields.metrics import subtract
+from denser.pictures.scene import DENSITY, NEGATIVE, POSITIVE
 from denser.types.density import Density
 from denser.types.errors import InputError
-from denser.viewer.surfaces import (
-    NEGATIVE,
-    PLAIN,
-    POSITIVE,
-    atoms,
-    isosurface,
-    pack,
-)
+from denser.viewer.surfaces import atoms, isosurface, pack
 
 LEVELS = 13
 """Isovalues of the slider; they increase by factors of the square root of two."""
@@ -103,12 +97,14 @@ def show(
     layers: list[list[dict]] = []
     buffers: list[np.ndarray] = []
     for level in isovalue * 2.0 ** (np.arange(LEVELS) / 2 - LEVELS // 2 / 2):
-        found = [isosurface(density, level, POSITIVE if signed else PLAIN, MAX_NODES)]
+        found = [isosurface(density, level, POSITIVE if signed else DENSITY, MAX_NODES)]
         if signed:
             found.append(isosurface(density, -level, NEGATIVE, MAX_NODES))
         drawn = []
         for surface in (s for s in found if s is not None):
-            drawn.append({"role": "surface", "colour": surface.colour, "vertices": len(buffers)})
+            drawn.append(
+                {"role": "surface", "colour": surface.colour.tolist(), "vertices": len(buffers)}
+            )
             buffers += surface.buffers()
         if drawn:
             levels.append(float(f"{level:.3g}"))

@@ -22,7 +22,9 @@ import webbrowser
 from collections import OrderedDict
 from collections.abc import Callable
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -31,6 +33,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from denser.io.files import replacing
 from denser.model.predictor import Predictor
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -68,6 +71,8 @@ class Viewer:
         Host that the server is bound to.
     folder : Path, optional
         Where files may be saved.
+    also : tuple of str
+        Names of other hosts under which the page is reached; see `Guard`.
     """
 
     def __init__(
@@ -78,9 +83,10 @@ class Viewer:
         port: int,
         host: str = "127.0.0.1",
         folder: Path | None = None,
+        also: tuple[str, ...] = (),
     ) -> None:
         self.items, self.predictor, self.token = items, predictor, token
-        self.host, self.port, self.folder = host, port, folder
+        self.host, self.folder, self.also = host, folder, also
         self.cookie = f"denser_{port}"
         self.sessions: OrderedDict[str, Session] = OrderedDict()
         self.newest: dict[str, int] = {}
@@ -100,7 +106,8 @@ class Viewer:
         """Return the page itself."""
         text = (files("denser") / "viewer" / "page" / "index.html").read_text("utf-8")
         response = HTMLResponse(text)
-        response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", path="/")
+        # Without a path the browser takes the folder of the page, also behind a proxy.
+        response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", path=None)
         return response
 
     async def asset(self, request: Request) -> Response:
@@ -127,10 +134,9 @@ class Viewer:
         """Apply the edit of the request, if there is one, and draw."""
         name, session = self.session(request)
         body = await _json(request)
-        edit, draft = body.get("edit"), bool(body.get("draft"))
+        edit, show = _object(body, "edit"), _shown(body)
+        draft = bool(body.get("draft"))
         number = self.newest[name] = self.newest.get(name, 0) + 1
-
-        show = body.get("show") or {}
 
         def begin() -> bool:
             if draft and number != self.newest.get(name):
@@ -158,7 +164,7 @@ class Viewer:
         """Read an uploaded file and show its content."""
         _, session = self.session(request)
         name = Path(request.query_params.get("name", "")).name or "upload.xyz"
-        show = json.loads(request.query_params.get("show", "{}"))
+        show = _shown({"show": _parsed(request.query_params.get("show", "{}"))})
         data = await _body(request, MAX_UPLOAD)
 
         def work() -> bytes:
@@ -177,7 +183,7 @@ class Viewer:
     async def one_step(self, request: Request) -> Response:
         """Energy and orbitals of the shown molecule."""
         _, session = self.session(request)
-        body = await _json(request)
+        show = _shown(await _json(request))
         density, revision = session.density, session.revision
         if density is None or session.draft:
             raise InputError(session.problem or "there is no density yet to start from")
@@ -187,7 +193,7 @@ class Viewer:
         def work() -> bytes:
             session.use_kohn_sham(result, revision)
             session.seconds["one step"] = result.seconds
-            return draw.message(session, body.get("show") or {})
+            return draw.message(session, show)
 
         return _binary(await self.quick.run(work))
 
@@ -208,7 +214,7 @@ class Viewer:
         from denser.analysis.topology.critical_points import critical_points
 
         _, session = self.session(request)
-        body = await _json(request)
+        show = _shown(await _json(request))
         density, revision = session.density, session.revision
         if density is None or session.draft:
             raise InputError(session.problem or "there is no density yet")
@@ -218,7 +224,7 @@ class Viewer:
         def work() -> bytes:
             session.use_points(result, revision)
             session.seconds["critical points"] = time.perf_counter() - start
-            return draw.message(session, body.get("show") or {}, with_state=False)
+            return draw.message(session, show, with_state=False)
 
         return _binary(await self.quick.run(work))
 
@@ -239,11 +245,10 @@ class Viewer:
         if self.folder is None:
             raise InputError("saving needs a folder: start with denser view --folder FOLDER")
         name, data = await self.quick.run(export, session, request.path_params["what"])
-        target = (self.folder / name).resolve()
-        if target.parent != self.folder.resolve():
+        if Path(name).name != name:
             raise InputError(f"{name} would be outside {self.folder}")
-        await asyncio.to_thread(target.write_bytes, data)
-        return JSONResponse({"saved": str(target)})
+        saved = await asyncio.to_thread(save_new, self.folder, name, data)
+        return JSONResponse({"saved": str(saved)})
 
     def app(self) -> Starlette:
         """ASGI application."""
@@ -261,7 +266,7 @@ class Viewer:
         ]
         return Starlette(
             routes=routes,
-            middleware=[Middleware(Guard, self.token, self.cookie, self.host, self.port)],
+            middleware=[Middleware(Guard, self.token, self.cookie, self.host, self.also)],
             exception_handlers={InputError: _bad_input, Exception: _bug},
         )
 
@@ -283,15 +288,60 @@ async def _body(request: Request, limit: int) -> bytes:
 
 
 async def _json(request: Request) -> dict:
-    try:
-        body = json.loads(await _body(request, MAX_REQUEST))
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError("the request is not JSON") from error
+    body = _parsed(await _body(request, MAX_REQUEST))
     if not isinstance(body, dict):
         raise InputError("the request is not a JSON object")
     return body
+
+
+def _parsed(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError("the request is not JSON") from error
+
+
+def _object(body: dict, key: str) -> dict:
+    """Object of a request with this key; empty if there is none."""
+    value = body.get(key) or {}
+    if not isinstance(value, dict):
+        raise InputError(f"{key!r} of the request is not a JSON object")
+    return value
+
+
+def _shown(body: dict) -> dict:
+    """What a request asks to draw; the layers are objects, and "points" is true or false."""
+    show = _object(body, "show")
+    layers = {name: _object(show, name) for name in ("surface", "slice")}
+    return layers | {"points": bool(show.get("points"))}
+
+
+def save_new(folder: Path, name: str, data: bytes) -> Path:
+    """Save a file under its name, or with a number if the name is taken.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written.
+    """
+    stem, suffix = name.split(".", 1)
+    for number in count(1):
+        path = folder.resolve() / (name if number == 1 else f"{stem}_{number}.{suffix}")
+        try:
+            with path.open("xb"):  # from now on the name is ours
+                pass
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+        try:
+            with replacing(path) as temporary:
+                temporary.write_bytes(data)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return path
+    raise AssertionError("count() does not end")
 
 
 def _binary(data: bytes) -> Response:
@@ -344,6 +394,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     folder: Path | None = None,
+    also: tuple[str, ...] = (),
     browser: bool = True,
     tell: Callable[[str], None] = lambda address: None,
 ) -> None:
@@ -357,6 +408,8 @@ def serve(
         Port 0 chooses a free one.
     folder : Path, optional
         Where files may be saved.
+    also : tuple of str
+        Names of other hosts under which the page is reached.
     browser : bool
         Whether to open the page.
     tell : callable
@@ -366,7 +419,7 @@ def serve(
         raise InputError(f"{folder}: is not a folder; create it first")
     listener = bind(host, port)
     port = listener.getsockname()[1]
-    viewer = Viewer(items, predictor, secrets.token_urlsafe(24), port, host, folder)
+    viewer = Viewer(items, predictor, secrets.token_urlsafe(24), port, host, folder, also)
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
     address = f"http://{shown}:{port}/?token={viewer.token}"
     config = uvicorn.Config(

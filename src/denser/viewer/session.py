@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import torch
 from denser.atoms.sad import closed_shell_electrons, superposition
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
+from denser.types.checked import checked
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -38,11 +40,23 @@ UNDO_STEPS = 200
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """An opened item: atoms, and their density if the file has one."""
+    """An opened item.
+
+    Parameters
+    ----------
+    name : str
+        As the page lists it.
+    structure : Structure
+    density : Density, optional
+        If the file has one.
+    stem : str
+        Stem of the names of its downloads; by default the formula.
+    """
 
     name: str
     structure: Structure
     density: Density | None = None
+    stem: str = ""
 
 
 def read_items(path: Path, name: str | None = None) -> list[Item]:
@@ -59,6 +73,7 @@ def read_items(path: Path, name: str | None = None) -> list[Item]:
     from denser.io.structures import read_structures
 
     path, name = Path(path), name or Path(path).name
+    stem = re.sub(r"[^\w+-]+", "_", Path(name).stem)
     if is_density_file(path):
         density = read(path)
         if not isinstance(density, Density):
@@ -67,7 +82,7 @@ def read_items(path: Path, name: str | None = None) -> list[Item]:
             require_known(density)
         if not density.grid.is_orthorhombic:
             raise InputError(f"{name}: the viewer shows orthorhombic grids along x, y and z only")
-        return [Item(name, density.structure, density)]
+        return [Item(name, density.structure, density, stem)]
     frames = []
     for atoms in read_structures(path):
         frames.append(Structure.of(atoms))
@@ -75,8 +90,9 @@ def read_items(path: Path, name: str | None = None) -> list[Item]:
             raise InputError(f"{name}: contains more than 1000 frames; split the file")
     for structure in frames:
         check_size(structure)
-    many = len(frames) > 1
-    return [Item(f"{name} {i}" if many else name, s) for i, s in enumerate(frames, start=1)]
+    if len(frames) == 1:
+        return [Item(name, frames[0], stem=stem)]
+    return [Item(f"{name} {i}", s, stem=f"{stem}_{i}") for i, s in enumerate(frames, start=1)]
 
 
 def check_size(structure: Structure) -> None:
@@ -164,7 +180,7 @@ class Session:
         """
         op = edit.get("op")
         if op == "open":
-            return self.open(int(edit.get("item", -1)), draft)
+            return self.open(checked(edit.get("item"), int, "'item' of the request"), draft)
         if op == "smiles":
             return self.from_smiles(str(edit.get("smiles", "")))
         if self.committed is None:
@@ -258,6 +274,15 @@ class Session:
         """Store charges, unless the molecule has changed since."""
         if revision == self.revision:
             self.charges = result
+
+    @property
+    def file_stem(self) -> str:
+        """Stem of the names of downloads: that of the item, or the formula if it was edited."""
+        if self.structure is None:
+            raise InputError("there is nothing to download yet; type a SMILES or open a file")
+        item = self.items[self.item]
+        own = item.stem if self.structure is item.structure else ""
+        return own or self.structure.formula
 
     # Fields
 

@@ -15,7 +15,7 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from denser.atoms.radii import bonds
-from denser.pictures.scene import view_along_thinnest
+from denser.pictures.scene import DENSITY, view_along_thinnest
 from denser.types.density import Field
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -30,13 +30,11 @@ MAX_VERTICES = 60_000
 SLICE_NODES = 160
 """Number of points along each side of a slice."""
 
-POSITIVE, NEGATIVE, PLAIN = (0.85, 0.16, 0.14), (0.13, 0.33, 0.85), (0.22, 0.53, 0.84)
-"""Red, blue, and the blue of a density; they also differ in lightness."""
-
 DIVERGING = np.array(
-    [[8, 48, 140], [98, 146, 226], [246, 246, 246], [244, 145, 104], [165, 12, 20]]
+    [[165, 12, 20], [244, 145, 104], [246, 246, 246], [98, 146, 226], [8, 48, 140]]
 )
-"""From negative to positive; dark at both ends, and suitable for colour-blind readers."""
+"""From negative (red) to positive (blue); dark at both ends, and suitable for colour-blind
+readers."""
 
 SEQUENTIAL = np.array(
     [[253, 253, 250], [250, 221, 140], [233, 140, 84], [160, 58, 100], [52, 20, 84]]
@@ -61,7 +59,7 @@ class Surface:
     vertices: np.ndarray
     normals: np.ndarray
     faces: np.ndarray
-    colour: tuple[float, float, float]
+    colour: np.ndarray
     colours: np.ndarray | None = None
 
     def buffers(self) -> list[np.ndarray]:
@@ -77,7 +75,7 @@ class Surface:
 
 
 def isosurface(
-    field: Field, level: float, colour: tuple[float, float, float], max_nodes: int = MAX_NODES
+    field: Field, level: float, colour: np.ndarray, max_nodes: int = MAX_NODES
 ) -> Surface | None:
     """Isosurface of the field at `level`; None if there is none.
 
@@ -216,7 +214,7 @@ def plane_slice(
         points.reshape(-1, 3).astype(np.float32),
         np.broadcast_to(normal, (n * n, 3)).astype(np.float32),
         faces.astype(np.uint32),
-        PLAIN,
+        DENSITY,
         coloured(shown, anchors, -1.0 if signed else 0.0, 1.0),
     )
     lines = []
@@ -227,8 +225,10 @@ def plane_slice(
                 xyz = centre + (path / (n - 1) * 2 - 1) @ np.stack([right, up]) + 0.01 * normal
                 lines.append(np.stack([xyz[:-1], xyz[1:]], axis=1))
     contours = np.concatenate(lines) if lines else np.zeros((0, 2, 3))
-    power = "cube root" if signed else "square root"
-    scale = {"low": low, "high": high, "colours": anchors.tolist(), "steps": power}
+    notes = ["square-root scale"]
+    if signed:
+        notes = ["cube-root scale", "red: negative, blue: positive"]
+    scale = {"low": low, "high": high, "colours": anchors.tolist(), "notes": notes}
     return surface, contours.astype(np.float32), scale
 
 

@@ -1,4 +1,5 @@
-// Requests to the server, and its binary messages.
+// Requests to the server, and its binary messages. Addresses are relative, so that the page also works
+// behind a proxy that puts a folder before them.
 
 const TYPES = {
   float32: Float32Array, uint32: Uint32Array, uint16: Uint16Array, int8: Int8Array, uint8: Uint8Array,
@@ -40,43 +41,43 @@ async function post(path, body) {
 
 export class Server {
   async begin() {
-    const begun = await (await request("/api/sessions", { method: "POST" })).json();
+    const begun = await (await request("api/sessions", { method: "POST" })).json();
     this.session = begun.session;
     this.formats = begun.formats;
     this.folder = begun.folder;
   }
 
   draw(body) {
-    return post(`/api/${this.session}/draw`, body);
+    return post(`api/${this.session}/draw`, body);
   }
 
   oneStep(show) {
-    return post(`/api/${this.session}/one-step`, { show });
+    return post(`api/${this.session}/one-step`, { show });
   }
 
   async charges() {
-    return (await request(`/api/${this.session}/charges`, { method: "POST" })).json();
+    return (await request(`api/${this.session}/charges`, { method: "POST" })).json();
   }
 
   points(show) {
-    return post(`/api/${this.session}/points`, { show });
+    return post(`api/${this.session}/points`, { show });
   }
 
   async open(file, show) {
     const query = new URLSearchParams({ name: file.name, show: JSON.stringify(show) });
-    const response = await request(`/api/${this.session}/open?${query}`, { method: "POST", body: file });
+    const response = await request(`api/${this.session}/open?${query}`, { method: "POST", body: file });
     return unpack(await response.arrayBuffer());
   }
 
   async download(what) {
-    const response = await request(`/api/${this.session}/file/${what}`);
+    const response = await request(`api/${this.session}/file/${what}`);
     const disposition = response.headers.get("content-disposition") || "";
     const name = (disposition.match(/filename="(.*)"/) || [])[1] || "denser.dat";
     saveBlob(await response.blob(), name);
   }
 
   async save(what) {
-    return (await request(`/api/${this.session}/save/${what}`, { method: "POST" })).json();
+    return (await request(`api/${this.session}/save/${what}`, { method: "POST" })).json();
   }
 }
 

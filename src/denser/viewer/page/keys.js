@@ -1,6 +1,7 @@
 // The keyboard.
 
 import { app, go, select, sketch } from "./main.js";
+import { element } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -32,9 +33,10 @@ const KEYS = {
   Escape: ["select nothing", () => { select(-1); $("download").open = false; }],
 };
 const NAMES = { " ": "Space", ArrowLeft: "\u2190", ArrowRight: "\u2192", Delete: "Del", Escape: "Esc" };
-const HELP = "<tr><th colspan=2>Keys</th></tr><tr><td>1 - 9</td><td>choose the surface</td></tr>"
-  + "<tr><td>Ctrl+Z</td><td>undo; with Shift: redo</td></tr>"
-  + Object.entries(KEYS).map(([key, [text]]) => `<tr><td>${NAMES[key] || key.toUpperCase()}</td><td>${text}</td></tr>`).join("");
+const HELP = [
+  ["1 - 9", "choose the surface"], ["Ctrl+Z", "undo; with Shift: redo"],
+  ...Object.entries(KEYS).map(([key, [text]]) => [NAMES[key] || key.toUpperCase(), text]),
+];
 
 function nudge(by) {
   if ($("level").disabled) return;
@@ -44,7 +46,10 @@ function nudge(by) {
 
 export function bindKeys() {
   document.addEventListener("keydown", pressed);
-  $("keys").innerHTML = HELP;
+  $("keys").replaceChildren(
+    element("tr", {}, element("th", { colSpan: 2 }, "Keys")),
+    ...HELP.map((cells) => element("tr", {}, ...cells.map((text) => element("td", {}, text)))),
+  );
 }
 
 function pressed(event) {

@@ -35,7 +35,7 @@ export function tell(where, text = "") {
 
 // What the page asks for
 
-export const COLOURED = { name: "coloured", label: "Density with potential", unit: "e/bohr^3", level: 0.004, low: 0.0005, high: 0.1, signed: false };
+export const COLOURED = { name: "coloured", label: "Density with potential", unit: "e/bohr^3", level: 0.001, low: 0.0002, high: 0.1, signed: false };
 
 export function offers() {
   const fields = app.state ? app.state.fields : [];
@@ -114,6 +114,7 @@ function receive(message, recentre = false) {
   if (app.state.charges_wanted) findCharges();
   marks();
   scene.render();
+  status();
   app.frames += 1;
 }
 
@@ -342,7 +343,7 @@ $("download").onclick = async (event) => {
 };
 $("png").onclick = () => {
   const bytes = Uint8Array.from(atob(scene.png().split(",")[1]), (c) => c.charCodeAt(0));
-  saveBlob(new Blob([bytes], { type: "image/png" }), `${app.state?.structure?.formula || "view"}.png`);
+  saveBlob(new Blob([bytes], { type: "image/png" }), `${app.state?.stem || "view"}.png`);
 };
 document.addEventListener("click", (event) => {
   if (!$("download").contains(event.target)) $("download").open = false;

@@ -1,7 +1,7 @@
 // The panels on both sides: what the server told, as tables and lists.
 
 import { app, choose, COLOURED, level, offer, offers, opacity, tell } from "./main.js";
-import { fillTable, isovalue, sliderAt, sourceText } from "./text.js";
+import { element, fillTable, formulaParts, isovalue, sliderAt, sourceLines } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -9,13 +9,13 @@ export function panels() {
   const { state } = app;
   const atoms = state.structure;
   $("empty").hidden = !!atoms;
-  $("formula").innerHTML = atoms ? atoms.formula.replace(/(\d+)/g, "<sub>$1</sub>") : "No molecule";
+  $("formula").replaceChildren(...(atoms ? formulaParts(atoms.formula) : ["No molecule"]));
   document.title = atoms ? `${atoms.formula} - denser` : "denser";
   $("charge-row").hidden = !atoms;
   $("charge").textContent = atoms && atoms.charge > 0 ? `+${atoms.charge}` : atoms?.charge ?? 0;
   tell("molecule", state.problem);
   fillTable($("values"), state.numbers.map((r) => [r.label, r.value, r.unit, r.source]));
-  $("source-text").innerHTML = sourceText(state);
+  $("source-text").replaceChildren(...sourceLines(state).map((line) => element("div", {}, line)));
   $("undo").disabled = !state.can_undo;
   $("redo").disabled = !state.can_redo;
   $("one-step").disabled = !state.grid || state.draft || app.stepping;
@@ -52,7 +52,7 @@ export function fieldList() {
     button.dataset.field = o.name;
     button.title = o.label;
     button.setAttribute("aria-checked", o.name === app.field);
-    button.innerHTML = k < 9 ? `<kbd>${k + 1}</kbd>` : "";
+    if (k < 9) button.append(element("kbd", {}, k + 1));
     button.append(o.label);
     button.onclick = () => choose(o.name);
     return button;
@@ -92,13 +92,16 @@ export function charges() {
   const schemes = Object.keys(kinds).filter((s) => table[s]);
   const rows = [];
   if (structure && schemes.length) {
-    rows.push(`<tr><th>Atom</th>${schemes.map((s) => `<th class="n">${kinds[s]}</th>`).join("")}</tr>`);
+    const n = { className: "n" };
+    rows.push(element("tr", {}, element("th", {}, "Atom"), ...schemes.map((s) => element("th", n, kinds[s]))));
     structure.symbols.forEach((symbol, i) => {
-      const values = schemes.map((s) => `<td class="n">${table[s][i].toFixed(3)}</td>`).join("");
-      rows.push(`<tr data-atom="${i}"><td>${symbol}${i + 1}</td>${values}</tr>`);
+      const values = schemes.map((s) => element("td", n, table[s][i].toFixed(3)));
+      const row = element("tr", {}, element("td", {}, `${symbol}${i + 1}`), ...values);
+      row.dataset.atom = i;
+      rows.push(row);
     });
   }
-  $("charges").innerHTML = rows.join("");
+  $("charges").replaceChildren(...rows);
 }
 
 export function downloads() {
@@ -117,14 +120,14 @@ export function downloads() {
 
 export function status() {
   const { state } = app;
-  if (!state || !state.structure) return void ($("status").textContent = "");
-  const parts = [];
-  if (state.grid) {
-    const source = state.draft ? "<b>draft</b>" : `<b>${state.source}</b>`;
-    parts.push(source, `${Math.round(app.roundTrip)} ms`);
-    parts.push(`grid ${state.grid.shape.join(" x ")}, ${state.grid.spacing_angstrom.toFixed(3)} \u00c5`);
+  if (!state || !state.structure) return void $("status").replaceChildren();
+  const { grid } = state;
+  const parts = app.working ? [element("span", { className: "busy" })] : [];
+  parts.push(element("b", {}, !grid ? "no density" : state.draft ? "draft" : state.source));
+  if (grid) {
+    parts.push(` \u00b7 ${Math.round(app.roundTrip)} ms \u00b7 grid ${grid.shape.join(" x ")}, ${grid.spacing_angstrom.toFixed(3)} \u00c5`);
   }
-  $("status").innerHTML = (app.working ? '<span class="busy"></span>' : "") + parts.join(" &middot; ");
+  $("status").replaceChildren(...parts);
   const seconds = app.seconds || {};
   const names = { density: "density", charges: "charges", surfaces: "surfaces and slices", "critical points": "critical points", "one step": "one-step calculation" };
   const rows = Object.entries(names).filter(([k]) => seconds[k] !== undefined)
@@ -133,24 +136,40 @@ export function status() {
   fillTable($("times"), rows);
 }
 
-export function scales(message) {
-  const bar = (scale) => {
-    const stops = scale.colours.map((c) => `rgb(${c.join(",")})`).join(",");
-    const number = (x) => String(+x.toPrecision(3));
-    const middle = scale.low < 0 ? "<span>0</span>" : "";
-    return `<div>${scale.label} <span class="unit">${scale.unit}</span></div>`
-      + `<div class="colours" style="background:linear-gradient(90deg,${stops})"></div>`
-      + `<div class="ends"><span>${number(scale.low)}</span>${middle}<span>${number(scale.high)}</span></div>`
-      + (scale.other || scale.steps ? `<div class="ends">${scale.other || `${scale.steps} scale`}</div>` : "");
-  };
+const rgb = (colour) => `rgb(${colour.map((c) => Math.round(c)).join(",")})`;
+
+// A colour scale with its label, its ends and what else is to be said of it.
+function bar({ label, unit, colours, low, high, notes }) {
+  const number = (x) => element("span", {}, +x.toPrecision(3));
+  const scale = element("div", { className: "colours" });
+  scale.style.background = `linear-gradient(90deg,${colours.map(rgb).join(",")})`;
+  return [
+    element("div", {}, `${label} `, element("span", { className: "unit" }, unit)),
+    scale,
+    element("div", { className: "ends" }, number(low), ...(low < 0 ? [number(0)] : []), number(high)),
+    ...notes.map((note) => element("div", { className: "note" }, note)),
+  ];
+}
+
+// The two colours of a field with a sign.
+function key(message) {
   const o = offer();
-  let html = message.scales.surface ? bar(message.scales.surface) : "";
-  if (!html && o?.signed && message.layers.some((l) => l.role === "surface")) {
-    html = `<div>${o.label}</div><div class="key"><i style="background:rgb(217,41,36)"></i>+${isovalue(level(), o)}</div>`
-      + `<div class="key"><i style="background:rgb(33,84,217)"></i>\u2212${isovalue(level(), o)}</div>`;
-  }
-  $("scale").innerHTML = html;
-  $("scale").hidden = !html;
-  $("slice-scale").hidden = !message.scales.slice;
-  if (message.scales.slice) $("slice-scale").innerHTML = bar(message.scales.slice);
+  const surfaces = message.layers.filter((l) => l.role === "surface");
+  if (!o?.signed || !surfaces.length) return [];
+  const row = ({ colour, sign }) => {
+    const swatch = element("i");
+    swatch.style.background = rgb(colour.map((c) => 255 * c));
+    const [name, mark] = sign > 0 ? ["blue", "+"] : ["red", "\u2212"];
+    return element("div", { className: "key" }, swatch, `${name}: ${mark}${isovalue(level(), o)}`);
+  };
+  return [element("div", {}, o.label), ...surfaces.map(row)];
+}
+
+export function scales(message) {
+  const { surface, slice } = message.scales;
+  const legend = surface ? bar(surface) : key(message);
+  $("scale").replaceChildren(...legend);
+  $("scale").hidden = !legend.length;
+  $("slice-scale").replaceChildren(...(slice ? bar(slice) : []));
+  $("slice-scale").hidden = !slice;
 }

@@ -1,4 +1,12 @@
-// Numbers as people read them.
+// Numbers and texts as people read them.
+
+// An element with properties and children. Children that are not elements become text: names of
+// files, models and molecules are never read as HTML.
+export function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
 
 export function levelAt(position, offer) {
   return +(offer.low * (offer.high / offer.low) ** (position / 1000)).toPrecision(3);
@@ -15,28 +23,34 @@ export function isovalue(level, offer) {
 // Rows of [label, value, unit, source].
 export function fillTable(table, rows) {
   table.replaceChildren(...rows.map(([label, value, unit = "", source = ""]) => {
-    const row = document.createElement("tr");
+    const row = element("tr", {},
+      element("td", {}, label),
+      element("td", { className: "n" },
+        element("span", { className: "value" }, value), " ",
+        element("span", { className: "unit" }, unit)),
+    );
     if (source) {
       row.dataset.source = source;
       row.title = `from the ${source === "one step" ? "one-step calculation" : source}`;
     }
-    row.innerHTML = `<td></td><td class="n"></td>`;
-    row.children[0].textContent = label;
-    row.children[1].innerHTML = `<span class="value"></span> <span class="unit"></span>`;
-    row.querySelector(".value").textContent = value;
-    row.querySelector(".unit").textContent = unit;
     return row;
   }));
 }
 
-export function sourceText(state) {
-  if (!state.grid) return "";
+// Where the numbers come from, one line for each source.
+export function sourceLines(state) {
+  if (!state.grid) return [];
   const where = {
-    prediction: `\u25cf predicted by the model &lsquo;${state.model.name}&rsquo;`,
+    prediction: `\u25cf predicted by the model \u2018${state.model.name}\u2019`,
     file: "\u25cb from the file",
     "free atoms": "\u25cf superposed free atoms while you drag",
   }[state.source];
-  return where + (state.has_kohn_sham ? "<br>\u25a0 from the one-step calculation" : "");
+  return [where, ...(state.has_kohn_sham ? ["\u25a0 from the one-step calculation"] : [])];
+}
+
+// A formula with its numbers as subscripts.
+export function formulaParts(formula) {
+  return formula.split(/(\d+)/).map((part) => (/\d/.test(part) ? element("sub", {}, part) : part));
 }
 
 const minus = (a, b) => a.map((x, k) => x - b[k]);
