@@ -374,7 +374,6 @@ def test_gemmi_reads_our_map(tmp_path):
     density = make_density(STANDARD)
     write(tmp_path / "a.ccp4", density)
     found = gemmi.read_ccp4_map(str(tmp_path / "a.ccp4"))
-    assert found.full_cell()
     assert found.header_i32(4) == 2
     assert found.axis_positions() == [0, 1, 2]
     assert "e/angstrom^3" in found.header_str(57, 80)
@@ -383,6 +382,23 @@ def test_gemmi_reads_our_map(tmp_path):
     np.testing.assert_allclose(origin, density.grid.origin * BOHR, rtol=1e-6)
     a, b, c = found.grid.unit_cell.orth.mat.tolist()
     np.testing.assert_allclose(np.array([a, b, c]).T, STANDARD * BOHR, atol=1e-5)
+
+
+def test_gemmi_and_coot_find_the_place_of_our_map(tmp_path):
+    """They read NSTART, a whole number of nodes; it was 0 everywhere, off by the whole origin."""
+    import gemmi
+
+    cell, shape = np.diag([4.0, 5.0, 6.0]), (8, 10, 12)
+    nodes = np.array([-3, 2, -17])
+    density = make_density(cell, shape)
+    for shift in (0.0, 0.1):
+        grid = Grid((nodes + shift) * 0.5, cell, shape)
+        write(tmp_path / "a.ccp4", Field(grid, density.values))
+        found = gemmi.read_ccp4_map(str(tmp_path / "a.ccp4"), setup=True)
+        place = gemmi.Position(*((nodes + [2, 3, 4]) * 0.5 * BOHR))
+        value = found.grid.interpolate_value(place) * BOHR**3
+        assert value == pytest.approx(density.values[2, 3, 4], rel=1e-4)
+        assert read(tmp_path / "a.ccp4").grid.same_as(grid, 1e-5)
 
 
 # We read other programs' files
@@ -666,7 +682,7 @@ def test_npz_of_something_else(tmp_path):
 def test_suffixes(tmp_path):
     for name in [*(f"x{suffix}" for suffix in SUFFIXES), "X.CUBE", "CHGCAR", "CHGCAR_sum.vasp"]:
         check_suffix(tmp_path / name)
-    for name in ("x", "x.xyz", "x.cube.gz", "cube"):
+    for name in ("x", "x.xyz", "x.xyz.gz", "cube"):
         for act in (check_suffix, read, lambda path: write(path, make_density())):
             with pytest.raises(InputError, match=r"unknown file format.*\.cube, .*\.npz.*CHGCAR"):
                 act(tmp_path / name)

@@ -5,11 +5,15 @@ name                   format                         holds
 =====================  =============================  ==========================
 `.cube`, `.cub`        Gaussian cube                  atoms, 6 digits
 `CHGCAR*`, `.chgcar`   VASP CHGCAR                    atoms, 11 digits
+`.xsf`                 XSF with a data grid           atoms, 11 digits
 `.ccp4 .map .mrc`      CCP4 / MRC map (needs gemmi)   no atoms, single precision
 `.npz`                 NumPy, of this package         everything, lossless
 `.dx`                  OpenDX, as in APBS             no atoms, 7 digits
 `.vti`                 VTK image, written only        atoms as field data, single precision
 =====================  =============================  ==========================
+
+CHG, PARCHG*, AECCAR* and `.vasp` are read as CHGCAR. Each name may end in `.gz`, `.bz2` or `.xz`:
+such files are compressed. A `.vasp`, `.xsf` or POSCAR without a grid is a structure.
 
 Files use the coordinates of the user's input. A file is first written under a temporary name in the
 same folder and then renamed, so it is always complete.
@@ -21,8 +25,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from denser.io import chgcar, xsf
 from denser.io.electrons import known
-from denser.io.files import DENSITY_UNIT, naming
+from denser.io.files import DENSITY_UNIT, naming, plain_name
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 
@@ -41,7 +46,8 @@ __all__ = [
 
 FORMATS = {
     "cube": (".cube", ".cub"),
-    "chgcar": (".chgcar",),
+    "chgcar": (".chgcar", ".vasp"),
+    "xsf": (".xsf", ".axsf"),
     "ccp4": (".ccp4", ".map", ".mrc"),
     "npz": (".npz",),
     "opendx": (".dx",),
@@ -51,6 +57,9 @@ FORMATS = {
 
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """Known suffixes, in any case; a name that starts with CHGCAR needs none."""
+
+_EITHER = (".vasp", ".poscar", ".xsf", ".axsf")
+"""Suffixes of structures as well as of densities."""
 
 
 def read(path: str | Path, kind: str = "auto", charge: int | None = None) -> Field | Density:
@@ -93,7 +102,9 @@ def read_density(path: str | Path, kind: str = "auto", charge: int | None = None
 
 
 def _read(path: str | Path, kind: str, charge: int | None, strict: bool) -> Field | Density:
-    found = _module(path).read(path)
+    path = Path(path)
+    module = _with_grid(path) if _holds_either(path) else None
+    found = (module or _of_name(path)).read(path)
     with naming(Path(path)):
         return known(found, kind, charge, strict)
 
@@ -107,7 +118,7 @@ def write(path: str | Path, obj: Field | Density) -> None:
         Unknown suffix, values that are not finite real numbers, a target that cannot be
         written, or a Field without atoms for a format that needs them.
     """
-    _module(path).write(path, obj)
+    _of_name(path).write(path, obj)
 
 
 def check_suffix(path: str | Path) -> None:
@@ -115,24 +126,54 @@ def check_suffix(path: str | Path) -> None:
 
     Either the suffix is unknown, or the format needs a package that is not installed.
     """
-    module = _module(path)
+    module = _of_name(path)
     if hasattr(module, "require"):
         module.require(path)
 
 
 def is_density_file(path: str | Path) -> bool:
-    """Whether the name of a file is that of a density, and not of a structure."""
-    return Path(path).suffix.lower() in SUFFIXES or Path(path).name.startswith("CHGCAR")
+    """Whether a file is a density and not a structure: by its name, or by its contents.
+
+    The contents decide where files of both kinds have such names (`.vasp`, `.xsf`, POSCAR).
+    """
+    path = Path(path)
+    if _holds_either(path):
+        return _with_grid(path) is not None
+    try:
+        _of_name(path)
+    except InputError:
+        return False
+    return True
 
 
-def _module(path: str | Path) -> ModuleType:
-    name = Path(path).name
+def _holds_either(path: Path) -> bool:
+    """Whether a file may be a density or a structure, as far as its name tells."""
+    name = plain_name(path)
+    suffix = Path(name).suffix.lower()
+    poscar = suffix == "" or "POSCAR" in name or "CONTCAR" in name
+    return (suffix in _EITHER or poscar) and not chgcar.is_name(name) and path.is_file()
+
+
+def _with_grid(path: Path) -> ModuleType | None:
+    """Return the module that reads the grid in a file, or None if it has none."""
+    for module in (xsf, chgcar):
+        try:
+            if module.holds_grid(path):
+                return module
+        except InputError:  # it cannot be read, as the reader of structures will say
+            return None
+    return None
+
+
+def _of_name(path: str | Path) -> ModuleType:
+    """Return the module for files of this name."""
+    name = plain_name(path)
     suffix = Path(name).suffix.lower()
     for module, suffixes in FORMATS.items():
         if suffix in suffixes:
             return import_module(f"denser.io.{module}")
-    if name.startswith("CHGCAR"):
-        return import_module("denser.io.chgcar")
+    if chgcar.is_name(name):
+        return chgcar
     raise InputError(
         f"{path}: unknown file format; use a name that ends in {', '.join(SUFFIXES)} "
         "or starts with CHGCAR"

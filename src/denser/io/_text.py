@@ -21,6 +21,11 @@ class TextReader:
     ----------
     path : Path
 
+    Attributes
+    ----------
+    last : str
+        The line read last.
+
     Raises
     ------
     InputError
@@ -30,6 +35,7 @@ class TextReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.line_number = 0
+        self.last = ""
         self._text = read_bytes(path)
         self._position = 0
 
@@ -46,7 +52,12 @@ class TextReader:
         end = len(self._text) if end < 0 else end
         line = self._text[self._position : end]
         self._position = end + 1
-        return line.decode("latin-1").rstrip("\r")
+        self.last = line.decode("latin-1").rstrip("\r")
+        return self.last
+
+    def at_end(self) -> bool:
+        """Whether only blanks are left."""
+        return not self._text[self._position :].strip()
 
     def numbers(
         self,

@@ -4,12 +4,18 @@ In the file a density is in e/angstrom^3, as crystallographic and microscopy pro
 other field is in its own unit, which the first label names. Maps are written in single precision
 (mode 2), in space group P1, with the axes in the order x, y, z. The header contains the lengths
 and angles of the box but not its orientation: the first vector is along x, the second in the xy
-plane. The first node is at the MRC ORIGIN (words 50 to 52, angstrom). A map has no atoms.
+plane. A map has no atoms.
+
+The first node is at the MRC ORIGIN (words 50 to 52, angstrom), which ChimeraX, PyMOL and this
+package read. gemmi and Coot read NSTART instead, a whole number of nodes: it is that of the nearest
+place, which is exact if the origin is a whole number of nodes from zero, and otherwise off by
+at most half a node.
 """
 
 from __future__ import annotations
 
 import re
+import tempfile
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +26,8 @@ from denser.io.files import (
     DENSITY_UNIT,
     naming,
     read_bytes,
-    replacing,
     writable_values,
+    writing,
 )
 from denser.types.arrays import seal
 from denser.types.density import Field
@@ -89,13 +95,15 @@ def write(path: str | Path, obj: Field) -> None:
     ccp4_map = gemmi.Ccp4Map()
     ccp4_map.grid = gemmi.FloatGrid(values, cell, gemmi.SpaceGroup("P 1"))
     ccp4_map.update_ccp4_header(2, True)
-    for i, x in enumerate(obj.grid.origin * BOHR):
+    start = np.round(np.linalg.solve(obj.grid.cell.T, obj.grid.origin) * obj.grid.shape)
+    for i, (x, n) in enumerate(zip(obj.grid.origin * BOHR, start, strict=True)):
         ccp4_map.set_header_float(_ORIGIN + i, float(x))
+        ccp4_map.set_header_i32(_START + i, int(n))
     ccp4_map.set_header_i32(_N_LABELS, 1)
     what = "electron density in e/angstrom^3" if is_density else f"values in {obj.unit}"
     ccp4_map.set_header_str(_LABEL, f"denser: {what}".ljust(80)[:80])
     # gemmi's own writer would not report a full disk.
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with writing(path) as file:
         file.write(ccp4_map.ccp4_header)
         file.write(np.ravel(values, order="F").data)
 
@@ -116,9 +124,13 @@ def read(path: str | Path) -> Field:
     """
     path = Path(path)
     gemmi = load_gemmi(path)
-    _check_size(path)
+    data = read_bytes(path)
+    _check_size(path, data)
     try:
-        ccp4_map = gemmi.read_ccp4_map(str(path))
+        with tempfile.NamedTemporaryFile(suffix=".ccp4") as plain:  # `path` may be compressed
+            plain.write(data)
+            plain.flush()
+            ccp4_map = gemmi.read_ccp4_map(plain.name)
         skewed = ccp4_map.has_skew_transformation()
         ccp4_map.setup(float("nan"), gemmi.MapSetup.ReorderOnly)
     except (RuntimeError, ValueError, OSError) as error:
@@ -127,7 +139,7 @@ def read(path: str | Path) -> Field:
         raise InputError(f"{path}: expected no skew transformation in the map; resample it")
 
     values = np.array(ccp4_map.grid, dtype=np.float64)
-    label = re.fullmatch(r"denser: values in (\S.*)", _label(path))
+    label = re.fullmatch(r"denser: values in (\S.*)", _label(data))
     if label is None:
         values *= BOHR**3
     if not np.isfinite(values).all():
@@ -152,20 +164,17 @@ def read(path: str | Path) -> Field:
         )
 
 
-def _label(path: Path) -> str:
+def _label(data: bytes) -> str:
     """First label of the header."""
-    with open(path, "rb") as file:
-        header = file.read(_HEADER)
     start = 4 * (_LABEL - 1)
-    return header[start : start + 80].decode("latin-1").strip(" \0")
+    return data[start : start + 80].decode("latin-1").strip(" \0")
 
 
-def _check_size(path: Path) -> None:
+def _check_size(path: Path, data: bytes) -> None:
     """Raise InputError unless the file is as long as its header says.
 
     Without this check, gemmi would allocate the memory that a damaged header asks for.
     """
-    data = read_bytes(path)
     if len(data) < _HEADER or data[208:212] != b"MAP ":
         raise InputError(f"{path}: not a CCP4 or MRC map; check the file")
     words = np.frombuffer(data[:_HEADER], ">i4" if data[212] == 0x11 else "<i4").tolist()

@@ -1,4 +1,4 @@
-"""VASP CHGCAR files.
+"""VASP CHGCAR files, and those of the same format: CHG, PARCHG, AECCAR0 to 2 and `.vasp`.
 
 The format is periodic and has no origin: lattice vectors and fractional coordinates, then
 rho * V with x running fastest. Atoms are placed in the box as fractional = (r - origin) cell^-1
@@ -10,10 +10,14 @@ and grouped by species. Our own comment line stores further data as `key=value`:
 - `valence`: valence charge per species
 - `order`: positions of the atoms in the user's order, if grouping changed it and there are at
 most 100 atoms; a larger structure is read in grouped order
+
+VASP cannot start from our files (ICHARG = 1): they have no PAW augmentation occupancies, and the
+comment line says so.
 """
 
 from __future__ import annotations
 
+import re
 from math import prod
 from pathlib import Path
 
@@ -23,7 +27,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from denser.io._digits import lines
 from denser.io._text import TextReader, excerpt
 from denser.io.electrons import Foreign
-from denser.io.files import naming, replacing, require_density_unit, with_atoms, writable_values
+from denser.io.files import naming, require_density_unit, with_atoms, writable_values, writing
 from denser.types.arrays import seal
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -32,7 +36,29 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR
 
 _TAG = "denser:"
+NAMES = ("CHGCAR", "PARCHG", "AECCAR")
+"""Beginnings of the names of VASP's files in this format."""
+
+_OTHER = ("LOCPOT", "ELFCAR")
+"""Those of files in this layout that hold no density."""
+
 _MAX_ORDERED = 100  # keeps the comment line short enough for other programs' buffers
+
+
+def is_name(name: str) -> bool:
+    """Whether VASP gives a file of this layout such a name, such as CHGCAR_water."""
+    return name.startswith((*NAMES, *_OTHER)) or re.fullmatch(r"CHG([_-][^.]*)?", name) is not None
+
+
+def holds_grid(path: str | Path) -> bool:
+    """Whether a file has a grid after its atoms; a POSCAR has none."""
+    reader = TextReader(Path(path))
+    try:
+        _header(reader)
+        reader.numbers(3, skip_blank=True)
+    except InputError:
+        return False
+    return re.fullmatch(r"\s*\d+\s+\d+\s+\d+\s*", reader.last) is not None
 
 
 def write(path: str | Path, obj: Density) -> None:
@@ -68,7 +94,8 @@ def write(path: str | Path, obj: Density) -> None:
     if len(order) <= _MAX_ORDERED and (np.diff(order) < 0).any():
         notes.append("order=" + ",".join(map(str, order)))
     header = [
-        f"{_TAG} {kind_of_density} density, origin in bohr; {' '.join(notes)}",
+        f"{_TAG} {kind_of_density} density, VASP cannot start from it (no PAW occupancies), origin "
+        f"in bohr; {' '.join(notes)}",
         "   1.0",
         *("".join(f" {x:21.16f}" for x in vector) for vector in grid.cell * BOHR),
         "".join(f" {chemical_symbols[z]:>5}" for z, _ in species),
@@ -82,7 +109,7 @@ def write(path: str | Path, obj: Density) -> None:
         flat = np.ravel(values, order="F").astype(np.float64) * grid.volume
     # With one line per row, the text can be made in pieces; the last line may be shorter.
     rows = flat[: flat.size // 5 * 5].reshape(-1, 5)
-    with replacing(path) as temporary, naming(path), open(temporary, "wb") as file:
+    with writing(path) as file:
         file.write(("\n".join(header) + "\n").encode())
         for part in (rows, flat[rows.size :][None]):
             if part.size:
@@ -104,15 +131,14 @@ def read(path: str | Path) -> Density | Foreign:
         A missing, truncated or malformed file.
     """
     path = Path(path)
+    for name in _OTHER:
+        if path.name.startswith(name):
+            what = "a potential" if name == "LOCPOT" else "a localisation function"
+            raise InputError(f"{path}: holds {what} and no density; give the CHGCAR")
     reader = TextReader(path)
-    notes = _notes(reader)
-    cell, scale = _cell(reader)
-    symbols, counts = _species(reader)
-    mode = reader.line().strip().lower()
-    if mode.startswith("s"):
-        mode = reader.line().strip().lower()
-    # Line by line: a wrong count meets the end of the file before it can fill the memory.
-    coordinates = [reader.numbers(3, more=True) for count in counts for _ in range(count)]
+    notes, cell, scale, symbols, counts, mode, coordinates = _header(reader)
+    if reader.at_end():
+        raise InputError(f"{path}: holds atoms only and no grid; give it as a structure")
     sizes = reader.numbers(3, skip_blank=True)
     nx, ny, nz = (reader.integer(n, "a number of grid points") for n in sizes)
     shape = nx, ny, nz
@@ -151,6 +177,21 @@ def read(path: str | Path) -> Density | Foreign:
             valence_charges=valence[back],
             all_electron=notes["all_electron"],
         )
+
+
+def _header(
+    reader: TextReader,
+) -> tuple[dict, np.ndarray, np.ndarray, list[str], list[int], str, list[list[float]]]:
+    """Return notes, cell, scale, symbols, counts, the mode of the coordinates, and these."""
+    notes = _notes(reader)
+    cell, scale = _cell(reader)
+    symbols, counts = _species(reader)
+    mode = reader.line().strip().lower()
+    if mode.startswith("s"):
+        mode = reader.line().strip().lower()
+    # Line by line: a wrong count meets the end of the file before it can fill the memory.
+    coordinates = [reader.numbers(3, more=True) for count in counts for _ in range(count)]
+    return notes, cell, scale, symbols, counts, mode, coordinates
 
 
 def _damaged(key: str, expected: str) -> InputError:

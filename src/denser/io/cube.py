@@ -17,7 +17,7 @@ import numpy as np
 from denser.io._digits import lines
 from denser.io._text import TextReader
 from denser.io.electrons import Foreign
-from denser.io.files import DENSITY_UNIT, naming, replacing, with_atoms, writable_values
+from denser.io.files import DENSITY_UNIT, naming, with_atoms, writable_values, writing
 from denser.types.arrays import seal
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -62,7 +62,7 @@ def write(path: str | Path, obj: Density) -> None:
                 )
             ),
         ]
-    with replacing(path) as temporary, naming(path), open(temporary, "wb") as file:
+    with writing(path) as file:
         file.write(("\n".join(header) + "\n").encode())
         for block in lines(values.reshape(-1, grid.shape[2]), per_line=6, decimals=5):
             file.write(block.data)

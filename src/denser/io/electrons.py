@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from denser.atoms.free_atoms import (
     all_electron_or_valence,
@@ -12,16 +13,25 @@ from denser.atoms.free_atoms import (
     has_free_atoms,
     pseudo_charges,
 )
+from denser.atoms.radii import bond_length
 from denser.io.files import DENSITY_UNIT
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 KINDS = ("auto", "valence", "all-electron")
 
 _CHARGE_TOLERANCE = 0.05
 """Allowed difference between the electrons of a file and those of an ion."""
+
+_SHORTEST = 0.7
+"""Lengths are not in bohr if bonds are shorter than this times the sum of covalent radii. Read as
+bohr, bonds in angstrom are 0.53 times as long as they are; the shortest, N2's, is 0.78."""
+
+_HEAVIEST = 18
+"""Bonds of heavier elements are not looked at: some of metals are shorter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +45,15 @@ class Foreign:
         Neutral.
     valence_charges : (n_atoms,) float or None
         Those in the file; None if it has only the atomic numbers, or none.
+    unit_known : bool
+        Whether the values are in the field's unit. If not, it is that or e/angstrom^3, as the
+        number of electrons tells, or else "unstated".
     """
 
     field: Field
     structure: Structure
     valence_charges: np.ndarray | None = None
+    unit_known: bool = True
 
 
 def known(
@@ -49,8 +63,9 @@ def known(
 
     Kind and charge are those that the caller states, else those in the file, else those that
     follow from the number of electrons. Nothing is derived from the electrons if the unit is not
-    that of a density. A file of this package states both, unless its valence charges are the
-    atomic numbers of heavier atoms.
+    that of a density. Another program's density in the wrong unit of length or of values is
+    refused. A file of this package states both, unless its valence charges are the atomic numbers
+    of heavier atoms.
 
     Parameters
     ----------
@@ -68,13 +83,14 @@ def known(
     Raises
     ------
     InputError
-        `kind` is unknown, the valence charges of a valence density are not known, or the number
-        of electrons does not fit.
+        `kind` is unknown, the valence charges of a valence density are not known, the number
+        of electrons does not fit, or lengths or values are in another unit.
     """
     if kind not in KINDS:
         raise InputError(f"unknown kind of density {kind!r}; known: {', '.join(KINDS)}")
     is_all: bool | None = None
     if isinstance(found, Foreign):
+        found = _in_its_unit(found, kind, charge)
         field, structure, valence = found.field, found.structure, found.valence_charges
     elif isinstance(found, Density):
         field, structure, valence = found, found.structure, None
@@ -109,6 +125,65 @@ def known(
         field.grid, field.values, field.unit, structure=structure, valence_charges=charges,
         all_electron=bool(is_all),
     )  # fmt: skip
+
+
+def _in_its_unit(found: Foreign, kind: str, charge: int | None) -> Foreign:
+    """Return a density whose lengths are in bohr, with the unit that its electrons tell.
+
+    Raises
+    ------
+    InputError
+        The lengths are in angstrom, or the values in e/angstrom^3, where the format has others.
+    """
+    _require_bohr(found.structure)
+    if found.field.unit != DENSITY_UNIT or kind != "auto":
+        return found
+
+    def fits(n_electrons: float) -> bool:
+        try:
+            _count(found.structure, n_electrons, found.valence_charges, found.field.grid, charge)
+        except InputError:
+            return False
+        return True
+
+    n_electrons = found.field.integrate()
+    if fits(n_electrons):
+        return found
+    if fits(n_electrons * BOHR**3):
+        if not found.unit_known:
+            values = found.field.values * BOHR**3
+            return replace(found, field=replace(found.field, values=values))
+        raise InputError(
+            f"the density holds {n_electrons:.2f} electrons, and {n_electrons * BOHR**3:.2f} if "
+            "its values are in e/angstrom^3; this format has them in e/bohr^3, so multiply them "
+            f"by {BOHR**3:.6f}"
+        )
+    if fits(n_electrons / BOHR**3):
+        raise InputError(
+            f"the density holds {n_electrons:.2f} electrons, and {n_electrons / BOHR**3:.2f} if "
+            "its lengths are in angstrom; write them in bohr, or with negative numbers of voxels, "
+            "which say angstrom"
+        )
+    if not found.unit_known:
+        return replace(found, field=replace(found.field, unit="unstated"))
+    return found
+
+
+def _require_bohr(structure: Structure) -> None:
+    """Raise InputError if most atoms are so close to another that the lengths are in angstrom."""
+    light = np.flatnonzero((structure.numbers > 0) & (structure.numbers <= _HEAVIEST))
+    if len(light) < 2:
+        return
+    numbers, positions = structure.numbers[light], structure.positions[light]
+    distances, nearest = cKDTree(positions).query(positions, k=2)
+    lengths = [bond_length(a, b) for a, b in zip(numbers, numbers[nearest[:, 1]], strict=True)]
+    if np.median(distances[:, 1] / lengths) < _SHORTEST:
+        i, j = sorted(light[[0, nearest[0, 1]]] + 1)
+        raise InputError(
+            f"atoms {i} and {j} are {distances[0, 1] * BOHR:.2f} angstrom apart if the lengths are "
+            f"in bohr, and {distances[0, 1]:.2f} if they are in angstrom; write them in bohr, or "
+            "with negative numbers of voxels, which say angstrom"
+        )
 
 
 def says_valence(density: Density) -> bool:

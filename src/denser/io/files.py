@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +22,46 @@ from denser.types.errors import InputError
 DENSITY_UNIT = "e/bohr^3"
 
 
+COMPRESSED = (".gz", ".bz2", ".xz")
+"""Suffixes of compressed files, which follow the suffix of the format."""
+
+_COMPRESSIONS = (
+    (b"\x1f\x8b", gzip.decompress),
+    (b"BZh", bz2.decompress),
+    (b"\xfd7zXZ\0", lzma.decompress),
+)
+"""First bytes of compressed files, and the function that restores their contents."""
+
+
+def plain_name(path: str | Path) -> str:
+    """Name of a file without its folder and without the suffix of a compression."""
+    path = Path(path)
+    return path.stem if path.suffix.lower() in COMPRESSED else path.name
+
+
 def read_bytes(path: Path) -> bytes:
-    """Return the contents of a file, or raise InputError with the system's reason."""
+    """Return the contents of a file, decompressed if it is a gzip, bzip2 or xz file.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, with the system's reason, or is a damaged compressed file.
+    """
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; check the name") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    for start, decompress in _COMPRESSIONS:
+        if data.startswith(start):
+            try:
+                return decompress(data)
+            except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+                raise InputError(
+                    f"{path}: cannot be decompressed ({error}); make or copy it again"
+                ) from error
+    return data
 
 
 @contextmanager
@@ -73,6 +110,31 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BufferedIOBase]:
+    """Yield a file to write bytes into, compressed if the suffix of `path` says so.
+
+    As in `replacing`, an earlier file is kept if the body fails. An InputError of the body gets
+    the name of the file.
+    """
+    with replacing(path) as temporary, naming(path):
+        suffix = path.suffix.lower()
+        if suffix == ".gz":
+            # Neither name nor time: the same density gives the same file.
+            with (
+                open(temporary, "wb") as raw,
+                gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as file,
+            ):
+                yield file
+        elif suffix in COMPRESSED:
+            module = bz2 if suffix == ".bz2" else lzma
+            with module.open(temporary, "wb") as file:
+                yield file
+        else:
+            with open(temporary, "wb") as file:
+                yield file
 
 
 def writable_values(path: Path, obj: Field) -> np.ndarray:

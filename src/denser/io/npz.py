@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from denser.io.files import naming, read_bytes, replacing, writable_values
+from denser.io.files import COMPRESSED, naming, read_bytes, writable_values, writing
 from denser.types.arrays import seal
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -54,6 +54,8 @@ def write(path: str | Path, obj: Field) -> None:
         Values that are not finite and real, or a target that cannot be written.
     """
     path = Path(path)
+    if path.suffix.lower() in COMPRESSED:
+        raise InputError(f"{path}: an .npz is compressed already; leave out {path.suffix}")
     arrays: dict[str, Any] = {
         "format": FORMAT,
         "values": writable_values(path, obj),
@@ -72,7 +74,7 @@ def write(path: str | Path, obj: Field) -> None:
         }
         if structure.cell is not None:
             arrays["structure_cell"] = structure.cell
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with writing(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 

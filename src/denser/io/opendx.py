@@ -24,7 +24,7 @@ from scipy import constants
 
 from denser.io._digits import lines
 from denser.io._text import TextReader, excerpt
-from denser.io.files import DENSITY_UNIT, naming, read_bytes, replacing, writable_values
+from denser.io.files import DENSITY_UNIT, naming, read_bytes, writable_values, writing
 from denser.types.arrays import seal
 from denser.types.density import Field
 from denser.types.grid import Grid
@@ -73,7 +73,7 @@ def write(path: str | Path, obj: Field) -> None:
         'component "data" value 3',
     ]
     whole = values.size - values.size % _PER_LINE
-    with replacing(path) as temporary, naming(path), open(temporary, "wb") as file:
+    with writing(path) as file:
         file.write(("\n".join(header) + "\n").encode())
         for part in (values[:whole].reshape(-1, _PER_LINE), values[None, whole:]):
             if part.size:

@@ -14,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from denser.io.files import DENSITY_UNIT, replacing, writable_values
+from denser.io.files import DENSITY_UNIT, writable_values, writing
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -54,7 +54,7 @@ def write(path: str | Path, obj: Field) -> None:
         arrays["atomic_numbers"] = obj.structure.numbers.astype("<i4")
         arrays["atomic_positions_angstrom"] = (obj.structure.positions * BOHR).astype("<f8")
     header = _header(obj.grid, lengths, direction, arrays)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with writing(path) as file:
         file.write(header.encode())
         for data in arrays.values():
             file.write(np.array(data.nbytes, dtype="<u8").data)

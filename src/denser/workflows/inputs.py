@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from denser.io import is_density_file
-from denser.io.files import read_bytes
+from denser.io import chgcar, is_density_file, read
+from denser.io.files import plain_name, read_bytes
 from denser.io.smiles import from_smiles
 from denser.io.structures import read_structures
+from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.version import __version__
@@ -100,8 +101,8 @@ class Names:
 def file_stem(text: str | Path) -> str:
     """Stem for output files: a path without its suffix, or a SMILES with its signs as `_`."""
     if isinstance(text, Path):
-        whole = text.name.startswith("CHGCAR") or not text.suffix
-        text = text.name if whole else text.stem
+        name = plain_name(text)
+        text = name if chgcar.is_name(name) else Path(name).stem
     return re.sub(r"[^\w.+-]", "_", text)[:_LONGEST] or "structure"
 
 
@@ -152,14 +153,23 @@ def find_inputs(
 
 
 def read_frames(path: Path) -> tuple[list[Atoms], Failed | None]:
-    """Frames of a structure file, and the reason if further frames could not be read."""
+    """Frames of a file, and the reason if further frames could not be read.
+
+    A density file has one: its atoms with its charge.
+    """
     frames: list[Atoms] = []
 
-    def read() -> None:
+    def every() -> None:
+        if is_density_file(path):
+            density = read(path)
+            if not isinstance(density, Density):
+                raise InputError(f"{path}: holds no atoms; give a structure")
+            frames.append(density.structure.to_ase())
+            return
         for atoms in read_structures(path):
             frames.append(atoms)  # noqa: PERF402 - keeps the frames before a damaged one
 
-    problem = attempt(read)
+    problem = attempt(every)
     if isinstance(problem, Failed):
         return frames, Failed(problem.error.removeprefix(f"{path}: "), problem.bad_input)
     return frames, None

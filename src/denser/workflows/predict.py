@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denser.io import check_suffix, write
+from denser.io import check_suffix, chgcar, write
 from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
 from denser.types.units import BOHR, DEBYE
@@ -67,7 +67,7 @@ class Batch:
         self.out, self.suffix, self.resume = out, "." + format.lstrip("."), resume
         self.inputs = find_inputs(files, smiles, densities=False)
         self.single = len(self.inputs) == 1 and not out.is_dir() and out.suffix != ""
-        self.single = self.single or (len(self.inputs) == 1 and out.name.startswith("CHGCAR"))
+        self.single = self.single or (len(self.inputs) == 1 and chgcar.is_name(out.name))
         if self.single:
             check_suffix(out)
             if not out.parent.is_dir():
