@@ -119,8 +119,9 @@ def test_files_hold_the_map_in_the_frame_of_the_atoms(formamide, tmp_path, make)
     field = make(formamide, 1.0, 10.0, spacing=0.15)
     denser.write(tmp_path / "a.ccp4", field)
     ccp4_map = gemmi.read_ccp4_map(str(tmp_path / "a.ccp4"))
-    start = np.array([ccp4_map.header_i32(5 + i) for i in range(3)]) * ccp4_map.grid.spacing
+    first = np.array([ccp4_map.header_i32(5 + i) for i in range(3)])
     ccp4_map.setup(0.0)
+    start = first * ccp4_map.grid.spacing
     origin = np.array([ccp4_map.header_float(50 + i) for i in range(3)])
     assert np.abs(start - origin).max() <= 0.5 * max(ccp4_map.grid.spacing) + 1e-4
     found = [
