@@ -293,7 +293,7 @@ def test_smiles_and_charge(run):
         ([], "nothing to predict"),
         (["w.xyz"], "no output"),
         (["none.xyz", "-o", "a.cube"], "none.xyz: no such file"),
-        (["garbage.xyz", "-o", "a.cube"], "garbage.xyz: cannot be read"),
+        (["garbage.xyz", "-o", "a.cube"], "garbage.xyz: line 1: expected the number of atoms"),
         (["empty.xyz", "-o", "a.cube"], "empty.xyz: "),
         (["noatoms.extxyz", "-o", "a.cube"], "no atoms"),
         (["iron.xyz", "-o", "a.cube"], "Fe, which is not supported"),

@@ -26,6 +26,7 @@ from denser.cli.options import (
     BoxName,
     Charge,
     Device,
+    Embed,
     Json,
     ModelName,
     Padding,
@@ -105,6 +106,7 @@ def analyze(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report.")] = None,
     smiles: Smiles = None,
+    embed: Embed = False,
     charges: Annotated[
         list[str] | None,
         typer.Option(
@@ -226,7 +228,7 @@ def analyze(
     if all_:
         wanted |= {name for name, entry in PROPERTIES.items() if not needs_orbitals(entry)}
     fields = [name for text in field or () for name in text.split(",")]
-    inputs = find_inputs(paths, smiles or [])
+    inputs = find_inputs(paths, smiles or [], embed=embed)
     few = out is not None and len(inputs) <= FEW
     if few:
         fields += [f for name in PROPERTIES if name in named for f in PROPERTIES[name].fields]

@@ -13,6 +13,7 @@ from denser.cli.options import (
     BoxName,
     Charge,
     Device,
+    Embed,
     Files,
     Json,
     ModelName,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 def energy(
     files: Files = None,
     smiles: Smiles = None,
+    embed: Embed = False,
     steps: Annotated[int, typer.Option(help="Number of Kohn-Sham steps.")] = 2,
     orbitals: Annotated[
         list[str] | None,
@@ -57,7 +59,7 @@ def energy(
     if wanted:
         _make_folder(out)
     starts = StartDensities(prediction_options(charge, model, box, padding, device))
-    inputs = _inputs(files, smiles)
+    inputs = _inputs(files, smiles, embed)
     if molden is not None and len(inputs) != 1:
         raise InputError(f"--molden names one file, but there are {len(inputs)} structures")
 
@@ -74,6 +76,7 @@ def energy(
 def scf(
     files: Files = None,
     smiles: Smiles = None,
+    embed: Embed = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -106,7 +109,7 @@ def scf(
     if steps < 1:
         raise InputError(f"the start needs at least one Kohn-Sham step, found --steps {steps}")
     starts = StartDensities(prediction_options(charge, model, box, padding, device))
-    inputs = _inputs(files, smiles)
+    inputs = _inputs(files, smiles, embed)
     single = len(inputs) == 1 and out is not None and bool(out.suffix) and not out.is_dir()
     if out is not None and single:
         check_suffix(out)
@@ -122,12 +125,12 @@ def scf(
     raise typer.Exit(_run(inputs, work, "converged", scf_summary, json))
 
 
-def _inputs(files: Sequence[Path] | None, smiles: Sequence[str] | None) -> list[Input]:
+def _inputs(files: Sequence[Path] | None, smiles: Sequence[str] | None, embed: bool) -> list[Input]:
     from denser.workflows.inputs import find_inputs
 
     if not files and not smiles:
         raise InputError("nothing to do; name structure or density files, or give --smiles")
-    return find_inputs(files or [], smiles or [])
+    return find_inputs(files or [], smiles or [], embed=embed)
 
 
 def _run(
@@ -140,7 +143,10 @@ def _run(
     """Process all inputs, print a line or a JSON object for each, and return the exit code."""
     from denser.workflows import many
 
-    with many.Display("computing", did, len(inputs), summary, as_json) as display:
+    def notes(record: dict) -> Sequence[str]:
+        return record.get("notes", ())
+
+    with many.Display("computing", did, len(inputs), summary, as_json, notes) as display:
         totals = many.run(inputs, work, display.take)
     return display.end(
         totals, again="the command cannot continue; run it again with the remaining inputs"

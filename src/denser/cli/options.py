@@ -21,11 +21,18 @@ class Box(StrEnum):
 
 
 Structures = Annotated[
-    list[Path] | None, typer.Argument(help="Structure files in any format that ASE reads.")
+    list[Path] | None,
+    typer.Argument(help="Structure files (see denser formats); - is standard input."),
 ]
 Files = Annotated[
     list[Path] | None,
     typer.Argument(help="Structures, or densities with atoms (.cube, .npz, CHGCAR)."),
+]
+Embed = Annotated[
+    bool,
+    typer.Option(
+        "--embed", help="Add missing hydrogens, and make a geometry for flat drawings (.sdf, .mol)."
+    ),
 ]
 Smiles = Annotated[
     list[str] | None, typer.Option(help="SMILES, in addition to files or instead of them.")

@@ -13,6 +13,7 @@ from denser.cli.options import (
     Charge,
     Copies,
     Device,
+    Embed,
     Json,
     ModelName,
     Padding,
@@ -33,6 +34,7 @@ def predict(
         ),
     ] = None,
     smiles: Smiles = None,
+    embed: Embed = False,
     charge: Charge = None,
     model: ModelName = "default",
     box: BoxName = Box.auto,
@@ -53,5 +55,5 @@ def predict(
     from denser.workflows.predict import Batch
 
     options = prediction_options(charge, model, box, padding, device, spacing, average, refine)
-    batch = Batch(files or [], smiles or [], out, format, options, resume)
+    batch = Batch(files or [], smiles or [], out, format, options, resume, embed)
     raise typer.Exit(batch.run(as_json=json))

@@ -1,74 +1,312 @@
-"""Read structure files with ASE as `ase.Atoms`."""
+"""Read structure files; `STRUCTURES` is the table of formats.
+
+The readers are in `denser.io.molecules` (RDKit), `denser.io.crystals` (gemmi) and
+`denser.io.coordinates`; ASE reads all other formats.
+"""
 
 from __future__ import annotations
 
-import io
 import re
+import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
+from denser.io.coordinates import decoded, reason
+from denser.io.files import plain_name, read_bytes
+from denser.io.frames import Frame, checked
 from denser.io.smiles import from_smiles
+from denser.types.density import Density
 from denser.types.errors import InputError
+from denser.types.structure import Structure
 
-__all__ = ["from_smiles", "read_structures"]
+STANDARD_INPUT = "-"
+"""This name in place of a file is standard input."""
 
 
-def read_structures(path: Path) -> Iterator[Atoms]:
-    """Yield every frame of a structure file that ASE reads.
+@dataclass(frozen=True)
+class StructureFormat:
+    """A format of structures, and what denser takes from it.
+
+    Parameters
+    ----------
+    title : str
+        Name of the format.
+    endings : tuple of str
+        Of the file name, in any case; .gz, .bz2 or .xz may follow.
+    library : str
+        What reads it.
+    reader : str
+        Module and function.
+    charge, name, frames, cell : str
+        Where the charge, the title, several structures and the cell come from.
+    mark : str
+        Regular expression by which text from standard input is recognised.
+    """
+
+    title: str
+    endings: tuple[str, ...]
+    library: str
+    reader: str
+    charge: str
+    name: str
+    frames: str
+    cell: str
+    mark: str = ""
+
+
+STRUCTURES = (
+    StructureFormat(
+        "xyz, extended xyz", (".xyz", ".extxyz"), "denser, ASE", "coordinates:read_xyz",
+        "charge=, total_charge=, 'charge: -1', or '-1 1' (charge and multiplicity) in the comment",
+        "comment line", "all frames", "Lattice=, unless pbc is F F F", r"\A\s*\d+\s*\n",
+    ),
+    StructureFormat(
+        "MDL molfile and SDF, V2000 and V3000", (".sdf", ".mol"), "RDKit", "molecules:read_sdf",
+        "M  CHG, or the charge column of the atoms", "first line", "all records", "none",
+        r"^M  END",
+    ),
+    StructureFormat(
+        "Tripos mol2", (".mol2",), "RDKit", "molecules:read_mol2",
+        "sum of the atomic charges", "name of the molecule", "all molecules", "none",
+        r"^@<TRIPOS>MOLECULE",
+    ),
+    StructureFormat(
+        "SMILES list", (".smi", ".smiles"), "RDKit", "molecules:read_smi",
+        "of the SMILES", "text after the SMILES", "all lines", "none",
+        r"\A\s*[A-Za-z0-9@+\-\[\]()=#$%/\\.*:]+([ \t].*)?$(?!\n\s*[^\n]*\s-?\d+\.\d+)",
+    ),
+    StructureFormat(
+        "PDB", (".pdb", ".ent"), "gemmi", "crystals:read_pdb",
+        "columns 79-80", "TITLE", "all models",
+        "CRYST1, if the space group is P 1 and atoms fill the cell", r"^(ATOM  |HETATM)",
+    ),
+    StructureFormat(
+        "CIF, mmCIF", (".cif", ".mmcif", ".mcif"), "gemmi", "crystals:read_cif",
+        "mmCIF: pdbx_formal_charge", "_struct.title or name of the block",
+        "all blocks and models", "CIF: with all symmetry copies; mmCIF: as PDB", r"^data_",
+    ),
+    StructureFormat(
+        "Gaussian input", (".com", ".gjf"), "ASE", "coordinates:read_gaussian",
+        "charge line", "none", "first job", "Tv lines", r"^\s*#.*\n(.*\n)*?\s*[+-]?\d+[ ,]+\d+\s*$",
+    ),
+    StructureFormat(
+        "ORCA input", (".inp",), "denser", "coordinates:read_orca",
+        "* xyz line, or %coords", "none", "one", "none", r"^\s*(\*\s*xyz|%coords)",
+    ),
+    StructureFormat(
+        "GROMACS", (".gro",), "denser", "coordinates:read_gro",
+        "none", "first line", "all frames", "last line, unless it is zero",
+        r"\A.*\n\s*\d+\s*\n[ \d]{5}\w",
+    ),
+    StructureFormat(
+        "CML", (".cml",), "denser", "coordinates:read_cml",
+        "formalCharge", "title or id", "all molecules", "none", r"<(cml:)?molecule\b",
+    ),
+)  # fmt: skip
+"""Formats of structures; ASE reads the others (POSCAR, .gen, .xsd, .in, outputs of programs)."""
+
+SUFFIXES = tuple(ending for entry in STRUCTURES for ending in entry.endings)
+
+
+def format_of(path: Path) -> StructureFormat | None:
+    """Format by the ending of a file name; None for a format of ASE."""
+    suffix = Path(plain_name(path)).suffix.lower()
+    return next((entry for entry in STRUCTURES if suffix in entry.endings), None)
+
+
+def read_structures(path: Path, embed: bool = False) -> Iterator[Frame | InputError]:
+    """Yield every structure of a file; for a damaged one an InputError, and the rest goes on.
+
+    These errors do not name the file.
+
+    Parameters
+    ----------
+    path : Path
+        In any format of `STRUCTURES` or of ASE, compressed or not; `-` is standard input.
+    embed : bool
+        Add hydrogens that are missing, and make a geometry for a flat drawing, where the file
+        gives the bonds.
 
     Raises
     ------
     InputError
-        The file is missing, unreadable or empty; frames before a damaged one are yielded first.
+        The file is missing or unreadable, or contains no structure.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name the structure files in it")
     n = 0
-    frames = _frames(path)
-    while True:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                atoms = next(frames)
-        except StopIteration:
-            break
-        except Exception as error:  # ASE's readers raise many kinds of errors
-            reason = " ".join(str(error).split()) or type(error).__name__
-            if isinstance(error, KeyError):
-                reason = f"unknown symbol {reason}"
-            where = f"frame {n + 1} cannot be read" if n else "cannot be read as a structure"
-            raise InputError(f"{path}: {where} ({reason[:200]})") from error
+    if str(path) == STANDARD_INPUT:
+        text = decoded(sys.stdin.buffer.read())
+        frames = _of_text(_recognised(text), text, Path("."), embed)
+    else:
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+        frames = _of_file(path, embed)
+    for frame in frames:
         n += 1
-        if np.allclose(atoms.cell.lengths(), 1.0):
-            atoms.pbc = False  # the usual placeholder in PDB files of molecules
-        yield atoms
+        yield frame
     if n == 0:
         raise InputError(f"{path}: contains no structure")
 
 
-def _frames(path: Path) -> Iterator[Atoms]:
-    """All frames of a file, or all records of an MDL file with their formal charges."""
-    from ase.io import iread, read
+def _of_file(path: Path, embed: bool) -> Iterator[Frame | InputError]:
+    from denser.io import is_density_file, read
 
-    if path.suffix.lower() not in (".sdf", ".mol"):
-        yield from iread(str(path), index=":")
-        return
-    for record in re.split(r"^\$\$\$\$.*\n?", path.read_text(), flags=re.MULTILINE):
-        if record.strip():
-            atoms: Any = read(io.StringIO(record), format="sdf")  # its types say: or a list
-            atoms.info["charge"] = _mdl_charge(record)
-            yield atoms
+    if is_density_file(path):
+        density = read(path)
+        if not isinstance(density, Density):
+            raise InputError(f"{path}: holds no atoms; give a structure")
+        return iter([Frame(density.structure.to_ase())])
+    entry = format_of(path)
+    if entry is None:
+        return _with_ase(path)
+    return _of_text(entry, decoded(read_bytes(path)), path.parent, embed)
 
 
-def _mdl_charge(record: str) -> int:
-    """Sum of the charges in the `M  CHG n (atom charge)*` lines of an MDL record."""
-    lines = re.findall(r"^M  CHG(.*)$", record, flags=re.MULTILINE)
-    return sum(int(q) for line in lines for q in line.split()[2::2])
+def _of_text(
+    entry: StructureFormat, text: str, folder: Path, embed: bool
+) -> Iterator[Frame | InputError]:
+    module, name = entry.reader.split(":")
+    read = getattr(import_module(f"denser.io.{module}"), name)
+    return read(text, embed, folder) if name == "read_orca" else read(text, embed)
+
+
+def _recognised(text: str) -> StructureFormat:
+    """Format of a text without a file name."""
+    for entry in sorted(STRUCTURES, key=lambda entry: entry.title == "SMILES list"):
+        if re.search(entry.mark, text[:100_000], flags=re.MULTILINE):
+            return entry
+    raise InputError(
+        "standard input: the format is not recognised; it may be "
+        + ", ".join(entry.title for entry in STRUCTURES)
+    )
+
+
+def _with_ase(path: Path) -> Iterator[Frame | InputError]:
+    """Frames of a format that ASE reads; the frames before a damaged one are kept."""
+    from ase.io import iread
+    from ase.io.formats import UnknownFileTypeError
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain = path
+        if plain_name(path) != path.name:
+            plain = Path(folder, plain_name(path))
+            plain.write_bytes(read_bytes(path))
+        frames = iread(str(plain), index=":")
+        while True:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    atoms = next(frames)
+                if np.allclose(atoms.cell.lengths(), 1.0):
+                    atoms.pbc = False
+                yield checked(Frame(atoms))
+            except StopIteration:
+                return
+            except InputError as error:
+                yield error
+            except UnknownFileTypeError:
+                yield InputError("unknown format; `denser formats` lists those that are read")
+                return
+            except Exception as error:  # ASE's readers raise many kinds of errors
+                yield InputError(f"cannot be read as a structure ({reason(error)})")
+                return
+
+
+def as_structure(
+    source: Any, charge: int | None = None, isolated: bool = False, embed: bool = False
+) -> Structure:
+    """Return one structure from whatever describes it; the public functions call this first.
+
+    Parameters
+    ----------
+    source : Structure, ase.Atoms, Path, str, rdkit.Chem.Mol or pymatgen's Molecule or Structure
+        A string is a file if there is one of this name or it ends like one, else a SMILES.
+    charge, isolated
+        As in `Structure.of`.
+    embed : bool
+        As in `read_structures`.
+
+    Raises
+    ------
+    InputError
+        Something else, or a file with several structures or none.
+
+    Warns
+    -----
+    UserWarning
+        What was chosen where a file leaves a choice, such as alternate locations.
+    """
+    if isinstance(source, Structure | Atoms):
+        return Structure.of(source, charge, isolated)
+    frame: Frame | None = None
+    name = ""
+    if isinstance(source, Path):
+        frame, name = _only(source, embed), f"{source}: "
+    elif isinstance(source, str):
+        if _names_file(source):
+            frame, name = _only(Path(source), embed), f"{source}: "
+        else:
+            frame, name = Frame(from_smiles(source), source), f"{source}: "
+    elif hasattr(source, "GetConformer") and hasattr(source, "GetAtoms"):
+        from denser.io.molecules import frame_of_molecule
+
+        frame = frame_of_molecule(source, embed)
+    elif hasattr(source, "to_ase_atoms"):
+        frame = _of_pymatgen(source)
+    if frame is None:
+        raise InputError(
+            "expected an ase.Atoms, a denser.Structure, a file name, a SMILES, or a molecule of "
+            f"RDKit or pymatgen, found {type(source).__name__}"
+        )
+    for note in frame.notes:
+        warnings.warn(f"{name}{note}", stacklevel=3)
+    try:
+        return Structure.of(frame.atoms, charge, isolated)
+    except InputError as error:
+        raise InputError(f"{name}{error}") from error
+
+
+def _of_pymatgen(source: Any) -> Frame:
+    atoms = source.to_ase_atoms()
+    atoms.calc = None
+    if getattr(source, "charge", None):
+        atoms.info["charge"] = source.charge
+    if getattr(source, "spin_multiplicity", None):
+        atoms.info["multiplicity"] = source.spin_multiplicity
+    return Frame(atoms)
+
+
+def _names_file(text: str) -> bool:
+    """Whether a string is the name of a file, and not a SMILES."""
+    from denser.io import is_density_file
+
+    path = Path(text)
+    try:
+        if path.exists():
+            return True
+    except OSError:  # longer than a file name can be
+        return False
+    return format_of(path) is not None or is_density_file(path)
+
+
+def _only(path: Path, embed: bool) -> Frame:
+    """The only structure of a file."""
+    frames = list(read_structures(path, embed))
+    if len(frames) > 1:
+        raise InputError(
+            f"{path}: holds {len(frames)} structures; give one of them, such as those that "
+            "denser.io.structures.read_structures returns"
+        )
+    if isinstance(frames[0], InputError):
+        raise InputError(f"{path}: {frames[0]}")
+    return frames[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -140,16 +140,21 @@ class Structure:
     def from_ase(cls, atoms: Atoms, charge: int | None = None, isolated: bool = False) -> Structure:
         """Take numbers, positions, charge and (if periodic in all directions) the cell.
 
-        `charge` defaults to `atoms.info["charge"]`, then to the sum of initial charges.
-        With `isolated` the atoms are treated as a molecule and their cell is ignored.
+        `charge` defaults to "charge" or "total_charge" in `atoms.info`, then to the sum of the
+        initial charges. With `isolated` the atoms are treated as a molecule and their cell is
+        ignored.
 
         Raises
         ------
         InputError
-            As in the class; or the atoms are periodic in one or two directions only.
+            As in the class; the atoms are periodic in one or two directions only; or `atoms.info`
+            states an open shell ("multiplicity", "spin") of this charge.
         """
-        if charge is None:
-            charge = atoms.info.get("charge")
+        info = {str(key).lower(): value for key, value in atoms.info.items()}
+        stated = info.get("charge", info.get("total_charge"))
+        if charge is None or charge == stated:
+            charge = stated
+            _closed_shell(info)
         if charge is None:
             total = float(np.sum(atoms.get_initial_charges()))
             charge = round(total) if np.isfinite(total) else _whole(total)
@@ -198,6 +203,20 @@ class Structure:
         if self.bonds is not None:
             self.bonds.put_into(atoms)
         return atoms
+
+
+def _closed_shell(info: dict[str, Any]) -> None:
+    """Raise an InputError if a structure is said to have unpaired electrons.
+
+    A "spin" of 0 or 1 is a closed shell: other programs mean the multiplicity or 2S.
+    """
+    for key in ("multiplicity", "spin_multiplicity", "spin", "total_spin"):
+        value = info.get(key)
+        if isinstance(value, int | float | np.integer | np.floating) and value > 1:
+            raise InputError(
+                f"the structure states {key} {value:g}, an open shell; denser covers closed shells "
+                "only"
+            )
 
 
 def _whole(charge: float) -> int:

@@ -83,9 +83,11 @@ def read_items(path: Path, name: str | None = None) -> list[Item]:
         if not density.grid.is_orthorhombic:
             raise InputError(f"{name}: the viewer shows orthorhombic grids along x, y and z only")
         return [Item(name, density.structure, density, stem)]
-    frames = []
-    for atoms in read_structures(path):
-        frames.append(Structure.of(atoms))
+    frames: list[Structure] = []
+    for frame in read_structures(path):
+        if isinstance(frame, InputError):
+            raise InputError(f"{name}: structure {len(frames) + 1}: {frame}")
+        frames.append(Structure.of(frame.atoms))
         if len(frames) > 1000:
             raise InputError(f"{name}: contains more than 1000 frames; split the file")
     for structure in frames:

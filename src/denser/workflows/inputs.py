@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from denser.io import chgcar, is_density_file, read
+from denser.io import chgcar, is_density_file
 from denser.io.files import plain_name, read_bytes
+from denser.io.frames import Frame
 from denser.io.smiles import from_smiles
-from denser.io.structures import read_structures
-from denser.types.density import Density
+from denser.io.structures import STANDARD_INPUT, read_structures
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.version import __version__
@@ -43,12 +43,18 @@ class Input:
         Atoms, a density file, or the reason why there is neither.
     path : Path or None
         The file of the input.
+    title : str
+        Title in the file, such as that of an SDF record.
+    notes : tuple of str
+        Sentences about what was taken from the file.
     """
 
     name: str
     stem: str
     source: Atoms | Path | Failed
     path: Path | None = None
+    title: str = ""
+    notes: tuple[str, ...] = ()
 
     def atoms(self) -> Atoms:
         """Return the atoms.
@@ -102,7 +108,8 @@ def file_stem(text: str | Path) -> str:
     """Stem for output files: a path without its suffix, or a SMILES with its signs as `_`."""
     if isinstance(text, Path):
         name = plain_name(text)
-        text = name if chgcar.is_name(name) else Path(name).stem
+        whole = chgcar.is_name(name)
+        text = "stdin" if name == STANDARD_INPUT else name if whole else Path(name).stem
     return re.sub(r"[^\w.+-]", "_", text)[:_LONGEST] or "structure"
 
 
@@ -112,12 +119,15 @@ def frame_endings(n: int) -> list[str]:
 
 
 def find_inputs(
-    files: Sequence[Path], smiles: Sequence[str] = (), densities: bool = True
+    files: Sequence[Path],
+    smiles: Sequence[str] = (),
+    densities: bool = True,
+    embed: bool = False,
 ) -> list[Input]:
     """All inputs of a command, in the given order.
 
-    Each frame of a structure file is an input. A file that cannot be read is an input too, with the
-    reason; the frames before the damage are kept.
+    Each frame of a structure file is an input, with a number if there are several. A frame or a
+    file that cannot be read is an input too, with the reason.
 
     Parameters
     ----------
@@ -125,6 +135,8 @@ def find_inputs(
     smiles : sequence of str
     densities : bool
         Whether density files (judged by their names) stay files, or are read as structures.
+    embed : bool
+        As in `denser.io.structures.read_structures`.
     """
     names, stems = Names(), Names()
     found: list[Input] = []
@@ -133,46 +145,37 @@ def find_inputs(
         if densities and is_density_file(path):
             found.append(Input(names.give(str(path), "{} ({})"), stems.give(stem), path, path))
             continue
-        frames, problem = read_frames(path)
+        frames = read_frames(path, embed)
         n = len(frames)
-        if n:
-            numbers = [f"[{i}]" for i in range(n)] if n > 1 else [""]
-            shown = names.give_all(str(path), numbers, "{} ({})")
-            given = stems.give_all(stem, frame_endings(n))
-            found += [Input(*three, path) for three in zip(shown, given, frames, strict=True)]
-        if problem is not None:
-            shown_as = names.give(f"{path}[{n}]" if n else str(path), "{} ({})")
-            found.append(Input(shown_as, stems.give(stem), problem, path))
+        numbers = [f"[{i}]" for i in range(n)] if n > 1 else [""]
+        shown = names.give_all(str(path), numbers, "{} ({})")
+        given = stems.give_all(stem, frame_endings(n))
+        found += [_input(*three, path) for three in zip(shown, given, frames, strict=True)]
     for text in smiles:
-        found.append(
-            Input(
-                names.give(text, "{} ({})"), stems.give(file_stem(text)), attempt(from_smiles, text)
-            )
-        )
+        shown_as, stem = names.give(text, "{} ({})"), stems.give(file_stem(text))
+        found.append(Input(shown_as, stem, attempt(from_smiles, text)))
     return found
 
 
-def read_frames(path: Path) -> tuple[list[Atoms], Failed | None]:
-    """Frames of a file, and the reason if further frames could not be read.
+def _input(name: str, stem: str, frame: Frame | Failed, path: Path) -> Input:
+    if isinstance(frame, Failed):
+        return Input(name, stem, frame, path)
+    return Input(name, stem, frame.atoms, path, frame.title, frame.notes)
 
-    A density file has one: its atoms with its charge.
-    """
-    frames: list[Atoms] = []
 
-    def every() -> None:
-        if is_density_file(path):
-            density = read(path)
-            if not isinstance(density, Density):
-                raise InputError(f"{path}: holds no atoms; give a structure")
-            frames.append(density.structure.to_ase())
-            return
-        for atoms in read_structures(path):
-            frames.append(atoms)  # noqa: PERF402 - keeps the frames before a damaged one
+def read_frames(path: Path, embed: bool = False) -> list[Frame | Failed]:
+    """Frames of a structure file; in place of one that cannot be read, the reason."""
+    frames: list[Frame | Failed] = []
 
-    problem = attempt(every)
+    def read() -> None:
+        for frame in read_structures(path, embed):
+            found = Failed(str(frame)) if isinstance(frame, InputError) else frame
+            frames.append(found)
+
+    problem = attempt(read)
     if isinstance(problem, Failed):
-        return frames, Failed(problem.error.removeprefix(f"{path}: "), problem.bad_input)
-    return frames, None
+        frames.append(Failed(problem.error.removeprefix(f"{path}: "), problem.bad_input))
+    return frames
 
 
 def refuse_inputs(output: Path, files: Iterable[Path]) -> None:

@@ -165,8 +165,15 @@ def run(
 def record_of(task: HasName, result: dict | Failed) -> dict:
     """Content of the JSON line of an input: the result, or the error without the input's name."""
     if isinstance(result, Failed):
-        return {"input": task.name, "error": result.error.removeprefix(f"{task.name}: ")}
-    return {"input": task.name} | result
+        error = result.error.removeprefix(f"{task.name}: ")
+        return {"input": task.name} | _stated(task) | {"error": error}
+    return {"input": task.name} | _stated(task) | result
+
+
+def _stated(task: HasName) -> dict:
+    """Title of an input and notes about it, if it has any."""
+    found = {key: getattr(task, key, None) for key in ("title", "notes")}
+    return {key: value for key, value in found.items() if value}
 
 
 def print_json(record: dict) -> None:

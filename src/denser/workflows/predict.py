@@ -43,6 +43,8 @@ class Batch:
     resume : bool
         Skip inputs whose output exists and was made from the same structure, options, model
         and version of denser, according to `RECORD`.
+    embed : bool
+        As in `denser.io.structures.read_structures`.
 
     Raises
     ------
@@ -58,6 +60,7 @@ class Batch:
         format: str = "cube",
         options: PredictionOptions = PredictionOptions(),
         resume: bool = False,
+        embed: bool = False,
     ) -> None:
         if not files and not smiles:
             raise InputError("nothing to predict; name structure files or give --smiles")
@@ -65,7 +68,7 @@ class Batch:
             raise InputError("no output; give -o FILE (such as rho.cube) or -o FOLDER")
         self.files, self.options = files, options
         self.out, self.suffix, self.resume = out, "." + format.lstrip("."), resume
-        self.inputs = find_inputs(files, smiles, densities=False)
+        self.inputs = find_inputs(files, smiles, densities=False, embed=embed)
         self.single = len(self.inputs) == 1 and not out.is_dir() and out.suffix != ""
         self.single = self.single or (len(self.inputs) == 1 and chgcar.is_name(out.name))
         if self.single:
@@ -125,7 +128,7 @@ class Batch:
             len(self.inputs),
             summary,
             as_json,
-            notes=lambda record: [record["doubt"]] if record["doubt"] else [],
+            notes=lambda record: [*record.get("notes", ()), *filter(None, [record["doubt"]])],
             present=present,
         ) as display:
             totals = many.run(todo, work, display.take)
@@ -263,11 +266,12 @@ def summary(record: dict) -> str:
     seconds = record["seconds"]
     shape = " x ".join(str(n) for n in record["grid_shape"])
     charge = f" {record['charge']:+d}" if record["charge"] else ""
+    title = f" ({record['title']})" if "title" in record else ""
     box = record["box"]
     if record["padding_angstrom"] is not None:
         box += f", {record['padding_angstrom']:.1f} A padding"
     return (
-        f"{record['input']}: {record['formula']}{charge}, {record['n_atoms']} atoms, "
+        f"{record['input']}{title}: {record['formula']}{charge}, {record['n_atoms']} atoms, "
         f"{record['n_electrons']:g} valence electrons, "
         f"{'refined, ' if record['refined_steps'] else ''}grid {shape} at "
         f"{max(record['spacing_angstrom']):.4f} A ({box}), "

@@ -14,6 +14,7 @@ from denser.labels.identity import store_name
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.workflows.inputs import file_stem, frame_endings, read_frames
+from denser.workflows.many import Failed
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,20 +70,21 @@ def read_inputs(
             structures += _from_qm9(text.removeprefix("qm9:"), charge, tell)
             continue
         path = Path(text)
-        frames, problem = read_frames(path)
-        if problem is not None:
-            tell(f"{path}: {problem.error}")
-            bad += 1
+        frames = read_frames(path)
         stem = file_stem(path)
         group = store_name(stem)
-        for i, (atoms, ending) in enumerate(zip(frames, frame_endings(len(frames)), strict=True)):
-            many = len(frames) > 1
+        for i, (frame, ending) in enumerate(zip(frames, frame_endings(len(frames)), strict=True)):
+            shown = f"{path}[{i}]" if len(frames) > 1 else str(path)
             try:
+                if isinstance(frame, Failed):
+                    raise InputError(frame.error)
                 name = store_name(stem + ending)
-                structure = Structure.of(atoms, charge, isolated)
+                structure = Structure.of(frame.atoms, charge, isolated)
                 structures.append(LabelInput(name, structure, group))
+                for note in frame.notes:
+                    tell(f"{shown}: {note}")
             except InputError as error:
-                tell(f"{path}{f'[{i}]' if many else ''}: {error}")
+                tell(f"{shown}: {error}")
                 bad += 1
     return structures, bad
 

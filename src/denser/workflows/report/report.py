@@ -61,6 +61,7 @@ def analyse(
     """
     begin = time.perf_counter()
     density, recipe, notes = _density(entry, settings, folder, protected)
+    notes = [*entry.notes, *notes]
     seconds = {"density": round(time.perf_counter() - begin, 4)}
     analysis = Analysis(density, recipe, settings.steps, settings.isovalue)
     properties: dict[str, dict] = {}

@@ -1,0 +1,265 @@
+"""Read coordinate files as text: xyz, Gaussian and ORCA inputs, `.gro` and CML."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from ase import Atoms
+from ase.units import Bohr
+
+from denser.io.files import read_bytes
+from denser.io.frames import Frame, checked, element_of_name, stated_in_comment, symbol_of
+from denser.types.errors import InputError
+
+_POLYMER = re.compile(
+    "[NC]?(ALA|ARG|AS[NPH]|CY[SXM]|GL[NUHY]|HI[SDEP]|HS[DEP]|ILE|LEU|LY[SN]|MET|PHE|PRO|SER|THR|"
+    "TRP|TYR|VAL|ACE|NME|NMA)|[RD]?[ACGTU][35N]?"
+)
+"""Residues of biopolymers in GROMACS files; an N or C in front marks the end of a chain."""
+
+
+def read_xyz(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
+    """Yield the frames of an xyz or extended xyz file; a damaged frame does not end the others."""
+    lines = text.splitlines()
+    start = number = 0
+    while start < len(lines):
+        if not lines[start].strip():
+            start += 1
+            continue
+        number += 1
+        count = re.fullmatch(r"\s*(\d+)\s*", lines[start])
+        if count is None:
+            rest = "" if number == 1 else "; the rest of the file is not read"
+            yield InputError(
+                f"line {start + 1}: expected the number of atoms, found "
+                f"{lines[start].strip()[:40]!r}{rest}"
+            )
+            return
+        stop = start + 2 + int(count[1])
+        try:
+            if stop > len(lines):
+                raise InputError(
+                    f"{count[1]} atoms were expected, but the file ends after "
+                    f"{max(len(lines) - start - 2, 0)}"
+                )
+            yield _xyz_frame(lines[start:stop], start + 1)
+        except InputError as error:
+            yield error
+        start = stop
+
+
+def _xyz_frame(lines: Sequence[str], first: int) -> Frame:
+    comment = lines[1]
+    stated = stated_in_comment(comment)
+    if re.search(r"(Properties|Lattice|pbc)\s*=", comment, flags=re.IGNORECASE):
+        atoms = _with_ase("\n".join(lines) + "\n", "extxyz")
+        title = str(atoms.info.get("title", atoms.info.get("name", "")))
+    else:
+        atoms = _cartesian(lines[2:], first + 2)
+        title = "" if stated or "=" in comment else comment.strip()
+    atoms.info.update(stated)
+    return checked(Frame(atoms, title))
+
+
+def _cartesian(lines: Sequence[str], first: int, unit: float = 1.0) -> Atoms:
+    """Atoms from lines of a symbol and three coordinates; `first` is the number of the first."""
+    symbols, positions = [], []
+    for number, line in enumerate(lines, start=first):
+        words = line.replace(",", " ").split()
+        try:
+            positions.append([float(word) * unit for word in words[1:4]])
+            if len(positions[-1]) < 3:
+                raise ValueError("three coordinates are expected")
+            symbols.append(symbol_of(words[0]))
+        except (ValueError, InputError) as error:
+            raise InputError(f"line {number}: {error}") from error
+    return Atoms(symbols, np.reshape(positions, (-1, 3)))
+
+
+def _with_ase(text: str, format: str, **options: Any) -> Atoms:
+    from ase.io import read
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            atoms: Any = read(io.StringIO(text), format=format, **options)
+    except Exception as error:  # ASE's readers raise many kinds of errors
+        raise InputError(f"cannot be read ({reason(error)})") from error
+    return atoms
+
+
+def reason(error: Exception) -> str:
+    """What an exception of a reader says, on one line."""
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    return f"unknown symbol {text}" if isinstance(error, KeyError) else text
+
+
+def read_gaussian(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
+    """Yield the molecule of a Gaussian input; of several jobs (--Link1--), the first."""
+    try:
+        first, *others = re.split(r"^\s*--link1--.*$", text, flags=re.MULTILINE | re.IGNORECASE)
+        atoms = _with_ase(first.strip("\n") + "\n\n", "gaussian-in", attach_calculator=True)
+        stated = {} if atoms.calc is None else atoms.calc.parameters
+        route = " ".join(line for line in first.splitlines() if line.lstrip().startswith("#"))
+        if re.search(r"\bunits\s*=?\s*\(?[^)\s]*\b(au|bohr)\b", route, flags=re.IGNORECASE):
+            atoms.positions *= Bohr
+        atoms.info["charge"] = int(stated.get("charge", 0))
+        atoms.info["multiplicity"] = int(stated.get("mult", 1))
+        atoms.calc = None
+        notes = (f"{len(others) + 1} jobs are in the file; the first was read",) if others else ()
+        yield checked(Frame(atoms, notes=notes))
+    except InputError as error:
+        yield error
+
+
+def read_orca(text: str, embed: bool = False, folder: Path = Path(".")) -> Iterator[Any]:
+    """Yield the molecule of an ORCA input; `* xyzfile` names a file in `folder`."""
+    try:
+        yield _orca(text, folder)
+    except InputError as error:
+        yield error
+
+
+def _orca(text: str, folder: Path) -> Frame:
+    lines = [re.sub(r"#.*", "", line) for line in text.splitlines()]
+    unit = Bohr if any(re.match(r"\s*!.*\bbohrs\b", x, re.IGNORECASE) for x in lines) else 1.0
+    for number, line in enumerate(lines):
+        start = re.match(
+            r"\s*\*\s*(xyz|xyzfile|int|internal|gzmt|pdbfile|gzmtfile)\s+([+-]?\d+)\s+(\d+)\s*(\S*)",
+            line,
+            re.IGNORECASE,
+        )
+        if start is None:
+            continue
+        kind = start[1].lower()
+        if kind == "xyz":
+            stop = next(
+                (k for k in range(number + 1, len(lines)) if lines[k].strip() in ("*", "end")),
+                len(lines),
+            )
+            rows = [x if x.strip() else "" for x in lines[number + 1 : stop]]
+            atoms = _cartesian([x for x in rows if x], number + 2, unit)
+            frame = Frame(atoms)
+        elif kind == "xyzfile":
+            named = folder / start[4].strip("\"'")
+            found = next(read_xyz(decoded(read_bytes(named))), InputError("contains no structure"))
+            if isinstance(found, InputError):
+                raise InputError(f"{named}: {found}")
+            frame = found
+        else:
+            raise InputError(f"coordinates as {kind} are not read; write them as * xyz")
+        frame.atoms.info |= {"charge": int(start[2]), "multiplicity": int(start[3])}
+        return checked(frame)
+    return _orca_block("\n".join(lines), unit)
+
+
+def _orca_block(text: str, unit: float) -> Frame:
+    """Coordinates of a `%coords` block."""
+    block = re.search(
+        r"%coords\b(.*?)\bcoords\b(.*?)^\s*end\b", text, re.IGNORECASE | re.DOTALL | re.MULTILINE
+    )
+    if block is None:
+        raise InputError("has no coordinates (* xyz CHARGE MULTIPLICITY); is it an ORCA input?")
+    head = block[1]
+    if re.search(r"\bunits\s*=?\s*bohrs", head, re.IGNORECASE):
+        unit = Bohr
+    first = text[: block.start(2)].count("\n") + 2
+    atoms = _cartesian(block[2].strip("\n").splitlines(), first, unit)
+    for key, word in (("charge", "charge"), ("multiplicity", "mult")):
+        if match := re.search(rf"\b{word}\s*=?\s*([+-]?\d+)", head, re.IGNORECASE):
+            atoms.info[key] = int(match[1])
+    return checked(Frame(atoms))
+
+
+def read_gro(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
+    """Yield the frames of a GROMACS file; elements follow from the names of the atoms."""
+    lines = text.splitlines()
+    start = 0
+    while start + 1 < len(lines) and lines[start + 1].strip():
+        try:
+            n = int(lines[start + 1])
+            stop = start + 3 + n
+            if stop > len(lines):
+                raise ValueError("the file ends too early")
+            yield _gro_frame(lines[start:stop])
+        except InputError as error:
+            yield error
+        except ValueError as error:
+            yield InputError(f"from line {start + 1}: {reason(error)}")
+            return
+        start = stop
+
+
+def _gro_frame(lines: Sequence[str]) -> Frame:
+    symbols, positions = [], []
+    for line in lines[2:-1]:
+        residue, name = line[5:10].strip(), line[10:15].strip()
+        dots = [k for k, sign in enumerate(line) if sign == "." and k >= 20]
+        width = dots[1] - dots[0]
+        places = [line[20 + k * width : 20 + (k + 1) * width] for k in (0, 1, 2)]
+        positions.append([10.0 * float(place) for place in places])
+        known = _POLYMER.fullmatch(residue) is not None
+        symbols.append(element_of_name(name, residue, known))
+    atoms = Atoms(symbols, positions)
+    box = [10.0 * float(word) for word in lines[-1].split()]
+    if len(box) >= 3 and all(length > 0 for length in box[:3]):
+        cell = np.diag(box[:3])
+        if len(box) >= 9:
+            cell.flat[[1, 2, 3, 5, 6, 7]] = box[3:9]
+        atoms.cell, atoms.pbc = cell, True
+    return checked(Frame(atoms, lines[0].strip()))
+
+
+def read_cml(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
+    """Yield the molecules of a CML file."""
+    try:
+        root = ElementTree.fromstring(text.encode())
+    except ElementTree.ParseError as error:
+        yield InputError(f"cannot be read ({reason(error)})")
+        return
+    for molecule in root.iter():
+        if _tag(molecule) == "molecule" and any(_tag(part) == "atomArray" for part in molecule):
+            try:
+                yield _cml_molecule(molecule)
+            except InputError as error:
+                yield error
+
+
+def _cml_molecule(molecule: ElementTree.Element) -> Frame:
+    array = next(part for part in molecule if _tag(part) == "atomArray")
+    symbols, positions, charge = [], [], 0
+    for atom in array:
+        if _tag(atom) != "atom":
+            continue
+        try:
+            positions.append([float(atom.attrib[key]) for key in ("x3", "y3", "z3")])
+        except (KeyError, ValueError) as error:
+            raise InputError(f"atom {atom.get('id', '')} has no x3, y3 and z3") from error
+        symbols.append(symbol_of(atom.get("elementType", "")))
+        charge += int(atom.get("formalCharge", 0))
+    atoms = Atoms(symbols, np.reshape(positions, (-1, 3)))
+    atoms.info["charge"] = int(molecule.get("formalCharge", charge))
+    if "spinMultiplicity" in molecule.attrib:
+        atoms.info["multiplicity"] = int(molecule.attrib["spinMultiplicity"])
+    return checked(Frame(atoms, molecule.get("title", molecule.get("id", ""))))
+
+
+def _tag(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def decoded(data: bytes) -> str:
+    """Text of a file: UTF-8 or UTF-16 with or without a byte-order mark, else Latin-1."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")

@@ -1,0 +1,257 @@
+"""Read PDB, mmCIF and small-molecule CIF with gemmi: places, occupancies, charges and cells."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from denser.io.coordinates import reason
+from denser.io.frames import ISOTOPES, Frame, checked, element_of_name
+from denser.types.errors import InputError
+
+_SPARSE = 100.0
+"""Cubic angstrom per atom; a cell of a PDB or mmCIF file with more holds a single molecule."""
+
+_FULL = 0.99
+"""Smallest occupancy that counts as 1."""
+
+
+@dataclass
+class _Site:
+    """An atom of a PDB or mmCIF file."""
+
+    element: str
+    position: tuple[float, float, float]
+    charge: int
+    altloc: str
+    occupancy: float
+    residue: tuple[str, ...]
+
+
+def read_pdb(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
+    """Yield the models of a PDB file."""
+    gemmi = _gemmi(".pdb files")
+    header = "".join(line for line in text.splitlines(True) if line.startswith(("CRYST1", "TITLE")))
+    models = re.split(r"^ENDMDL.*\n?", text, flags=re.MULTILINE)
+    for model in models:
+        if not re.search(r"^(ATOM|HETATM)", model, flags=re.MULTILINE):
+            continue
+        try:
+            structure = gemmi.read_pdb_string(model if "CRYST1" in model else header + model)
+            if len(structure) == 0:
+                raise InputError("contains no atoms that can be read")
+            sites = list(_pdb_sites(structure[0], gemmi))
+            title = dict(structure.info).get("_struct.title", "")
+            yield _frame(sites, structure.cell, structure.spacegroup_hm, title.strip())
+        except InputError as error:
+            yield error
+        except (RuntimeError, ValueError) as error:
+            yield InputError(f"cannot be read ({reason(error)})")
+
+
+def read_cif(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
+    """Yield the structures in the blocks of a CIF or mmCIF file."""
+    gemmi = _gemmi(".cif files")
+    try:
+        document = gemmi.cif.read_string(text)
+    except (RuntimeError, ValueError) as error:
+        yield InputError(f"cannot be read ({reason(error)})")
+        return
+    for block in document:
+        try:
+            if block.find_values("_atom_site.Cartn_x"):
+                yield from _mmcif(block, gemmi)
+            elif block.find_values("_chem_comp_atom.model_Cartn_x"):
+                yield _component(block)
+            elif block.find_values("_atom_site_fract_x"):
+                yield _small(block, gemmi)
+        except InputError as error:
+            yield error
+        except (RuntimeError, ValueError) as error:
+            yield InputError(f"cannot be read ({reason(error)})")
+
+
+def _pdb_sites(model: Any, gemmi: Any) -> Iterator[_Site]:
+    for chain in model:
+        for residue in chain:
+            kind = gemmi.find_tabulated_residue(residue.name)
+            polymer = kind.is_amino_acid() or kind.is_nucleic_acid()
+            for atom in residue:
+                element = atom.element.name
+                if element == "X" or (polymer and element not in ("H", "D", *"CNOPS", "Se")):
+                    element = element_of_name(atom.name, residue.name, polymer)
+                yield _Site(
+                    element, tuple(atom.pos), atom.charge, atom.altloc.strip("\0 "), atom.occ,
+                    (chain.name, str(residue.seqid)),
+                )  # fmt: skip
+
+
+_MMCIF = (
+    "type_symbol", "Cartn_x", "Cartn_y", "Cartn_z", "?occupancy", "?label_alt_id",
+    "?pdbx_formal_charge", "?pdbx_PDB_model_num", "?auth_asym_id", "?auth_seq_id",
+    "?label_comp_id",
+)  # fmt: skip
+
+
+def _mmcif(block: Any, gemmi: Any) -> Iterator[Frame | InputError]:
+    """The models of a block of mmCIF."""
+    table = block.find("_atom_site.", list(_MMCIF))
+    if len(table) == 0:
+        raise InputError("its atoms lack type_symbol or coordinates")
+    models: dict[str, list[_Site]] = defaultdict(list)
+
+    def value(row: Any, column: int, default: str) -> str:
+        if not row.has(column):
+            return default
+        text = row.str(column)
+        return text if text not in ("", ".", "?") else default
+
+    for row in table:
+        position = (float(row[1]), float(row[2]), float(row[3]))
+        models[value(row, 7, "1")].append(
+            _Site(
+                row.str(0).capitalize(), position, round(float(value(row, 6, "0"))),
+                value(row, 5, ""), float(value(row, 4, "1").split("(")[0]),
+                (value(row, 8, ""), value(row, 9, "") or value(row, 10, "")),
+            )
+        )  # fmt: skip
+    structure = gemmi.make_structure_from_block(block)
+    group = block.find_value("_symmetry.space_group_name_H-M") or ""
+    title = block.find_value("_struct.title")
+    name = gemmi.cif.as_string(title).strip() if title else block.name
+    for sites in models.values():
+        try:
+            yield _frame(sites, structure.cell, gemmi.cif.as_string(group), name)
+        except InputError as error:
+            yield error
+
+
+def _component(block: Any) -> Frame:
+    """A component of the PDB's dictionary, with its model coordinates."""
+    rows = block.find(
+        "_chem_comp_atom.",
+        ["type_symbol", "model_Cartn_x", "model_Cartn_y", "model_Cartn_z", "?charge"],
+    )
+    symbols = [_element(row.str(0)) for row in rows]
+    positions = [[float(row[k]) for k in (1, 2, 3)] for row in rows]
+    atoms = Atoms(symbols, positions)
+    charges = [row.str(4) if row.has(4) else "0" for row in rows]
+    atoms.info["charge"] = sum(int(q) for q in charges if q not in ("", ".", "?"))
+    return checked(Frame(atoms, block.name))
+
+
+def _frame(sites: Sequence[_Site], cell: Any, group: str, title: str) -> Frame:
+    notes: list[str] = []
+    sites = _better_places(sites, notes)
+    partial = sum(0 < site.occupancy < _FULL and not site.altloc for site in sites)
+    if partial:
+        notes.append(f"{partial} atoms have an occupancy below 1; they are taken in full")
+    atoms = Atoms([_element(s.element) for s in sites], [s.position for s in sites])
+    atoms.info["charge"] = sum(site.charge for site in sites)
+    lengths = np.array([cell.a, cell.b, cell.c])
+    if cell.is_crystal() and not np.allclose(lengths, 1.0):
+        shown = " x ".join(f"{length:.1f}" for length in lengths)
+        if group.replace(" ", "") not in ("", "P1"):
+            notes.append(
+                f"the space group is {group} and the file holds one asymmetric unit; its atoms are "
+                "taken as an isolated molecule (for the crystal, give the whole cell in P 1)"
+            )
+        elif cell.volume > _SPARSE * len(atoms):
+            notes.append(
+                f"the cell of {shown} angstrom holds {len(atoms)} atoms only; they are taken as an "
+                "isolated molecule"
+            )
+        else:
+            atoms.set_cell([*lengths, cell.alpha, cell.beta, cell.gamma])
+            atoms.pbc = True
+    return checked(Frame(atoms, title, tuple(notes)))
+
+
+def _better_places(sites: Sequence[_Site], notes: list[str]) -> list[_Site]:
+    """Of the alternate locations of each residue, those with the highest occupancy."""
+    occupancies: dict[tuple[str, ...], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for site in sites:
+        if site.altloc:
+            occupancies[site.residue][site.altloc] += site.occupancy
+    best = {
+        residue: max(sorted(found), key=found.__getitem__) for residue, found in occupancies.items()
+    }
+    kept = [s for s in sites if not s.altloc or s.altloc == best[s.residue]]
+    several = sum(len(found) > 1 for found in occupancies.values())
+    if several:
+        labels = ", ".join(sorted(set(best.values())))
+        notes.append(
+            f"{several} residue(s) have alternate locations; the better occupied one was taken "
+            f"({labels})"
+        )
+    return kept
+
+
+def _small(block: Any, gemmi: Any) -> Frame:
+    """The cell of a small-molecule or inorganic CIF, with all symmetry copies."""
+    small = gemmi.make_small_structure_from_block(block)
+    notes: list[str] = []
+    if not small.cell.is_crystal():
+        raise InputError("the CIF gives no cell for its fractional coordinates")
+    for i in reversed(_left_out(small.sites, notes)):
+        del small.sites[i]
+    chosen = small.get_all_unit_cell_sites()
+    cell = small.cell
+    atoms = Atoms(
+        [_element(site.element.name) for site in chosen],
+        scaled_positions=[tuple(site.fract) for site in chosen],
+        cell=[cell.a, cell.b, cell.c, cell.alpha, cell.beta, cell.gamma],
+        pbc=True,
+    )
+    return checked(Frame(atoms, block.name, tuple(notes)))
+
+
+def _left_out(sites: Sequence[Any], notes: list[str]) -> list[int]:
+    """Indices of the sites of a CIF that the less occupied disorder groups hold.
+
+    Raises
+    ------
+    InputError
+        A site is occupied in part, so that no cell of whole atoms follows from the file.
+    """
+    share: dict[int, float] = {}
+    for site in sites:
+        if site.disorder_group > 0:
+            share[site.disorder_group] = max(share.get(site.disorder_group, 0.0), site.occ)
+    best = min(share, key=lambda group: (-share[group], group)) if share else 0
+    if len(share) > 1:
+        notes.append(
+            f"the file has {len(share)} disorder groups; group {best} (occupancy "
+            f"{share[best]:.2f}) was taken"
+        )
+    for site in sites:
+        if site.disorder_group < 0 or (site.disorder_group == 0 and 0 < site.occ < _FULL):
+            raise InputError(
+                f"site {site.label} ({site.element.name}) has an occupancy of {site.occ:.2f}; a "
+                "prediction needs whole atoms, so write one ordered arrangement (a supercell if "
+                "necessary) into the file"
+            )
+    return [i for i, s in enumerate(sites) if s.occ == 0 or s.disorder_group not in (0, best)]
+
+
+def _element(symbol: str) -> str:
+    symbol = symbol.strip().capitalize()
+    symbol = ISOTOPES.get(symbol, symbol)
+    if symbol not in atomic_numbers or symbol == "X":
+        raise InputError(f"unknown symbol {symbol!r}")
+    return symbol
+
+
+def _gemmi(what: str) -> Any:
+    try:
+        import gemmi
+    except ImportError as error:
+        raise InputError(f"{what} need gemmi; pip install 'denser[files]'") from error
+    return gemmi

@@ -1,0 +1,217 @@
+"""A structure of a file with what the file says of it, and checks that it is one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols, covalent_radii
+
+from denser.types.errors import InputError
+
+_BOND = 1.3
+"""Atoms nearer than this times the sum of their covalent radii are counted as bonded here."""
+
+_PAULING = 0.31
+"""Bond order exp((r0 - r) / this), angstrom: 1, 1.5 and 3 for C-C of 1.52, 1.40 and 1.18."""
+
+_MISSING = 2.5
+"""More open valences than this, summed over all carbon atoms, are missing hydrogens."""
+
+ISOTOPES = {"D": "H", "T": "H"}
+
+_IONS = {"SOD": "Na", "CLA": "Cl", "POT": "K", "CAL": "Ca", "CES": "Cs"}
+"""Names of ions in CHARMM's force field."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A structure of a file: a frame of a trajectory, a record of an SDF file, a model, ...
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        `info` has "charge" and "multiplicity" if the file states them.
+    title : str
+        The title or name that the file gives it.
+    notes : tuple of str
+        Sentences about what was chosen or left out.
+    """
+
+    atoms: Atoms
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def symbol_of(label: str) -> str:
+    """Element symbol of an atom in a coordinate file: a symbol, a label or an atomic number.
+
+    `C`, `CL`, `6`, `C1`, `Cl2`, `D` and `T` are clear. `CA` is not: it is calcium, or the alpha
+    carbon of a protein.
+
+    Raises
+    ------
+    InputError
+        The label is no element, or may be one of two.
+    """
+    label = label.strip()
+    if label == "X":  # a ghost, which predictions refuse by name
+        return label
+    if re.fullmatch(r"\d+", label):
+        number = int(label)
+        if 1 <= number < len(chemical_symbols):
+            return chemical_symbols[number]
+        raise InputError(f"atomic number {number} is no element")
+    match = re.fullmatch(r"([A-Za-z]{1,2})\d*", label)
+    letters = match[1] if match else label
+    symbol = ISOTOPES.get(letters.capitalize(), letters.capitalize())
+    if match is None or symbol not in atomic_numbers or symbol == "X":
+        raise InputError(f"unknown symbol {label!r}")
+    upper = len(letters) == 2 and letters.isupper() and symbol != "Cl"
+    if upper and letters[0] in "CHNO" and letters not in ("HE", "NE", "NI"):
+        raise InputError(
+            f"unclear symbol {label!r}: write {symbol} for the element, or {letters[0]} for an "
+            "atom with this name"
+        )
+    return symbol
+
+
+def element_of_name(name: str, residue: str, biopolymer: bool) -> str:
+    """Element symbol of an atom from its name in a file without elements, such as `.gro`.
+
+    Parameters
+    ----------
+    name, residue : str
+        Such as "CA" and "ALA".
+    biopolymer : bool
+        Whether the residue is an amino acid or a nucleotide.
+
+    Raises
+    ------
+    InputError
+        No element follows from the name: a virtual site, or a bead of a coarse model.
+    """
+    letters = re.sub(r"[^A-Za-z].*", "", name.strip().lstrip("0123456789'\""))
+    same = re.sub(r"[^A-Za-z]", "", residue).upper() == letters.upper()
+    whole = letters.capitalize()
+    if letters.upper() in _IONS:
+        return _IONS[letters.upper()]
+    if same and whole in atomic_numbers and whole != "W":
+        return whole
+    if biopolymer:
+        return "Se" if letters.upper() == "SE" else _first(letters, name)
+    if letters[:2].upper() in ("CL", "BR") or (
+        len(letters) == 2 and letters[1].islower() and whole in atomic_numbers
+    ):
+        return letters[:2].capitalize()
+    return _first(letters, name)
+
+
+def _first(letters: str, name: str) -> str:
+    first = ISOTOPES.get(letters[:1].upper(), letters[:1].upper())
+    if first in ("H", "B", "C", "N", "O", "F", "P", "S", "I"):
+        return first
+    raise InputError(f"no element follows from the atom name {name.strip()!r}")
+
+
+def stated_in_comment(comment: str) -> dict[str, Any]:
+    """Charge and multiplicity in a comment line: `-2 1`, `charge: -2 mult: 1`, `total_charge=-2`.
+
+    Returns
+    -------
+    dict
+        "charge" and "multiplicity", as far as they are there.
+    """
+    if pair := re.fullmatch(r"\s*([+-]?\d{1,2})\s+([1-9])\s*", comment):
+        return {"charge": int(pair[1]), "multiplicity": int(pair[2])}
+    found: dict[str, Any] = {}
+    for key, words in (
+        ("charge", r"(?:total[_ ]?)?charge"),
+        ("multiplicity", r"(?:spin[_ ]?)?mult(?:iplicity)?"),
+    ):
+        pattern = rf"(?<![\w-]){words}\s*[:=]\s*[\"']?([+-]?\d+(?:\.\d+)?)(?![\w.])"
+        if match := re.search(pattern, comment, flags=re.IGNORECASE):
+            number = float(match[1])
+            found[key] = int(number) if number.is_integer() else number
+    return found
+
+
+def checked(frame: Frame) -> Frame:
+    """Return the frame, with a note if hydrogens seem to be missing.
+
+    Raises
+    ------
+    InputError
+        There are no atoms; or no hydrogens at all, although carbon atoms have open valences.
+    """
+    atoms = frame.atoms
+    if len(atoms) == 0:
+        raise InputError("the structure has no atoms")
+    missing = open_valences(atoms)
+    if missing <= _MISSING:
+        return frame
+    carbons = f"its carbon atoms have about {missing:.0f} open valences"
+    if 1 not in atoms.numbers:
+        raise InputError(
+            f"{atoms.get_chemical_formula()} has no hydrogens, but {carbons}; add the hydrogens "
+            "(--embed does so for files with bonds: .sdf, .mol, .mol2)"
+        )
+    note = f"hydrogens may be missing: {carbons}"
+    return replace(frame, notes=(*frame.notes, note))
+
+
+def open_valences(atoms: Atoms) -> float:
+    """Free valences of the carbon atoms, judged by Pauling's bond orders from the distances.
+
+    Returns
+    -------
+    float
+        Sum over all carbon atoms of 4 minus the orders of their bonds, if that is above 0.8.
+    """
+    from ase.neighborlist import neighbor_list
+
+    carbon = atoms.numbers == 6
+    if not carbon.any() or not np.isfinite(atoms.positions).all():
+        return 0.0
+    cutoffs = covalent_radii[atoms.numbers] * _BOND
+    i, j, distance = neighbor_list("ijd", atoms, list(cutoffs))
+    single = covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]]
+    orders = np.minimum(np.exp((single - distance) / _PAULING), 3.0)
+    valence = np.bincount(i, orders, minlength=len(atoms))
+    free = 4.0 - valence[carbon]
+    return float(free[free > 0.8].sum())
+
+
+def is_drawing(atoms: Atoms, says_flat: bool) -> bool:
+    """Whether this is a flat drawing: all z are equal, and the file says 2D or no bond fits.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    says_flat : bool
+        Whether the file says that its coordinates are those of a drawing.
+    """
+    if len(atoms) < 2 or np.ptp(atoms.positions[:, 2]) > 1e-4:
+        return False
+    if says_flat and len(atoms) > 2:
+        return True
+    radii = covalent_radii[atoms.numbers]
+    nearest = []
+    for i, place in enumerate(atoms.positions):
+        ratio = np.linalg.norm(atoms.positions - place, axis=1) / (radii + radii[i])
+        ratio[i] = np.inf
+        nearest.append(ratio.min())
+    return float(np.median(np.abs(np.array(nearest) - 1.0))) > 0.2
+
+
+def rdkit(what: str, extra: str = "files") -> Any:
+    """Return RDKit's module Chem, which does not print; an InputError if it is missing."""
+    try:
+        from rdkit import Chem, RDLogger
+    except ImportError as error:
+        raise InputError(f"{what} need RDKit; pip install 'denser[{extra}]'") from error
+    RDLogger.DisableLog("rdApp.*")
+    return Chem

@@ -1,0 +1,174 @@
+"""Read MDL molfiles and SDF (V2000 and V3000) and Tripos mol2, with RDKit; SMILES lists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from ase import Atoms
+
+from denser.io.frames import Frame, checked, is_drawing, open_valences, rdkit
+from denser.io.smiles import embed as make_geometry
+from denser.io.smiles import from_rdkit, from_smiles
+from denser.types.errors import InputError
+
+_ROUNDED = 0.1
+"""The atomic charges of a mol2 file may miss a whole number by this, e."""
+
+
+def read_sdf(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
+    """Yield the records of an SDF file, or the molecule of a molfile.
+
+    Parameters
+    ----------
+    text : str
+    embed : bool
+        Add hydrogens that are missing, and make a geometry for a drawing.
+    """
+    for record in re.split(r"^\$\$\$\$.*\n?", text.replace("\r\n", "\n"), flags=re.MULTILINE):
+        if record.strip():
+            yield _attempt(_of_mdl, record, embed)
+
+
+def read_mol2(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
+    """Yield the molecules of a mol2 file; `embed` as in `read_sdf`."""
+    for part in text.replace("\r\n", "\n").split("@<TRIPOS>MOLECULE")[1:]:
+        yield _attempt(_of_mol2, "@<TRIPOS>MOLECULE" + part, embed)
+
+
+def read_smi(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
+    """Yield the molecules of a list of SMILES, each followed by its name."""
+    for line in text.splitlines():
+        smiles, _, title = line.strip().partition("\t" if "\t" in line.strip() else " ")
+        if smiles and smiles.lower() not in ("smiles", "canonical_smiles"):
+            yield _attempt(_of_smiles, smiles, title.strip())
+
+
+def _attempt(read: Any, *arguments: Any) -> Frame | InputError:
+    try:
+        return read(*arguments)
+    except InputError as error:
+        return error
+
+
+def _of_smiles(smiles: str, title: str) -> Frame:
+    return Frame(from_smiles(smiles), title or smiles)
+
+
+def _of_mdl(record: str, embed: bool) -> Frame:
+    Chem = rdkit(".sdf and .mol files")
+    molecule = Chem.MolFromMolBlock(record, sanitize=False, removeHs=False, strictParsing=False)
+    if molecule is None:
+        raise InputError("cannot be read as a molfile; is it damaged?")
+    says_flat = bool(re.match(r".{20}2D", [*record.splitlines(), "", ""][1]))
+    return frame_of_molecule(molecule, embed, says_flat)
+
+
+def _of_mol2(block: str, embed: bool) -> Frame:
+    Chem = rdkit(".mol2 files")
+    molecule = Chem.MolFromMol2Block(
+        block, sanitize=False, removeHs=False, cleanupSubstructures=False
+    )
+    if molecule is None:
+        raise InputError("cannot be read as mol2; is it damaged?")
+    frame = frame_of_molecule(molecule, embed, says_flat=False)
+    kind = str(molecule.GetPropsAsDict(True).get("_TriposChargeType", ""))
+    if kind.strip() == "NO_CHARGES":
+        note = "the file has no charges; taken as neutral"
+        return Frame(frame.atoms, frame.title, (*frame.notes, note))
+    properties = [atom.GetPropsAsDict() for atom in molecule.GetAtoms()]
+    total = round(sum(float(found.get("_TriposPartialCharge", 0)) for found in properties), 3)
+    charge = round(total) if abs(total - round(total)) <= _ROUNDED else total
+    if charge != frame.atoms.info["charge"]:
+        frame.atoms.info.pop("bonds", None)  # they come with other formal charges
+    frame.atoms.info["charge"] = charge
+    return frame
+
+
+def frame_of_molecule(molecule: Any, embed: bool = False, says_flat: bool | None = None) -> Frame:
+    """Structure of an RDKit molecule with coordinates.
+
+    Parameters
+    ----------
+    molecule : rdkit.Chem.Mol
+    embed : bool
+        Add missing hydrogens: to the places of the file, or with a new geometry if the molecule
+        is a drawing.
+    says_flat : bool, optional
+        Whether the coordinates are said to be those of a drawing; by default RDKit's flag.
+
+    Raises
+    ------
+    InputError
+        No coordinates, an atom that is no element, or a drawing or missing hydrogens without
+        `embed`.
+    """
+    Chem = rdkit("molecules of RDKit")
+    title = molecule.GetProp("_Name").strip() if molecule.HasProp("_Name") else ""
+    for i, atom in enumerate(molecule.GetAtoms(), start=1):
+        if atom.GetAtomicNum() == 0:
+            raise InputError(f"atom {i} ({atom.GetSymbol()}) is no element")
+    if molecule.GetNumAtoms() == 0:
+        raise InputError("the structure has no atoms")
+    if molecule.GetNumConformers() == 0:
+        raise InputError(
+            "the RDKit molecule has no coordinates; add hydrogens with Chem.AddHs and make them "
+            "with AllChem.EmbedMolecule"
+        )
+    atoms = _atoms(molecule)
+    if says_flat is None:
+        says_flat = not molecule.GetConformer().Is3D()
+    if is_drawing(atoms, says_flat):
+        if not embed:
+            raise InputError(
+                f"{atoms.get_chemical_formula()} is a flat drawing, not a structure; --embed adds "
+                "the hydrogens and makes a geometry from its bonds"
+            )
+        return _embedded(molecule, title)
+    if embed and open_valences(atoms) > 0:
+        whole = _sanitized(molecule)
+        n = whole.GetNumAtoms()
+        whole = Chem.AddHs(whole, addCoords=True)
+        if added := whole.GetNumAtoms() - n:
+            note = f"{added} hydrogens were added to the atoms of the file, after them"
+            return checked(Frame(_atoms(whole), title, (note,)))
+    return checked(Frame(atoms, title))
+
+
+def _embedded(molecule: Any, title: str) -> Frame:
+    """A new geometry from the bonds; the atoms of the file keep their order, hydrogens follow."""
+    atoms = make_geometry(_sanitized(molecule), title or "the drawing")
+    note = "the file holds a flat drawing; hydrogens and geometry were made from its bonds"
+    return Frame(atoms, title, (note,))
+
+
+def _sanitized(molecule: Any) -> Any:
+    Chem = rdkit("molecules without hydrogens")
+    whole = Chem.Mol(molecule)
+    try:
+        Chem.SanitizeMol(whole)
+    except ValueError as error:
+        raise InputError(f"no hydrogens can be added ({error}); mend its bonds") from error
+    if whole.GetConformer().Is3D():
+        Chem.AssignStereochemistryFrom3D(whole)
+    else:
+        Chem.DetectBondStereochemistry(whole)
+        Chem.AssignChiralTypesFromBondDirs(whole)
+        Chem.AssignStereochemistry(whole, cleanIt=True, force=True)
+    return whole
+
+
+def _atoms(molecule: Any) -> Atoms:
+    """Atoms with the charge, and with the bonds if they are usual ones."""
+    Chem = rdkit("molecules")
+    kinds = Chem.BondType
+    usual = {kinds.SINGLE, kinds.DOUBLE, kinds.TRIPLE, kinds.AROMATIC}
+    if all(bond.GetBondType() in usual for bond in molecule.GetBonds()):
+        with suppress(InputError):  # aromatic bonds that have no Kekule form
+            return from_rdkit(molecule)
+    numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
+    atoms = Atoms(numbers, molecule.GetConformer().GetPositions())
+    atoms.info["charge"] = Chem.GetFormalCharge(molecule)
+    return atoms
