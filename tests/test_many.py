@@ -55,7 +55,7 @@ def test_inputs_in_the_order_of_the_command(tmp_path, monkeypatch):
         "torn.extxyz[2]",
     ]  # fmt: skip
     assert found[2].source.error == "no such file" and found[3].source == Path("x.cube")
-    assert "frame 3 cannot be read" in found[6].source.error
+    assert "the file ends after 2" in found[6].source.error
     with pytest.raises(InputError, match="no such file"):
         found[2].atoms()
     with pytest.raises(InputError, match="give a structure"):

@@ -105,6 +105,7 @@ def read_gaussian(text: str, embed: bool = False) -> Iterator[Frame | InputError
     """Yield the molecule of a Gaussian input; of several jobs (--Link1--), the first."""
     try:
         first, *others = re.split(r"^\s*--link1--.*$", text, flags=re.MULTILINE | re.IGNORECASE)
+        first = re.sub(r"^(\s*[+-]?\d+)\s*,\s*(\d+\s*)$", r"\1 \2", first, flags=re.MULTILINE)
         atoms = _with_ase(first.strip("\n") + "\n\n", "gaussian-in", attach_calculator=True)
         stated = {} if atoms.calc is None else atoms.calc.parameters
         route = " ".join(line for line in first.splitlines() if line.lstrip().startswith("#"))

@@ -41,9 +41,11 @@ def read_pdb(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
     header = "".join(line for line in text.splitlines(True) if line.startswith(("CRYST1", "TITLE")))
     models = re.split(r"^ENDMDL.*\n?", text, flags=re.MULTILINE)
     for model in models:
-        if not re.search(r"^(ATOM|HETATM)", model, flags=re.MULTILINE):
+        atoms = [line for line in model.splitlines() if line.startswith(("ATOM  ", "HETATM"))]
+        if not atoms:
             continue
         try:
+            _check_coordinates(atoms)
             structure = gemmi.read_pdb_string(model if "CRYST1" in model else header + model)
             if len(structure) == 0:
                 raise InputError("contains no atoms that can be read")
@@ -76,6 +78,17 @@ def read_cif(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
             yield error
         except (RuntimeError, ValueError) as error:
             yield InputError(f"cannot be read ({reason(error)})")
+
+
+def _check_coordinates(lines: Sequence[str]) -> None:
+    """Raise an InputError for coordinates that are no numbers; gemmi takes them for zero."""
+    for line in lines:
+        try:
+            finite = all(np.isfinite(float(line[k : k + 8])) for k in (30, 38, 46))
+        except ValueError:
+            finite = False
+        if not finite:
+            raise InputError(f"expected three coordinates in columns 31-54 of {line[:60]!r}")
 
 
 def _pdb_sites(model: Any, gemmi: Any) -> Iterator[_Site]:

@@ -185,18 +185,23 @@ def open_valences(atoms: Atoms) -> float:
     return float(free[free > 0.8].sum())
 
 
-def is_drawing(atoms: Atoms, says_flat: bool) -> bool:
-    """Whether this is a flat drawing: all z are equal, and the file says 2D or no bond fits.
+def is_drawing(atoms: Atoms, says_flat: bool | None) -> bool:
+    """Whether this is a flat drawing and not a planar molecule.
+
+    It is if all z are equal and the file says so; or the distances are no bond lengths; or, in a
+    file that says nothing, there are no hydrogens although carbon atoms have open valences.
 
     Parameters
     ----------
     atoms : ase.Atoms
-    says_flat : bool
-        Whether the file says that its coordinates are those of a drawing.
+    says_flat : bool or None
+        Whether the file says that its coordinates are those of a drawing, if it says anything.
     """
     if len(atoms) < 2 or np.ptp(atoms.positions[:, 2]) > 1e-4:
         return False
     if says_flat and len(atoms) > 2:
+        return True
+    if says_flat is None and 1 not in atoms.numbers and open_valences(atoms) > _MISSING:
         return True
     radii = covalent_radii[atoms.numbers]
     nearest = []

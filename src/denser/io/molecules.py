@@ -62,8 +62,8 @@ def _of_mdl(record: str, embed: bool) -> Frame:
     molecule = Chem.MolFromMolBlock(record, sanitize=False, removeHs=False, strictParsing=False)
     if molecule is None:
         raise InputError("cannot be read as a molfile; is it damaged?")
-    says_flat = bool(re.match(r".{20}2D", [*record.splitlines(), "", ""][1]))
-    return frame_of_molecule(molecule, embed, says_flat)
+    code = [*record.splitlines(), "", ""][1][20:22]
+    return frame_of_molecule(molecule, embed, {"2D": True, "3D": False}.get(code))
 
 
 def _of_mol2(block: str, embed: bool) -> Frame:
@@ -73,7 +73,7 @@ def _of_mol2(block: str, embed: bool) -> Frame:
     )
     if molecule is None:
         raise InputError("cannot be read as mol2; is it damaged?")
-    frame = frame_of_molecule(molecule, embed, says_flat=False)
+    frame = frame_of_molecule(molecule, embed)
     kind = str(molecule.GetPropsAsDict(True).get("_TriposChargeType", ""))
     if kind.strip() == "NO_CHARGES":
         note = "the file has no charges; taken as neutral"
@@ -96,8 +96,8 @@ def frame_of_molecule(molecule: Any, embed: bool = False, says_flat: bool | None
     embed : bool
         Add missing hydrogens: to the places of the file, or with a new geometry if the molecule
         is a drawing.
-    says_flat : bool, optional
-        Whether the coordinates are said to be those of a drawing; by default RDKit's flag.
+    says_flat : bool or None
+        As in `is_drawing`.
 
     Raises
     ------
@@ -118,8 +118,6 @@ def frame_of_molecule(molecule: Any, embed: bool = False, says_flat: bool | None
             "with AllChem.EmbedMolecule"
         )
     atoms = _atoms(molecule)
-    if says_flat is None:
-        says_flat = not molecule.GetConformer().Is3D()
     if is_drawing(atoms, says_flat):
         if not embed:
             raise InputError(

@@ -260,7 +260,8 @@ def as_structure(
     elif hasattr(source, "GetConformer") and hasattr(source, "GetAtoms"):
         from denser.io.molecules import frame_of_molecule
 
-        frame = frame_of_molecule(source, embed)
+        flat = source.GetNumConformers() > 0 and not source.GetConformer().Is3D()
+        frame = frame_of_molecule(source, embed, flat)
     elif hasattr(source, "to_ase_atoms"):
         frame = _of_pymatgen(source)
     if frame is None:

@@ -1,0 +1,426 @@
+"""Structure files: format x charge, title, frames, cell and oddities. Reading only."""
+
+import bz2
+import gzip
+import io
+import lzma
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+from denser.io.frames import element_of_name, open_valences, stated_in_comment, symbol_of
+from denser.io.structures import STRUCTURES, as_structure, read_structures
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+from denser.workflows.inputs import find_inputs
+
+# Oxalate, C2O4 2-: an even charge, which the parity of the electrons does not reveal.
+OXALATE = [
+    ("O", 1.235, 0.285, 1.245),
+    ("C", 0.764, 0.145, 0.060),
+    ("O", 1.428, 0.221, -1.035),
+    ("C", -0.764, -0.145, -0.060),
+    ("O", -1.428, -0.221, 1.035),
+    ("O", -1.235, -0.285, -1.245),
+]
+WATER = [("O", 0.0, 0.0, 0.119), ("H", 0.0, 0.763, -0.477), ("H", 0.0, -0.763, -0.477)]
+
+
+def lines(atoms, form="{} {:.4f} {:.4f} {:.4f}"):
+    return "\n".join(form.format(*atom) for atom in atoms) + "\n"
+
+
+def xyz(atoms, comment=""):
+    return f"{len(atoms)}\n{comment}\n{lines(atoms)}"
+
+
+def sdf(atoms, title="", tail="", columns=None, bonds=(), dim="3D"):
+    rows = [title, f"  denser            {dim}", ""]
+    rows.append(f"{len(atoms):3d}{len(bonds):3d}  0  0  0  0  0  0  0  0999 V2000")
+    for i, (symbol, x, y, z) in enumerate(atoms):
+        code = (columns or {}).get(i, 0)
+        rows.append(f"{x:10.4f}{y:10.4f}{z:10.4f} {symbol:3s} 0{code:3d}  0  0  0  0  0  0  0  0")
+    rows += [f"{i:3d}{j:3d}{order:3d}  0" for i, j, order in bonds]
+    return "\n".join([*rows, *filter(None, [tail]), "M  END", "$$$$", ""])
+
+
+def v3000(atoms, charges):
+    rows = ["oxalate", "  denser            3D", "", "  0  0  0     0  0            999 V3000"]
+    rows += ["M  V30 BEGIN CTAB", f"M  V30 COUNTS {len(atoms)} 0 0 0 0", "M  V30 BEGIN ATOM"]
+    for i, (symbol, x, y, z) in enumerate(atoms):
+        charge = f" CHG={charges[i]}" if i in charges else ""
+        rows.append(f"M  V30 {i + 1} {symbol} {x} {y} {z} 0{charge}")
+    return "\n".join([*rows, "M  V30 END ATOM", "M  V30 END CTAB", "M  END", "$$$$", ""])
+
+
+def pdb(atoms, charges=None, cryst="", elements=True, names=None, residue="LIG", alt=None):
+    rows = [cryst] if cryst else []
+    for i, (symbol, x, y, z) in enumerate(atoms):
+        name = (names or {}).get(i, f" {symbol}{i + 1}" if len(symbol) == 1 else f"{symbol}{i + 1}")
+        place, occupancy = (alt or {}).get(i, (" ", 1.0))
+        tail = f"{symbol:>2s}{(charges or {}).get(i, '')}" if elements else ""
+        rows.append(
+            f"HETATM{i + 1:5d} {name:<4s}{place}{residue} A   1    {x:8.3f}{y:8.3f}{z:8.3f}"
+            f"{occupancy:6.2f}  0.00          {tail}"
+        )
+    return "\n".join([*rows, "END", ""])
+
+
+def mol2(atoms, charges, kind="USER_CHARGES"):
+    rows = ["@<TRIPOS>MOLECULE", "a name", f"{len(atoms)} 0 0 0 0", "SMALL", kind, ""]
+    rows.append("@<TRIPOS>ATOM")
+    for i, (symbol, x, y, z) in enumerate(atoms):
+        rows.append(f"{i + 1} {symbol}{i + 1} {x} {y} {z} {symbol} 1 MOL {charges[i]}")
+    return "\n".join([*rows, "@<TRIPOS>BOND", ""])
+
+
+def mmcif(atoms, charges, models=(1,)):
+    rows = ["data_OXL", "loop_", "_atom_site.type_symbol", "_atom_site.Cartn_x"]
+    rows += ["_atom_site.Cartn_y", "_atom_site.Cartn_z", "_atom_site.pdbx_formal_charge"]
+    rows.append("_atom_site.pdbx_PDB_model_num")
+    for model in models:
+        rows += [
+            f"{s} {x} {y} {z} {charges.get(i, '?')} {model}" for i, (s, x, y, z) in enumerate(atoms)
+        ]
+    return "\n".join([*rows, ""])
+
+
+def gro(atoms, residue, box, title="a title"):
+    rows = [title, f"{len(atoms)}"]
+    for i, (name, x, y, z) in enumerate(atoms):
+        rows.append(
+            f"{1:5d}{residue:<5s}{name:>5s}{i + 1:5d}{x / 10:8.3f}{y / 10:8.3f}{z / 10:8.3f}"
+        )
+    return "\n".join([*rows, box, ""])
+
+
+HALITE = """data_salt
+_cell_length_a 5.64
+_cell_length_b 5.64
+_cell_length_c 5.64
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'F m -3 m'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Na1 Na+ 0 0 0 1
+Cl1 Cl- 0.5 0.5 0.5 {}
+"""
+
+CML = """<?xml version="1.0"?>
+<molecule xmlns="http://www.xml-cml.org/schema" id="m1" title="oxalate"><atomArray>{}</atomArray>
+</molecule>"""
+CML_ATOMS = "".join(
+    f'<atom elementType="{s}" x3="{x}" y3="{y}" z3="{z}" formalCharge="{-(i in (0, 5))}"/>'
+    for i, (s, x, y, z) in enumerate(OXALATE)
+)
+
+GAUSSIAN = f"%chk=a.chk\n#p PBE1PBE/6-31G*\n\noxalate\n\n-2 1\n{lines(OXALATE)}\n\n"
+ORCA = f"! PBE def2-SVP\n* xyz -2 1\n{lines(OXALATE)}*\n"
+BOHRS = [(s, x / BOHR, y / BOHR, z / BOHR) for s, x, y, z in OXALATE]
+
+# file, contents, formula, charge of each structure
+CHARGED = {
+    "keyword.xyz": xyz(OXALATE, "Properties=species:S:1:pos:R:3 charge=-2 pbc='F F F'"),
+    "total.xyz": xyz(OXALATE, "Properties=species:S:1:pos:R:3 total_charge=-2 total_spin=1"),
+    "pair.xyz": xyz(OXALATE, "-2 1"),
+    "words.xyz": xyz(OXALATE, "charge: -2 mult: 1"),
+    "upper.xyz": xyz(OXALATE, "Charge = -2, from a crystal"),
+    "mark.xyz": "\ufeff" + xyz(OXALATE, "-2 1"),
+    "lines.sdf": sdf(OXALATE, tail="M  CHG  2   1  -1   6  -1"),
+    "column.sdf": sdf(OXALATE, columns={0: 5, 5: 5}),
+    "crlf.mol": sdf(OXALATE, tail="M  CHG  2   1  -1   6  -1").replace("\n", "\r\n"),
+    "v3.sdf": v3000(OXALATE, {0: -1, 5: -1}),
+    "a.pdb": pdb(OXALATE, {0: "1-", 5: "1-"}),
+    "a.mol2": mol2(OXALATE, [-0.8, 0.6, -0.8, 0.6, -0.8, -0.8]),
+    "a.cif": mmcif(OXALATE, {0: -1, 5: -1}),
+    "a.mmcif": mmcif(OXALATE, {0: -1, 5: -1}),
+    "a.com": GAUSSIAN,
+    "a.gjf": GAUSSIAN.replace("-2 1", "-2,1"),
+    "bohr.gjf": GAUSSIAN.replace("6-31G*", "6-31G* units=au").replace(lines(OXALATE), lines(BOHRS)),
+    "a.inp": ORCA,
+    "bohr.inp": ORCA.replace("! PBE", "! PBE Bohrs").replace(lines(OXALATE), lines(BOHRS)),
+    "coords.inp": f"%coords\n CTyp xyz\n Charge -2\n Mult 1\n coords\n{lines(OXALATE)} end\nend\n",
+    "a.cml": CML.format(CML_ATOMS),
+    "a.smi": "[O-]C(=O)C(=O)[O-] oxalate\n",
+}
+
+
+@pytest.mark.parametrize("name", CHARGED)
+def test_charge_and_atoms_of_every_format(tmp_path, name):
+    path = tmp_path / name
+    path.write_text(CHARGED[name], newline="")
+    (frame,) = read_structures(path)
+    structure = Structure.of(frame.atoms)
+    assert (structure.formula, structure.charge, structure.cell) == ("C2O4", -2, None)
+    if not name.endswith(".smi"):
+        assert structure.positions * BOHR == pytest.approx(
+            np.array([atom[1:] for atom in OXALATE]), abs=2e-3
+        )
+
+
+def test_every_format_of_the_table_is_tested():
+    tested = {Path(name).suffix for name in CHARGED} | {".gro"}
+    assert all(tested & set(entry.endings) for entry in STRUCTURES)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+def test_a_compressed_file_is_read_as_the_plain_one(tmp_path, suffix):
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[suffix]
+    records = sdf(OXALATE, "one", "M  CHG  2   1  -1   6  -1") + sdf(WATER, "two")
+    found = {}
+    for name, text in {"a.sdf": records, "b.xyz": xyz(OXALATE, "-2 1"), "POSCAR": POSCAR}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / f"{name}{suffix}").write_bytes(pack(text.encode()))
+        for path in (tmp_path / name, tmp_path / f"{name}{suffix}"):
+            entries = find_inputs([path], densities=False)
+            found[path.name] = [
+                (e.stem, e.title, e.notes, Structure.of(e.source).formula,
+                 Structure.of(e.source).charge) for e in entries
+            ]  # fmt: skip
+    assert [row[3:] for row in found["a.sdf"]] == [("C2O4", -2), ("H2O", 0)]
+    assert [row[:2] for row in found["a.sdf"]] == [("a_00000", "one"), ("a_00001", "two")]
+    for name in ("a.sdf", "b.xyz", "POSCAR"):
+        assert found[name] == found[f"{name}{suffix}"]
+
+
+POSCAR = "salt\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
+
+
+# file, contents: (formula, title, periodic, words of the notes) of each structure, or words of
+# the error
+TABLE = {
+    "numbers.xyz": (xyz([("8", 0, 0, 0.119), ("1", 0, 0.763, -0.477), ("1", 0, -0.763, -0.477)]),
+                    [("H2O", "", False, "")]),
+    "labels.xyz": (xyz([("O1", 0, 0, 0.119), ("H12", 0, 0.763, -0.477), ("D", 0, -0.763, -0.477)]),
+                   [("H2O", "", False, "")]),
+    "alpha.xyz": (xyz([("CA", 0, 0, 0)]), ["line 3: unclear symbol 'CA': write Ca"]),
+    "latin.xyz": (xyz(WATER, "Wasser für \xc5"), [("H2O", "Wasser für \xc5", False, "")]),
+    "cell.xyz": (xyz(WATER, 'Lattice="9 0 0 0 9 0 0 0 9"'), [("H2O", "", True, "")]),
+    "slab.xyz": (xyz(WATER, 'Lattice="9 0 0 0 9 0 0 0 9" pbc="T T F"'), ["some directions only"]),
+    "torn.xyz": (xyz(WATER, "first") + xyz(WATER)[:40],
+                 [("H2O", "first", False, ""), "the file ends after"]),
+    "middle.xyz": (xyz(WATER) + xyz(WATER).replace("0.7630", "*****") + xyz(WATER, "last"),
+                   [("H2O", "", False, ""), "line 9", ("H2O", "last", False, "")]),
+    "none.xyz": (lines(WATER), ["expected the number of atoms"]),
+    "empty.xyz": ("", ["contains no structure"]),
+    "open.xyz": (xyz([("O", 0, 0, 0), ("O", 0, 0, 1.2)], "0 3"), ["multiplicity 3, an open shell"]),
+    "spin.xyz": (xyz([("O", 0, 0, 0), ("O", 0, 0, 1.2)], "Properties=species:S:1:pos:R:3 spin=3"),
+                 ["spin 3, an open shell"]),
+    "half.xyz": (xyz(WATER, "charge=0.5"), ["whole number of electrons, found 0.5"]),
+    "lib.sdf": (sdf(WATER, "one") + sdf([("R#", 0, 0, 0)], "two") + sdf(WATER, "three"),
+                [("H2O", "one", False, ""), "(R#) is no element", ("H2O", "three", False, "")]),
+    "torn.sdf": (sdf(WATER, "one") + "\n\n\n  9  0  0\n$$$$\n" + sdf(WATER, "three"),
+                 [("H2O", "one", False, ""), "cannot be read as a molfile",
+                  ("H2O", "three", False, "")]),
+    "planar.sdf": (sdf([(s, y, z, 0) for s, _, y, z in WATER], dim="  "),
+                   [("H2O", "", False, "")]),
+    "neutral.mol2": (mol2(WATER, [0, 0, 0], "NO_CHARGES"),
+                     [("H2O", "a name", False, "no charges; taken as neutral")]),
+    "odd.mol2": (mol2(WATER, [-0.8, 0.2, 0.2]), ["whole number of electrons, found -0.4"]),
+    "list.smi": ("smiles name\nO water\nC1 broken\n[Na+].[Cl-]\tsalt\n",
+                 [("H2O", "water", False, ""), "cannot be parsed", ("ClNa", "salt", False, "")]),
+    "models.pdb": ("MODEL        1\n" + pdb(WATER).replace("END", "ENDMDL") + "MODEL        2\n"
+                   + pdb(WATER).replace("END", "ENDMDL") + "END\n",
+                   [("H2O", "", False, "")] * 2),
+    "middle.pdb": ("MODEL        1\n" + pdb(WATER).replace("END", "ENDMDL") + "MODEL        2\n"
+                   + pdb(WATER).replace("0.763", "*****").replace("END", "ENDMDL")
+                   + "MODEL        3\n" + pdb(WATER).replace("END", "ENDMDL") + "END\n",
+                   [("H2O", "", False, ""), "expected three coordinates", ("H2O", "", False, "")]),
+    "crystal.pdb": (pdb(WATER, cryst="CRYST1   52.340   61.120   73.900  90.00  90.00  90.00 "
+                                     "P 21 21 21    4"),
+                    [("H2O", "", False, "the space group is P 21 21 21")]),
+    "large.pdb": (pdb(WATER, cryst="CRYST1   52.340   61.120   73.900  90.00  90.00  90.00 P 1"),
+                  [("H2O", "", False, "holds 3 atoms only")]),
+    "full.pdb": (pdb(WATER, cryst="CRYST1    4.500    4.500    4.500  90.00  90.00  90.00 P 1"),
+                 [("H2O", "", True, "")]),
+    "unit.pdb": (pdb(WATER, cryst="CRYST1    1.000    1.000    1.000  90.00  90.00  90.00 P 1"),
+                 [("H2O", "", False, "")]),
+    "places.pdb": (pdb([WATER[0], ("O", 0, 0.7, 0.119), *WATER[1:]],
+                       alt={0: ("A", 0.4), 1: ("B", 0.6)}),
+                   [("H2O", "", False, "the better occupied one was taken (B)")]),
+    "partial.pdb": (pdb(WATER, alt={0: (" ", 0.5)}), [("H2O", "", False, "occupancy below 1")]),
+    "alpha.pdb": (pdb([("C", 0, 0, 0), *[("H", *x) for x in
+                       ((0.63, 0.63, 0.63), (-0.63, -0.63, 0.63), (0.63, -0.63, -0.63),
+                        (-0.63, 0.63, -0.63))]],
+                      elements=False, residue="ALA", names={0: "CA", 1: "HA", 2: "1HB", 3: "HB2"}),
+                  [("CH4", "", False, "")]),
+    "models.cif": (mmcif(WATER, {}, (1, 2)), [("H2O", "OXL", False, "")] * 2),
+    "salt.cif": (HALITE.format("1"), [("Cl4Na4", "salt", True, "")]),
+    "half.cif": (HALITE.format("0.5"), ["site Cl1 (Cl) has an occupancy of 0.50"]),
+    "zero.gro": (gro([("OW", *WATER[0][1:]), ("HW1", *WATER[1][1:]), ("HW2", *WATER[2][1:])],
+                     "SOL", "0.0 0.0 0.0"), [("H2O", "a title", False, "")]),
+    "box.gro": (gro([("NA", 0, 0, 0), ("CLA", 3, 0, 0), ("CL1", 9, 0, 0)], "LIG", "2.0 2.0 2.0"),
+                [("Cl2N", "a title", True, "")]),
+    "ions.gro": (gro([("NA", 0, 0, 0)], "NA", "0 0 0") + gro([("CL", 0, 0, 0)], "CL", "0 0 0"),
+                 [("Na", "a title", False, ""), ("Cl", "a title", False, "")]),
+    "virtual.gro": (gro([("MW", 0, 0, 0)], "SOL", "0 0 0"), ["no element follows from"]),
+    "two.com": (GAUSSIAN + "--Link1--\n" + GAUSSIAN, [("C2O4", "", False, "2 jobs are in")]),
+    "open.com": (GAUSSIAN.replace("-2 1", "0 3"), ["multiplicity 3, an open shell"]),
+    "int.inp": ("* int 0 1\n*\n", ["coordinates as int are not read"]),
+    "gamess.inp": (" $CONTRL\n $END\n", ["is it an ORCA input?"]),
+    "a.unheard": ("abc\n", ["unknown format; `denser formats` lists"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_titles_frames_cells_and_oddities(tmp_path, name):
+    text, expected = TABLE[name]
+    path = tmp_path / name
+    path.write_bytes(text.encode("latin-1" if name == "latin.xyz" else "utf-8"))
+    entries = find_inputs([path], densities=False)
+    assert len(entries) == len(expected)
+    for i, (entry, wanted) in enumerate(zip(entries, expected, strict=True)):
+        assert entry.name == str(path) + (f"[{i}]" if len(expected) > 1 else "")
+        if isinstance(wanted, str):
+            with pytest.raises(InputError, match=re.escape(wanted)):
+                Structure.of(entry.atoms())
+            continue
+        structure = Structure.of(entry.atoms())
+        assert (structure.formula, entry.title) == wanted[:2]
+        assert (structure.cell is not None) == wanted[2]
+        assert wanted[3] in " ".join(entry.notes) and bool(entry.notes) == bool(wanted[3])
+
+
+BENZENE = [("C", 1.5 * np.cos(k * np.pi / 3), 1.5 * np.sin(k * np.pi / 3), 0.0) for k in range(6)]
+RING = [(k + 1, (k + 1) % 6 + 1, 1 + k % 2) for k in range(6)]
+
+
+def test_a_drawing_is_refused_or_embedded(tmp_path):
+    path = tmp_path / "benzene.sdf"
+    for dim in ("2D", "  "):
+        path.write_text(sdf(BENZENE, "benzene", bonds=RING, dim=dim))
+        (error,) = read_structures(path)
+        assert isinstance(error, InputError) and "--embed" in str(error)
+    (frame,) = read_structures(path, embed=True)
+    structure = Structure.of(frame.atoms)
+    assert structure.formula == "C6H6" and list(structure.numbers[:6]) == [6] * 6
+    assert frame.title == "benzene"
+    lengths = np.linalg.norm(np.diff(structure.positions[:6], axis=0), axis=1) * BOHR
+    assert lengths == pytest.approx(1.39, abs=0.02)
+    assert "flat drawing; hydrogens and geometry were made" in frame.notes[0]
+
+
+def test_missing_hydrogens_are_refused_or_added_in_place(tmp_path):
+    atoms = molecule("C6H6")
+    bare = [(a.symbol, *a.position) for a in atoms if a.symbol == "C"]
+    for name, text in {
+        "a.xyz": xyz(bare),
+        "a.sdf": sdf(bare, bonds=RING),
+        "a.pdb": pdb(bare),
+    }.items():
+        (tmp_path / name).write_text(text)
+        (error,) = read_structures(tmp_path / name)
+        assert isinstance(error, InputError) and "C6 has no hydrogens" in str(error)
+    (frame,) = read_structures(tmp_path / "a.sdf", embed=True)
+    assert frame.atoms.get_chemical_formula() == "C6H6"
+    assert frame.atoms.positions[:6] == pytest.approx(atoms.positions[atoms.numbers == 6], abs=1e-4)
+    assert "6 hydrogens were added" in frame.notes[0]
+    whole = tmp_path / "whole.sdf"
+    whole.write_text(sdf([(a.symbol, *a.position) for a in atoms], bonds=RING))
+    for embed in (False, True):  # a planar molecule is no drawing
+        (frame,) = read_structures(whole, embed)
+        assert frame.notes == () and frame.atoms.positions == pytest.approx(
+            atoms.positions, abs=1e-4
+        )
+
+
+@pytest.mark.parametrize("name", ["CO2", "CO", "CCl4", "CF4", "C2F4", "CS2", "OCS", "COF2", "CCH"])
+def test_molecules_without_hydrogens_have_no_open_valences(name):
+    if name == "COF2":
+        atoms = Atoms("COF2", [(0, 0, 0), (0, 0, 1.17), (0, 1.06, -0.78), (0, -1.06, -0.78)])
+    elif name == "CCH":
+        atoms = Atoms("NCCN", [(0, 0, z) for z in (-1.85, -0.69, 0.69, 1.85)])
+    else:
+        atoms = molecule(name)
+    assert open_valences(atoms) < 2.5
+
+
+def test_symbols_names_and_comments():
+    for label, symbol in {
+        "CL": "Cl",
+        "br": "Br",
+        "t": "H",
+        "92": "U",
+        "HE": "He",
+        "Na1": "Na",
+    }.items():
+        assert symbol_of(label) == symbol
+    for label in ("X", "R#", "119", "0", "CD", "HG", "", "C1'"):
+        with pytest.raises(InputError):
+            symbol_of(label)
+    for name, residue, polymer, symbol in (
+        ("CA", "ALA", True, "C"), ("CA", "CA", False, "Ca"), ("HG", "SER", True, "H"),
+        ("SE", "MSE", True, "Se"), ("1HB", "ALA", True, "H"), ("SOD", "SOD", False, "Na"),
+        ("Br1", "LIG", False, "Br"), ("C1", "LIG", False, "C"), ("NA", "HEM", False, "N"),
+    ):  # fmt: skip
+        assert element_of_name(name, residue, polymer) == symbol
+    for comment, stated in {
+        "": {}, "step 12": {}, "100 1": {}, "energy=-2 1": {}, "initial_charges=3": {},
+        "+1 1": {"charge": 1, "multiplicity": 1}, "Charge=1.0": {"charge": 1},
+        "total charge: 2; multiplicity = 3": {"charge": 2, "multiplicity": 3},
+    }.items():  # fmt: skip
+        assert stated_in_comment(comment) == stated
+
+
+@pytest.mark.parametrize("name", ["pair.xyz", "lines.sdf", "a.mol2", "a.pdb", "a.cif", "a.com",
+                                  "a.inp", "a.cml", "a.smi"])  # fmt: skip
+def test_standard_input_is_recognised(monkeypatch, name):
+    class Input:
+        buffer = io.BytesIO(CHARGED[name].encode())
+
+    monkeypatch.setattr(sys, "stdin", Input)
+    (entry,) = find_inputs([Path("-")], densities=False)
+    structure = Structure.of(entry.atoms())
+    assert (structure.formula, structure.charge) == ("C2O4", -2)
+    assert (entry.name, entry.stem) == ("-", "stdin")
+
+
+def test_orca_names_a_file(tmp_path):
+    (tmp_path / "geometry.xyz").write_text(xyz(OXALATE))
+    path = tmp_path / "a.inp"
+    path.write_text("! PBE\n* xyzfile -2 1 geometry.xyz\n")
+    (frame,) = read_structures(path)
+    assert frame.atoms.info["charge"] == -2 and len(frame.atoms) == 6
+
+
+def test_as_structure_takes_what_describes_a_molecule(tmp_path, monkeypatch):
+    Chem = pytest.importorskip("rdkit.Chem")
+    from rdkit.Chem import AllChem
+
+    monkeypatch.chdir(tmp_path)
+    Path("a.pdb").write_text(CHARGED["a.pdb"])
+    Path("C").write_text(xyz(WATER))
+    Path("two.xyz").write_text(xyz(WATER) * 2)
+    Path("places.pdb").write_text(TABLE["places.pdb"][0])
+    methane = Chem.AddHs(Chem.MolFromSmiles("C"))
+    AllChem.EmbedMolecule(methane, randomSeed=1)
+    ammonium = as_structure("[NH4+]")
+    for source, formula, charge in (
+        (Path("a.pdb"), "C2O4", -2), ("a.pdb", "C2O4", -2), (ammonium, "H4N", 1),
+        (ammonium.to_ase(), "H4N", 1), (methane, "CH4", 0),
+    ):  # fmt: skip
+        structure = as_structure(source)
+        assert (structure.formula, structure.charge) == (formula, charge)
+    assert as_structure("a.pdb", charge=0).charge == 0
+    with pytest.warns(UserWarning, match=r"places.pdb: .*alternate locations"):
+        assert as_structure("places.pdb").formula == "H2O"
+    for source, words in (
+        ("no.xyz", "no.xyz: no such file"), ("two.xyz", "two.xyz: holds 2 structures"),
+        ("not a thing", "cannot be parsed"), (3, "found int"),
+        (Chem.MolFromSmiles("C"), "has no coordinates"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            as_structure(source)
