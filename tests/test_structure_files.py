@@ -358,7 +358,7 @@ def test_symbols_names_and_comments():
         "Na1": "Na",
     }.items():
         assert symbol_of(label) == symbol
-    for label in ("X", "R#", "119", "0", "CD", "HG", "", "C1'"):
+    for label in ("X1", "R#", "119", "0", "CD", "HG", "", "C1'"):
         with pytest.raises(InputError):
             symbol_of(label)
     for name, residue, polymer, symbol in (
