@@ -29,6 +29,7 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE
 from denser.workflows.label import (
     LabelInput,
+    LabelProgress,
     LabelSettings,
     calculate,
     calculation,
@@ -292,6 +293,30 @@ def test_a_run_and_its_repetition(tmp_path):
     assert "spacing 0.2000 angstrom" in done.stdout and "failed     2: " in done.stdout
     with pytest.raises(InputError, match="recipes differ: spacing"):
         label([LabelInput("he", HELIUM)], store, LabelSettings())
+
+
+def test_what_another_run_has_stored_is_left_alone(tmp_path):
+    """Another run stores the first label, and another molecule with the second's name."""
+    store, told = tmp_path / "labels.db", []
+    names = ("a", "b", "c")
+
+    def other_run(p: LabelProgress) -> None:
+        if p.done > 1:
+            return
+        with LabelStore(store) as labels:
+            made, facts = calculate(SETTINGS.task("b", HELIUM))
+            assert labels.add(made, facts, content=SETTINGS.task("b", HELIUM).content)
+            made, facts = calculate(SETTINGS.task("c", hydrogen(0.8)))
+            assert labels.add(made, facts)
+
+    given = [LabelInput(name, HELIUM) for name in names]
+    totals = label(given, store, SETTINGS, 1, tell=told.append, progress=other_run)
+    assert (totals.labelled, totals.present, totals.failed) == (1, 1, 1)
+    assert not totals.interrupted
+    assert len(told) == 1 and "c: " in told[0] and "rename its file" in told[0]
+    with LabelStore(store) as labels:
+        assert labels.names() == ["a", "b", "c"]
+        assert labels.read("c").structure.formula == "H2"
 
 
 def test_killed_twice_and_resumed(tmp_path, frames):

@@ -4,8 +4,10 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import ase.db
 import numpy as np
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from denser.labels.coefficients import pack, unpack
 from denser.labels.identity import content_hash, store_name
 from denser.labels.reading import read_label, read_labels
-from denser.labels.store import Facts, LabelStore
+from denser.labels.store import Facts, LabelStore, TakenError
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
@@ -95,14 +97,33 @@ def test_a_charge_is_a_column(store, water):
 
 
 def test_a_name_is_there_once(store, water):
-    store.add(water, Facts("paper"))
-    with pytest.raises(InputError, match="holds a label named H2O already"):
-        store.add(water, Facts("paper"))
-    assert len(store) == 1
+    assert store.add(water, Facts("paper"))
+    before = store.index()
+    assert not store.add(water, Facts("paper"))  # from another run
+    content = content_hash(water.structure, "paper")
+    assert not store.add_failure("H2O", water.structure, "paper", content, "memory was short")
+    with pytest.raises(TakenError, match="holds another structure, charge or box with this name"):
+        store.add(water, Facts("padding 4"))
+    assert store.index() == before
     # another writer that has not seen the first one: the database itself refuses
     with pytest.raises(sqlite3.IntegrityError):
         ase.db.connect(store.path).write(molecule("H2O"), name="H2O")
     assert len(store) == 1
+
+
+def test_writers_that_start_at_the_same_time(tmp_path, water):
+    """One of them creates the store, one of them stores the label, and none fails."""
+    start = Barrier(8)
+
+    def write(_: int) -> bool:
+        start.wait()
+        with LabelStore(tmp_path / "labels.db", Recipe()) as labels:
+            return labels.add(water, Facts("paper"))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(write, range(8))) == 1
+    with LabelStore(tmp_path / "labels.db") as labels:
+        assert labels.names() == ["H2O"]
 
 
 def test_failures_make_room(store, water):

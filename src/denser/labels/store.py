@@ -62,6 +62,10 @@ _COLUMNS = {
 }
 
 
+class TakenError(InputError):
+    """The store holds another structure, charge or box with this name."""
+
+
 @dataclass(frozen=True, eq=False)
 class Facts:
     """How a label was made.
@@ -133,7 +137,8 @@ class LabelStore:
     """Labels in an ASE database; a context manager.
 
     Each `add` is a separate transaction, and the database keeps names unique. Whatever happens to
-    the writing process, a label is stored once or not at all.
+    the writing process, a label is stored once or not at all. Several processes may write into
+    one store.
 
     Parameters
     ----------
@@ -159,17 +164,12 @@ class LabelStore:
             # SQLite's own locks suffice, and a killed process leaves no lock file.
             database = connect(self.path, type="db", use_lock_file=False)
             self._db = self._stack.enter_context(database)
+            if recipe is not None and _is_new(self.path):
+                self._begin()  # two processes may create it at the same time
             found = self._db.metadata
-            if recipe is not None and not found and self._db.count() == 0:
-                descriptions = {k: [short, short, unit] for k, (short, unit) in _COLUMNS.items()}
-                found = {
-                    "format": FORMAT,
-                    "recipe": recipe.to_dict(),
-                    "key_descriptions": descriptions,
-                }
-                self._db.connection.execute(_UNIQUE)
-                self._db.metadata = found
-                self._db.connection.commit()
+            self._db.connection.commit()
+            if recipe is not None and not found:
+                found = self._create(recipe)
             if found.get("format") != FORMAT:
                 raise InputError(f"{self.path}: an ASE database, but not a store of labels")
             self.recipe = Recipe.from_dict(found["recipe"])
@@ -181,6 +181,27 @@ class LabelStore:
         except BaseException:
             self.close()
             raise
+
+    def _begin(self) -> None:
+        """Wait for other writers, and keep them out until the next commit or rollback."""
+        self._db.connection.execute("BEGIN IMMEDIATE")
+
+    def _create(self, recipe: Recipe) -> dict:
+        """Write the metadata of an empty database, unless another process has just done it."""
+        self._begin()
+        self._db.initialized, self._db._metadata = False, None  # so that ASE reads them again
+        found = self._db.metadata
+        if not found and self._db.count() == 0:
+            descriptions = {k: [short, short, unit] for k, (short, unit) in _COLUMNS.items()}
+            found = {
+                "format": FORMAT,
+                "recipe": recipe.to_dict(),
+                "key_descriptions": descriptions,
+            }
+            self._db.connection.execute(_UNIQUE)
+            self._db.metadata = found
+        self._db.connection.commit()
+        return found
 
     def close(self) -> None:
         """Close the file."""
@@ -263,8 +284,10 @@ class LabelStore:
             row.get("group", ""),
         )
 
-    def add(self, label: Label, facts: Facts, content: str | None = None) -> None:
+    def add(self, label: Label, facts: Facts, content: str | None = None) -> bool:
         """Store a label; it replaces an earlier failure with the same name.
+
+        A label that is there, perhaps from another process, is left alone.
 
         Parameters
         ----------
@@ -274,10 +297,17 @@ class LabelStore:
         content : str, optional
             Hash of the request for the label; by default that of the label itself.
 
+        Returns
+        -------
+        bool
+            False if the store holds a label with this name and content already.
+
         Raises
         ------
+        TakenError
+            It holds a label with this name and another content.
         InputError
-            There is a label with this name, or it cannot be written.
+            The label cannot be written.
         """
         columns: dict[str, Any] = {
             "group": store_name(label.group),
@@ -313,14 +343,14 @@ class LabelStore:
             "host": facts.host,
         }
         content = content or content_hash(label.structure, facts.box)
-        self._write(label.name, label.structure, content, True, columns, data, results)
+        return self._write(label.name, label.structure, content, True, columns, data, results)
 
     def add_failure(
         self, name: str, structure: Structure, box: str, content: str, reason: str
-    ) -> None:
-        """Record that a structure could not be labelled; raises like `add`."""
+    ) -> bool:
+        """Record that a structure could not be labelled; returns and raises like `add`."""
         columns = {"box": box, "reason": reason}
-        self._write(name, structure, content, False, columns, {}, {})
+        return self._write(name, structure, content, False, columns, {}, {})
 
     def _write(
         self,
@@ -331,7 +361,7 @@ class LabelStore:
         columns: dict,
         data: dict,
         results: dict,
-    ) -> None:
+    ) -> bool:
         from ase.calculators.singlepoint import SinglePointCalculator
         from ase.db.core import now
         from ase.db.row import AtomsRow
@@ -346,11 +376,18 @@ class LabelStore:
         row.ctime, row.user = now(), ""  # otherwise ASE stores the user's name
         columns = {"name": name, "content": content, "converged": converged, **columns}
         try:
+            self._begin()
             earlier = self._entry(name)
-            if earlier is not None and earlier.converged:
-                raise InputError(f"{self.path}: holds a label named {name} already")
-            self._db.write(row, columns, data=data, id=None if earlier is None else earlier.id)
+            new = earlier is None or not earlier.converged
+            if new:
+                self._db.write(row, columns, data=data, id=None if earlier is None else earlier.id)
+            elif earlier is not None and earlier.content != content:
+                raise TakenError(
+                    f"{name}: {self.path} holds another structure, charge or box with this name; "
+                    "rename its file, or use another store"
+                )
             self._db.connection.commit()
+            return new
         except (sqlite3.Error, OSError) as error:
             self._db.connection.rollback()
             raise InputError(f"{self.path}: {name} cannot be stored ({error})") from error
@@ -381,6 +418,10 @@ class LabelStore:
             dict(elements), dict(boxes), dict(attempts), dict(charges),
             seconds, self.path.stat().st_size, self.recipe, failures,
         )  # fmt: skip
+
+
+def _is_new(path: Path) -> bool:
+    return not path.exists() or path.stat().st_size == 0
 
 
 def _check_path(path: Path, create: bool) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from denser.labels.label import Label
-from denser.labels.store import Facts, LabelStore
+from denser.labels.store import Facts, LabelStore, TakenError
 from denser.workflows.label.calculation import LabelSettings, LabelTask, calculate
 from denser.workflows.label.inputs import LabelInput
 from denser.workflows.workers import make_pools, processors
@@ -53,7 +53,8 @@ def label(
 
     A structure is identified by its name and its content (`denser.labels.store.content_hash`). The
     same name with another content is refused. Each label is written as soon as it is finished, so a
-    run that was stopped in any way can be started again and continues.
+    run that was stopped in any way can be started again and continues. Several runs may write into
+    one store; what is there is left alone.
 
     Parameters
     ----------
@@ -90,16 +91,22 @@ def label(
         pools = make_pools(calculate, min(workers or processors(), len(tasks)), nice, parsl)
         begin = time.perf_counter()
 
+        present = totals.present
+
         def record(task: LabelTask, outcome: tuple[Label, Facts] | str) -> None:
-            if isinstance(outcome, str):
-                store.add_failure(task.name, task.structure, task.box, task.content, outcome)
+            try:
+                stored = _store(store, task, outcome)
+            except TakenError as error:  # by another run, since this one began
+                outcome, stored = str(error).removeprefix(f"{task.name}: "), True
+            if not stored:
+                totals.present += 1
+            elif isinstance(outcome, str):
                 totals.failed += 1
                 tell(f"{task.name}: {outcome}")
             else:
-                store.add(*outcome, content=task.content)
                 totals.labelled += 1
             totals.seconds = time.perf_counter() - begin
-            done = totals.labelled + totals.failed
+            done = totals.labelled + totals.failed + totals.present - present
             rate = done / totals.seconds
             left = (len(tasks) - done) / rate
             progress(LabelProgress(done, totals.failed, len(tasks), 3600 * rate, left))
@@ -107,6 +114,13 @@ def label(
         totals.interrupted = not run_pools(tasks, pools, record)
         totals.seconds = time.perf_counter() - begin
         return totals
+
+
+def _store(store: LabelStore, task: LabelTask, outcome: tuple[Label, Facts] | str) -> bool:
+    """Store a label or a failure; False if another run has stored the label already."""
+    if isinstance(outcome, str):
+        return store.add_failure(task.name, task.structure, task.box, task.content, outcome)
+    return store.add(*outcome, content=task.content)
 
 
 def _plan(

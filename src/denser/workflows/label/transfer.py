@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from denser.atoms.sad import valence_charges
-from denser.labels.identity import content_hash, store_name
+from denser.labels.identity import store_name
 from denser.labels.label import Label
 from denser.labels.reading import read_label
-from denser.labels.store import Facts, LabelStore
+from denser.labels.store import Facts, LabelStore, TakenError
 from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -51,7 +51,6 @@ def import_labels(
     paths = sorted(folder.glob("*.npz"))
     if not paths:
         raise InputError(f"{folder}: no .npz labels found; name a folder that holds some")
-    index = {name: entry.content for name, entry in store.index().items() if entry.converged}
     copied = present = bad = 0
     for path in paths:
         found = attempt(_read, path, store.recipe.spacing)
@@ -60,15 +59,14 @@ def import_labels(
             bad += 1
             continue
         label, facts = found
-        known = index.get(label.name)
-        if known is None:
-            store.add(label, facts)
-            copied += 1
-        elif known == content_hash(label.structure, facts.box):
-            present += 1
-        else:
+        try:
+            new = store.add(label, facts)
+        except TakenError:
             tell(f"{path}: {store.path} holds another structure or box named {label.name}")
             bad += 1
+            continue
+        copied += new
+        present += not new
     return copied, present, bad
 
 
