@@ -80,7 +80,7 @@ def train(run: Run, folder: Path, threads: int) -> Path:
     """Train, unless that is done; the model's file."""
     path = folder / "model.safetensors"
     if not path.exists():
-        command = [sys.executable, "-m", "denser.cli", "train", str(CONFIGS / run.config)]
+        command = [sys.executable, "-m", "denser", "train", str(CONFIGS / run.config)]
         command += ["-o", str(folder), "--threads", str(threads)]
         for setting in run.settings:
             command += ["--set", setting]

@@ -79,7 +79,7 @@ def denser_seconds(files: list[Path], workers: int, folder: Path) -> float:
     """Wall time of the command, with a new store."""
     store = folder / "labels.db"
     store.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "denser.cli", "label", *map(str, files), "-o", str(store)]
+    command = [sys.executable, "-m", "denser", "label", *map(str, files), "-o", str(store)]
     command += ["--box", "paper", "--workers", str(workers)]
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)

@@ -142,7 +142,7 @@ def run(chosen: argparse.Namespace) -> None:
         ("denser, atoms to density", whole, ""),
     ]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "denser.cli", "predict", str(chosen.file), "--model"]
+        command = [sys.executable, "-m", "denser", "predict", str(chosen.file), "--model"]
         command += [chosen.model, "--box", chosen.box, "-o", f"{folder}/rho.cube"]
         seconds = median(
             lambda: subprocess.run(command, check=True, capture_output=True), chosen.repeat

@@ -90,24 +90,24 @@ def python(environment, tmp_path):
 def test_what_the_base_install_does(python, tmp_path):
     code, out, err = python("-c", "import gemmi")
     assert code == 1 and "No module named 'gemmi'" in err
-    code, out, err = python("-m", "denser.cli", "predict", "h2.xyz", "-o", "h2.cube")
+    code, out, err = python("-m", "denser", "predict", "h2.xyz", "-o", "h2.cube")
     assert code == 0, err
-    code, out, err = python("-m", "denser.cli", "plot", "h2.cube")
+    code, out, err = python("-m", "denser", "plot", "h2.cube")
     assert code == 0, err
-    code, out, err = python("-m", "denser.cli", "analyze", "h2.cube", "--json")
+    code, out, err = python("-m", "denser", "analyze", "h2.cube", "--json")
     assert code == 0, err
     assert json.loads(out)["formula"] == "H2"
     command = ("energy", "h2.xyz", "--steps", "1", "--padding", "3", "--json")
-    code, out, err = python("-m", "denser.cli", *command)
+    code, out, err = python("-m", "denser", *command)
     assert code == 0, err
     assert json.loads(out)["e_tot"] == pytest.approx(-1.16, abs=0.02)
-    code, out, err = python("-m", "denser.cli", "compare", "h2.cube", "h2.cube")
+    code, out, err = python("-m", "denser", "compare", "h2.cube", "h2.cube")
     assert code == 0, err
 
 
 @pytest.mark.parametrize("command", ["--help", "energy --help", "view --help", "models list"])
 def test_help_needs_no_extra(python, command):
-    code, _, err = python("-m", "denser.cli", *command.split())
+    code, _, err = python("-m", "denser", *command.split())
     assert (code, err) == (0, "")
 
 
@@ -124,7 +124,7 @@ def test_help_needs_no_extra(python, command):
 )
 def test_a_command_says_which_extra_it_needs(python, tmp_path, command, extra):
     (tmp_path / "config.py").write_text("config = None\n")
-    code, _, err = python("-m", "denser.cli", *command.split())
+    code, _, err = python("-m", "denser", *command.split())
     assert f"pip install 'denser[{extra}]'" in " ".join(err.split()), err
     assert code == 2
     assert "Traceback" not in err

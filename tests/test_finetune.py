@@ -182,7 +182,7 @@ def test_bad_input_is_one_sentence(tmp_path, start, changes, words):
 
 @pytest.mark.slow
 def test_command(tmp_path, start):
-    command = [sys.executable, "-m", "denser.cli", "finetune", str(start), str(LABELS), "-o", "run"]
+    command = [sys.executable, "-m", "denser", "finetune", str(start), str(LABELS), "-o", "run"]
     settings = [part for setting in QUICK for part in ("--set", setting)]
     done = subprocess.run(
         [*command, "--steps", "4", *settings], cwd=tmp_path, capture_output=True, text=True

@@ -51,7 +51,7 @@ def cli(*arguments):
 
 
 def command(*arguments) -> list[str]:
-    return [sys.executable, "-m", "denser.cli", "label", *map(str, arguments), *COARSE]
+    return [sys.executable, "-m", "denser", "label", *map(str, arguments), *COARSE]
 
 
 def hydrogen(length: float) -> Structure:

@@ -21,11 +21,17 @@ def modules_after(statement: str) -> set[str]:
     return set(out.stdout.split())
 
 
-def test_import_loads_neither_torch_nor_pyscf():
+def test_import_loads_neither_torch_nor_pyscf_and_prediction_no_pyscf():
     loaded = modules_after("import denser")
     assert not {"torch", "pyscf", "matplotlib", "numpy"} & loaded
     assert not {"torch", "pyscf"} & modules_after("import denser; denser.superposition")
-    assert not {"pyscf"} & modules_after("import denser.model.predictor, denser.training.loop")
+    predict = (  # the tables of free atoms travel with the package
+        "import ase, denser, denser.training.loop, denser.workflows.predict, denser.pictures.plot; "
+        "h2 = ase.Atoms('H2', [[0, 0, 0], [0, 0, 0.74]]); "
+        "rho = denser.predict(h2, spacing=0.4, padding=2); "
+        "denser.analyze(rho, ['moments', 'hirshfeld'])"
+    )
+    assert not {"pyscf"} & modules_after(predict)
 
 
 def test_version_stands_in_one_place():
@@ -67,6 +73,7 @@ def test_help_is_light():
 def test_public_names_exist_and_predict_stays_a_function():
     for name in denser.__all__:
         assert getattr(denser, name) is not None
+    assert dir(denser) == sorted(denser.__all__) == sorted([*denser._WHERE, "__version__"])
     code = "import denser.model.predictor, denser; assert callable(denser.predict)"
     subprocess.run([sys.executable, "-c", code], check=True)
 

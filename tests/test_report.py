@@ -424,7 +424,7 @@ def test_processes_give_what_one_process_gives(folder):
 def test_killed_run_goes_on(folder):
     trajectory("t.extxyz", 6)
     command = [
-        sys.executable, "-m", "denser.cli", "analyze", "t.extxyz", "--moments", "-o", "r", *COARSE
+        sys.executable, "-m", "denser", "analyze", "t.extxyz", "--moments", "-o", "r", *COARSE
     ]  # fmt: skip
     process = subprocess.Popen(command, env=dict(os.environ, OMP_NUM_THREADS="1"))
     path = folder / "r" / FRAMES

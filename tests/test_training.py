@@ -126,7 +126,7 @@ def test_stopped_run_resumes_from_the_command_line(tmp_path, how):
         "[model.options]\nchannels = [4, 4]\nblocks = [1, 1]\ndecoder_blocks = [1]\n"
         "[schedule]\nsteps = 40\nsave_every_seconds = 0.0\n[sample]\ncrop = 32\nmargin = 4\n"
     )
-    command = [sys.executable, "-m", "denser.cli", "train", "run.toml", "-o", "run"]
+    command = [sys.executable, "-m", "denser", "train", "run.toml", "-o", "run"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

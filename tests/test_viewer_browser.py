@@ -59,7 +59,7 @@ class Served:
     """`denser view` as a process of its own."""
 
     def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "denser.cli", "view", "--no-browser", *arguments]
+        command = [sys.executable, "-m", "denser", "view", "--no-browser", *arguments]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

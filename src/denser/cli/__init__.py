@@ -7,10 +7,12 @@ import sys
 from typing import Annotated
 
 import typer
+import typer.main
 
 from denser import __version__
 from denser.cli import models
 from denser.cli.analyze import analyze
+from denser.cli.common import UsageError, usage, with_common_options
 from denser.cli.energy import energy, scf
 from denser.cli.evaluate import compare, evaluate
 from denser.cli.label import app as labels
@@ -23,8 +25,8 @@ from denser.cli.view import view
 from denser.types.errors import InputError
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Predict the DFT electron density of a molecule from its atoms.",
 )
@@ -39,7 +41,8 @@ def _version(show: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show version.")
+        bool,
+        typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show version."),
     ] = False,
 ) -> None:
     pass
@@ -59,19 +62,23 @@ for command in (
     finetune,
     scan,
 ):
-    app.command()(command)
+    app.command()(with_common_options(command))
 app.add_typer(models.app, name="models")
 app.add_typer(labels, name="labels")
 
 
 def main() -> None:
-    """Entry point; bad input gives one sentence on standard error and exit code 2.
+    """Entry point; a wrong command line or input is one sentence on standard error, exit code 2.
 
     SIGTERM, which batch systems send to end a job, is treated like Ctrl-C.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app()
+        code = app(prog_name="denser", standalone_mode=False)
     except InputError as error:
         typer.echo(f"denser: {error}", err=True)
         sys.exit(2)
+    except UsageError as error:
+        typer.echo(usage(error, typer.main.get_command(app)), err=True)
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from denser.cli.common import with_common_options
 from denser.cli.options import Box, BoxName, Charge, Padding
 from denser.cli.shards import contents, info, pack, unpack
 from denser.types.errors import InputError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Show, import, export, pack and unpack labels.")
 for command in (pack, unpack, contents):
-    app.command()(command)
+    app.command()(with_common_options(command))
 
 _SHOWN = 10
 """Largest number of reasons for failures that `denser labels info` shows."""
@@ -160,6 +161,7 @@ def _summary(totals: LabelTotals, bad: int, out: Path) -> str:
 
 
 @app.command("info")
+@with_common_options
 def labels_info(
     store: Annotated[Path, typer.Argument(help="Store of labels (.db) or shard (.shard).")],
 ) -> None:
@@ -208,6 +210,7 @@ def labels_info(
 
 
 @app.command("make")
+@with_common_options
 def labels_make(
     plan: Annotated[Path, typer.Argument(help="TOML file, such as configs/labels.toml.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
@@ -238,6 +241,7 @@ def labels_make(
 
 
 @app.command("import")
+@with_common_options
 def labels_import(
     folder: Annotated[Path, typer.Argument(help="Folder of .npz labels.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
@@ -257,6 +261,7 @@ def labels_import(
 
 
 @app.command("export")
+@with_common_options
 def labels_export(
     store: Store,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder.")],

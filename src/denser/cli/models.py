@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from denser.cli.common import with_common_options
 from denser.types.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="List and import models.")
 
 
 @app.command("list")
+@with_common_options
 def models_list() -> None:
     """List the shipped models with their measured errors."""
     from denser.model.checkpoint import load_model, shipped_models
@@ -29,6 +31,7 @@ def models_list() -> None:
 
 
 @app.command("import")
+@with_common_options
 def models_import(
     checkpoint: Annotated[Path, typer.Argument(help="Published .pth checkpoint.")],
     out: Annotated[

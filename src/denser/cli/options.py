@@ -38,7 +38,7 @@ Smiles = Annotated[
     list[str] | None, typer.Option(help="SMILES, in addition to files or instead of them.")
 ]
 Charge = Annotated[int | None, typer.Option(help="Total charge; default: that in the file.")]
-ModelName = Annotated[str, typer.Option(help="Shipped model or model file.")]
+ModelName = Annotated[str, typer.Option(envvar="DENSER_MODEL", help="Shipped model or model file.")]
 BoxName = Annotated[
     Box,
     typer.Option(help="auto: the cell of the file, else isolated. paper: 2 angstrom, periodic."),
@@ -51,9 +51,12 @@ Copies = Annotated[
     int, typer.Option(min=1, max=48, help="Average over N rotated and mirrored copies.")
 ]
 Refine = Annotated[
-    int, typer.Option(min=0, help="Improve the prediction by N Kohn-Sham steps (PySCF).")
+    int, typer.Option(min=0, help="Improve the prediction by N Kohn-Sham steps, such as 1.")
 ]
-Device = Annotated[str, typer.Option(help="Device of the network: auto, cpu, cuda, ...")]
+Device = Annotated[
+    str,
+    typer.Option(envvar="DENSER_DEVICE", help="Device of the network: auto, cpu, cuda, ..."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per input on standard output.")]
 
 

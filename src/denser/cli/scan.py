@@ -33,7 +33,7 @@ def scan(
     from denser.model.predictor import MIN_PADDING, Predictor
     from denser.pictures.plot import check_suffix
     from denser.workflows import scan as scans
-    from denser.workflows.many import Failed, run
+    from denser.workflows.many import Failed, is_quiet, run
 
     if plot is not None:
         check_suffix(plot)
@@ -45,7 +45,7 @@ def scan(
 
     def work(name: str) -> scans.Scan:
         def report(n: int, total: int) -> None:
-            if sys.stderr.isatty():
+            if sys.stderr.isatty() and not is_quiet():
                 typer.echo(f"\r{name}: {n} of {total}", err=True, nl=n == total)
 
         return scans.scan(name, wanted, predictor, charge, padding, scf, report)

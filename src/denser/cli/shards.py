@@ -22,9 +22,10 @@ def pack(
     Held-out molecules and labels that other shards in the folder already contain are left out.
     """
     from denser.workflows.label import packing
+    from denser.workflows.many import is_quiet
 
     def show(done: int, total: int) -> None:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not is_quiet():
             typer.echo(f"\r{done} of {total}", err=True, nl=done == total)
 
     try:

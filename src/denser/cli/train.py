@@ -29,14 +29,13 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change one setting: section.key=value.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Train a network; run it again to continue after an interruption."""
     from denser.training import loop
     from denser.training.config import read_config
 
     settings = read_config(config, tuple(set_ or ()))
-    with _shown(threads, out) as (report, stop):
+    with _shown(out) as (report, stop):
         path = loop.train(settings, out, report, stop, shlex.join(sys.argv))
     best = out / "best.safetensors"
     _say(f"wrote {path}, {f'{best}, ' if best.exists() else ''}{out / 'metrics.csv'}")
@@ -76,7 +75,6 @@ def finetune(
         list[str] | None,
         typer.Option("--set", help="Change one setting of the training: section.key=value."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Fine-tune a model on your own labels and measure it on labels that it has not seen."""
     from rich.console import Console
@@ -95,7 +93,7 @@ def finetune(
         seed=seed,
         settings=tuple(set_ or ()),
     )
-    with _shown(threads, out) as (report, stop):
+    with _shown(out) as (report, stop):
         result = workflow.finetune(plan, out, report, stop, _say, shlex.join(sys.argv))
     if _RANK == 0 and (result.test or result.remembered):
         width = None if sys.stdout.isatty() else 100
@@ -128,18 +126,17 @@ def _part(text: str, option: str) -> float | str:
 
 @contextmanager
 def _shown(
-    threads: int | None, out: Path
+    out: Path,
 ) -> Iterator[tuple[Callable[[loop.Progress], None], Callable[[], bool]]]:
     """Yield a function that shows progress and one that tells whether Ctrl-C was pressed.
 
     The first Ctrl-C (or SIGTERM) ends the run after the present step, a second one at once. The
     exit code is then 130.
     """
-    import torch
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    if threads:
-        torch.set_num_threads(threads)
+    from denser.workflows.many import is_quiet
+
     asked: list[int] = []
     earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -157,7 +154,7 @@ def _shown(
     try:
         for number in earlier:
             signal.signal(number, note)
-        with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
+        with Progress(*columns, disable=is_quiet() or not sys.stderr.isatty()) as bar:
             task = bar.add_task("", total=1.0, left="?")
 
             def report(p: loop.Progress) -> None:

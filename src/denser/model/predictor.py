@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import warnings
@@ -32,6 +33,8 @@ from denser.types.units import BOHR
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+_LOG = logging.getLogger("denser")
 
 MIN_PADDING = 2.0
 """Smallest padding in angstrom; below it the density overlaps its periodic images."""
@@ -109,6 +112,11 @@ class Predictor:
         if bf16 is None:
             bf16 = self.network.bf16 and fast_bf16(self.device)
         self.bf16 = bf16
+        _LOG.debug(
+            "model %s (%s, %d parameters) on %s, %s, %d threads",
+            self.model.name, self.model.architecture, self.model.n_parameters, self.device,
+            "bfloat16" if bf16 else "float32", torch.get_num_threads(),
+        )  # fmt: skip
 
     def density(self, sad: Density, periodic: bool = False) -> Density:
         """Density from its SAD, on the same grid; exactly N_e electrons, none negative.

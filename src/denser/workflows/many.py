@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import sys
 import time
 import traceback
@@ -27,6 +28,8 @@ from denser.workflows import workers as pools
 from denser.workflows.workers import HasName
 
 Result = TypeVar("Result")
+
+_LOG = logging.getLogger("denser")
 
 _EVERY = 60.0
 """Seconds between two lines of progress if there is no terminal."""
@@ -75,6 +78,7 @@ def attempt(work: Callable[..., Result], *arguments: Any) -> Result | Failed:
     try:
         return work(*arguments)
     except Exception as error:
+        _LOG.debug("where it failed:", exc_info=True)
         failed = Failed(sentence(error), isinstance(error, InputError))
     # Only here: as long as the exception exists, its frames keep their arrays alive.
     _free_memory()
@@ -162,6 +166,11 @@ def run(
     return totals
 
 
+def is_quiet() -> bool:
+    """Whether denser's logger is set to warnings and worse: no progress and no totals then."""
+    return _LOG.level > logging.INFO
+
+
 def record_of(task: HasName, result: dict | Failed) -> dict:
     """Content of the JSON line of an input: the result, or the error without the input's name."""
     if isinstance(result, Failed):
@@ -200,7 +209,7 @@ class Bar:
         self.doing, self.total, self.present = doing, total, present
         self.done = self.failed = 0
         self.begin = self.last = time.monotonic()
-        self.quiet = total < 2
+        self.quiet = total < 2 or is_quiet()
         self.console = console
         columns = (TextColumn("{task.description}"), MofNCompleteColumn(), BarColumn())
         self.progress = Progress(
@@ -283,7 +292,7 @@ class Display:
         self.did, self.total, self.summary, self.notes = did, total, summary, notes
         self.as_json = as_json
         self.errors = Console(stderr=True, soft_wrap=True, highlight=False)
-        self.lines = Console(stderr=as_json, soft_wrap=True, highlight=False)
+        self.lines = Console(stderr=as_json, soft_wrap=True, highlight=False, quiet=is_quiet())
         self.bar = Bar(doing, total, self.errors, present)
 
     def __enter__(self) -> Self:

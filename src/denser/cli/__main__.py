@@ -1,5 +1,0 @@
-"""`python -m denser.cli`."""
-
-from denser.cli import main
-
-main()

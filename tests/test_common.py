@@ -1,0 +1,152 @@
+"""What all commands share: help, version, completion, -q, -v, --threads, wrong command lines."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+from ase import Atoms
+from ase.build import molecule
+from ase.io import write as ase_write
+
+from denser import cli
+
+
+def commands(group=None, path=()):
+    """Every command and group, with its path."""
+    group = group or typer.main.get_command(cli.app)
+    yield path, group
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*path, name))
+
+
+ALL = dict(commands())
+LEAVES = {path: command for path, command in ALL.items() if not hasattr(command, "commands")}
+
+
+@pytest.fixture
+def run(monkeypatch, capfd, tmp_path):
+    """Run `denser ...` in a temporary folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["denser", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out = capfd.readouterr()
+        return code, out.out, out.err
+
+    return call
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_has_short_help(run, path):
+    code, out, err = run(*path, "-h")
+    assert (code, err) == (0, "")
+    assert " ".join(["Usage: denser", *path]) in out
+    if path in LEAVES:
+        for option in ("--quiet", "--verbose", "--threads", "DENSER_THREADS"):
+            assert option in out
+        assert run(*path, "--help") == (0, out, "")
+
+
+def test_version(run):
+    assert run("-V") == run("--version") == (0, f"denser {cli.__version__}\n", "")
+
+
+def test_completion_script(run):
+    code, out, _ = run("--show-completion", "bash")
+    assert code == 0
+    assert "_DENSER_COMPLETE" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("predct", "no such command 'predct'; did you mean 'predict'? `denser -h` shows"),
+        ("labels pak", "`denser labels -h` shows the commands"),
+        ("predict a.xyz --pading 3", "no such option: --pading"),
+        ("predict --refine", "--refine needs a value (improve the prediction by N Kohn-Sham steps"),
+        ("predict --refine a.xyz", "(improve the prediction by N Kohn-Sham steps, such as 1)"),
+        ("energy a.xyz --padding wide", "(vacuum on each side, angstrom)"),
+        ("predict a.xyz --box round", "'round' is not one of"),
+        ("compare a.cube", "(the reference, on the same grid); `denser compare -h` shows"),
+        ("compare a.cube b.cube c.cube", "c.cube"),
+        ("predict a.xyz --threads 0", "--threads"),
+        ("predict", "nothing to predict"),
+        ("analyze", "nothing to analyse"),
+        ("energy", "nothing to do"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence_with_the_way_on(run, arguments, words):
+    code, out, err = run(*arguments.split())
+    assert (code, out) == (2, "")
+    assert err.startswith("denser: ") and len(err.splitlines()) == 1
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    "path", [x for x in LEAVES if any(p.required for p in LEAVES[x].params)], ids=" ".join
+)
+def test_a_missing_argument_is_named(run, path):
+    code, out, err = run(*path)
+    assert (code, out) == (2, "")
+    assert err.startswith("denser: missing ") and len(err.splitlines()) == 1
+
+
+def test_quiet_and_verbose(run):
+    ase_write("h2.xyz", molecule("H2"))
+    ase_write("odd.xyz", Atoms("H"))
+    given = ("predict", "h2.xyz", "odd.xyz", "-o", "out", "--spacing", "0.4", "--padding", "2")
+    code, out, err = run(*given)
+    assert code == 2 and "h2.xyz: H2" in out and "1 of 2 predicted" in out
+    assert len(err.splitlines()) == 1 and err.startswith("denser: odd.xyz: ")
+    assert run(*given, "-q") == (2, "", err)
+    code, out, told = run(*given, "-q", "--json")
+    assert [json.loads(line)["input"] for line in out.splitlines()] == ["h2.xyz", "odd.xyz"]
+    assert told == err
+    code, out, told = run(*given, "-v")
+    assert "model default (aspherical, " in told and " on cpu" in told
+    assert "Traceback" in told and "InputError" in told
+    assert logging.getLogger("denser").level == logging.NOTSET
+
+
+def test_settings_from_the_environment(run, monkeypatch):
+    ase_write("h2.xyz", molecule("H2"))
+    for name, value, words in (
+        ("MODEL", "none", "no model named 'none'"),
+        ("DEVICE", "cuda:7", "'cuda:7' is not available"),
+        ("THREADS", "many", "--threads"),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setenv(f"DENSER_{name}", value)
+            code, _, err = run("predict", "h2.xyz", "-o", "a.cube")
+            assert code == 2 and words in err
+        assert not Path("a.cube").exists()
+
+
+def test_threads_are_set_before_the_libraries_are_loaded():
+    code = (
+        "import os, sys; from denser import cli; sys.argv = 'denser compare a b'.split()\n"
+        "try: cli.main()\n"
+        "except SystemExit: print(os.environ['OMP_NUM_THREADS'], 'torch' in sys.modules)"
+    )
+    environment = dict(os.environ, DENSER_THREADS="3", OMP_NUM_THREADS="1")
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "3 False\n"
+
+
+def test_python_m_denser():
+    done = subprocess.run(
+        [sys.executable, "-m", "denser", "-V"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"denser {cli.__version__}\n"
