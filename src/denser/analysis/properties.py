@@ -146,7 +146,9 @@ class Analysis:
         """Orbitals and energy of Kohn-Sham steps from the density."""
         from denser.dft.refine import refine
 
-        return refine(self.valence_start, self.recipe, self.steps).steps[-1]
+        start = self.valence_start
+        isolated = start.structure.cell is None
+        return refine(start, self.recipe, self.steps, isolated=isolated).steps[-1]
 
     @cached_property
     def localisation(self) -> Localisation:

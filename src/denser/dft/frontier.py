@@ -1,41 +1,19 @@
-"""Frontier orbitals of a Kohn-Sham step: vacuum level, degenerate levels, added electrons."""
+"""Frontier orbitals of a Kohn-Sham step: degenerate levels, added electrons."""
 
 from __future__ import annotations
 
 import copy
 
 import numpy as np
-import scipy.fft
-from pyscf import lib
 
 from denser.dft.one_step import OneStep
-from denser.dft.pyscf_private import (
-    core_hamiltonian,
-    density_on_mesh,
-    long_range_pseudopotential,
-)
+from denser.dft.pyscf_private import core_hamiltonian, density_on_mesh
 from denser.labels.render import density_on_grid
 from denser.types.density import Density
 from denser.types.errors import InputError
 
 DEGENERATE = 2e-3
 """Orbitals whose energies differ by less than this (hartree; 0.05 eV) are degenerate."""
-
-
-def vacuum_level(step: OneStep) -> float | None:
-    """Potential energy of an electron far from the molecule, hartree; None in a crystal.
-
-    Mean over the faces of the box of the Hartree, local pseudo- and exchange-correlation
-    potential. A periodic calculation has no absolute zero of energy.
-    """
-    if step.density.structure.cell is not None:
-        return None
-    grid = step.density.grid
-    core_g = long_range_pseudopotential(step.mf)
-    core = scipy.fft.ifftn(core_g, workers=lib.num_threads()).real / grid.dv
-    total = core + step.potential
-    faces = [np.take(total, 0, axis=axis).ravel() for axis in range(3)]
-    return float(np.concatenate(faces).mean())
 
 
 def frontier_sets(step: OneStep) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from pyscf.pbc.dft import rks
 
-from denser.dft.functionals import hartree_xc, hartree_xc_kernel
+from denser.dft.isolated import kernel, potential_and_energy
 from denser.dft.local_response import LocalResponse
 from denser.dft.one_step import OneStep
 from denser.dft.pyscf_private import (
@@ -51,7 +51,12 @@ class StepGradient:
 
 
 def scf_gradient(
-    structure: Structure, grid: Grid, result: KSResult, recipe: Recipe = Recipe()
+    structure: Structure,
+    grid: Grid,
+    result: KSResult,
+    recipe: Recipe = Recipe(),
+    *,
+    isolated: bool = False,
 ) -> np.ndarray:
     """Derivative of the self-consistent energy (n_atoms, 3), hartree/bohr.
 
@@ -61,7 +66,7 @@ def scf_gradient(
 
     Parameters
     ----------
-    structure, grid, recipe
+    structure, grid, recipe, isolated
         Those of `denser.dft.scf.scf`.
     result : KSResult
         Converged.
@@ -76,12 +81,13 @@ def scf_gradient(
             f"the SCF of {structure.formula} has not converged, so there is no derivative of its "
             "energy; raise max_cycle or start from another density"
         )
-    mf = mean_field(structure, grid, recipe)
-    v = hartree_xc(mf.xc, density_on_mesh(mf, result.dm), grid)[0]
+    mf = mean_field(structure, grid, recipe, isolated=isolated)
+    rho = density_on_mesh(mf, result.dm)
+    v = potential_and_energy(mf, rho, grid)[0]
     occupied = result.mo_occ > 0
     c = result.mo_coeff[:, occupied]
     weighted = 2 * (c * result.mo_energy[occupied]) @ c.T
-    return _contract(mf, [(result.dm, v)], weighted) + nuclear_repulsion_gradient(mf)
+    return _contract(mf, [(result.dm, v)], weighted) + _nuclear_gradient(mf, rho)
 
 
 def mixed_gradient(step: OneStep) -> StepGradient:
@@ -142,14 +148,23 @@ def _gradient(step: OneStep, v: np.ndarray, direct: np.ndarray) -> StepGradient:
     explicit = _contract(mf, [(step.dm, v), (dm_change, step.potential_in)], weighted)
     moved = density_on_mesh(mf, dm_change)
     return StepGradient(
-        explicit=explicit + nuclear_repulsion_gradient(mf),
+        explicit=explicit + _nuclear_gradient(mf, step.density.values + moved),
         response=direct + _kernel(step, step.density_in)(moved),
     )
 
 
 def _kernel(step: OneStep, density: Density) -> Callable[[np.ndarray], np.ndarray]:
     """Kernel of Hartree, exchange and correlation at a density of the step."""
-    return hartree_xc_kernel(step.mf.xc, density.values, density.grid)
+    return kernel(step.mf, density.values, density.grid)
+
+
+def _nuclear_gradient(mf: rks.RKS, rho: np.ndarray) -> np.ndarray:
+    """Derivative of nuclear repulsion and isolation with the density fixed (n_atoms, 3).
+
+    That of isolation is linear in the density, so a change of the orbitals adds its own.
+    """
+    gradient = nuclear_repulsion_gradient(mf)
+    return gradient if mf.isolation is None else gradient + mf.isolation.gradient(rho)
 
 
 def _contract(

@@ -10,6 +10,7 @@ from pyscf.pbc.scf.khf import KSCF
 from pyscf.scf.hf import RHF, SCF
 
 from denser.dft.cell import PRECISION
+from denser.dft.isolated import Isolation
 from denser.dft.pyscf_private import basis_and_pseudopotentials, multigrid_rks
 from denser.dft.refine import refine
 from denser.types.density import Density
@@ -91,7 +92,10 @@ def guess_for(mf: SCF, density: Density, recipe: Recipe = Recipe(), steps: int =
     cell.charge = mol.charge
     cell.cart, cell.precision, cell.verbose = mol.cart, PRECISION, 0
     cell.build()
-    result = refine(density, recipe, steps, mf=multigrid_rks(cell, recipe.xc))
+    isolation = None
+    if density.structure.cell is None:
+        isolation = Isolation(density.structure, density.valence_charges, grid)
+    result = refine(density, recipe, steps, mf=multigrid_rks(cell, recipe.xc, isolation))
     occupied = result.mo_coeff[:, result.mo_occ > 0]
     # The molecule's overlap has no periodic images: orthonormalise the orbitals again.
     values, vectors = np.linalg.eigh(occupied.T @ np.asarray(mf.get_ovlp()) @ occupied)

@@ -10,7 +10,7 @@ import numpy as np
 from pyscf.pbc.dft import rks
 
 from denser.dft.cell import require_electrons
-from denser.dft.functionals import hartree_xc
+from denser.dft.isolated import potential_and_energy
 from denser.dft.local_response import LocalResponse
 from denser.dft.pyscf_private import core_hamiltonian, density_on_mesh, potential_matrix
 from denser.dft.scf import FrontierOrbitals, mean_field
@@ -59,7 +59,8 @@ class OneStep(FrontierOrbitals):
         density_in, density : Density
         The input, and the density of `dm`; both on the grid of the calculation.
     potential_in, potential : (nx, ny, nz) float
-        Hartree plus exchange-correlation potential of `density_in` and of `density`, hartree.
+        Hartree plus exchange-correlation potential of `density_in` and of `density`, hartree; with
+        that of isolation.
     change : (nx, ny, nz) float
         Estimate of the self-consistent density minus `density_in`, e/bohr^3.
     mf : pyscf.pbc.dft.rks.RKS
@@ -95,7 +96,13 @@ class OneStep(FrontierOrbitals):
         return (2 * self.e_harris + self.e_ks) / 3
 
 
-def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None = None) -> OneStep:
+def one_step(
+    density: Density,
+    recipe: Recipe = Recipe(),
+    *,
+    mf: rks.RKS | None = None,
+    isolated: bool = False,
+) -> OneStep:
     """Solve the Kohn-Sham equations once in the potential of a density.
 
     With rho_in the density given and rho_out that of the occupied eigenvectors of
@@ -129,7 +136,9 @@ def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None 
     mf : pyscf.pbc.dft.rks.RKS, optional
         From `denser.dft.scf.mean_field` for the same structure and grid (or another
         closed-shell Gamma-point object with `MultiGridNumInt2` on that grid): keeps its
-        integrals from one step to the next. `recipe` is ignored then.
+        integrals from one step to the next. `recipe` and `isolated` are ignored then.
+    isolated : bool
+        As in `denser.dft.scf.mean_field`.
 
     Returns
     -------
@@ -151,7 +160,7 @@ def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None 
     check_density(density)
     if mf is None:
         density = on_recipe_grid(density, recipe)
-        mf = mean_field(density.structure, density.grid, recipe)
+        mf = mean_field(density.structure, density.grid, recipe, isolated=isolated)
     elif tuple(mf.cell.mesh) != density.grid.shape:
         raise InputError(
             f"the calculation has a mesh of {tuple(int(n) for n in mf.cell.mesh)}, the density a "
@@ -159,13 +168,13 @@ def one_step(density: Density, recipe: Recipe = Recipe(), *, mf: rks.RKS | None 
         )
     dv = float(density.grid.dv)
     rho_in = np.asarray(density.values, dtype=float)
-    v_in, e_hxc_in = hartree_xc(mf.xc, rho_in, density.grid)
+    v_in, e_hxc_in = potential_and_energy(mf, rho_in, density.grid)
     mo_energy, mo_coeff = eigenstates(mf, core_hamiltonian(mf) + potential_matrix(mf, v_in))
     mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))
     dm = np.asarray(mf.make_rdm1(mo_coeff, mo_occ))
     rho_out = density_on_mesh(mf, dm)
     require_electrons(mf.cell, rho_out)
-    v_out, e_hxc_out = hartree_xc(mf.xc, rho_out, density.grid)
+    v_out, e_hxc_out = potential_and_energy(mf, rho_out, density.grid)
     e_band = float(mo_occ @ mo_energy + mf.energy_nuc())
     e_harris = e_band - float(np.vdot(rho_in, v_in)) * dv + e_hxc_in
     e_ks = e_band - float(np.vdot(rho_out, v_in)) * dv + e_hxc_out

@@ -1,10 +1,8 @@
 """Dipole polarizability of an isolated molecule by coupled-perturbed equations.
 
 The field enters as E.r with the dipole integrals of the Gaussians; no sawtooth potential is needed.
-The box is periodic, and the induced dipoles of the images act on the molecule with the field T mu.
-This effect is removed at the end (`image_field`), so the box need not be large:
-
-    mu = alpha (E + T mu)  =>  alpha = (1 + alpha_box T)^-1 alpha_box.
+The box is periodic, but the field of the images' induced dipoles is no part of the kernel
+(`denser.dft.isolated`), so the box need not be large.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from pyscf.pbc.dft import rks
 
-from denser.dft.functionals import hartree_xc_kernel
+from denser.dft.isolated import kernel
 from denser.dft.one_step import OneStep, one_step
 from denser.dft.pyscf_private import density_on_mesh, potential_matrix
 from denser.types.density import Density
@@ -99,7 +97,7 @@ def polarizability(density: Density, recipe: Recipe = COARSE) -> Polarizability:
     recipe : Recipe
         Its spacing is that of the calculation; the default is coarser than that of energies.
     """
-    return coupled_perturbed(one_step(density, recipe))
+    return coupled_perturbed(one_step(density, recipe, isolated=True))
 
 
 def coupled_perturbed(step: OneStep, max_cycle: int = 12) -> Polarizability:
@@ -117,17 +115,20 @@ def coupled_perturbed(step: OneStep, max_cycle: int = 12) -> Polarizability:
     Parameters
     ----------
     step : OneStep
-        A step for an isolated molecule with `MARGIN` around every atom in the box.
+        With `isolated`, and with `MARGIN` around every atom in the box.
     max_cycle : int
 
     Raises
     ------
     InputError
-        The structure is periodic, the box is too small, or `max_cycle` cycles do not converge.
+        The structure is periodic, the step is not for an isolated molecule, the box is too small,
+        or `max_cycle` cycles do not converge.
     """
     density, mf = step.density, step.mf
     require_isolated(density.structure, density.grid)
-    kernel = hartree_xc_kernel(mf.xc, density.values, density.grid, RESPONDING)
+    if mf.isolation is None:
+        raise InputError("a polarizability needs a step with isolated=True")
+    response = kernel(mf, density.values, density.grid, RESPONDING)
     occupied = np.asarray(step.mo_occ) > 0
     c_i, c_a = step.mo_coeff[:, occupied], step.mo_coeff[:, ~occupied]
     gaps = step.mo_energy[occupied][None, :] - step.mo_energy[~occupied][:, None]
@@ -140,7 +141,7 @@ def coupled_perturbed(step: OneStep, max_cycle: int = 12) -> Polarizability:
         """<a|K d|i> of the density d of amplitudes x."""
         half = c_a @ x.reshape(gaps.shape) @ c_i.T
         d = density_on_mesh(mf, half + half.T)
-        return between(potential_matrix(mf, kernel(d)) - pseudo)
+        return between(potential_matrix(mf, response(d)) - pseudo)
 
     fields = np.array([between(r) for r in dipole_integrals(mf)])
     weight = gaps.ravel() / 2  # makes the equations symmetric
@@ -161,7 +162,7 @@ def coupled_perturbed(step: OneStep, max_cycle: int = 12) -> Polarizability:
             f"cycles; its gap is {step.gap:.3f} hartree"
         )
     uncoupled, tensor = -2 * fields @ bare.T, -2 * fields @ (y.T @ space).T
-    return Polarizability(without_images(tensor, density.grid), uncoupled)
+    return Polarizability((tensor + tensor.T) / 2, uncoupled)
 
 
 def require_isolated(structure: Structure, grid: Grid) -> None:
@@ -186,27 +187,3 @@ def dipole_integrals(mf: rks.RKS) -> np.ndarray:
     molecule = mf.cell.to_mol()
     with molecule.with_common_origin(molecule.atom_coords().mean(axis=0)):
         return molecule.intor("int1e_r")
-
-
-def image_field(grid: Grid) -> np.ndarray:
-    """Field T (3, 3), 1/bohr^3, at a unit dipole from its periodic images.
-
-    T_ij = 4 eta^3/(3 sqrt pi) delta_ij - (4 pi/V) sum_{G != 0} G_i G_j/G^2 exp(-G^2/(4 eta^2)),
-    This is Ewald's sum with eta so large that the short-ranged parts of the images vanish, and with
-    conducting surroundings as in the calculation. In a cube it is Lorentz' 4 pi/(3 V).
-    """
-    reciprocal = 2 * np.pi * np.linalg.inv(grid.cell).T
-    eta = 6.0 / np.linalg.norm(grid.cell, axis=1).min()
-    most = np.ceil(12 * eta * np.linalg.norm(grid.cell, axis=1) / (2 * np.pi)).astype(int)
-    n = np.stack(np.meshgrid(*[np.arange(-m, m + 1) for m in most], indexing="ij"), axis=-1)
-    g = n.reshape(-1, 3) @ reciprocal
-    g2 = np.square(g).sum(axis=1)
-    g, g2 = g[g2 > 0], g2[g2 > 0]
-    waves = (g * (np.exp(-g2 / (4 * eta**2)) / g2)[:, None]).T @ g
-    return 4 * eta**3 / (3 * np.sqrt(np.pi)) * np.eye(3) - 4 * np.pi / grid.volume * waves
-
-
-def without_images(tensor: np.ndarray, grid: Grid) -> np.ndarray:
-    """Polarizability of the isolated molecule from that in a periodic box, symmetric (3, 3)."""
-    alpha = np.linalg.solve(np.eye(3) + tensor @ image_field(grid), tensor)
-    return (alpha + alpha.T) / 2

@@ -8,6 +8,8 @@ refuses versions of PySCF that were not tested.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import scipy.fft
 from pyscf import gto, lib
@@ -17,6 +19,9 @@ from pyscf.pbc.dft.multigrid import MultiGridNumInt2, multigrid_pair
 from pyscf.pbc.grad import rhf as rhf_grad
 from pyscf.pbc.gto.pseudo import pp_int
 
+if TYPE_CHECKING:
+    from denser.dft.isolated import Isolation
+
 _GAMMA = np.zeros((1, 3))
 
 
@@ -24,20 +29,47 @@ _GAMMA = np.zeros((1, 3))
 
 
 class _RKS(rks.RKS):
-    """As in PySCF, without its report on a charged cell.
+    """As in PySCF, without its report on a charged cell, and with the energy of isolation.
 
     The report evaluates the density on a mesh other than the requested one and fails with an
     explicit mesh.
     """
 
+    isolation: Isolation | None = None
+
     def _finalize(self) -> _RKS:
         return self
 
+    def get_veff(
+        self, cell: pbcgto.Cell | None = None, dm: np.ndarray | None = None, *args: Any, **more: Any
+    ) -> np.ndarray:
+        dm = np.asarray(self.make_rdm1() if dm is None else dm)
+        veff = super().get_veff(cell, dm, *args, **more)
+        if self.isolation is None:
+            return veff
+        rho = density_on_mesh(self, dm)
+        return lib.tag_array(
+            veff + _potential_matrix(self, self.isolation.potential(rho)),
+            ecoul=veff.ecoul + self.isolation.energy(rho),
+            exc=veff.exc,
+            vj=None,
+            vk=None,
+        )
 
-def multigrid_rks(cell: pbcgto.Cell, xc: str) -> rks.RKS:
-    """Closed-shell Kohn-Sham object at Gamma with multigrid integration and no check file."""
+
+def multigrid_rks(cell: pbcgto.Cell, xc: str, isolation: Isolation | None = None) -> rks.RKS:
+    """Closed-shell Kohn-Sham object at Gamma with multigrid integration and no check file.
+
+    Parameters
+    ----------
+    cell : pyscf.pbc.gto.Cell
+    xc : str
+    isolation : Isolation, optional
+        For a molecule on its own: becomes a part of energies and potentials.
+    """
     mf = _RKS(cell)
     mf.xc = xc
+    mf.isolation = isolation
     mf._numint = MultiGridNumInt2(cell)
     mf.chkfile = None
     if getattr(mf, "_chkfile", None) is not None:
@@ -84,15 +116,22 @@ def potential_matrix(mf: rks.RKS, v: np.ndarray) -> np.ndarray:
     v : (nx, ny, nz) float
         On the cell's mesh, hartree.
     """
-    matrix = multigrid_pair._get_j_pass2(mf._numint, _in_waves(mf, v))
+    return _matrix_of_waves(mf, _waves(mf, v) + long_range_pseudopotential(mf))
+
+
+def _potential_matrix(mf: rks.RKS, v: np.ndarray) -> np.ndarray:
+    """Matrix of a local potential alone (nao, nao), hartree."""
+    return _matrix_of_waves(mf, _waves(mf, v))
+
+
+def _matrix_of_waves(mf: rks.RKS, v_g: np.ndarray) -> np.ndarray:
+    matrix = multigrid_pair._get_j_pass2(mf._numint, v_g.ravel())
     return np.asarray(matrix).reshape(mf.cell.nao_nr(), -1)
 
 
-def _in_waves(mf: rks.RKS, v: np.ndarray) -> np.ndarray:
-    """Fourier components of a potential plus the long-ranged pseudopotential, flat."""
-    v_g = scipy.fft.fftn(v, workers=lib.num_threads()) * (mf.cell.vol / v.size)
-    v_g += long_range_pseudopotential(mf)
-    return v_g.ravel()
+def _waves(mf: rks.RKS, v: np.ndarray) -> np.ndarray:
+    """Fourier components of a potential (nx, ny, nz), hartree bohr^3."""
+    return scipy.fft.fftn(v, workers=lib.num_threads()) * (mf.cell.vol / v.size)
 
 
 # Derivatives with respect to the atoms
@@ -109,7 +148,8 @@ def pseudopotential_gradient(mf: rks.RKS, dm: np.ndarray) -> np.ndarray:
 
 def potential_matrix_slope(mf: rks.RKS, v: np.ndarray) -> np.ndarray:
     """<d phi_p/dr| v + long-ranged pseudopotential |phi_q> (3, nao, nao), hartree/bohr."""
-    return multigrid_pair._get_j_pass2_ip1(mf._numint, _in_waves(mf, v), kpts=_GAMMA)[0]
+    v_g = _waves(mf, v) + long_range_pseudopotential(mf)
+    return multigrid_pair._get_j_pass2_ip1(mf._numint, v_g.ravel(), kpts=_GAMMA)[0]
 
 
 def contract_by_atom(mf: rks.RKS, matrices: np.ndarray, dm: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import scipy.fft
 from pyscf import lib
 from pyscf.pbc.dft import rks
 
-from denser.dft.functionals import hartree_xc
+from denser.dft.isolated import potential_and_energy
 from denser.dft.one_step import OneStep, eigenstates, one_step
 from denser.dft.pyscf_private import core_hamiltonian, potential_matrix
 from denser.dft.scf import FrontierOrbitals
@@ -70,6 +70,7 @@ def refine(
     steps: int = 1,
     *,
     mf: rks.RKS | None = None,
+    isolated: bool = False,
     earlier: tuple[OneStep, ...] = (),
 ) -> Refined:
     """Improve a density by Kohn-Sham steps.
@@ -91,6 +92,8 @@ def refine(
         At least one.
     mf : pyscf.pbc.dft.rks.RKS, optional
         As in `one_step`.
+    isolated : bool
+        As in `denser.dft.scf.mean_field`.
     earlier : tuple of OneStep
         Steps that led to this density, to continue from them: `refined.density, steps=1,
         earlier=refined.steps`.
@@ -111,11 +114,11 @@ def refine(
     for _ in range(steps):
         if mf is None and done:
             mf = done[-1].mf
-        done.append(one_step(density, recipe, mf=mf))
+        done.append(one_step(density, recipe, mf=mf, isolated=isolated))
         density = _next_density(done)
     step = done[-1]
     mf = step.mf
-    potential, _ = hartree_xc(mf.xc, density.values, density.grid)
+    potential, _ = potential_and_energy(mf, density.values, density.grid)
     fock = core_hamiltonian(mf) + potential_matrix(mf, potential)
     mo_energy, mo_coeff = eigenstates(mf, fock)
     mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))

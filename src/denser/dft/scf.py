@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pyscf.pbc.dft import rks
 
+from denser.atoms.sad import valence_charges
 from denser.dft.cell import build_cell, require_electrons, require_fitting_dm
 from denser.dft.functionals import require_density_functional
+from denser.dft.isolated import Isolation
 from denser.dft.pyscf_private import density_on_mesh, multigrid_rks
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
@@ -56,7 +58,8 @@ class KSResult(FrontierOrbitals):
     e_tot : float
         Total energy of the cell, hartree.
     mo_energy : (nmo,) float
-        Orbital energies, hartree. In a periodic box they have no absolute zero.
+        Orbital energies, hartree; relative to the vacuum for an isolated molecule. In a periodic
+        box they have no absolute zero.
     mo_occ : (nmo,) float
         Occupations, 2 or 0.
     mo_coeff : (nao, nmo) float
@@ -80,8 +83,19 @@ class KSResult(FrontierOrbitals):
     seconds: float
 
 
-def mean_field(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> rks.RKS:
+def mean_field(
+    structure: Structure, grid: Grid, recipe: Recipe = Recipe(), *, isolated: bool = False
+) -> rks.RKS:
     """Return PySCF's closed-shell Kohn-Sham object at Gamma with multigrid integration.
+
+    Parameters
+    ----------
+    structure : Structure
+    grid : Grid
+    recipe : Recipe
+    isolated : bool
+        For a molecule on its own: remove the interaction with the periodic images and with the
+        background of an ion (`denser.dft.isolated`). The labels have it.
 
     Raises
     ------
@@ -90,7 +104,8 @@ def mean_field(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> r
         GGA.
     """
     require_density_functional(recipe.xc)
-    return multigrid_rks(build_cell(structure, grid, recipe), recipe.xc)
+    isolation = Isolation(structure, valence_charges(structure), grid) if isolated else None
+    return multigrid_rks(build_cell(structure, grid, recipe), recipe.xc, isolation)
 
 
 def scf(
@@ -100,6 +115,8 @@ def scf(
     conv_tol: float = 1e-9,
     max_cycle: int = 50,
     dm0: np.ndarray | None = None,
+    *,
+    isolated: bool = False,
 ) -> KSResult:
     """Converge the Kohn-Sham equations of a closed shell at the recipe's level of theory.
 
@@ -117,6 +134,8 @@ def scf(
     max_cycle : int
     dm0 : (nao, nao) float, optional
         Density matrix to start from; default PySCF's `minao` guess.
+    isolated : bool
+        As in `mean_field`.
 
     Returns
     -------
@@ -134,7 +153,7 @@ def scf(
     if grid is None:
         make = Grid.around if structure.cell is None else Grid.periodic
         grid = make(structure, spacing=recipe.spacing)
-    mf = mean_field(structure, grid, recipe)
+    mf = mean_field(structure, grid, recipe, isolated=isolated)
     mf.conv_tol = conv_tol
     mf.max_cycle = max_cycle
     if dm0 is not None:

@@ -211,18 +211,20 @@ class Calculator(ase_calculator.Calculator):
     def _energy(self, structure: Structure) -> _Work:
         closed_shell_electrons(structure)
         grid = self._grid_of(structure)
+        isolated = structure.cell is None
         dm0 = self._orbitals_of(structure) if self.task == "scf" else None
         if dm0 is None:
             sad = superposition(structure, grid, self.recipe.sad)
             rho = self.predictor.density(sad, periodic=structure.cell is not None)
             if self.task == "density":
                 return _Work(structure, grid, np.nan, rho)
-            step = one_step(rho, mf=mean_field(structure, grid, self.recipe))
+            mf = mean_field(structure, grid, self.recipe, isolated=isolated)
+            step = one_step(rho, mf=mf)
             if self.task == "one-step":
                 energy = step.e_mixed if self.mixed else step.e_tot
                 return _Work(structure, grid, energy, step.density, sad=sad, step=step)
             dm0 = step.dm
-        result = scf(structure, grid, self.recipe, self.conv_tol, dm0=dm0)
+        result = scf(structure, grid, self.recipe, self.conv_tol, dm0=dm0, isolated=isolated)
         if not result.converged:
             raise ase_calculator.SCFError(
                 f"the SCF of {structure.formula} did not converge in {result.cycles} cycles; is it "
@@ -245,7 +247,8 @@ class Calculator(ase_calculator.Calculator):
         """Derivative of the energy (n_atoms, 3), hartree/bohr, without dispersion."""
         structure, grid = work.structure, work.grid
         if work.result is not None:
-            gradient = scf_gradient(structure, grid, work.result, self.recipe)
+            isolated = structure.cell is None
+            gradient = scf_gradient(structure, grid, work.result, self.recipe, isolated=isolated)
         elif work.step is not None and work.sad is not None:
             parts = (mixed_gradient if self.mixed else step_gradient)(work.step)
             if self.rigid:

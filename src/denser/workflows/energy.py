@@ -118,7 +118,8 @@ def energy_record(
     names = list(orbitals)
     if names and stem is None:
         raise InputError("orbitals are written to files; give the stem of the file names")
-    result = refine(start.density, recipe, steps)
+    isolated = start.density.structure.cell is None
+    result = refine(start.density, recipe, steps, isolated=isolated)
     n_occupied = int(np.count_nonzero(result.mo_occ))
     indices = {name: orbital_index(name, n_occupied, len(result.mo_occ)) for name in names}
     cell = result.steps[-1].mf.cell
@@ -207,7 +208,7 @@ def energy_summary(record: dict) -> str:
         f"{record['input']}: {record['formula']}{_charge(record)}, E {record['e_tot']:.6f} hartree "
         f"(estimated error {1000 * record['uncertainty_ev']:.1f} meV), {orbitals}"
         f"gap {record['gap_ev']:.2f} eV, dipole {record['dipole_norm_debye']:.2f} D, "
-        f"{sum(record['seconds'].values()):.1f} s"
+        f"{sum(record['seconds'].values()):.1f} s{_in_cell(record)}"
     )
     return line + (f" -> {', '.join(record['written'])}" if record["written"] else "")
 
@@ -218,7 +219,7 @@ def scf_summary(record: dict) -> str:
     line = (
         f"{record['input']}: {record['formula']}{_charge(record)}, E {record['e_tot']:.8f} hartree"
         f"{'' if record['converged'] else ' (NOT CONVERGED)'}, gap {record['gap_ev']:.3f} eV, "
-        f"dipole {record['dipole_norm_debye']:.3f} D, {first['cycles']} cycles"
+        f"dipole {record['dipole_norm_debye']:.3f} D, {first['cycles']} cycles{_in_cell(record)}"
     )
     line += f" -> {', '.join(record['written'])}" if record["written"] else ""
     if len(record["starts"]) > 1:
@@ -233,7 +234,8 @@ def scf_summary(record: dict) -> str:
 def _converge(
     density: Density, recipe: Recipe, dm: np.ndarray | None, builds: int, seconds: float
 ) -> dict:
-    result = scf(density.structure, density.grid, recipe, dm0=dm)
+    isolated = density.structure.cell is None
+    result = scf(density.structure, density.grid, recipe, dm0=dm, isolated=isolated)
     return {
         "cycles": result.cycles,
         # PySCF builds one Fock matrix from the starting density matrix before the first cycle.
@@ -251,7 +253,11 @@ def _other_starts(
     """Name, function that makes a density matrix, and its number of Fock builds."""
 
     def from_sad(name: str) -> Callable[[], np.ndarray]:
-        return lambda: one_step(superposition(density.structure, density.grid, name), recipe).dm
+        structure = density.structure
+        isolated = structure.cell is None
+        return lambda: (
+            one_step(superposition(structure, density.grid, name), recipe, isolated=isolated).dm
+        )
 
     return [
         ("SAD", from_sad(RECIPES[0]), 1),
@@ -269,6 +275,7 @@ def _record(density: Density, e_tot: float, homo: float, lumo: float) -> dict:
         "n_atoms": len(structure),
         "grid_shape": list(density.grid.shape),
         "e_tot": float(e_tot),
+        "against_vacuum": structure.cell is None,
         "homo_ev": round(float(homo) * HARTREE, 5),
         "lumo_ev": round(float(lumo) * HARTREE, 5),
         "gap_ev": round(float(lumo - homo) * HARTREE, 5),
@@ -279,3 +286,15 @@ def _record(density: Density, e_tot: float, homo: float, lumo: float) -> dict:
 
 def _charge(record: dict) -> str:
     return f" {record['charge']:+d}" if record["charge"] else ""
+
+
+def _in_cell(record: dict) -> str:
+    """What a reader must know of an energy in a cell; nothing for a molecule on its own."""
+    if record["against_vacuum"]:
+        return ""
+    if not record["charge"]:
+        return " (levels of a cell have no zero of energy)"
+    return (
+        " (a charged cell in a uniform background: compare only cells of the same size; its levels "
+        "have no zero of energy)"
+    )

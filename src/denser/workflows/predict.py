@@ -203,7 +203,9 @@ def refined_prediction(
     from denser.model.predictor import respace
 
     prediction = predictor.predict(atoms, options=replace(options, spacing=None))
-    refined = refine(prediction.density, predictor.model.recipe, options.refine)
+    isolated = prediction.density.structure.cell is None
+    recipe = predictor.model.recipe
+    refined = refine(prediction.density, recipe, options.refine, isolated=isolated)
     density = refined.density
     if options.spacing is not None:
         density = respace(density, options.spacing / BOHR)

@@ -138,10 +138,10 @@ def scan(
         for d in new:
             structure = _stretched(numbers, float(d), charge)
             rho = predictor.density(superposition(structure, grid, recipe.sad))
-            step = one_step(rho, mf=mean_field(structure, grid, recipe))
+            step = one_step(rho, mf=mean_field(structure, grid, recipe, isolated=True))
             e_scf = np.nan
             if with_scf:
-                result = scf(structure, grid, recipe, dm0=step.dm)
+                result = scf(structure, grid, recipe, dm0=step.dm, isolated=True)
                 e_scf = result.e_tot if result.converged else np.nan
             energies[float(d)] = step.e_tot, e_scf
             if report is not None:

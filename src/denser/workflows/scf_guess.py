@@ -54,5 +54,6 @@ def pyscf_guess(
 
 def dm_from_density(density: Density, recipe: Recipe, steps: int = 1) -> np.ndarray:
     """Density matrix (nao, nao) of the orbitals after Kohn-Sham steps on the density's own grid."""
-    mf = mean_field(density.structure, density.grid, recipe)
+    isolated = density.structure.cell is None
+    mf = mean_field(density.structure, density.grid, recipe, isolated=isolated)
     return refine(density, recipe, steps, mf=mf).dm

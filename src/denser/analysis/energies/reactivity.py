@@ -32,9 +32,9 @@ class Reactivity:
     condensed : (3, n_atoms) float
         f+, f- and the dual descriptor of every atom.
     homo, lumo : float
-        Orbital energies, hartree; relative to the vacuum level if `vacuum` is known.
-    vacuum : float or None
-        Vacuum level of the calculation, hartree; None in a crystal.
+        Orbital energies, hartree; relative to the vacuum for an isolated molecule.
+    against_vacuum : bool
+        Whether they are; a periodic calculation has no zero of energy.
     degeneracy : (int, int)
         Number of orbitals in the HOMO's and in the LUMO's level.
     """
@@ -45,7 +45,7 @@ class Reactivity:
     condensed: np.ndarray
     homo: float
     lumo: float
-    vacuum: float | None
+    against_vacuum: bool
     degeneracy: tuple[int, int]
 
     @property
@@ -66,7 +66,7 @@ class Reactivity:
     @property
     def chemical_potential(self) -> float | None:
         """Mu = (e_HOMO + e_LUMO)/2, hartree: minus Mulliken's electronegativity."""
-        return None if self.vacuum is None else (self.homo + self.lumo) / 2
+        return (self.homo + self.lumo) / 2 if self.against_vacuum else None
 
     @property
     def electrophilicity(self) -> float | None:
@@ -89,7 +89,7 @@ class Reactivity:
             "dual_descriptor": dual.tolist(),
             "homo_ev": ev(self.homo),
             "lumo_ev": ev(self.lumo),
-            "against_vacuum": self.vacuum is not None,
+            "against_vacuum": self.against_vacuum,
             "degeneracy_homo_lumo": list(self.degeneracy),
             "hardness_ev": ev(self.hardness),
             "chemical_potential_ev": ev(self.chemical_potential),
@@ -98,7 +98,7 @@ class Reactivity:
 
     def lines(self) -> list[str]:
         """Return readable lines, one per atom."""
-        zero = "" if self.vacuum is not None else " (no vacuum level in a crystal)"
+        zero = "" if self.against_vacuum else " (no vacuum level in a crystal)"
         out = [
             f"HOMO {self.homo * HARTREE:.3f} eV, LUMO {self.lumo * HARTREE:.3f} eV{zero}, "
             f"hardness {self.hardness * HARTREE:.3f} eV"
@@ -160,12 +160,7 @@ def reactivity(
     InputError
         A relaxed calculation does not converge.
     """
-    from denser.dft.frontier import (
-        density_with,
-        frontier_sets,
-        mean_orbital_density,
-        vacuum_level,
-    )
+    from denser.dft.frontier import density_with, frontier_sets, mean_orbital_density
 
     density = step.density
     homo, lumo = frontier_sets(step)
@@ -177,15 +172,13 @@ def reactivity(
     if weights is None:
         weights = hirshfeld_weights(density.structure, density.grid, cutoff=1e-8)
     condensed = [np.asarray(weights @ f.ravel()) * density.grid.dv for f in (plus, minus)]
-    vacuum = vacuum_level(step)
-    shift = 0.0 if vacuum is None else vacuum
     return Reactivity(
         METHODS[int(relaxed)],
         density.with_values(plus),
         density.with_values(minus),
         np.array([*condensed, condensed[0] - condensed[1]]),
-        step.homo - shift,
-        step.lumo - shift,
-        vacuum,
+        step.homo,
+        step.lumo,
+        step.mf.isolation is not None,
         (len(homo), len(lumo)),
     )
