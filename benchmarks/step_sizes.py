@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +30,17 @@ from denser.types.errors import InputError
 
 UNIT = 1e-3
 RISE = 0.05
-NODES = slice(0, None, 8)
-"""Of the 16,384 that are kept of a label."""
 
 
-def directions(network: Aspherical, points: Points, n: int) -> dict[str, torch.Tensor]:
+def directions(
+    network: Aspherical, points: Points, n: int, nodes: slice
+) -> dict[str, torch.Tensor]:
     """Each parameter's first step at a learning rate of `UNIT`, without factors."""
     rng = np.random.default_rng(0)
     for i in range(n):
         rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
         turned = torch.as_tensor(rotation, dtype=torch.float32)
-        (points[i].error(network, NODES, turned) / n).backward()
+        (points[i].error(network, nodes, turned) / n).backward()
     before = {key: p.detach().clone() for key, p in network.named_parameters()}
     for optimizer in optimizers_of(OptimizerConfig("muon", lr=UNIT, lr_rest=UNIT), network):
         optimizer.step()
@@ -52,7 +53,11 @@ def directions(network: Aspherical, points: Points, n: int) -> dict[str, torch.T
 
 
 def longest(
-    network: Aspherical, key: str, step: torch.Tensor, points: list[PointSet], base: float
+    network: Aspherical,
+    key: str,
+    step: torch.Tensor,
+    error: Callable[[], float],
+    base: float,
 ) -> float:
     """Length, in steps, at which the error has risen by `RISE`, forth and back in the mean."""
     parameter = network.get_parameter(key)
@@ -63,7 +68,7 @@ def longest(
             found = 0.0
             for sign in (1, -1):
                 parameter.copy_(kept + sign * length * step)
-                found += 0.5 * mean_error(network, points)
+                found += 0.5 * error()
             rise = max(found / base - 1, 1e-4)
             length *= min(30.0, (RISE / rise) ** 0.6)  # between a cusp and a parabola
             if abs(np.log(rise / RISE)) < 0.1:
@@ -72,10 +77,10 @@ def longest(
     return length
 
 
-def mean_error(network: Aspherical, points: list[PointSet]) -> float:
-    """Mean Err_rho of point sets."""
+def mean_error(network: Aspherical, points: list[PointSet], nodes: slice) -> float:
+    """Mean Err_rho of point sets, at some of their points."""
     with torch.no_grad():
-        return float(np.mean([float(p.error(network, NODES)) for p in points]))
+        return float(np.mean([float(p.error(network, nodes)) for p in points]))
 
 
 def main() -> None:
@@ -86,7 +91,9 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=96, help="molecules for the direction")
     parser.add_argument("--test", type=int, default=16, help="molecules to measure on")
     parser.add_argument("--atoms", type=int, default=10, help="fewest of a molecule")
+    parser.add_argument("--every", type=int, default=8, help="use every n-th of the 16,384 points")
     options = parser.parse_args()
+    nodes = slice(0, None, options.every)
     model = load_model(options.model)
     network = model.network
     if network.samples != "points":
@@ -100,13 +107,17 @@ def main() -> None:
         )
     labels = [labels[i] for i in np.random.default_rng(0).permutation(len(labels))[:wanted]]
     points = Points(labels, model.recipe.sad, torch.device("cpu"), network.config)
-    steps = directions(network, points, options.n)
+    steps = directions(network, points, options.n, nodes)
     others = [points[i] for i in range(options.n, wanted)]
-    base = mean_error(network, others)
+
+    def error() -> float:
+        return mean_error(network, others, nodes)
+
+    base = error()
     print(f"model {options.model}, error of {len(others)} molecules {100 * base:.3f} %")
     print(f"{'parameter':24s} {'length':>10s} {'factor':>8s} {'length/factor':>14s}")
     for key, step in steps.items():
-        length, factor = longest(network, key, step, others, base), step_size(network, key)
+        length, factor = longest(network, key, step, error, base), step_size(network, key)
         print(f"{key:24s} {length:10.3g} {factor:8g} {length / factor:14.3g}", flush=True)
 
 

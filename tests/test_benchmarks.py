@@ -20,6 +20,15 @@ from denser.types.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 
+SMALL = (
+    "sample.points=128",
+    "model.options.layers=1",
+    "model.options.channels=8",
+    "model.options.hidden=8",
+    "model.options.electrons=1",
+)
+"""Settings of a training run that is over at once."""
+
 
 def bench(name: str, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "benchmarks" / name), *map(str, arguments)]
@@ -87,6 +96,7 @@ def test_step_sizes(tmp_path):
     path = tmp_path / "small.safetensors"
     save_model(path, Model("small", "aspherical", network, Recipe(sad="gth-szv-1e"), {}))
     arguments = ["--labels", labels, "--model", path, "--atoms", 3, "--n", 1, "--test", 1]
+    arguments += ["--every", 64]
     done = bench("step_sizes.py", *arguments)
     assert done.returncode == 0, done.stderr
     rows = {row.split()[0]: row.split()[1:] for row in done.stdout.splitlines()[2:]}
@@ -116,20 +126,8 @@ def test_bakeoff_learns_from_as_many_labels_as_asked_and_not_from_those_it_is_me
             shutil.copy(path, tmp_path / name)
     out = tmp_path / "out"
     arguments = ["labels", "--labels", tmp_path / "all", "--test", tmp_path / "others"]
-    arguments += [
-        "--out",
-        out,
-        "--steps",
-        1,
-        "--counts",
-        1,
-        1000,
-        "--held-out",
-        1,
-        "--molecules",
-        1,
-    ]
-    arguments += ["--set", "sample.points=128", "model.options.layers=1"]
+    arguments += ["--out", out, "--steps", 1, "--counts", 1, 1000, "--held-out", 1]
+    arguments += ["--molecules", 1, "--set", *SMALL]
     done = bench("bakeoff.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert "aspherical atoms, 1 on others" in done.stdout and "parameters" in done.stdout
@@ -160,6 +158,7 @@ def test_choices_of_labels_are_compared_on_others(tmp_path):
         for path in chosen:
             shutil.copy(path, tmp_path / name)
     arguments = ["choices", "--labels", tmp_path / "all", tmp_path / "some", "--steps", 2]
+    arguments += ["--molecules", 1, "--set", *SMALL]
     out = tmp_path / "out"
     done = bench("bakeoff.py", *arguments, "--out", out)
     assert done.returncode == 2 and "--test" in done.stderr
