@@ -55,7 +55,7 @@ browser:
 	       && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 	  || echo "no Chromium here: the browser tests of the viewer need it (Debian: apt-get install chromium)"
 
-# The tables in docs/analyze.md, from the catalogue of properties.
+# The tables in docs/analyze.md and docs/files.md, from those of properties and of file formats.
 docs: .venv/installed
 	$(BIN)/python docs/tables.py
 

@@ -1,15 +1,42 @@
-"""Write the tables of properties and fields into docs/analyze.md: python docs/tables.py."""
+"""Write the tables of the package into the pages in docs: python docs/tables.py."""
 
 from pathlib import Path
 
 from denser.analysis.catalogue import CHARGES, FIELDS, PROPERTIES, requirements
+from denser.io.formats import DENSITIES, STRUCTURES
 
-PAGE = Path(__file__).with_name("analyze.md")
+FOLDER = Path(__file__).parent
 
 
-def tables() -> dict[str, str]:
-    """Each block of the page that is made here, by the name in its marks."""
-    return {"properties": properties(), "fields": fields()}
+def pages() -> dict[str, dict[str, str]]:
+    """For each page the blocks that are made here, by the name in their marks."""
+    return {
+        "analyze.md": {"properties": properties(), "fields": fields()},
+        "files.md": {"structures": structures(), "densities": densities()},
+    }
+
+
+def structures() -> str:
+    """Table of structure formats."""
+    rows = ["| endings | format | read by | charge | title | frames | cell |"]
+    rows.append("|---|---|---|---|---|---|---|")
+    for entry in STRUCTURES:
+        cells = (entry.title, entry.library, entry.charge, entry.name, entry.frames, entry.cell)
+        rows.append(f"| {_code(entry.endings)} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def densities() -> str:
+    """Table of density formats."""
+    rows = ["| endings | format | read by | unit | holds |", "|---|---|---|---|---|"]
+    for entry in DENSITIES.values():
+        cells = (entry.title, entry.library, entry.unit, entry.holds)
+        rows.append(f"| {_code(entry.endings)} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _code(endings: tuple[str, ...]) -> str:
+    return f"`{' '.join(endings)}`"
 
 
 def properties() -> str:
@@ -30,9 +57,9 @@ def fields() -> str:
     return "\n".join(rows)
 
 
-def filled(page: str) -> str:
+def filled(page: str, blocks: dict[str, str]) -> str:
     """Return the page with its blocks made anew."""
-    for name, table in tables().items():
+    for name, table in blocks.items():
         begin, end = f"<!-- {name}: made by docs/tables.py -->\n", f"<!-- end of {name} -->"
         start, stop = page.index(begin) + len(begin), page.index(end)
         page = page[:start] + table + "\n" + page[stop:]
@@ -40,4 +67,6 @@ def filled(page: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text()))
+    for name, blocks in pages().items():
+        path = FOLDER / name
+        path.write_text(filled(path.read_text(), blocks))

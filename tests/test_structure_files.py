@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import json
 import lzma
 import re
 import sys
@@ -13,8 +14,11 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
+import denser
+from denser.cli import main
+from denser.io.formats import STRUCTURES
 from denser.io.frames import element_of_name, open_valences, stated_in_comment, symbol_of
-from denser.io.structures import STRUCTURES, as_structure, read_structures
+from denser.io.structures import as_structure, read_structures
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR
@@ -424,3 +428,51 @@ def test_as_structure_takes_what_describes_a_molecule(tmp_path, monkeypatch):
     ):  # fmt: skip
         with pytest.raises(InputError, match=words):
             as_structure(source)
+
+
+def test_public_functions_take_a_file_name_or_a_smiles(tmp_path):
+    (tmp_path / "water.pdb").write_text(pdb(WATER))
+    rho = denser.predict(str(tmp_path / "water.pdb"), spacing=0.3, padding=3)
+    assert rho.structure.formula == "H2O"
+    assert denser.predict("[Li+]", spacing=0.4, padding=2).structure.charge == 1
+    denser.write(tmp_path / "water.npz", rho)
+    found = denser.analyze(tmp_path / "water.npz", ["moments"])
+    assert found["moments"].to_dict() == denser.analyze(rho, ["moments"])["moments"].to_dict()
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["denser", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, *capsys.readouterr()
+
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run("formats", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and {row["holds"] for row in rows} == {"structures", "densities"}
+    code, out, _ = run("formats")
+    assert all(ending in out for row in rows for ending in row["endings"])
+    Path("lib.sdf").write_text(sdf(WATER, "one") + sdf([("R#", 0, 0, 0)], "two"))
+    code, out, err = run(
+        "predict", "lib.sdf", "-o", "d", "--format", "npz", "--json", "--spacing", "0.4",
+        "--padding", "2",
+    )  # fmt: skip
+    good, bad = map(json.loads, out.splitlines())
+    assert code == 2 and "1 of 2 predicted" in err
+    assert (good["title"], good["output"]) == ("one", "d/lib_00000.npz")
+    assert bad["input"] == "lib.sdf[1]" and "R#" in bad["error"]
+    code, _, err = run("predict", "lib.sdf", "-o", "-")
+    assert code == 2 and "-o - is no file" in err and not Path("-").exists()
+
+
+def test_the_viewer_opens_what_can_be_read(tmp_path, caplog):
+    from denser.viewer.session import read_items
+
+    path = tmp_path / "lib.sdf"
+    path.write_text(sdf(WATER, "one") + sdf([("R#", 0, 0, 0)], "two") + sdf(WATER, "three"))
+    assert [item.name for item in read_items(path)] == ["lib.sdf 1", "lib.sdf 3"]
+    assert "lib.sdf 2 is left out: atom 1 (R#) is no element" in caplog.text
+    path.write_text(sdf([("R#", 0, 0, 0)], "two"))
+    with pytest.raises(InputError, match=r"lib.sdf: atom 1 \(R#\)"):
+        read_items(path)

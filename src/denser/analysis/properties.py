@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denser.analysis.catalogue import DEFAULT, FIELDS, NEEDS, PROPERTIES, load, unknown
@@ -166,7 +167,7 @@ class Analysis:
 
 
 def analyze(
-    density: Density,
+    density: Any,
     properties: Iterable[str] = DEFAULT,
     recipe: Recipe = Recipe(),
 ) -> dict[str, Any]:
@@ -174,7 +175,9 @@ def analyze(
 
     Parameters
     ----------
-    density : Density
+    density : Density, or a file or molecule
+        A file of a density is read; for a molecule, as `denser.predict` takes it, the density is
+        predicted.
     properties : iterable of str
         Names in `denser.analysis.catalogue.PROPERTIES`.
     recipe : Recipe
@@ -191,5 +194,17 @@ def analyze(
     InputError
         An unknown name, or a density that does not have a property.
     """
-    analysis = Analysis(density, recipe)
+    analysis = Analysis(_density(density), recipe)
     return {name: analysis.property(name) for name in properties}
+
+
+def _density(source: Any) -> Density:
+    """The density itself, that in a file, or the predicted one of a molecule."""
+    from denser.io import is_density_file, read_density
+    from denser.model.predictor import predict
+
+    if isinstance(source, Density):
+        return source
+    if isinstance(source, str | Path) and is_density_file(source):
+        return read_density(source)
+    return predict(source)

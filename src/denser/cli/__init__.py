@@ -15,6 +15,7 @@ from denser.cli.analyze import analyze
 from denser.cli.common import UsageError, usage, with_common_options
 from denser.cli.energy import energy, scf
 from denser.cli.evaluate import compare, evaluate
+from denser.cli.formats import formats
 from denser.cli.label import app as labels
 from denser.cli.label import label
 from denser.cli.plot import plot
@@ -61,6 +62,7 @@ for command in (
     train,
     finetune,
     scan,
+    formats,
 ):
     app.command()(with_common_options(command))
 app.add_typer(models.app, name="models")

@@ -64,6 +64,8 @@ def with_common_options(command: Callable) -> Callable:
     def with_common(
         quiet: bool = False, verbose: bool = False, threads: int | None = None, **values: Any
     ) -> None:
+        if values.get("out") == Path("-"):
+            raise InputError("-o - is no file; results are written to files, so name one")
         if threads is not None:
             use_threads(threads)
         with _verbosity(quiet, verbose, keeps=_is_result_printed(values)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from denser.cli.common import with_common_options
-from denser.cli.options import Box, BoxName, Charge, Padding
+from denser.cli.options import Box, BoxName, Charge, Embed, Padding
 from denser.cli.shards import contents, info, pack, unpack
 from denser.types.errors import InputError
 
@@ -46,6 +46,7 @@ def label(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
     charge: Charge = None,
+    embed: Embed = False,
     box: BoxName = Box.auto,
     padding: Padding = 4.0,
     spacing: Annotated[
@@ -81,7 +82,8 @@ def label(
         share = None if residual is None else residual / 100
         settings = LabelSettings(recipe, box.value, padding, max_cycle, share)
         parsl = _parsl_file(executor)
-        found, bad = read_inputs(structures, charge, _tell, isolated=box.value != "auto")
+        isolated = box.value != "auto"
+        found, bad = read_inputs(structures, charge, _tell, isolated, embed)
         if rattle is not None:
             if not 0 < rattle < 1:
                 raise InputError(f"--rattle is a width in angstrom below 1, got {rattle:g}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from denser.cli.options import Device, ModelName, Smiles
+from denser.cli.options import Device, Embed, ModelName, Smiles
 from denser.types.errors import InputError
 
 
@@ -18,6 +18,7 @@ def view(
         typer.Argument(help="Structure or density files; without files, the sketchpad is empty."),
     ] = None,
     smiles: Smiles = None,
+    embed: Embed = False,
     model: ModelName = "default",
     device: Device = "auto",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -44,7 +45,7 @@ def view(
     from denser.viewer.server import serve
     from denser.viewer.session import Item, read_items
 
-    items = [item for path in files or [] for item in read_items(path)]
+    items = [item for path in files or [] for item in read_items(path, embed=embed)]
     items += [Item(text, Structure.of(from_smiles(text))) for text in smiles or []]
 
     def tell(address: str) -> None:

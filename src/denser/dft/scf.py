@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from pyscf.pbc.dft import rks
@@ -14,14 +14,11 @@ from denser.dft.cell import build_cell, require_electrons, require_fitting_dm
 from denser.dft.functionals import require_density_functional
 from denser.dft.isolated import Isolation
 from denser.dft.pyscf_private import density_on_mesh, multigrid_rks
+from denser.io.structures import as_structure
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
 
 NARROW = 4.0 / BOHR
 """In cells narrower than this (bohr), the electrons are counted after an SCF."""
@@ -109,7 +106,7 @@ def mean_field(
 
 
 def scf(
-    structure: Structure | Atoms,
+    structure: Any,
     grid: Grid | None = None,
     recipe: Recipe = Recipe(),
     conv_tol: float = 1e-9,
@@ -125,7 +122,7 @@ def scf(
 
     Parameters
     ----------
-    structure : Structure or ase.Atoms
+    structure : Structure, ase.Atoms, file name or SMILES
     grid : Grid, optional
         Default: `Grid.periodic` for a structure with a cell, otherwise `Grid.around`.
     recipe : Recipe
@@ -149,7 +146,7 @@ def scf(
         basis (`require_electrons`).
     """
     start = time.perf_counter()
-    structure = Structure.of(structure)
+    structure = as_structure(structure)
     if grid is None:
         make = Grid.around if structure.cell is None else Grid.periodic
         grid = make(structure, spacing=recipe.spacing)

@@ -1,19 +1,8 @@
 """Read and write densities: `read(path)` and `write(path, obj)`; the file name gives the format.
 
-=====================  =============================  ==========================
-name                   format                         holds
-=====================  =============================  ==========================
-`.cube`, `.cub`        Gaussian cube                  atoms, 6 digits
-`CHGCAR*`, `.chgcar`   VASP CHGCAR                    atoms, 11 digits
-`.xsf`                 XSF with a data grid           atoms, 11 digits
-`.ccp4 .map .mrc`      CCP4 / MRC map (needs gemmi)   no atoms, single precision
-`.npz`                 NumPy, of this package         everything, lossless
-`.dx`                  OpenDX, as in APBS             no atoms, 7 digits
-`.vti`                 VTK image, written only        atoms as field data, single precision
-=====================  =============================  ==========================
-
-CHG, PARCHG*, AECCAR* and `.vasp` are read as CHGCAR. Each name may end in `.gz`, `.bz2` or `.xz`:
-such files are compressed. A `.vasp`, `.xsf` or POSCAR without a grid is a structure.
+`denser.io.formats` has the table of formats. CHG, PARCHG*, AECCAR* and `.vasp` are read as CHGCAR.
+Each name may end in `.gz`, `.bz2` or `.xz`: such files are compressed. A `.vasp`, `.xsf` or POSCAR
+without a grid is a structure.
 
 Files use the coordinates of the user's input. A file is first written under a temporary name in the
 same folder and then renamed, so it is always complete.
@@ -28,6 +17,7 @@ from typing import TYPE_CHECKING
 from denser.io import chgcar, xsf
 from denser.io.electrons import known
 from denser.io.files import DENSITY_UNIT, naming, plain_name
+from denser.io.formats import DENSITIES
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 
@@ -35,7 +25,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 __all__ = [
-    "FORMATS",
     "SUFFIXES",
     "check_suffix",
     "is_density_file",
@@ -44,18 +33,7 @@ __all__ = [
     "write",
 ]
 
-FORMATS = {
-    "cube": (".cube", ".cub"),
-    "chgcar": (".chgcar", ".vasp"),
-    "xsf": (".xsf", ".axsf"),
-    "ccp4": (".ccp4", ".map", ".mrc"),
-    "npz": (".npz",),
-    "opendx": (".dx",),
-    "vtk": (".vti",),
-}
-"""Formats: module of this package with `read` and `write`, and its suffixes, usual one first."""
-
-SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+SUFFIXES = tuple(suffix for entry in DENSITIES.values() for suffix in entry.endings)
 """Known suffixes, in any case; a name that starts with CHGCAR needs none."""
 
 _EITHER = (".vasp", ".poscar", ".xsf", ".axsf")
@@ -169,8 +147,8 @@ def _of_name(path: str | Path) -> ModuleType:
     """Return the module for files of this name."""
     name = plain_name(path)
     suffix = Path(name).suffix.lower()
-    for module, suffixes in FORMATS.items():
-        if suffix in suffixes:
+    for module, entry in DENSITIES.items():
+        if suffix in entry.endings:
             return import_module(f"denser.io.{module}")
     if chgcar.is_name(name):
         return chgcar

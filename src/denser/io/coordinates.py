@@ -78,8 +78,12 @@ def _cartesian(lines: Sequence[str], first: int, unit: float = 1.0) -> Atoms:
             if len(positions[-1]) < 3:
                 raise ValueError("three coordinates are expected")
             symbols.append(symbol_of(words[0]))
-        except (ValueError, InputError) as error:
+        except InputError as error:
             raise InputError(f"line {number}: {error}") from error
+        except ValueError as error:
+            raise InputError(
+                f"line {number}: expected a symbol and three coordinates, found {line[:60]!r}"
+            ) from error
     return Atoms(symbols, np.reshape(positions, (-1, 3)))
 
 

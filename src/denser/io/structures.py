@@ -1,4 +1,4 @@
-"""Read structure files; `STRUCTURES` is the table of formats.
+"""Read structure files; their formats are in `denser.io.formats`.
 
 The readers are in `denser.io.molecules` (RDKit), `denser.io.crystals` (gemmi) and
 `denser.io.coordinates`; ASE reads all other formats.
@@ -11,7 +11,6 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ase import Atoms
 
 from denser.io.coordinates import decoded, reason
 from denser.io.files import plain_name, read_bytes
+from denser.io.formats import STRUCTURES, StructureFormat
 from denser.io.frames import Frame, checked
 from denser.io.smiles import from_smiles
 from denser.types.density import Density
@@ -29,91 +29,6 @@ from denser.types.structure import Structure
 
 STANDARD_INPUT = "-"
 """This name in place of a file is standard input."""
-
-
-@dataclass(frozen=True)
-class StructureFormat:
-    """A format of structures, and what denser takes from it.
-
-    Parameters
-    ----------
-    title : str
-        Name of the format.
-    endings : tuple of str
-        Of the file name, in any case; .gz, .bz2 or .xz may follow.
-    library : str
-        What reads it.
-    reader : str
-        Module and function.
-    charge, name, frames, cell : str
-        Where the charge, the title, several structures and the cell come from.
-    mark : str
-        Regular expression by which text from standard input is recognised.
-    """
-
-    title: str
-    endings: tuple[str, ...]
-    library: str
-    reader: str
-    charge: str
-    name: str
-    frames: str
-    cell: str
-    mark: str = ""
-
-
-STRUCTURES = (
-    StructureFormat(
-        "xyz, extended xyz", (".xyz", ".extxyz"), "denser, ASE", "coordinates:read_xyz",
-        "charge=, total_charge=, 'charge: -1', or '-1 1' (charge and multiplicity) in the comment",
-        "comment line", "all frames", "Lattice=, unless pbc is F F F", r"\A\s*\d+\s*\n",
-    ),
-    StructureFormat(
-        "MDL molfile and SDF, V2000 and V3000", (".sdf", ".mol"), "RDKit", "molecules:read_sdf",
-        "M  CHG, or the charge column of the atoms", "first line", "all records", "none",
-        r"^M  END",
-    ),
-    StructureFormat(
-        "Tripos mol2", (".mol2",), "RDKit", "molecules:read_mol2",
-        "sum of the atomic charges", "name of the molecule", "all molecules", "none",
-        r"^@<TRIPOS>MOLECULE",
-    ),
-    StructureFormat(
-        "SMILES list", (".smi", ".smiles"), "RDKit", "molecules:read_smi",
-        "of the SMILES", "text after the SMILES", "all lines", "none",
-        r"\A\s*[A-Za-z0-9@+\-\[\]()=#$%/\\.*:]+([ \t].*)?$(?!\n\s*[^\n]*\s-?\d+\.\d+)",
-    ),
-    StructureFormat(
-        "PDB", (".pdb", ".ent"), "gemmi", "crystals:read_pdb",
-        "columns 79-80", "TITLE", "all models",
-        "CRYST1, if the space group is P 1 and atoms fill the cell", r"^(ATOM  |HETATM)",
-    ),
-    StructureFormat(
-        "CIF, mmCIF", (".cif", ".mmcif", ".mcif"), "gemmi", "crystals:read_cif",
-        "mmCIF: pdbx_formal_charge", "_struct.title or name of the block",
-        "all blocks and models", "CIF: with all symmetry copies; mmCIF: as PDB", r"^data_",
-    ),
-    StructureFormat(
-        "Gaussian input", (".com", ".gjf"), "ASE", "coordinates:read_gaussian",
-        "charge line", "none", "first job", "Tv lines", r"^\s*#.*\n(.*\n)*?\s*[+-]?\d+[ ,]+\d+\s*$",
-    ),
-    StructureFormat(
-        "ORCA input", (".inp",), "denser", "coordinates:read_orca",
-        "* xyz line, or %coords", "none", "one", "none", r"^\s*(\*\s*xyz|%coords)",
-    ),
-    StructureFormat(
-        "GROMACS", (".gro",), "denser", "coordinates:read_gro",
-        "none", "first line", "all frames", "last line, unless it is zero",
-        r"\A.*\n\s*\d+\s*\n[ \d]{5}\w",
-    ),
-    StructureFormat(
-        "CML", (".cml",), "denser", "coordinates:read_cml",
-        "formalCharge", "title or id", "all molecules", "none", r"<(cml:)?molecule\b",
-    ),
-)  # fmt: skip
-"""Formats of structures; ASE reads the others (POSCAR, .gen, .xsd, .in, outputs of programs)."""
-
-SUFFIXES = tuple(ending for entry in STRUCTURES for ending in entry.endings)
 
 
 def format_of(path: Path) -> StructureFormat | None:

@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ import torch
 from denser.atoms.sad import RECIPES, closed_shell_electrons, superposition
 from denser.fields.cube_group import cube_operations
 from denser.fields.fourier import resample
+from denser.io.structures import as_structure
 from denser.model.checkpoint import Model, load_model, model_path
 from denser.model.network import Network
 from denser.model.normalise import normalise
@@ -30,9 +31,6 @@ from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
-
-if TYPE_CHECKING:
-    from ase import Atoms
 
 _LOG = logging.getLogger("denser")
 
@@ -189,7 +187,7 @@ class Predictor:
 
     def predict(
         self,
-        atoms: Atoms | Structure,
+        atoms: Any,
         charge: int | None = None,
         box: str = "auto",
         padding: float = 4.0,
@@ -204,7 +202,7 @@ class Predictor:
         """
         if options is None:
             options = PredictionOptions(charge, box=box, padding=padding, spacing=spacing)
-        structure = Structure.of(atoms, options.charge, isolated=options.box != "auto")
+        structure = as_structure(atoms, options.charge, isolated=options.box != "auto")
         closed_shell_electrons(structure)
         box, padding, spacing = options.box, options.padding, options.spacing
         if box == "auto":
@@ -224,7 +222,7 @@ class Predictor:
 
 
 def predict(
-    atoms: Atoms | Structure,
+    atoms: Any,
     charge: int | None = None,
     model: str | Path | Model = "default",
     box: str = "auto",
@@ -237,7 +235,8 @@ def predict(
 
     Parameters
     ----------
-    atoms : ase.Atoms or Structure
+    atoms : ase.Atoms, Structure, Path, str, or a molecule of RDKit or pymatgen
+        A string is a file name or a SMILES (`denser.io.structures.as_structure`).
     charge : int, optional
         Total charge; by default that of `atoms`.
     model : str, Path or Model
@@ -365,5 +364,5 @@ def _check_memory(grid: Grid) -> None:
         raise InputError(
             f"a grid of {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} nodes needs about "
             f"{needed / 1e9:.0f} GB of memory, this machine has {present / 1e9:.0f}; are the "
-            "coordinates in angstrom, and is it one molecule?"
+            "coordinates in angstrom, and is it one molecule (--box isolated)?"
         )

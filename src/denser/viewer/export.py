@@ -7,7 +7,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from denser.io import FORMATS, SUFFIXES, check_suffix, write
+from denser.io import SUFFIXES, check_suffix, write
+from denser.io.formats import DENSITIES
 from denser.types.errors import InputError
 from denser.viewer import state
 from denser.viewer.fields import with_atoms
@@ -16,7 +17,7 @@ from denser.viewer.session import Session
 
 def suffixes() -> list[str]:
     """Suffixes that can be written with the installed packages, one per format."""
-    return [usual for usual, *_ in FORMATS.values() if _writable(usual)]
+    return [e.endings[0] for e in DENSITIES.values() if _writable(e.endings[0])]
 
 
 def _writable(suffix: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import OrderedDict
@@ -26,6 +27,8 @@ from denser.viewer import fields, sketch
 if TYPE_CHECKING:
     from denser.analysis.topology.critical_points import CriticalPoints
     from denser.viewer.orbitals import KohnSham
+
+LOG = logging.getLogger("denser")
 
 MAX_ATOMS = 600
 MAX_NODES = 6_000_000
@@ -59,8 +62,11 @@ class Item:
     stem: str = ""
 
 
-def read_items(path: Path, name: str | None = None) -> list[Item]:
+def read_items(path: Path, name: str | None = None, embed: bool = False) -> list[Item]:
     """Structures of a file, or the density in it.
+
+    Structures that cannot be read are left out, with a warning in denser's log, if there are
+    others. `embed` as in `denser.io.structures.read_structures`.
 
     Raises
     ------
@@ -83,18 +89,30 @@ def read_items(path: Path, name: str | None = None) -> list[Item]:
         if not density.grid.is_orthorhombic:
             raise InputError(f"{name}: the viewer shows orthorhombic grids along x, y and z only")
         return [Item(name, density.structure, density, stem)]
-    frames: list[Structure] = []
-    for frame in read_structures(path):
-        if isinstance(frame, InputError):
-            raise InputError(f"{name}: structure {len(frames) + 1}: {frame}")
-        frames.append(Structure.of(frame.atoms))
+    frames: list[Structure | InputError] = []
+    for frame in read_structures(path, embed):
+        try:
+            if isinstance(frame, InputError):
+                raise frame
+            structure = Structure.of(frame.atoms)
+            check_size(structure)
+            frames.append(structure)
+            for note in frame.notes:
+                LOG.warning("%s: %s", name, note)
+        except InputError as error:
+            frames.append(error)
         if len(frames) > 1000:
             raise InputError(f"{name}: contains more than 1000 frames; split the file")
-    for structure in frames:
-        check_size(structure)
-    if len(frames) == 1:
-        return [Item(name, frames[0], stem=stem)]
-    return [Item(f"{name} {i}", s, stem=f"{stem}_{i}") for i, s in enumerate(frames, start=1)]
+    items = []
+    for i, found in enumerate(frames, start=1):
+        shown, own = (f"{name} {i}", f"{stem}_{i}") if len(frames) > 1 else (name, stem)
+        if isinstance(found, Structure):
+            items.append(Item(shown, found, stem=own))
+        elif all(isinstance(frame, InputError) for frame in frames):
+            raise InputError(f"{shown}: {found}")
+        else:
+            LOG.warning("%s is left out: %s", shown, found)
+    return items
 
 
 def check_size(structure: Structure) -> None:

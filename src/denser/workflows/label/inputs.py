@@ -44,6 +44,7 @@ def read_inputs(
     charge: int | None,
     tell: Callable[[str], None],
     isolated: bool = False,
+    embed: bool = False,
 ) -> tuple[list[LabelInput], int]:
     """Read structures from files and QM9 selections; also return the number of unusable ones.
 
@@ -57,6 +58,8 @@ def read_inputs(
         Called with a sentence about each input that cannot be used.
     isolated : bool
         Treat all of them as molecules and ignore their cells.
+    embed : bool
+        As in `denser.io.structures.read_structures`.
 
     Raises
     ------
@@ -70,7 +73,7 @@ def read_inputs(
             structures += _from_qm9(text.removeprefix("qm9:"), charge, tell)
             continue
         path = Path(text)
-        frames = read_frames(path)
+        frames = read_frames(path, embed)
         stem = file_stem(path)
         group = store_name(stem)
         for i, (frame, ending) in enumerate(zip(frames, frame_endings(len(frames)), strict=True)):
