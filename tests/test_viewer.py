@@ -1,7 +1,9 @@
 """The viewer without a browser: sessions, sketching, surfaces, and the server's manners."""
 
+import base64
 import ctypes
 import gc
+import gzip
 import json
 import socket
 from importlib import import_module
@@ -17,6 +19,7 @@ from denser.analysis.catalogue import FIELDS, PROPERTIES
 from denser.atoms.free_atoms import complete
 from denser.atoms.sad import superposition
 from denser.model.predictor import Predictor
+from denser.pictures import scene as pictures
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -24,6 +27,7 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE
 from denser.viewer import draw, sketch, surfaces
 from denser.viewer.fields import reduced
+from denser.viewer.notebook import MAX_NODES
 from denser.viewer.session import CACHED_FIELDS, MAX_ATOMS, Item, Session, read_items
 from denser.viewer.state import describe, numbers, partition
 
@@ -723,18 +727,37 @@ def test_command_names_what_is_missing(monkeypatch):
 # Notebook
 
 
-def test_notebook_view_is_one_page(sad_density: Density):
+def test_notebook_view_is_small_and_self_contained(sad_density: Density, tmp_path: Path):
     from denser.viewer.notebook import show
 
     view = show(sad_density)
     markup = view._repr_html_()
-    assert markup.startswith("<iframe")
-    assert 'src="' not in view.page.replace(
-        view.page.split("<script>")[1].split("</script>")[0], ""
-    )
-    assert len(view.page) < 4e6
-    text = show(sad_density, minus=sad_density.with_values(sad_density.values * 0.9)).page
-    assert "begin(" in text
+    assert repr(view) == f"View(C2H6O at 0.1 e/bohr^3, {len(markup) / 1000:.0f} kB)"
+    assert len(markup) < 4e5
+    picture = markup.split("data:image/png;base64,")[1].split('"')[0]
+    assert base64.b64decode(picture).startswith(b"\x89PNG")
+    packed = markup.split('data-message="')[1].split('"')[0]
+    header = unpack(gzip.decompress(base64.b64decode(packed)))
+    layer = header["layers"][header["start"]][0]
+    vertices, _, steps = header["arrays"][layer["vertices"] : layer["vertices"] + 3]
+    faces = np.cumsum(steps, dtype=np.uint16).reshape(-1, 3)
+    expected = surfaces.isosurface(sad_density, 0.1, pictures.DENSITY, MAX_NODES)
+    np.testing.assert_array_equal(faces, expected.faces)
+    xyz = header["step"] * np.cumsum(vertices.reshape(-1, 3), axis=0, dtype=np.int16)
+    np.testing.assert_allclose(xyz, expected.vertices, atol=0.002)
+    view.save(tmp_path / "x.html")
+    assert (tmp_path / "x.html").read_text().count("<html") == 1
+    with pytest.raises(InputError, match=r"\.html"):
+        view.save(tmp_path / "x.cube")
+
+
+def test_notebook_shows_differences_and_cells(sad_density: Density):
+    view = sad_density.show(minus=sad_density.with_values(sad_density.values * 0.9))
+    assert view.title == "C2H6O at \u00b10.003 e/bohr^3"
+    water = Structure([8, 1, 1], [[0, 0, 0], [1.8, 0, 0], [-0.4, 1.7, 0]], cell=np.eye(3) * 10)
+    view = superposition(water, Grid.periodic(water, 0.4)).show()
+    packed = view.markup.split('data-message="')[1].split('"')[0]
+    assert len(unpack(gzip.decompress(base64.b64decode(packed)))["atoms"]["lines"]) == 12
 
 
 def test_notebook_refuses_what_it_cannot_show(sad_density: Density):

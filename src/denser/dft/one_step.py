@@ -84,6 +84,9 @@ class OneStep(FrontierOrbitals):
     mf: rks.RKS
     seconds: float
 
+    def __repr__(self) -> str:
+        return f"OneStep({self.density.structure.formula}, {self.e_tot:.6f} hartree)"
+
     @property
     def residual(self) -> float:
         """sum_r |rho_out - rho_in| dv / N_e: deviation of the input from self-consistency."""

@@ -63,6 +63,10 @@ class Refined(FrontierOrbitals):
     steps: tuple[OneStep, ...]
     seconds: float
 
+    def __repr__(self) -> str:
+        formula, n = self.density.structure.formula, len(self.steps)
+        return f"Refined({formula}, {self.e_tot:.6f} hartree, {n} step{'s' if n > 1 else ''})"
+
 
 def refine(
     density: Density,

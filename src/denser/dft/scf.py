@@ -79,6 +79,10 @@ class KSResult(FrontierOrbitals):
     converged: bool
     seconds: float
 
+    def __repr__(self) -> str:
+        state = "converged" if self.converged else "not converged"
+        return f"KSResult({self.e_tot:.6f} hartree, {state}, {self.cycles} cycles)"
+
 
 def mean_field(
     structure: Structure, grid: Grid, recipe: Recipe = Recipe(), *, isolated: bool = False

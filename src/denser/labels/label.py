@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -54,6 +55,13 @@ class Label:
             object.__setattr__(self, "mo_energy", read_only(self.mo_energy))
 
     __setstate__ = restore
+
+    def __repr__(self) -> str:
+        energy = "" if self.e_tot is None else f", {self.e_tot:.6f} hartree"
+        return f"Label({self.name!r}, {self.structure.formula}{energy})"
+
+    def _repr_html_(self) -> str:
+        return import_module("denser.viewer.html").label(self)
 
     @property
     def n_electrons(self) -> int:

@@ -203,6 +203,9 @@ class LabelStore:
         self._db.connection.commit()
         return found
 
+    def __repr__(self) -> str:
+        return f"LabelStore({str(self.path)!r}, {len(self)} labels)"
+
     def close(self) -> None:
         """Close the file."""
         self._stack.close()

@@ -57,6 +57,9 @@ class Model:
     recipe: Recipe
     info: dict = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, {self.architecture}, {self.n_parameters:,} parameters)"
+
     @property
     def n_parameters(self) -> int:
         """Number of trainable parameters."""

@@ -60,6 +60,9 @@ class Prediction:
     seconds_sad: float
     seconds_network: float
 
+    def __repr__(self) -> str:
+        return f"Prediction({self.density!r}, box {self.box!r})"
+
 
 class Predictor:
     """A model on a device, ready for many structures.
@@ -115,6 +118,10 @@ class Predictor:
             self.model.name, self.model.architecture, self.model.n_parameters, self.device,
             "bfloat16" if bf16 else "float32", torch.get_num_threads(),
         )  # fmt: skip
+
+    def __repr__(self) -> str:
+        average = f", average of {len(self.operations)}" if len(self.operations) > 1 else ""
+        return f"Predictor({self.model.name!r}, {self.device}{average})"
 
     def density(self, sad: Density, periodic: bool = False) -> Density:
         """Density from its SAD, on the same grid; exactly N_e electrons, none negative.

@@ -6,6 +6,7 @@ visible through surfaces without the seams and sorting errors of drawing one tri
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -225,6 +226,15 @@ def render(
     shape = (height // SUPERSAMPLING, SUPERSAMPLING, width, SUPERSAMPLING, 3)
     picture = image.reshape(shape).mean(axis=(1, 3))
     return (255 * np.clip(picture, 0, 1) + 0.5).astype(np.uint8), scale / SUPERSAMPLING
+
+
+def png(picture: np.ndarray, n_colours: int = 64) -> bytes:
+    """PNG file of a picture (height, width, 3) uint8, with a palette that keeps it small."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(picture).quantize(n_colours).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def _fragments(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +39,13 @@ class Field:
             )
 
     __setstate__ = restore
+
+    def __repr__(self) -> str:
+        low, high = (f"{x:.3g}" for x in (self.values.min(), self.values.max()))
+        return f"Field({_nodes(self.grid)}, {low} to {high} {self.unit})"
+
+    def _repr_html_(self) -> str:
+        return import_module("denser.viewer.html").field(self)
 
     def integrate(self) -> float:
         """Integral over the box: the sum of the values times `grid.dv`."""
@@ -76,6 +85,20 @@ class Density(Field):
                 "pass structure.numbers, or all_electron=False"
             )
 
+    def __repr__(self) -> str:
+        kind = "all electrons" if self.all_electron else "valence electrons"
+        kind = kind if self.unit == Field.unit else self.unit
+        return f"Density({self.structure.formula}, {kind}, {_nodes(self.grid)})"
+
+    def show(
+        self,
+        minus: Density | None = None,
+        isovalue: float | None = None,
+        height: int = 420,
+    ) -> Any:
+        """Show it in Jupyter, or save it as a page: `denser.show`, with the same parameters."""
+        return import_module("denser.viewer.notebook").show(self, minus, isovalue, height)
+
     @property
     def n_electrons(self) -> float:
         """Exact number of electrons, sum(valence_charges) - charge."""
@@ -103,3 +126,7 @@ class Density(Field):
         electrons = (moments @ grid.cell + (grid.origin - origin) * total) * grid.dv
         nuclei = self.valence_charges @ (self.structure.positions - origin)
         return nuclei - electrons
+
+
+def _nodes(grid: Grid) -> str:
+    return f"{' x '.join(map(str, grid.shape))} nodes"

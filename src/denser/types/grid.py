@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 
@@ -47,6 +48,13 @@ class Grid:
             raise InputError("the grid's cell has no volume")
 
     __setstate__ = restore
+
+    def __repr__(self) -> str:
+        spacing = " x ".join(f"{h:.3f}" for h in self.spacing * BOHR)
+        return f"Grid({' x '.join(map(str, self.shape))} nodes, {spacing} angstrom apart)"
+
+    def _repr_html_(self) -> str:
+        return import_module("denser.viewer.html").grid(self)
 
     @property
     def volume(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,6 +113,18 @@ class Structure:
         lengths = np.diag(self.cell)
         wrapped = np.mod(self.positions, lengths)
         return cKDTree(np.where(wrapped >= lengths, 0.0, wrapped), boxsize=lengths)
+
+    def __repr__(self) -> str:
+        parts = [self.formula, f"{len(self)} atom{'s' if len(self) > 1 else ''}"]
+        if self.charge:
+            parts.append(f"charge {self.charge:+d}")
+        if self.cell is not None:
+            lengths = np.linalg.norm(self.cell, axis=1) * BOHR
+            parts.append(f"cell {' x '.join(f'{x:.2f}' for x in lengths)} angstrom")
+        return f"Structure({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        return import_module("denser.viewer.html").structure(self)
 
     def __len__(self) -> int:
         return self.numbers.size

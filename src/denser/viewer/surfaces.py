@@ -15,7 +15,7 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from denser.atoms.radii import bonds
-from denser.pictures.scene import DENSITY, view_along_thinnest
+from denser.pictures.scene import DENSITY, NEGATIVE, POSITIVE, Mesh, view_along_thinnest
 from denser.types.density import Field
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -61,6 +61,10 @@ class Surface:
     faces: np.ndarray
     colour: np.ndarray
     colours: np.ndarray | None = None
+
+    def mesh(self) -> Mesh:
+        """The same for a picture, transparent."""
+        return Mesh(self.vertices, self.faces, self.normals, self.colour, opacity=0.3)
 
     def buffers(self) -> list[np.ndarray]:
         """Vertices, normals, faces and colours (if any), with the precision of a screen."""
@@ -115,6 +119,14 @@ def isosurface(
     return Surface(
         vertices.astype(np.float32), normals.astype(np.float32), faces.astype(np.uint32), colour
     )
+
+
+def isosurfaces(field: Field, level: float, signed: bool, max_nodes: int) -> list[Surface]:
+    """Isosurface at `level`, and at -`level` for a field with a sign; those that there are."""
+    found = [isosurface(field, level, POSITIVE if signed else DENSITY, max_nodes)]
+    if signed:
+        found.append(isosurface(field, -level, NEGATIVE, max_nodes))
+    return [surface for surface in found if surface is not None]
 
 
 def at_points(field: Field, points: np.ndarray) -> np.ndarray:
