@@ -509,7 +509,9 @@ def test_notebook_views_share_one_context(browser, tmp_path: Path):
     first, last = (page.picture_of(f".denser-view canvas >> nth={k}") for k in (0, 19))
     shown = np.abs(first.astype(int) - 255).sum(axis=-1) > 30
     assert 0.05 < shown.mean() < 0.7
-    np.testing.assert_allclose(first.astype(int), last.astype(int), atol=8)  # edges fall between pixels
+    np.testing.assert_allclose(
+        first.astype(int), last.astype(int), atol=8
+    )  # edges fall between pixels
     canvas = flat.locator(".denser-view canvas").last.bounding_box()
     x, y = canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2
     flat.mouse.move(x, y)
