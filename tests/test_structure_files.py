@@ -271,10 +271,21 @@ TABLE = {
     "ions.gro": (gro([("NA", 0, 0, 0)], "NA", "0 0 0") + gro([("CL", 0, 0, 0)], "CL", "0 0 0"),
                  [("Na", "a title", False, ""), ("Cl", "a title", False, "")]),
     "virtual.gro": (gro([("MW", 0, 0, 0)], "SOL", "0 0 0"), ["no element follows from"]),
-    "two.com": (GAUSSIAN + "--Link1--\n" + GAUSSIAN, [("C2O4", "", False, "2 jobs are in")]),
+    "two.com": (GAUSSIAN + "--Link1--\n" + GAUSSIAN, [("C2O4", "oxalate", False, "2 jobs are in")]),
+    "codes.com": ("# opt\n\ntwo\nlines\n\n0 1 0 1\n8(Iso=18) 0 0 0 0\nH-HW -1 0 0.763 -0.596\n"
+                  "H1(Fragment=1),0,0,-0.763,-0.596\n", [("H2O", "two lines", False, "")]),
+    "z.com": ("# hf\n\nt\n\n0 1\nO\nH 1 r\nH 1 r 2 104.5\n\nr 0.97\n",
+              [("H2O", "t", False, "")]),
+    "check.com": ("# opt geom=check\n\nt\n\n0 1\n\n", ["from a checkpoint file"]),
+    "chain.com": ("# hf\n\nt\n\n0 1\nF 0 0 0\nH 0 0 0.92\nTv 0 0 2.5\n", ["some directions only"]),
     "open.com": (GAUSSIAN.replace("-2 1", "0 3"), ["multiplicity 3, an open shell"]),
     "int.inp": ("* int 0 1\n*\n", ["coordinates as int are not read"]),
     "gamess.inp": (" $CONTRL\n $END\n", ["is it an ORCA input?"]),
+    "OH.cif": ("data_OH\nloop_\n" + "".join(f"_chem_comp_atom.{key}\n" for key in (
+                   "type_symbol", "charge", "model_Cartn_x", "model_Cartn_y", "model_Cartn_z"))
+               + "O -1 0 0 0\nH 0 0 0 0.97\n", [("HO", "OH", False, "")]),
+    "labels.extxyz": (xyz([("O1", 0, 0, 0.119), ("1", 0, 0.763, -0.477), ("D", 0, -0.763, -0.477)],
+                          'Lattice="9 0 0 0 9 0 0 0 9"'), [("H2O", "", True, "")]),
     "a.unheard": ("abc\n", ["unknown format; `denser formats` lists"]),
 }  # fmt: skip
 
@@ -423,7 +434,7 @@ def test_as_structure_takes_what_describes_a_molecule(tmp_path, monkeypatch):
         assert as_structure("places.pdb").formula == "H2O"
     for source, words in (
         ("no.xyz", "no.xyz: no such file"), ("two.xyz", "two.xyz: holds 2 structures"),
-        ("not a thing", "cannot be parsed"), (3, "found int"),
+        ("not a thing", "no file 'not a thing', and it is no SMILES"), (3, "found int"),
         (Chem.MolFromSmiles("C"), "has no coordinates"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=words):
@@ -476,3 +487,26 @@ def test_the_viewer_opens_what_can_be_read(tmp_path, caplog):
     path.write_text(sdf([("R#", 0, 0, 0)], "two"))
     with pytest.raises(InputError, match=r"lib.sdf: atom 1 \(R#\)"):
         read_items(path)
+
+
+def test_charge_of_an_output_that_ase_reads(tmp_path):
+    from ase.io import write
+
+    path = tmp_path / "coord"
+    write(path, Atoms("OH", [(0, 0, 0), (0, 0, 0.97)]), format="turbomole")
+    path.write_text("$eht charge=-1 unpaired=0\n" + path.read_text())
+    (frame,) = read_structures(path)
+    assert Structure.of(frame.atoms).charge == -1
+
+
+@pytest.mark.parametrize("carboxylate", ["O.co2", "O.2"])
+def test_bonds_of_mol2_fit_its_charge(tmp_path, carboxylate):
+    formate = Atoms("HCOO", [(0, 0, 1.1), (0, 0, 0), (0, 1.1, -0.6), (0, -1.1, -0.6)])
+    text = mol2([(a.symbol, *a.position) for a in formate], [0.0, 0.2, -0.6, -0.6])
+    text = text.replace(" 0 0 0 0\n", " 3 0 0 0\n").replace(" O 1 MOL", f" {carboxylate} 1 MOL")
+    path = tmp_path / "formate.mol2"
+    path.write_text(text.replace(" C 1 MOL", " C.2 1 MOL") + "1 1 2 1\n2 2 3 ar\n3 2 4 ar\n")
+    (frame,) = read_structures(path)
+    structure = Structure.of(frame.atoms)
+    assert structure.charge == -1
+    assert structure.bonds is None or structure.bonds.formal_charges.sum() == -1

@@ -6,6 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -59,6 +60,8 @@ def _xyz_frame(lines: Sequence[str], first: int) -> Frame:
     comment = lines[1]
     stated = stated_in_comment(comment)
     if re.search(r"(Properties|Lattice|pbc)\s*=", comment, flags=re.IGNORECASE):
+        if not re.search(r"Properties\s*=(?!\s*[\"']?species:S:1:)", comment, flags=re.IGNORECASE):
+            lines = [*lines[:2], *map(_with_symbol, lines[2:])]
         atoms = _with_ase("\n".join(lines) + "\n", "extxyz")
         title = str(atoms.info.get("title", atoms.info.get("name", "")))
     else:
@@ -66,6 +69,14 @@ def _xyz_frame(lines: Sequence[str], first: int) -> Frame:
         title = "" if stated or "=" in comment else comment.strip()
     atoms.info.update(stated)
     return checked(Frame(atoms, title))
+
+
+def _with_symbol(line: str) -> str:
+    """The line with an element symbol in place of a label or a number, if one follows."""
+    words = line.split(maxsplit=1)
+    with suppress(InputError):
+        return f"{symbol_of(words[0])} {words[1]}" if len(words) == 2 else line
+    return line
 
 
 def _cartesian(lines: Sequence[str], first: int, unit: float = 1.0) -> Atoms:
@@ -109,19 +120,57 @@ def read_gaussian(text: str, embed: bool = False) -> Iterator[Frame | InputError
     """Yield the molecule of a Gaussian input; of several jobs (--Link1--), the first."""
     try:
         first, *others = re.split(r"^\s*--link1--.*$", text, flags=re.MULTILINE | re.IGNORECASE)
-        first = re.sub(r"^(\s*[+-]?\d+)\s*,\s*(\d+\s*)$", r"\1 \2", first, flags=re.MULTILINE)
-        atoms = _with_ase(first.strip("\n") + "\n\n", "gaussian-in", attach_calculator=True)
-        stated = {} if atoms.calc is None else atoms.calc.parameters
-        route = " ".join(line for line in first.splitlines() if line.lstrip().startswith("#"))
-        if re.search(r"\bunits\s*=?\s*\(?[^)\s]*\b(au|bohr)\b", route, flags=re.IGNORECASE):
-            atoms.positions *= Bohr
-        atoms.info["charge"] = int(stated.get("charge", 0))
-        atoms.info["multiplicity"] = int(stated.get("mult", 1))
-        atoms.calc = None
+        frame = _gaussian(first)
         notes = (f"{len(others) + 1} jobs are in the file; the first was read",) if others else ()
-        yield checked(Frame(atoms, notes=notes))
+        yield checked(Frame(frame.atoms, frame.title, notes))
     except InputError as error:
         yield error
+
+
+def _gaussian(text: str) -> Frame:
+    """Molecule of a job: blank lines end the route, the title, and the coordinates."""
+    lines = [re.sub(r"!.*", "", line).strip() for line in text.strip("\n").splitlines()]
+    sections = [part.splitlines() for part in re.split(r"\n{2,}", "\n".join(lines).strip())]
+    if len(sections) < 3:
+        raise InputError("has no coordinates; expected the route, a title, and the molecule")
+    route, title, (stated, *rows) = " ".join(sections[0]), " ".join(sections[1]), sections[2]
+    if not rows:
+        raise InputError("has no coordinates; does it take them from a checkpoint file?")
+    pair = re.match(r"([+-]?\d+)[\s,]+(\d+)\b", stated)
+    if pair is None:
+        raise InputError(f"expected charge and multiplicity, found {stated[:40]!r}")
+    unit = Bohr if re.search(r"units[=( ]+\(?[^)\s]*\b(au|bohr)\b", route, re.IGNORECASE) else 1.0
+    matches = [re.match(r"([A-Za-z]+|\d+)[^\s,(]*(\([^)]*\))?[\s,]+(.*)", row) for row in rows]
+    try:
+        symbols = [match[1] for match in matches if match]
+        numbers = [re.split(r"[\s,]+", match[3].strip()) for match in matches if match]
+        places = [[float(x) for x in (row[1:4] if _is_frozen(row) else row[:3])] for row in numbers]
+        if len(places) < len(rows) or any(len(place) < 3 for place in places):
+            raise ValueError
+    except ValueError:  # a Z-matrix
+        if len(sections) > 3 and not any("variables" in row.lower() for row in rows):
+            rows = [*rows, "Variables:", *sections[3]]
+        parts = (*sections[0], "", title, "", f"{pair[1]} {pair[2]}", *rows, "", "")
+        atoms = _with_ase("\n".join(parts), "gaussian-in")
+        atoms.positions *= unit
+    else:
+        cell = [x for s, x in zip(symbols, places, strict=True) if s.upper() == "TV"]
+        kept = [k for k, s in enumerate(symbols) if s.upper() != "TV"]
+        atoms = Atoms([symbol_of(symbols[k]) for k in kept], [places[k] for k in kept])
+        if len(cell) in (1, 2, 3):
+            vectors = np.zeros((3, 3))
+            vectors[: len(cell)] = cell
+            atoms.set_cell(vectors)
+            atoms.pbc = [k < len(cell) for k in range(3)]
+        atoms.set_cell(atoms.cell * unit, scale_atoms=False)
+        atoms.positions *= unit
+    atoms.info |= {"charge": int(pair[1]), "multiplicity": int(pair[2])}
+    return Frame(atoms, title)
+
+
+def _is_frozen(numbers: Sequence[str]) -> bool:
+    """Whether the first of the numbers behind a symbol says if the atom may move."""
+    return len(numbers) > 3 and re.fullmatch(r"-?\d+", numbers[0]) is not None
 
 
 def read_orca(text: str, embed: bool = False, folder: Path = Path(".")) -> Iterator[Any]:

@@ -71,8 +71,9 @@ STRUCTURES = (
         "all blocks and models", "CIF: with all symmetry copies; mmCIF: as PDB", r"^data_",
     ),
     StructureFormat(
-        "Gaussian input", (".com", ".gjf"), "ASE", "coordinates:read_gaussian",
-        "charge line", "none", "first job", "Tv lines", r"^\s*#.*\n(.*\n)*?\s*[+-]?\d+[ ,]+\d+\s*$",
+        "Gaussian input", (".com", ".gjf"), "denser", "coordinates:read_gaussian",
+        "charge line", "title", "first job", "Tv lines",
+        r"^\s*#.*\n(.*\n)*?\s*[+-]?\d+[ ,]+\d+\s*$",
     ),
     StructureFormat(
         "ORCA input", (".inp",), "denser", "coordinates:read_orca",

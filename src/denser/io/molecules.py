@@ -68,10 +68,13 @@ def _of_mdl(record: str, embed: bool) -> Frame:
 
 def _of_mol2(block: str, embed: bool) -> Frame:
     Chem = rdkit(".mol2 files")
-    molecule = Chem.MolFromMol2Block(
-        block, sanitize=False, removeHs=False, cleanupSubstructures=False
-    )
-    if molecule is None:
+    for cleaned in (True, False):  # RDKit's formal charges of CO2- and others, if it finds them
+        molecule = Chem.MolFromMol2Block(
+            block, sanitize=False, removeHs=False, cleanupSubstructures=cleaned
+        )
+        if molecule is not None:
+            break
+    else:
         raise InputError("cannot be read as mol2; is it damaged?")
     frame = frame_of_molecule(molecule, embed)
     kind = str(molecule.GetPropsAsDict(True).get("_TriposChargeType", ""))

@@ -109,7 +109,7 @@ def from_rdkit(molecule: Chem.Mol) -> Atoms:
     molecule = Chem.Mol(molecule)
     try:
         Chem.Kekulize(molecule, clearAromaticFlags=True)
-    except Chem.KekulizeException as error:
+    except Chem.MolSanitizeException as error:
         raise InputError(f"the aromatic bonds cannot be kekulized ({error})") from error
     numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
     atoms = Atoms(numbers, molecule.GetConformer().GetPositions())

@@ -64,7 +64,9 @@ def read_structures(path: Path, embed: bool = False) -> Iterator[Frame | InputEr
         frames = _of_text(_recognised(text), text, Path("."), embed)
     else:
         if not path.exists():
-            raise InputError(f"{path}: no such file")
+            bare = path.suffix == "" and path.name == str(path)
+            hint = "; a SMILES is given with --smiles" if bare else ""
+            raise InputError(f"{path}: no such file{hint}")
         frames = _of_file(path, embed)
     for frame in frames:
         n += 1
@@ -117,6 +119,7 @@ def _with_ase(path: Path) -> Iterator[Frame | InputError]:
             plain = Path(folder, plain_name(path))
             plain.write_bytes(read_bytes(path))
         frames = iread(str(plain), index=":")
+        stated, notes = _stated_in_output(path)
         while True:
             try:
                 with warnings.catch_warnings():
@@ -124,7 +127,8 @@ def _with_ase(path: Path) -> Iterator[Frame | InputError]:
                     atoms = next(frames)
                 if np.allclose(atoms.cell.lengths(), 1.0):
                     atoms.pbc = False
-                yield checked(Frame(atoms))
+                atoms.info |= stated
+                yield checked(Frame(atoms, notes=notes))
             except StopIteration:
                 return
             except InputError as error:
@@ -135,6 +139,41 @@ def _with_ase(path: Path) -> Iterator[Frame | InputError]:
             except Exception as error:  # ASE's readers raise many kinds of errors
                 yield InputError(f"cannot be read as a structure ({reason(error)})")
                 return
+
+
+_OUTPUTS = {
+    "charge": (
+        r"^\s*Charge\s*=\s*(-?\d+)\s+Multiplicity",  # Gaussian
+        r"^\s*Total Charge\s+Charge\s+\.+\s*(-?\d+)",  # ORCA
+        r"^\s*Charge\s+:\s+(-?\d+)\s*$",  # NWChem
+        r"^\s*CHARGE\s+(-?\d+)\s*$",  # CP2K
+        r"^\$eht.*charge\s*=\s*(-?\d+)",  # Turbomole
+    ),
+    "multiplicity": (
+        r"^\s*Charge\s*=\s*-?\d+\s+Multiplicity\s*=\s*(\d+)",
+        r"^\s*Multiplicity\s+Mult\s+\.+\s*(\d+)",
+        r"^\s*Spin multiplicity\s*:\s*(\d+)\s*$",
+        r"^\s*MULTIPLICITY\s+(\d+)\s*$",
+    ),
+}
+"""Charge and multiplicity in the outputs of programs, which ASE does not read."""
+
+
+def _stated_in_output(path: Path) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Charge and multiplicity in the text of a file, and a note if an output has no charge."""
+    data = read_bytes(path)
+    if b"\0" in data[:1000]:
+        return {}, ()
+    text = decoded(data)
+    found = {
+        key: int(match[1])
+        for key, patterns in _OUTPUTS.items()
+        for pattern in patterns
+        if (match := re.search(pattern, text, flags=re.MULTILINE))
+    }
+    if "charge" in found or path.suffix.lower() not in (".out", ".log"):
+        return found, ()
+    return found, ("no charge was found in this output; taken as neutral",)
 
 
 def as_structure(
@@ -171,7 +210,7 @@ def as_structure(
         if _names_file(source):
             frame, name = _only(Path(source), embed), f"{source}: "
         else:
-            frame, name = Frame(from_smiles(source), source), f"{source}: "
+            frame, name = Frame(_of_smiles(source), source), f"{source}: "
     elif hasattr(source, "GetConformer") and hasattr(source, "GetAtoms"):
         from denser.io.molecules import frame_of_molecule
 
@@ -190,6 +229,15 @@ def as_structure(
         return Structure.of(frame.atoms, charge, isolated)
     except InputError as error:
         raise InputError(f"{name}{error}") from error
+
+
+def _of_smiles(text: str) -> Atoms:
+    try:
+        return from_smiles(text)
+    except InputError as error:
+        if "cannot be parsed" not in str(error):
+            raise
+        raise InputError(f"there is no file {text!r}, and it is no SMILES either") from error
 
 
 def _of_pymatgen(source: Any) -> Frame:
