@@ -100,7 +100,7 @@ def test_what_the_base_install_does(python, tmp_path):
     command = ("energy", "h2.xyz", "--steps", "1", "--padding", "3", "--json")
     code, out, err = python("-m", "denser", *command)
     assert code == 0, err
-    assert json.loads(out)["e_tot"] == pytest.approx(-1.16, abs=0.02)
+    assert json.loads(out)["e_tot_hartree"] == pytest.approx(-1.16, abs=0.02)
     code, out, err = python("-m", "denser", "compare", "h2.cube", "h2.cube")
     assert code == 0, err
 

@@ -14,6 +14,8 @@ from ase.build import molecule
 from ase.io import write as ase_write
 
 from denser import cli
+from denser.model.checkpoint import save_model
+from denser.workflows import installation
 
 
 def commands(group=None, path=()):
@@ -150,3 +152,51 @@ def test_python_m_denser():
         [sys.executable, "-m", "denser", "-V"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"denser {cli.__version__}\n"
+
+
+def test_info(run, monkeypatch):
+    monkeypatch.setenv("DENSER_MODEL", "mine.safetensors")
+    code, out, err = run("info", "--json")
+    assert (code, err) == (0, "")
+    record = json.loads(out)
+    assert record["denser"] == cli.__version__
+    assert record["packages"]["torch"] and record["extras"]["maps"]["gemmi"]
+    assert not {"all", "dev"} & set(record["extras"])
+    assert record["devices"][0] == "cpu" and "default" in record["models"]
+    assert record["settings"] == {"DENSER_MODEL": "mine.safetensors"}
+    real = installation.version
+
+    def without_gemmi(package: str) -> str:
+        if package == "gemmi":
+            raise installation.PackageNotFoundError
+        return real(package)
+
+    monkeypatch.setattr(installation, "version", without_gemmi)
+    code, out, _ = run("info")
+    assert code == 0
+    assert "gemmi missing (pip install 'denser[maps]')" in out
+
+
+def test_models_info(run, small_model):
+    save_model(Path("mine.safetensors"), small_model)
+    code, out, err = run("models", "info")
+    assert (code, err) == (0, "")
+    assert "elements    H Li B C N O F Na Mg Si P S Cl" in out
+    assert "spacing 0.0831 angstrom" in out and "validation mean 0.179" in out
+    code, out, _ = run("models", "info", "--json")
+    record = json.loads(out)
+    assert record["measured"]["validation_mean_percent"] == pytest.approx(0.179, abs=1e-3)
+    assert record["recipe"]["spacing_bohr"] == pytest.approx(0.1571, abs=1e-4)
+    assert "train_names" not in record["training"] and "C" in record["elements"]
+    code, out, _ = run("models", "info", "mine.safetensors", "--json")
+    mine = json.loads(out)
+    assert (mine["name"], mine["elements"], mine["measured"]) == ("mine", None, {})
+    assert mine["bytes"] == Path("mine.safetensors").stat().st_size
+    code, out, _ = run("models", "info", "mine.safetensors")
+    assert code == 0 and "trained on  unknown" in out
+    code, _, err = run("models", "info", "none")
+    assert code == 2 and "no model named 'none'" in err
+    code, out, _ = run("models", "list", "--json")
+    assert {**record, "file": 0, "bytes": 0} in [
+        {**found, "file": 0, "bytes": 0} for found in json.loads(out)["models"]
+    ]

@@ -49,7 +49,7 @@ def test_energy_of_a_converged_density_file(converged, energy):
     label, path = converged
     record, _ = energy
     n = label.mo_coeff.shape[1]
-    assert record["e_tot"] == pytest.approx(label.e_tot, abs=1e-7)
+    assert record["e_tot_hartree"] == pytest.approx(label.e_tot, abs=1e-7)
     assert record["homo_ev"] == pytest.approx(label.mo_energy[n - 1] * HARTREE, abs=1e-3)
     assert record["lumo_ev"] == pytest.approx(label.mo_energy[n] * HARTREE, abs=1e-3)
     assert record["dipole_norm_debye"] == pytest.approx(
@@ -71,11 +71,11 @@ def test_densities_of_other_programs_have_the_same_energy(converged, foreign_fil
     for record in map(json.loads, result.stdout.splitlines()):
         periodic = "CHGCAR" in record["input"]
         expected = label.e_tot if periodic else isolated.e_tot
-        assert record["e_tot"] == pytest.approx(expected, abs=1e-5), record["input"]
+        assert record["e_tot_hartree"] == pytest.approx(expected, abs=1e-5), record["input"]
         assert record["against_vacuum"] is not periodic
         assert record["charge"] == 0
     result = CliRunner().invoke(app, ["scf", files[0], "--json"])
-    assert json.loads(result.stdout)["e_tot"] == pytest.approx(isolated.e_tot, abs=1e-5)
+    assert json.loads(result.stdout)["e_tot_hartree"] == pytest.approx(isolated.e_tot, abs=1e-5)
 
 
 def test_what_is_no_valence_density_has_no_energy(converged, as_foreign_cube, tmp_path):
@@ -185,7 +185,7 @@ def test_memory_that_runs_out_for_one_input_leaves_the_others(tmp_path, monkeypa
     assert result.exit_code == 2, result.exception
     failed, done = [json.loads(line) for line in result.stdout.splitlines()]
     assert failed["input"] == "a.xyz" and "memory ran out" in failed["error"]
-    assert done["input"] == "b.xyz" and done["e_tot"] < -1
+    assert done["input"] == "b.xyz" and done["e_tot_hartree"] < -1
     assert "denser: a.xyz: memory ran out" in result.stderr
 
 

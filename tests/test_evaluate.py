@@ -194,16 +194,16 @@ def model_file(tmp_path):
 def test_evaluate_command(run, model_file, monkeypatch):
     monkeypatch.setattr("denser.pictures.plot.DPI", 60)
     code, out, err = run(
-        "evaluate", model_file, LABELS, "--json", "e.json", "--csv", "e.csv", "--plot", "e.png",
+        "evaluate", model_file, LABELS, "--json", "--csv", "e.csv", "--plot", "e.png",
         "--worst", 1, "-o", "worst", "--select", "H*",
     )  # fmt: skip
     assert code == 0, err
-    assert "3 of 5 labels; 2 were not selected" in out
-    assert "atrocious SAD" in out
-    record = json.loads(Path("e.json").read_text())
+    assert "3 of 5 labels; 2 were not selected" in err
+    assert "atrocious SAD" in err
+    record = json.loads(out)
     values = record["summary"]["err_rho_percent"]
     assert values["model"]["mean"] == pytest.approx(values["sad"]["mean"], rel=1e-4)
-    assert f"{values['sad']['mean']:.3f}" in out
+    assert f"{values['sad']['mean']:.3f}" in err
     assert len(Path("e.csv").read_text().splitlines()) == 4
     assert Path("e.png").read_bytes()[:4] == b"\x89PNG"
     worst = values["model"]["worst_name"]
@@ -215,7 +215,7 @@ def test_evaluate_command(run, model_file, monkeypatch):
 
 
 def test_evaluate_json_goes_to_standard_output_alone(run, model_file):
-    code, out, err = run("evaluate", model_file, LABELS, "--validation", "--json", "-")
+    code, out, err = run("evaluate", model_file, LABELS, "--validation", "--json")
     assert code == 0
     assert json.loads(out)["molecules"][0]["name"] == "H2O"
     assert "Err_rho, percent" in err
@@ -312,7 +312,7 @@ def test_compare_command(run, water):
     record = json.loads(out)
     assert record["err_rho_percent"] == pytest.approx(percent, rel=1e-4)
     assert record["electrons"] == pytest.approx([8, 8], abs=1e-3)
-    assert abs(record["largest"]) == pytest.approx(
+    assert abs(record["largest_e_per_bohr3"]) == pytest.approx(
         np.abs(sad.values - reference.values).max(), rel=1e-4
     )
     for found, rho in zip(record["dipoles_debye"], (sad, reference), strict=True):

@@ -1,5 +1,6 @@
 """`denser label`: real calculations of very small molecules on coarse grids."""
 
+import json
 import os
 import signal
 import subprocess
@@ -282,6 +283,8 @@ def test_a_run_and_its_repetition(tmp_path):
     assert "2 had failed before (--retry-failed tries them again)" in done.stdout
     done = cli(*arguments, "--retry-failed")
     assert done.exit_code == 2 and "2 failed" in done.stdout
+    record = json.loads(cli(*arguments, "--json").stdout)
+    assert (record["present"], record["failed_before"], record["labelled"]) == (4, 2, 0)
     write(tmp_path / "h2.xyz", hydrogen(0.8).to_ase())
     done = cli("label", *files[:2], "-o", store, *COARSE)
     assert done.exit_code == 2 and "1 were there already; 1 failed" in done.stdout
@@ -291,6 +294,9 @@ def test_a_run_and_its_repetition(tmp_path):
     done = cli("labels", "info", store)
     assert "4 labels, 6 atoms (1 to 2 each)" in done.stdout
     assert "spacing 0.2000 angstrom" in done.stdout and "failed     2: " in done.stdout
+    record = json.loads(cli("labels", "info", store, "--json").stdout)
+    assert (record["n_labels"], record["n_atoms"], record["most_atoms"]) == (4, 6, 2)
+    assert record["recipe"]["spacing_bohr"] == pytest.approx(0.2 / BOHR)
     with pytest.raises(InputError, match="recipes differ: spacing"):
         label([LabelInput("he", HELIUM)], store, LabelSettings())
 

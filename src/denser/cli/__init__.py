@@ -16,6 +16,7 @@ from denser.cli.common import UsageError, usage, with_common_options
 from denser.cli.energy import energy, scf
 from denser.cli.evaluate import compare, evaluate
 from denser.cli.formats import formats
+from denser.cli.info import info
 from denser.cli.label import app as labels
 from denser.cli.label import label
 from denser.cli.plot import plot
@@ -63,6 +64,7 @@ for command in (
     finetune,
     scan,
     formats,
+    info,
 ):
     app.command()(with_common_options(command))
 app.add_typer(models.app, name="models")

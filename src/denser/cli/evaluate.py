@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from denser.cli.options import Copies, Device
+from denser.cli.options import Copies, Device, JsonObject
 from denser.types.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def evaluate(
     isolated: Annotated[
         bool, typer.Option("--isolated", help="Treat the molecules as isolated, not periodic.")
     ] = False,
-    json: Annotated[
-        str | None, typer.Option(help="All figures as JSON: FILE, or - for standard output.")
-    ] = None,
+    json: JsonObject = False,
     csv: Annotated[Path | None, typer.Option(help="Write one row for each molecule.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the distribution of the errors: .png, .svg or .pdf")
@@ -67,7 +65,7 @@ def evaluate(
         raise InputError(
             "-o is the folder for --worst; give the number of molecules, as in --worst 5"
         )
-    for path in (csv, plot, None if json in (None, "-") else Path(json)):
+    for path in (csv, plot):
         if path is not None and not path.parent.is_dir():  # before hours of work
             raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
     if plot is not None:
@@ -82,7 +80,7 @@ def evaluate(
     from denser.workflows.evaluate.records import Evaluation, sentences, tables
 
     width = None if sys.stdout.isatty() else 120
-    console = Console(stderr=json == "-", highlight=False, width=width)
+    console = Console(stderr=json, highlight=False, width=width)
     told = Console(stderr=True, highlight=False, soft_wrap=True)
     predictor = Predictor(model, device, bf16=False if fp32 else None, average=average)
     found, broken = read_each(labels, predictor.model.recipe)
@@ -143,14 +141,12 @@ def _measure(
 
 def _write(
     evaluation: Evaluation,
-    json: str | None,
+    json: bool,
     csv: Path | None,
     plot: Path | None,
     console: Console,
 ) -> None:
     """Write the files that were asked for."""
-    from denser.io.files import replacing
-
     if csv is not None:
         evaluation.write_csv(csv)
         console.print(f"wrote {csv}", markup=False)
@@ -161,14 +157,8 @@ def _write(
         keys = evaluation.rows[0].errors
         plot_distribution({TITLES[key]: evaluation.errors(key) for key in keys}, plot)
         console.print(f"wrote {plot}", markup=False)
-    if json is not None:
-        text = json_module.dumps(evaluation.to_dict(), indent=1) + "\n"
-        if json == "-":
-            sys.stdout.write(text)
-        else:
-            with replacing(Path(json)) as temporary:
-                temporary.write_text(text)
-            console.print(f"wrote {json}", markup=False)
+    if json:
+        sys.stdout.write(json_module.dumps(evaluation.to_dict()) + "\n")
 
 
 def _write_worst(
@@ -208,7 +198,7 @@ def compare(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write A - B to this file.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: JsonObject = False,
 ) -> None:
     """Compare two density files on the same grid: Err_rho, electrons, dipoles, largest error."""
     from denser.fields.metrics import compare as compare_densities

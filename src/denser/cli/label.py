@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from denser.cli.common import with_common_options
-from denser.cli.options import Box, BoxName, Charge, Embed, Padding
-from denser.cli.shards import contents, info, pack, unpack
+from denser.cli.options import Box, BoxName, Charge, Embed, JsonObject, Padding
+from denser.cli.shards import contents, pack, shard_info, unpack
 from denser.types.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def label(
     executor: ExecutorName = None,
     nice: Nice = 0,
     retry_failed: RetryFailed = False,
+    json: JsonObject = False,
 ) -> None:
     """Compute and store reference densities; run it again to continue after an interruption."""
     try:
@@ -93,12 +94,17 @@ def label(
     except KeyboardInterrupt:
         _tell("stopped before the first calculation")
         raise typer.Exit(130) from None
-    _finish(totals, bad, out)
+    _finish(totals, bad, out, json)
 
 
-def _finish(totals: LabelTotals, bad: int, out: Path) -> NoReturn:
+def _finish(totals: LabelTotals, bad: int, out: Path, as_json: bool) -> NoReturn:
     """Print the totals, and exit with the corresponding code."""
-    typer.echo(_summary(totals, bad, out))
+    if as_json:
+        from denser.workflows.many import print_json
+
+        print_json({"output": str(out)} | vars(totals) | {"failed": totals.failed + bad})
+    else:
+        typer.echo(_summary(totals, bad, out))
     if totals.interrupted:
         _tell("stopped; run the same command to continue")
         raise typer.Exit(130)
@@ -166,6 +172,7 @@ def _summary(totals: LabelTotals, bad: int, out: Path) -> str:
 @with_common_options
 def labels_info(
     store: Annotated[Path, typer.Argument(help="Store of labels (.db) or shard (.shard).")],
+    json: JsonObject = False,
 ) -> None:
     """Summarise a store or a shard: molecules, boxes, level of theory, failures."""
     from denser.labels.packed import SUFFIX
@@ -173,11 +180,16 @@ def labels_info(
     from denser.types.units import BOHR
 
     if store.suffix == SUFFIX:
-        typer.echo(info(store))
+        shard_info(store, json)
         return
 
     with LabelStore(store) as labels:
         found = labels.info()
+    if json:
+        from denser.workflows.many import print_json
+
+        print_json({"input": str(store)} | found.record())
+        return
     recipe, n = found.recipe, found.n_labels
     low, high, total = found.n_atoms
     lines = [
@@ -223,6 +235,7 @@ def labels_make(
     executor: ExecutorName = None,
     nice: Nice = 0,
     retry_failed: RetryFailed = False,
+    json: JsonObject = False,
 ) -> None:
     """Label the training set that a TOML file describes; run it again to continue."""
     try:
@@ -239,7 +252,7 @@ def labels_make(
     except KeyboardInterrupt:
         _tell("stopped before the first calculation")
         raise typer.Exit(130) from None
-    _finish(totals, 0, out)
+    _finish(totals, 0, out, json)
 
 
 @app.command("import")

@@ -57,6 +57,9 @@ Device = Annotated[
     str,
     typer.Option(envvar="DENSER_DEVICE", help="Device of the network: auto, cpu, cuda, ..."),
 ]
+JsonObject = Annotated[
+    bool, typer.Option("--json", help="The result as one JSON object on standard output.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per input on standard output.")]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from denser.cli.options import Device, ModelName, Padding, prediction_options
+from denser.cli.options import Device, Json, ModelName, Padding, prediction_options
 from denser.types.errors import InputError
 from denser.types.units import BOHR
 
@@ -26,6 +26,7 @@ def scan(
     padding: Padding = 4.0,
     scf: Annotated[bool, typer.Option(help="Also compute the self-consistent curve.")] = True,
     device: Device = "auto",
+    json: Json = False,
 ) -> None:
     """Scan the bond length of diatomic molecules: energies of the prediction and of the SCF."""
     wanted = None if distances is None else _distances(distances)
@@ -33,7 +34,7 @@ def scan(
     from denser.model.predictor import MIN_PADDING, Predictor
     from denser.pictures.plot import check_suffix
     from denser.workflows import scan as scans
-    from denser.workflows.many import Failed, is_quiet, run
+    from denser.workflows.many import Failed, is_quiet, print_json, run
 
     if plot is not None:
         check_suffix(plot)
@@ -54,19 +55,24 @@ def scan(
         if isinstance(result, Failed):
             prefix = "" if name in result.error else f"{name}: "
             typer.echo(f"denser: {prefix}{result.error}", err=True)
+            if json:
+                print_json({"input": name, "error": result.error.removeprefix(f"{name}: ")})
         else:
             done.append(result)
-            typer.echo(_summary(result))
+            if json:
+                print_json({"input": name} | result.to_dict())
+            else:
+                typer.echo(_summary(result))
 
     totals = run(molecules, work, take)
     if totals.interrupted:
         typer.echo(f"stopped after {len(done)} of {len(molecules)} molecules", err=True)
     if csv is not None and done:
         scans.write_csv(csv, done)
-        typer.echo(f"wrote {csv}")
+        typer.echo(f"wrote {csv}", err=json)
     if plot is not None and done:
         scans.plot_scans(plot, done)
-        typer.echo(f"wrote {plot}")
+        typer.echo(f"wrote {plot}", err=json)
     raise typer.Exit(totals.exit_code)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,41 +68,36 @@ def contents(
     typer.echo(f"wrote {packing.write_contents(folder)}")
 
 
-def info(path: Path) -> str:
-    """Summary of a shard in words."""
-    from denser.labels.packed import read_shard
+def shard_info(path: Path, as_json: bool) -> None:
+    """Print a summary of a shard."""
+    from denser.workflows.label import packing
+    from denser.workflows.many import print_json
+
+    record = packing.shard_record(path)
+    if as_json:
+        print_json(record)
+    else:
+        typer.echo(_summary(record))
+
+
+def _summary(record: dict[str, Any]) -> str:
     from denser.types.units import BOHR
 
-    shard = read_shard(path)
-    header, labels = shard.header, shard.labels
-    recipe, n = labels[0].recipe, len(labels)
-    size = path.stat().st_size
-    n_atoms = [len(label.structure) for label in labels]
-    elements: Counter[str] = Counter()
-    for label in labels:
-        elements.update(set(label.structure.symbols))
-    n_distorted = sum(label.name != label.molecule for label in labels)
+    recipe, n = record["recipe"], record["n_labels"]
     lines = [
-        f"{path}: {n} training labels, {sum(n_atoms)} atoms ({min(n_atoms)} to {max(n_atoms)} "
-        f"each), {size / 1e6:.2f} MB",
-        f"recipe     {recipe.xc}, {recipe.basis}, {recipe.pseudo}, "
-        f"spacing {recipe.spacing * BOHR:.4f} angstrom, SAD {recipe.sad}",
-        f"density    rho - SAD at {header['n_points']} points; rounding adds an Err_rho of "
-        f"{header['rounding_err_rho_percent']:.3f} %",
-        f"distorted  {n_distorted}",
+        f"{record['input']}: {n} training labels, {record['n_atoms']} atoms "
+        f"({record['fewest_atoms']} to {record['most_atoms']} each), "
+        f"{record['bytes'] / 1e6:.2f} MB",
+        f"recipe     {recipe['xc']}, {recipe['basis']}, {recipe['pseudo']}, "
+        f"spacing {recipe['spacing_bohr'] * BOHR:.4f} angstrom, SAD {recipe['sad']}",
+        f"density    rho - SAD at {record['n_points']} points; rounding adds an Err_rho of "
+        f"{record['rounding_err_rho_percent']:.3f} %",
+        f"distorted  {record['n_distorted']}",
     ]
-    for title, counts in (
-        ("elements", elements),
-        ("sources", Counter(label.record["source"] for label in labels)),
-        ("boxes", Counter(label.record["box"] for label in labels)),
-        ("attempts", Counter(label.record["attempt"] for label in labels)),
-        ("charges", Counter(f"{q:+d}" for x in labels if (q := x.structure.charge))),
-    ):
-        if counts:
-            shown = ", ".join(f"{key} {count}" for key, count in counts.most_common())
+    for title in ("elements", "sources", "boxes", "attempts", "charges"):
+        if record[title]:
+            shown = ", ".join(f"{key} {count}" for key, count in record[title].items())
             lines.append(f"{title:10} {shown}")
-    lines.append(f"size       {size / n / 1e3:.2f} kB a label")
-    lines.append(
-        f"packed by  {header['packed_by']}" + (f"; {header['note']}" * bool(header["note"]))
-    )
+    lines.append(f"size       {record['bytes'] / n / 1e3:.2f} kB a label")
+    lines.append(f"packed by  {record['packed_by']}" + f"; {record['note']}" * bool(record["note"]))
     return "\n".join(lines)

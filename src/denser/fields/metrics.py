@@ -103,7 +103,7 @@ class Comparison:
             "err_rho_percent": 100 * self.err_rho,
             "electrons": list(self.electrons),
             "dipoles_debye": [None if d is None else (d * DEBYE).tolist() for d in self.dipoles],
-            "largest": self.largest,
+            "largest_e_per_bohr3": self.largest,
             "where_angstrom": (self.where * BOHR).tolist(),
             "notes": list(self.notes),
         }

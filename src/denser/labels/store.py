@@ -132,6 +132,13 @@ class Summary:
     failures: dict[str, list[str]]
     """Names by reason."""
 
+    def record(self) -> dict[str, Any]:
+        """Dictionary for the output of commands, with the unit in the key."""
+        found = vars(self) | {"recipe": self.recipe.record()}
+        names = ("fewest_atoms", "most_atoms", "n_atoms")
+        found |= dict(zip(names, found.pop("n_atoms"), strict=True))
+        return found | {"bytes": found.pop("size")}
+
 
 class LabelStore:
     """Labels in an ASE database; a context manager.

@@ -180,7 +180,7 @@ class Aspherical(Network):
             raise InputError(
                 f"this model does not know {chemical_symbols[missing[0]]}; it was made for "
                 + " ".join(chemical_symbols[z] for z in self.config.elements)
-                + "; the shipped model 'unet' takes any element with a SAD table"
+                + "; `denser models info` describes it"
             )
 
     def raw_density(

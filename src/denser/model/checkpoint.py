@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
+from ase.data import chemical_symbols
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -79,6 +80,26 @@ class Model:
             self.info.get("parent", {}).get("mean_percent"),
         )
         return next((value for value in found if value is not None), None)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the model, for JSON: network, level of theory, elements, training, errors.
+
+        `elements` is None if the network takes every element that has a table of a free atom.
+        The lists of the names of training molecules are left out.
+        """
+        elements = getattr(self.network.config, "elements", None)
+        shown = ("n_train", "n_validation", "steps", "seconds", "versions", "parent", "note")
+        return {
+            "name": self.name,
+            "architecture": self.architecture,
+            "n_parameters": self.n_parameters,
+            "elements": None if elements is None else [chemical_symbols[z] for z in elements],
+            "recipe": self.recipe.record(),
+            "config": self.network.config.to_dict(),
+            "mean_percent": self.mean_percent,
+            "measured": self.info.get("measured", {}),
+            "training": {key: self.info[key] for key in shown if key in self.info},
+        }
 
     def weights_hash(self) -> str:
         """Hash of the weights, 16 hexadecimal digits."""

@@ -41,6 +41,11 @@ class Recipe:
         """Plain dictionary for metadata."""
         return asdict(self)
 
+    def record(self) -> dict:
+        """Dictionary for the output of commands, with the unit in the key."""
+        found = asdict(self)
+        return found | {"spacing_bohr": found.pop("spacing")}
+
     @classmethod
     def from_dict(cls, data: dict) -> Recipe:
         """Inverse of `to_dict`; unknown or missing keys are an InputError."""

@@ -205,7 +205,8 @@ def energy_summary(record: dict) -> str:
     """One line of text."""
     orbitals = f"HOMO {record['homo_ev']:.2f}, LUMO {record['lumo_ev']:.2f}, "
     line = (
-        f"{record['input']}: {record['formula']}{_charge(record)}, E {record['e_tot']:.6f} hartree "
+        f"{record['input']}: {record['formula']}{_charge(record)}, "
+        f"E {record['e_tot_hartree']:.6f} hartree "
         f"(estimated error {1000 * record['uncertainty_ev']:.1f} meV), {orbitals}"
         f"gap {record['gap_ev']:.2f} eV, dipole {record['dipole_norm_debye']:.2f} D, "
         f"{sum(record['seconds'].values()):.1f} s{_in_cell(record)}"
@@ -217,7 +218,8 @@ def scf_summary(record: dict) -> str:
     """One line of text, and one for each start that was compared."""
     first = record["starts"]["prediction"]
     line = (
-        f"{record['input']}: {record['formula']}{_charge(record)}, E {record['e_tot']:.8f} hartree"
+        f"{record['input']}: {record['formula']}{_charge(record)}, "
+        f"E {record['e_tot_hartree']:.8f} hartree"
         f"{'' if record['converged'] else ' (NOT CONVERGED)'}, gap {record['gap_ev']:.3f} eV, "
         f"dipole {record['dipole_norm_debye']:.3f} D, {first['cycles']} cycles{_in_cell(record)}"
     )
@@ -226,7 +228,7 @@ def scf_summary(record: dict) -> str:
         for name, row in record["starts"].items():
             line += (
                 f"\n  from {name:<14} {row['cycles']:>2} cycles, {row['fock_builds']:>2} Fock "
-                f"builds with the start's, {row['seconds']:.1f} s, E {row['e_tot']:.8f}"
+                f"builds with the start's, {row['seconds']:.1f} s, E {row['e_tot_hartree']:.8f}"
             )
     return line
 
@@ -241,7 +243,7 @@ def _converge(
         # PySCF builds one Fock matrix from the starting density matrix before the first cycle.
         "fock_builds": result.cycles + 1 + builds,
         "seconds": round(seconds + result.seconds, 2),
-        "e_tot": result.e_tot,
+        "e_tot_hartree": result.e_tot,
         "converged": result.converged,
         "result": result,
     }
@@ -274,7 +276,7 @@ def _record(density: Density, e_tot: float, homo: float, lumo: float) -> dict:
         "charge": structure.charge,
         "n_atoms": len(structure),
         "grid_shape": list(density.grid.shape),
-        "e_tot": float(e_tot),
+        "e_tot_hartree": float(e_tot),
         "against_vacuum": structure.cell is None,
         "homo_ev": round(float(homo) * HARTREE, 5),
         "lumo_ev": round(float(lumo) * HARTREE, 5),

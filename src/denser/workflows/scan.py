@@ -55,6 +55,18 @@ class Scan:
     one_step: np.ndarray
     scf: np.ndarray
 
+    def to_dict(self) -> dict:
+        """For JSON; None where there is no energy, and where a curve has no minimum."""
+        record: dict = {"distance_angstrom": (self.distances * BOHR).tolist()}
+        for name, energies in (("one_step", self.one_step), ("scf", self.scf)):
+            known = np.isfinite(energies)
+            lowest = minimum(self.distances, energies) if known.any() else None
+            record[f"e_{name}_hartree"] = [
+                float(e) if ok else None for e, ok in zip(energies, known, strict=True)
+            ]
+            record[f"minimum_{name}_angstrom"] = None if lowest is None else float(lowest * BOHR)
+        return record
+
 
 def diatomic(name: str) -> tuple[int, int]:
     """Atomic numbers of a formula of two atoms, such as N2 or CO.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -284,3 +286,32 @@ def write_contents(folder: Path) -> Path:
     with replacing(path) as temporary:
         temporary.write_text(text)
     return path
+
+
+def shard_record(path: Path) -> dict[str, Any]:
+    """Summary of a shard, for the output of commands; numbers of labels of each kind."""
+    shard = read_shard(path)
+    header, labels = shard.header, shard.labels
+    n_atoms = [len(label.structure) for label in labels]
+    kinds: dict[str, Iterable[str]] = {
+        "elements": (z for label in labels for z in set(label.structure.symbols)),
+        "sources": (label.record["source"] for label in labels),
+        "boxes": (label.record["box"] for label in labels),
+        "attempts": (label.record["attempt"] for label in labels),
+        "charges": (f"{q:+d}" for label in labels if (q := label.structure.charge)),
+    }
+    return {
+        "input": str(path),
+        "n_labels": len(labels),
+        "fewest_atoms": min(n_atoms),
+        "most_atoms": max(n_atoms),
+        "n_atoms": sum(n_atoms),
+        "n_distorted": sum(label.name != label.molecule for label in labels),
+        "recipe": labels[0].recipe.record(),
+        "n_points": header["n_points"],
+        "rounding_err_rho_percent": header["rounding_err_rho_percent"],
+        **{kind: dict(Counter(words).most_common()) for kind, words in kinds.items()},
+        "bytes": path.stat().st_size,
+        "packed_by": header["packed_by"],
+        "note": header["note"],
+    }
