@@ -126,7 +126,7 @@ def test_ions():
 
 def test_reasons_of_failure():
     radical = Structure.of(Atoms("OH", [[0, 0, 0], [0, 0, 0.97]]))
-    assert "an odd number; only closed shells" in calculate(SETTINGS.task("x", radical))
+    assert "an odd number: radicals and other open shells" in calculate(SETTINGS.task("x", radical))
     iron = Structure.of(Atoms("Fe"))
     assert "Fe" in calculate(SETTINGS.task("x", iron))
     hurried = replace(SETTINGS, max_cycle=1)

@@ -102,4 +102,48 @@ def test_pyscf_is_right_whichever_is_imported_first():
     done = subprocess.run(
         [sys.executable, "-c", "import pyscf, torch" + ENERGY], capture_output=True, text=True
     )
-    assert "import denser (or torch) before pyscf" in done.stderr
+    assert "import torch before pyscf, or denser.dft right after it" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import denser, pyscf; denser.Recipe; import denser.workflows.scf_guess",
+        "import denser; from pyscf import gto, dft; from denser.model.predictor import predict",
+        "import denser.labels.store, pyscf; denser.Predictor",
+    ],
+)
+def test_denser_and_pyscf_may_be_imported_in_any_order(first):
+    code = f"{first}; import sys, denser.dft; assert 'torch' in sys.modules or not denser.predict"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+FORKED = """
+import multiprocessing, sys
+import numpy as np
+import torch
+import denser.dft
+from denser.model.predictor import Predictor
+torch.set_num_threads(2)
+def work(n):
+    return torch.get_num_threads(), float((torch.ones(n, 300) @ torch.ones(300, n)).sum())
+print(work(400))
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    print(pool.map_async(work, [400, 500]).get(timeout=60))
+"""
+
+
+def test_a_forked_process_does_not_hang():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED],
+        env=dict(os.environ, OMP_NUM_THREADS="2"), capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.stdout.split() == [
+        "(2,",
+        "48000000.0)",
+        "[(1,",
+        "48000000.0),",
+        "(1,",
+        "75000000.0)]",
+    ]

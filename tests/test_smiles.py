@@ -114,6 +114,18 @@ def test_triatomics_have_the_right_shape():
         assert from_smiles(smiles).get_angle(0, 1, 2) == pytest.approx(angle, abs=8), smiles
 
 
+def test_other_shapes():
+    for smiles, atoms, angle in (
+        ("O=S(=O)=O", (0, 1, 2), 120), ("[O-]Cl(=O)=O", (0, 1, 2), 107), ("CN=C=O", (0, 1, 2), 138),
+        ("c1ccccc1N=C=S", (5, 6, 7), 145), ("FB(F)F", (0, 1, 2), 120),
+    ):  # fmt: skip
+        assert from_smiles(smiles).get_angle(*atoms) == pytest.approx(angle, abs=4), smiles
+    angles = [
+        from_smiles("FS(F)(F)F").get_angle(i, 1, j) for i in (0, 2, 3) for j in (2, 3, 4) if i < j
+    ]
+    assert min(angles) > 80 and max(angles) > 165
+
+
 @pytest.mark.parametrize(
     ("smiles", "charge", "low", "high"),
     [

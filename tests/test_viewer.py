@@ -59,6 +59,11 @@ def test_a_molecule_that_the_model_does_not_know(predictor, water_session):
     row = error_row(strange)
     assert "doubt" in row["label"]
     assert float(row["value"]) == pytest.approx(100 * abs(strange.excess), rel=0.05)
+    assert float(row["value"]) >= strange.predictor.model.mean_percent
+    long = Atoms("OCO", [[-1.405, 0, 0], [0, 0, 0], [1.405, 0, 0]])
+    stretched = Session(predictor, [Item("co2.xyz", Structure.from_ase(long))])
+    assert "doubt" in error_row(stretched)["label"]
+    assert "1.41 angstrom apart" in describe(stretched)["warnings"][0]
     strange.open(0, draft=True)  # too coarse to tell
     assert error_row(strange)["label"] == "Expected error"
 

@@ -7,11 +7,11 @@ denser.write("molecule.cube", rho)
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from denser.types import _moved
+from denser.types.import_order import pyscf_before_torch
 from denser.types.version import __version__
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def __getattr__(name: str) -> Any:
     """Import a public name at its first use, so that `import denser` is fast."""
     if name not in _WHERE:
         raise AttributeError(f"module 'denser' has no attribute {name!r}")
+    pyscf_before_torch()
     value = getattr(import_module(_WHERE[name]), name)
     globals()[name] = value
     return value
@@ -95,5 +96,4 @@ def __dir__() -> list[str]:
 
 _moved.install()
 
-if "pyscf" in sys.modules and "torch" not in sys.modules:
-    import_module("denser.dft")  # all of PySCF before torch: see there
+pyscf_before_torch()

@@ -85,8 +85,8 @@ def closed_shell_electrons(structure: Structure) -> int:
     if n_electrons % 2:
         raise InputError(
             f"{structure.formula} with charge {structure.charge:+d} has {n_electrons} valence "
-            "electrons, an odd number; only closed shells are covered, so set the charge "
-            "(--charge, or atoms.info['charge'])"
+            "electrons, an odd number: radicals and other open shells are not covered; if it is an "
+            "ion, give its charge (--charge, or atoms.info['charge'])"
         )
     return n_electrons
 

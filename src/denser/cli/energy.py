@@ -142,9 +142,7 @@ def _run(
 ) -> int:
     """Process all inputs, print a line or a JSON object for each, and return the exit code."""
     from denser.workflows import many
-
-    def notes(record: dict) -> Sequence[str]:
-        return record.get("notes", ())
+    from denser.workflows.predict import notes
 
     with many.Display("computing", did, len(inputs), summary, as_json, notes) as display:
         totals = many.run(inputs, work, display.take)

@@ -3,11 +3,14 @@
 PySCF and torch each contain an OpenMP library, and PySCF's compiled parts must all be loaded either
 before or after torch. If some are loaded before it and some after, a parallel region of one library
 gets its thread number from the other, threads overwrite each other, and energies are silently wrong
-(seen with PySCF 2.14 and torch 2.13). Therefore all parts are loaded here at once, `import denser`
-loads them early if PySCF is imported already, and the harmful order is an error.
+(seen with PySCF 2.14 and torch 2.13). Therefore all parts are loaded here at once,
+`denser.types.import_order` loads them before torch if PySCF is imported already, and the harmful
+order is an error.
 """
 
+import os
 import sys
+from functools import partial
 
 from denser.types.errors import InputError
 
@@ -25,7 +28,7 @@ def _torch_is_between() -> bool:
 if _torch_is_between():
     raise InputError(
         "torch was imported after pyscf and before its periodic part, and PySCF would "
-        "silently compute wrong energies; import denser (or torch) before pyscf"
+        "silently compute wrong energies; import torch before pyscf, or denser.dft right after it"
     )
 
 import pyscf  # noqa: E402
@@ -52,3 +55,6 @@ require_tested_pyscf(pyscf.__version__)
 import pyscf.pbc.dft.multigrid  # noqa: E402
 import pyscf.pbc.scf  # noqa: E402
 import pyscf.scf.atom_hf_pp  # noqa: E402
+
+# A forked process has none of the threads that PySCF's libraries wait for.
+os.register_at_fork(after_in_child=partial(pyscf.lib.num_threads, 1))

@@ -1,4 +1,4 @@
-"""Bond lengths that the force fields of RDKit do not have, for structures from SMILES.
+"""Bond lengths and angles that RDKit's force fields do not have, for structures from SMILES.
 
 MMFF94 has no parameters for bonds such as those of CO2, N2, SO2 and azide. It then takes a rule for
 single bonds and says nothing, so the bonds are 0.1 to 0.4 angstrom too long. UFF, which is used
@@ -193,3 +193,24 @@ UFF_CORRECTED = (
     ("[#17][#6X4]", 1.785),
 )
 """As `CORRECTED`, where UFF is used."""
+
+ANGLES = (
+    (
+        "[#8X1]~[#16X3](~[#8X1;+0])~[#8X1;+0]",
+        ((0, 1, 2, 120.0), (0, 1, 3, 120.0), (2, 1, 3, 120.0)),
+    ),
+    ("[#8X1]~[#17X3]~[#8X1]", ((0, 1, 2, 107.0),)),
+    ("[#8X1]~[#35X3]~[#8X1]", ((0, 1, 2, 105.0),)),
+    (
+        "[#9][#16X4]([#9])([#9])[#9]",
+        (
+            (0, 1, 2, 173.0), (3, 1, 4, 102.0), (0, 1, 3, 87.0), (0, 1, 4, 87.0),
+            (2, 1, 3, 87.0), (2, 1, 4, 87.0),
+        ),
+    ),
+    ("[!#1]-[#7X2]=[#6X2]=[#8X1]", ((0, 1, 2, 138.0),)),
+    ("[!#1]-[#7X2]=[#6X2]=[#16X1]", ((0, 1, 2, 145.0),)),
+    ("[#1]-[#7X2]=[#6X2]=[#8X1]", ((0, 1, 2, 124.0),)),
+    ("[#1]-[#7X2]=[#6X2]=[#16X1]", ((0, 1, 2, 132.0),)),
+)  # fmt: skip
+"""Angles that the force fields do not have: SMARTS, and atoms of a match with an angle, degrees."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
-from denser.io.bond_lengths import CORRECTED, UFF_CORRECTED
+from denser.io.bond_lengths import ANGLES, CORRECTED, UFF_CORRECTED
 from denser.types.bonds import Bonds
 from denser.types.errors import InputError
 
@@ -142,12 +142,12 @@ def _embedded(molecule: Any, name: str) -> tuple[Any, str]:
         raise InputError(f"{name}: no 3-D geometry found; give a structure file")
     if molecule.GetNumAtoms() == 1:
         return molecule, ""
-    lengths = _known_lengths(molecule, CORRECTED)
+    lengths, angles = _known_lengths(molecule, CORRECTED), _known_angles(molecule)
     if not octahedral and fields.MMFFHasAllMoleculeParams(molecule):
         way = "MMFF94"
         properties = fields.MMFFGetMoleculeProperties(molecule)
         field = fields.MMFFGetMoleculeForceField(molecule, properties)
-        hold = field.MMFFAddDistanceConstraint
+        hold, bend = field.MMFFAddDistanceConstraint, field.MMFFAddAngleConstraint
     else:
         way, model = "UFF", _with_uff_types(molecule)
         if not fields.UFFHasAllMoleculeParams(model):
@@ -156,11 +156,13 @@ def _embedded(molecule: Any, name: str) -> tuple[Any, str]:
             )
         lengths = _known_lengths(molecule, UFF_CORRECTED) | lengths
         field = fields.UFFGetMoleculeForceField(model)
-        hold = field.UFFAddDistanceConstraint
+        hold, bend = field.UFFAddDistanceConstraint, field.UFFAddAngleConstraint
     field.Initialize()
     for stiffness in _STIFF if lengths else _STIFF[:1]:
         for (i, j), length in lengths.items():
             hold(i, j, False, length, length, stiffness)
+        for *three, angle in angles:
+            bend(*three, False, angle, angle, stiffness / 10)
         field.Minimize(maxIts=2000)
     positions = np.array(field.Positions()).reshape(-1, 3)
     _turn_cumulenes(molecule, positions)
@@ -199,6 +201,16 @@ def _known_lengths(
         for match in molecule.GetSubstructMatches(_pattern(smarts), uniquify=False):
             lengths.setdefault((min(match[:2]), max(match[:2])), length)
     return lengths
+
+
+def _known_angles(molecule: Any) -> list[tuple[int, int, int, float]]:
+    """Three atoms and their angle in degrees, for all that fit `ANGLES`."""
+    return [
+        (match[i], match[j], match[k], angle)
+        for smarts, parts in ANGLES
+        for match in molecule.GetSubstructMatches(_pattern(smarts))
+        for i, j, k, angle in parts
+    ]
 
 
 def _turn_cumulenes(molecule: Any, positions: np.ndarray) -> None:

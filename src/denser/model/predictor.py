@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 
-from denser.atoms.sad import RECIPES, closed_shell_electrons, superposition
+from denser.atoms.plausible import strange
+from denser.atoms.sad import RECIPES, closed_shell_electrons, superposition, supported_elements
 from denser.fields.cube_group import cube_operations
 from denser.fields.fourier import resample
 from denser.io.structures import as_structure
@@ -176,6 +178,13 @@ class Predictor:
         error = self.model.mean_percent
         return error is not None and abs(excess) > DOUBT * error / 100
 
+    def least_error(self, excess: float) -> float:
+        """Error that the density of a molecule in doubt likely exceeds, percent.
+
+        The mean error of the model, or the excess if that is larger.
+        """
+        return float(np.nanmax([self.model.mean_percent or 0.0, 100 * abs(excess)]))
+
     def doubt(self, prediction: Prediction) -> str:
         """One sentence if the prediction is in doubt, otherwise an empty string."""
         excess = 100 * prediction.excess
@@ -184,8 +193,24 @@ class Predictor:
         return (
             f"model {self.model.name!r} does not know this kind of molecule well: before scaling "
             f"it had {abs(excess):.2g} % too {'many' if excess > 0 else 'few'} electrons, and the "
-            "error of the density is likely larger; take Kohn-Sham steps (--refine) or fine-tune"
+            f"error of the density is likely above {self.least_error(prediction.excess):.2g} %; "
+            "take Kohn-Sham steps (--refine) or fine-tune"
         )
+
+    def require_covered(self, structure: Structure) -> None:
+        """Raise an InputError unless the model covers all elements, in a closed shell."""
+        tables = supported_elements()
+        known = self.network.elements
+        covered = tables if known is None else [chemical_symbols[z] for z in known]
+        for i, symbol in enumerate(structure.symbols, start=1):
+            if symbol not in covered:
+                ghost = " (a ghost or dummy atom)" if structure.numbers[i - 1] == 0 else ""
+                raise InputError(
+                    f"atom {i} is {symbol}{ghost}, which model {self.model.name!r} does not cover; "
+                    f"it covers {' '.join(covered)}"
+                    + ("; the shipped model 'unet' covers it" if symbol in tables else "")
+                )
+        closed_shell_electrons(structure)
 
     @classmethod
     def of(cls, options: PredictionOptions, bf16: bool | None = None) -> Predictor:
@@ -210,7 +235,7 @@ class Predictor:
         if options is None:
             options = PredictionOptions(charge, box=box, padding=padding, spacing=spacing)
         structure = as_structure(atoms, options.charge, isolated=options.box != "auto")
-        closed_shell_electrons(structure)
+        self.require_covered(structure)
         box, padding, spacing = options.box, options.padding, options.spacing
         if box == "auto":
             box = "isolated" if structure.cell is None else "cell"
@@ -275,13 +300,16 @@ def predict(
     Warns
     -----
     UserWarning
-        A molecule that the model does not know well (`Predictor.doubt`).
+        A molecule that the model does not know well (`Predictor.doubt`), bonds of unlikely length,
+        or a ground state with an open shell (`denser.atoms.plausible.strange`).
     """
     options = PredictionOptions(charge, model, box, padding, spacing, device, average)
     predictor = Predictor.of(options)
     prediction = predictor.predict(atoms, options=options)
-    if doubt := predictor.doubt(prediction):
-        warnings.warn(f"{prediction.density.structure.formula}: {doubt}", stacklevel=2)
+    structure = prediction.density.structure
+    for sentence in (*strange(structure), predictor.doubt(prediction)):
+        if sentence:
+            warnings.warn(f"{structure.formula}: {sentence}", stacklevel=2)
     return prediction.density
 
 

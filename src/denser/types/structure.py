@@ -161,13 +161,14 @@ class Structure:
         ------
         InputError
             As in the class; the atoms are periodic in one or two directions only; or `atoms.info`
-            states an open shell ("multiplicity", "spin") of this charge.
+            ("multiplicity", "spin") or the initial magnetic moments state an open shell of this
+            charge.
         """
         info = {str(key).lower(): value for key, value in atoms.info.items()}
         stated = info.get("charge", info.get("total_charge"))
-        if charge is None or charge == stated:
+        if charge is None or charge == (stated or 0):
+            _closed_shell(atoms, info)
             charge = stated
-            _closed_shell(info)
         if charge is None:
             total = float(np.sum(atoms.get_initial_charges()))
             charge = round(total) if np.isfinite(total) else _whole(total)
@@ -218,7 +219,7 @@ class Structure:
         return atoms
 
 
-def _closed_shell(info: dict[str, Any]) -> None:
+def _closed_shell(atoms: Atoms, info: dict[str, Any]) -> None:
     """Raise an InputError if a structure is said to have unpaired electrons.
 
     A "spin" of 0 or 1 is a closed shell: other programs mean the multiplicity or 2S.
@@ -230,6 +231,13 @@ def _closed_shell(info: dict[str, Any]) -> None:
                 f"the structure states {key} {value:g}, an open shell; denser covers closed shells "
                 "only"
             )
+    unpaired = float(np.sum(atoms.get_initial_magnetic_moments()))
+    if not abs(unpaired) < 0.5:
+        raise InputError(
+            f"the initial magnetic moments of {atoms.get_chemical_formula()} add up to "
+            f"{unpaired:g}, an open shell; denser covers closed shells only: remove the moments "
+            "(atoms.set_initial_magnetic_moments()) if a closed shell is meant"
+        )
 
 
 def _whole(charge: float) -> int:

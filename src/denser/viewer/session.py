@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from denser.atoms.sad import closed_shell_electrons, superposition
+from denser.atoms.sad import superposition
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.types.checked import checked
@@ -269,12 +269,12 @@ class Session:
         grid = _grid(structure, DRAFT_PADDING / BOHR, DRAFT_SPACING / BOHR)
         if not self.predictor.network.any_spacing:
             self.source = "free atoms"
-            closed_shell_electrons(structure)
+            self.predictor.require_covered(structure)
             return superposition(structure, grid, self.predictor.model.recipe.sad)
         return self._on(grid, structure)
 
     def _on(self, grid: Grid, structure: Structure) -> Density:
-        closed_shell_electrons(structure)
+        self.predictor.require_covered(structure)
         sad = superposition(structure, grid, self.predictor.model.recipe.sad)
         raw = self.predictor.raw(sad, structure.cell is not None)
         density, self.excess = self.predictor.normalised(raw, sad)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 
 from denser.analysis.catalogue import PROPERTIES
+from denser.atoms.plausible import strange
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.units import BOHR, DEBYE
@@ -37,6 +38,7 @@ def describe(session: Session) -> dict:
         "revision": session.revision,
         "draft": session.draft,
         "problem": session.problem,
+        "warnings": warnings(session),
         "source": session.source,
         "can_undo": bool(session.undo),
         "can_redo": bool(session.redo),
@@ -50,6 +52,12 @@ def describe(session: Session) -> dict:
         "grid": grid(session),
         "seconds": {k: round(v, 3) for k, v in session.seconds.items()},
     }
+
+
+def warnings(session: Session) -> list[str]:
+    """Sentences about what is strange in the structure; none for a draft."""
+    structure = session.structure
+    return [] if structure is None or session.draft else strange(structure)
 
 
 def model_card(session: Session) -> dict:
@@ -92,8 +100,9 @@ def numbers(session: Session) -> list[dict]:
         row("electrons_e", f"Electrons ({kind})", f"{density.integrate():.4f}", "e")
         row("dipole_debye", "Dipole", f"{np.linalg.norm(density.dipole() * DEBYE):.3f}", "D")
         error = model_card(session)["error_percent"]
-        if session.source == "prediction" and session.predictor.in_doubt(session.excess):
-            least = f"{100 * abs(session.excess):.2g}"
+        in_doubt = session.predictor.in_doubt(session.excess) or warnings(session)
+        if session.source == "prediction" and in_doubt:
+            least = f"{session.predictor.least_error(session.excess):.2g}"
             row("density_error_percent", "In doubt: error likely above", least, "%")
         elif session.source == "prediction" and error is not None:
             row("density_error_percent", "Expected error", f"{error:.1f}", "%")

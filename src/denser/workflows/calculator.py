@@ -13,7 +13,7 @@ from ase.calculators import calculator as ase_calculator
 
 import denser.dft  # noqa: F401  (before anything else brings in part of PySCF)
 from denser.analysis.charges.stockholder import hirshfeld
-from denser.atoms.sad import closed_shell_electrons, superposition
+from denser.atoms.sad import superposition
 from denser.atoms.sad_derivatives import superposition_pullback
 from denser.dft.cell import density_from_dm
 from denser.dft.dispersion import dispersion, require_kind
@@ -209,7 +209,7 @@ class Calculator(ase_calculator.Calculator):
             self.results["forces"] = -gradient * HARTREE / BOHR
 
     def _energy(self, structure: Structure) -> _Work:
-        closed_shell_electrons(structure)
+        self.predictor.require_covered(structure)
         grid = self._grid_of(structure)
         isolated = structure.cell is None
         dm0 = self._orbitals_of(structure) if self.task == "scf" else None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from denser.atoms.plausible import strange
 from denser.atoms.sad import RECIPES, superposition
 from denser.dft.cell import density_from_dm
 from denser.dft.one_step import one_step
@@ -26,7 +27,7 @@ from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.units import DEBYE, HARTREE
-from denser.workflows.predict import refined_prediction
+from denser.workflows.predict import geometry_text, refined_prediction
 from denser.workflows.scf_guess import dm_from_density
 
 if TYPE_CHECKING:
@@ -38,10 +39,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class StartDensity:
-    """A starting density, and the seconds of its prediction (none if it was read)."""
+    """A starting density, and the seconds of its prediction (none if it was read).
+
+    `geometry` says how the geometry of a SMILES was made, and `doubt` is that of the model.
+    """
 
     density: Density
     seconds: float | None
+    geometry: str = ""
+    doubt: str = ""
 
 
 class StartDensities:
@@ -81,7 +87,8 @@ class StartDensities:
             self.predictor = Predictor.of(options)
         prediction, seconds = refined_prediction(atoms, self.predictor, options)
         seconds_in_all = prediction.seconds_sad + prediction.seconds_network + (seconds or 0.0)
-        return StartDensity(prediction.density, seconds_in_all)
+        geometry, doubt = atoms.info.get("geometry", ""), self.predictor.doubt(prediction)
+        return StartDensity(prediction.density, seconds_in_all, geometry, doubt)
 
     def read(self, path: Path) -> StartDensity:
         """Valence density in a file; a given charge replaces that of the file.
@@ -135,7 +142,7 @@ def energy_record(
             result.mo_occ,
         )  # fmt: skip
         written.append(str(molden))
-    record = _record(result.density, result.e_tot, result.homo, result.lumo)
+    record = _record(start, result.density, result.e_tot, result.homo, result.lumo)
     record["uncertainty_ev"] = round(result.uncertainty * HARTREE, 5)
     record["steps"] = steps
     record["written"] = written
@@ -166,7 +173,7 @@ def scf_record(
     density = converged_density(start.density, recipe, result)
     if out is not None:
         write(out, density)
-    record = _record(density, result.e_tot, result.homo, result.lumo)
+    record = _record(start, density, result.e_tot, result.homo, result.lumo)
     record |= {"converged": result.converged, "starts": rows}
     record["written"] = [] if out is None else [str(out)]
     return record
@@ -209,7 +216,7 @@ def energy_summary(record: dict) -> str:
         f"E {record['e_tot_hartree']:.6f} hartree "
         f"(estimated error {1000 * record['uncertainty_ev']:.1f} meV), {orbitals}"
         f"gap {record['gap_ev']:.2f} eV, dipole {record['dipole_norm_debye']:.2f} D, "
-        f"{sum(record['seconds'].values()):.1f} s{_in_cell(record)}"
+        f"{sum(record['seconds'].values()):.1f} s{_in_cell(record)}{geometry_text(record)}"
     )
     return line + (f" -> {', '.join(record['written'])}" if record["written"] else "")
 
@@ -222,6 +229,7 @@ def scf_summary(record: dict) -> str:
         f"E {record['e_tot_hartree']:.8f} hartree"
         f"{'' if record['converged'] else ' (NOT CONVERGED)'}, gap {record['gap_ev']:.3f} eV, "
         f"dipole {record['dipole_norm_debye']:.3f} D, {first['cycles']} cycles{_in_cell(record)}"
+        f"{geometry_text(record)}"
     )
     line += f" -> {', '.join(record['written'])}" if record["written"] else ""
     if len(record["starts"]) > 1:
@@ -268,7 +276,7 @@ def _other_starts(
     ]
 
 
-def _record(density: Density, e_tot: float, homo: float, lumo: float) -> dict:
+def _record(start: StartDensity, density: Density, e_tot: float, homo: float, lumo: float) -> dict:
     structure = density.structure
     dipole = density.dipole() * DEBYE
     return {
@@ -283,6 +291,9 @@ def _record(density: Density, e_tot: float, homo: float, lumo: float) -> dict:
         "gap_ev": round(float(lumo - homo) * HARTREE, 5),
         "dipole_debye": [round(float(d), 4) for d in dipole],
         "dipole_norm_debye": round(float(np.linalg.norm(dipole)), 4),
+        "geometry": start.geometry,
+        "warnings": strange(structure),
+        "doubt": start.doubt,
     }
 
 

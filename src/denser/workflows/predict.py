@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from denser.atoms.plausible import strange
 from denser.io import check_suffix, chgcar, write
 from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
@@ -128,7 +129,7 @@ class Batch:
             len(self.inputs),
             summary,
             as_json,
-            notes=lambda record: [*record.get("notes", ()), *filter(None, [record["doubt"]])],
+            notes=notes,
             present=present,
         ) as display:
             totals = many.run(todo, work, display.take)
@@ -219,6 +220,7 @@ def _predict(entry: Input, output: Path, predictor: Predictor, options: Predicti
     write_seconds = time.perf_counter() - start
     record = _record(output, prediction, predictor.model.name)
     record["geometry"] = entry.atoms().info.get("geometry", "")
+    record["warnings"] = strange(prediction.density.structure)
     record["doubt"] = predictor.doubt(prediction)
     record["refined_steps"] = options.refine
     if refine_seconds is not None:
@@ -256,6 +258,11 @@ def _record(output: Path, prediction: Prediction, model: str) -> dict:
             "network": round(prediction.seconds_network, 4),
         },
     }
+
+
+def notes(record: dict) -> list[str]:
+    """Sentences for standard error."""
+    return [*record.get("notes", ()), *record["warnings"], *filter(None, [record["doubt"]])]
 
 
 def geometry_text(record: dict) -> str:

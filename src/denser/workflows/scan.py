@@ -17,7 +17,7 @@ from ase.data import chemical_symbols
 
 import denser.dft  # noqa: F401  (before anything else brings in part of PySCF)
 from denser.atoms.radii import bond_length
-from denser.atoms.sad import closed_shell_electrons, superposition
+from denser.atoms.sad import superposition
 from denser.dft.one_step import one_step
 from denser.dft.scf import mean_field, scf
 from denser.io.files import replacing
@@ -138,7 +138,7 @@ def scan(
             f"the distances of {name} must be finite and above {MIN_DISTANCE * BOHR:g} angstrom"
         )
     longest = _stretched(numbers, float(wanted[-1]), charge)
-    closed_shell_electrons(longest)
+    predictor.require_covered(longest)
     recipe, network = predictor.model.recipe, predictor.network
     grid = Grid.around(longest, padding / BOHR, recipe.spacing, network.multiple_of)
 

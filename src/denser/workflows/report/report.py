@@ -13,6 +13,7 @@ from typing import Any
 from ase import Atoms
 
 from denser.analysis.properties import Analysis
+from denser.atoms.plausible import strange
 from denser.io import read_density
 from denser.io.electrons import describe
 from denser.io.files import replacing
@@ -61,7 +62,8 @@ def analyse(
     """
     begin = time.perf_counter()
     density, recipe, notes = _density(entry, settings, folder, protected)
-    notes = [*entry.notes, *notes]
+    warnings = strange(density.structure)
+    notes = [*entry.notes, *notes, *warnings]
     seconds = {"density": round(time.perf_counter() - begin, 4)}
     analysis = Analysis(density, recipe, settings.steps, settings.isovalue)
     properties: dict[str, dict] = {}
@@ -93,6 +95,7 @@ def analyse(
         "n_electrons": round(density.integrate(), 6),
         "spacing_angstrom": [round(float(h) * BOHR, 6) for h in density.grid.spacing],
         "notes": notes,
+        "warnings": warnings,
         "properties": properties,
         "lines": lines,
         "errors": errors,

@@ -1,0 +1,141 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+import denser
+from denser.atoms.plausible import open_shells, strange, strange_bonds
+from denser.labels.packed import read_shard
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+
+SHARDS = Path(__file__).parents[1] / "data"
+
+
+def scaled(name: str, factor: float) -> Atoms:
+    atoms = molecule(name)
+    atoms.set_initial_magnetic_moments()
+    atoms.positions *= factor
+    return atoms
+
+
+def stretched_methanol(length: float) -> Atoms:
+    atoms = molecule("CH3OH")
+    bond = atoms.positions[1] - atoms.positions[0]
+    atoms.positions[[1, 3]] += bond * (length / np.linalg.norm(bond) - 1)
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("atoms", "words"),
+    [
+        (stretched_methanol(2.2), "atoms 1 (C) and 2 (O) are 2.20 angstrom apart, but a bond"),
+        (stretched_methanol(1.8), "1.80 angstrom apart"),
+        (stretched_methanol(0.9), "0.90 angstrom apart"),
+        # what force fields make of them
+        (Atoms("OCO", [[-1.405, 0, 0], [0, 0, 0], [1.405, 0, 0]]), "1.41 angstrom apart"),
+        (Atoms("N2", [[0, 0, 0], [1.46, 0, 0]]), "1.46 angstrom apart, but a bond between them is"),
+        (Atoms("CN", [[0, 0, 0], [1.461, 0, 0]]), "1.46 angstrom apart"),
+        (Atoms("SCS", [[-1.798, 0, 0], [0, 0, 0], [1.798, 0, 0]]), "(1 more such pairs)"),
+        (Atoms("N3", [[-1.46, 0, 0], [0, 0, 0], [1.46, 0, 0]]), "1.46 angstrom apart"),
+        (Atoms("OSO", [[-1.432, 0.835, 0], [0, 0, 0], [1.432, 0.835, 0]]), "1.66 angstrom apart"),
+        (scaled("C6H6", 1.3), "more such pairs"),
+    ],
+)
+def test_bonds_of_unlikely_length(atoms, words):
+    (sentence,) = strange_bonds(Structure.of(atoms))
+    assert words in sentence and sentence.endswith("is the geometry right?")
+
+
+def test_molecules_of_the_g2_set_are_not_strange():
+    from ase.data.g2 import molecule_names
+
+    for name in molecule_names:
+        atoms = scaled(name, 1)
+        assert strange_bonds(Structure.of(atoms)) == [], name
+
+
+@pytest.mark.parametrize(
+    ("atoms", "charge"),
+    [
+        (Atoms("OHOH4", [  # Zundel's cation: a proton between two waters
+            [-1.2, 0, 0], [0, 0, 0], [1.2, 0, 0], [-1.75, 0.55, 0.55], [-1.75, -0.55, -0.55],
+            [1.75, 0.55, -0.55], [1.75, -0.55, 0.55]]), 1),
+        (Atoms("FHF", [[-1.15, 0, 0], [0, 0, 0], [1.15, 0, 0]]), -1),
+        (Atoms("NaCl", [[0, 0, 0], [2.8, 0, 0]]), 0),
+        (denser.from_smiles("[O-][N+](=O)[N+](=O)[O-]"), 0),
+    ],
+)  # fmt: skip
+def test_ions_and_strong_hydrogen_bonds_are_not_strange(atoms, charge):
+    assert strange_bonds(Structure.of(atoms, charge)) == []
+
+
+def test_labels_are_not_strange_though_a_third_is_distorted():
+    labels = read_shard(SHARDS / "labels-0001.shard").labels[::3]
+    found = [label.name for label in labels if strange(label.structure)]
+    assert len(found) <= 1, found  # one has displacements of 0.1 angstrom
+
+
+def test_a_molecule_across_the_faces_of_its_cell():
+    atoms = molecule("CH3OH")
+    atoms.set_cell([6, 7, 8])
+    atoms.pbc = True
+    atoms.positions += [0.1 - atoms.positions[0, 0], 0, 0]
+    atoms.wrap()
+    assert np.ptp(atoms.positions[:, 0]) > 3
+    assert strange(Structure.of(atoms)) == []
+
+
+@pytest.mark.parametrize("name", ["O2", "S2", "SO", "NH", "CH2_s3B1d"])
+def test_ground_states_with_open_shells(name):
+    (sentence,) = open_shells(Structure.of(scaled(name, 1)))
+    assert "has an open shell" in sentence and "excited singlet" in sentence
+
+
+def test_open_shells_among_other_molecules_and_ions():
+    both = scaled("O2", 1) + molecule("H2O")
+    both.positions[2:] += [0, 0, 5]
+    assert "O2" in open_shells(Structure.of(both))[0]
+    for symbol, charge, n in (
+        ("Mg", 0, 0), ("C", 0, 1), ("N", 1, 1), ("Na", 1, 0), ("Cl", -1, 0), ("O", 0, 1),
+    ):  # fmt: skip
+        assert len(open_shells(Structure(Atoms(symbol).numbers, np.zeros((1, 3)), charge))) == n
+    for name in ("N2", "CO", "H2O", "SO2", "SiH2_s1A1d"):
+        assert open_shells(Structure.of(scaled(name, 1))) == []
+
+
+def test_structures_that_say_that_they_have_an_open_shell():
+    with pytest.raises(InputError, match="magnetic moments of O2 add up to 2"):
+        Structure.of(molecule("O2"))
+    water = molecule("H2O")
+    water.info["multiplicity"] = 3
+    with pytest.raises(InputError, match="multiplicity 3, an open shell"):
+        Structure.of(water)
+    water.info["multiplicity"] = 1
+    assert len(Structure.of(water)) == 3
+
+
+def test_python_warns():
+    with pytest.warns(UserWarning, match="CH4O: atoms 1 .C. and 2 .O. are 2.20 angstrom apart"):
+        denser.predict(stretched_methanol(2.2), spacing=0.4, padding=2.0, device="cpu")
+
+
+@pytest.mark.parametrize("symbols", ["TiO", "Cr2", "FeO", "CuH", "ZnO"])
+def test_transition_metals_are_refused_with_a_sentence(symbols):
+    from denser.atoms.sad import superposition
+    from denser.types.grid import Grid
+    from denser.workflows.scan import scan
+
+    atoms = Atoms(symbols, [[0, 0, 0], [0, 0, 1.7]])
+    structure = Structure.of(atoms)
+    for call in (
+        lambda: denser.predict(atoms),
+        lambda: denser.Calculator().get_potential_energy(atoms),
+        lambda: scan(symbols),
+        lambda: superposition(structure, Grid.around(structure, 4 / BOHR, 0.5)),
+    ):
+        with pytest.raises(InputError, match="atom 1 is "):
+            call()
