@@ -169,7 +169,7 @@ def test_what_cannot_be_computed_is_refused():
     water = Structure.of(molecule("H2O"))
     grid = Grid.paper(water)
     with pytest.raises(InputError, match="7 valence electrons, an odd number"):
-        scf(molecule("OH"))
+        scf(Structure(molecule("OH").numbers, molecule("OH").positions))
     with pytest.raises(InputError, match="not supported"):
         build_cell(angstrom(["Fe"], [(0, 0, 0)]), grid)
     with pytest.raises(InputError, match="lacks basis 'sto-7g'"):

@@ -410,7 +410,7 @@ def test_smiles_files_and_what_is_wrong_with_them(page, tmp_path: Path):
     )
     (tmp_path / "uranium.xyz").write_text("2\n\nU 0 0 0\nH 0 0 2\n")
     page.drawn(lambda: page.set_input_files("#file", tmp_path / "uranium.xyz"))
-    assert "not supported" in page.message("molecule")
+    assert "does not cover" in page.message("molecule")
     assert page.inner_text("#status") == "no density"
     assert page.inner_text("#formula") == "HU"
     rows = [f"H {i} {j} 0" for i in range(26) for j in range(26)]
