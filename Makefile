@@ -16,8 +16,8 @@ demo: .venv/installed
 	$(BIN)/denser predict examples/aspirin.xyz -o aspirin.cube
 	$(BIN)/denser plot aspirin.cube -o aspirin.png
 
-# All that CI checks.
-test: lint types browser
+# All that CI checks; tests/test_annotations.py checks the types.
+test: lint browser
 	$(PYTEST) $(ARGS)
 
 # Tests without those marked slow and without the browser. Choose some: make fast ARGS=tests/test_io.py.
