@@ -317,7 +317,6 @@ def test_smiles_and_charge(run):
         (["w.xyz", "-o", "a.cube", "--padding", "0.1"], "cuts the density off"),
         (["w.xyz", "-o", "a.cube", "--box", "round"], "round"),
         (["w.xyz", "-o", "a.cube", "--charge", "1"], "odd number"),
-        (["oblique.xyz", "-o", "a.cube"], "orthorhombic"),
         (["slab.xyz", "-o", "a.cube"], "pbc = T T F"),
         (["w.xyz", "-o", "a.cube", "--no-such-flag"], "no-such-flag"),
     ],

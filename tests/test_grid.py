@@ -55,8 +55,8 @@ def test_periodic_grid_fills_the_cell():
     grid = Grid.periodic(Structure([2], [[1, 1, 1]], cell=cell), 0.2, 8)
     np.testing.assert_allclose(grid.cell, cell)
     assert grid.shape == (48, 64, 72)
-    with pytest.raises(InputError, match="orthorhombic"):
-        Grid.periodic(Structure([2], [[1, 1, 1]], cell=cell + 0.5))
+    oblique = np.array([[10.0, 0, 0], [-6.0, 10.4, 0], [0, 0, 14.0]])
+    assert Grid.periodic(Structure([2], [[1, 1, 1]], cell=oblique), 0.2, 8).shape == (48, 64, 72)
 
 
 def test_coarsen_keeps_every_second_node():

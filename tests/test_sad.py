@@ -92,9 +92,6 @@ def test_errors_are_clear():
         superposition(Structure([0], [[0, 0, 0]]), grid)
     with pytest.raises(InputError, match="no valence electrons"):
         superposition(Structure([1], [[0, 0, 0]], charge=1), grid)
-    with pytest.raises(InputError, match="orthorhombic"):
-        tilted = Grid([0, 0, 0], np.eye(3) * 10 + 1, (16, 16, 16))
-        superposition(Structure([2], [[0, 0, 0]]), tilted)
     with pytest.raises(InputError, match="unknown SAD recipe"):
         superposition(Structure([2], [[0, 0, 0]]), grid, "minao")
 

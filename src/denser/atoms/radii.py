@@ -47,10 +47,14 @@ def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
     ----------
     structure : Structure
     periodic : bool
-        Include bonds across the faces of an orthorhombic cell.
+        Include bonds across the faces of a cell.
     """
-    cell = structure.cell if periodic and structure.is_orthorhombic else None
+    cell = structure.cell if periodic else None
     radii = covalent_radii[structure.numbers] * BONDED / BOHR
+    if cell is not None and not structure.is_orthorhombic:
+        i, j, d = structure.neighbours(2 * float(radii.max()))
+        bonded = (i < j) & (d < radii[i] + radii[j])
+        return np.unique(np.stack([i[bonded], j[bonded]], axis=1), axis=0)
     tree = cKDTree(structure.positions) if cell is None else structure.tree()
     pairs = tree.query_pairs(2 * radii.max(), output_type="ndarray")
     steps = structure.positions[pairs[:, 0]] - structure.positions[pairs[:, 1]]

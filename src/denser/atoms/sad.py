@@ -107,7 +107,7 @@ def atomic_density(z: int, r: np.ndarray, recipe: str = "gth-szv-1e") -> np.ndar
 def superposition(
     structure: Structure, grid: Grid, recipe: str = "gth-szv-1e", cutoff: float = CUTOFF
 ) -> Density:
-    """Superpose neutral spherical atoms on a periodic orthorhombic grid.
+    """Superpose neutral spherical atoms on a periodic grid.
 
     rho(r) = c * sum_a sum_L n_a(|r - R_a - L|), with c such that the density integrates on the
     grid to N_e = sum(valence charges) - charge exactly.
@@ -116,7 +116,7 @@ def superposition(
     ----------
     structure : Structure
     grid : Grid
-        Orthorhombic; its box is the period.
+        Its box, of any shape, is the period.
     recipe : str
         A key of `RECIPES`.
     cutoff : float
@@ -130,7 +130,7 @@ def superposition(
     Raises
     ------
     InputError
-        Unsupported element, no electrons left, or a grid that is not orthorhombic.
+        Unsupported element, or no electrons left.
     """
     charges = valence_charges(structure)
     n_electrons = charges.sum() - structure.charge
@@ -139,13 +139,12 @@ def superposition(
             f"charge {structure.charge:+d} leaves no valence electrons "
             f"({structure.formula} has {charges.sum():.0f})"
         )
-    if not grid.is_orthorhombic:
-        raise InputError("superposed atomic densities need an orthorhombic grid along x, y and z")
+    add = _add_gaussians if grid.is_orthorhombic else _add_gaussians_obliquely
     values = np.zeros(grid.shape)
     batches = {z: _batches(*gaussians(z, recipe), cutoff) for z in np.unique(structure.numbers)}
     for z, position in zip(structure.numbers, structure.positions, strict=True):
         for radius, a, s, p in batches[z]:
-            _add_gaussians(values, grid, position, radius, a, s, p)
+            add(values, grid, position, radius, a, s, p)
     np.maximum(values, 0.0, out=values)
     values *= n_electrons / (values.sum() * grid.dv)
     return Density(grid, seal(values), structure=structure, valence_charges=charges)
@@ -236,6 +235,24 @@ def _add_gaussians(
         right = np.concatenate([gz, p[:, None] * gz2])
     patch = (left @ right).reshape(nx, ny, -1)
     for on_grid, in_patch in pieces(indices, grid.shape):
+        values[on_grid] += patch[in_patch]
+
+
+def _add_gaussians_obliquely(
+    values: np.ndarray,
+    grid: Grid,
+    position: np.ndarray,
+    radius: float,
+    a: np.ndarray,
+    s: np.ndarray,
+    p: np.ndarray,
+) -> None:
+    """As `_add_gaussians` on any grid, where Gaussians are no products of functions of the axes."""
+    nodes, r2 = ball(grid, position, radius, periodic=True)
+    patch = np.zeros_like(r2)
+    for ak, sk, pk in zip(a, s, p, strict=True):
+        patch += (sk + pk * r2) * np.exp(-ak * r2)
+    for on_grid, in_patch in pieces(nodes, grid.shape):
         values[on_grid] += patch[in_patch]
 
 

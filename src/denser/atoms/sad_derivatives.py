@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from denser.atoms.sad import atomic_density, gaussians, superposition
-from denser.fields.windows import axis_window
+from denser.fields.windows import axis_window, ball, block
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 
@@ -32,8 +32,9 @@ def superposition_pullback(
         As in `denser.atoms.sad.superposition`.
     """
     sad = superposition(structure, grid, recipe)
+    kind = _Atom if grid.is_orthorhombic else _ObliqueAtom
     atoms = [
-        _Atom.on_grid(grid, position, int(z), recipe)
+        kind.on_grid(grid, position, int(z), recipe)
         for z, position in zip(structure.numbers, structure.positions, strict=True)
     ]
     scale = sad.n_electrons / (sum(atom.total() for atom in atoms) * grid.dv)
@@ -59,8 +60,7 @@ class _Atom:
     @classmethod
     def on_grid(cls, grid: Grid, position: np.ndarray, z: int, recipe: str) -> _Atom:
         a, s, p = gaussians(z, recipe)
-        r = np.linspace(0.0, 15.0, 1501)
-        reach = r[np.flatnonzero(atomic_density(z, r, recipe) > _REACH)[-1]]
+        reach = _reach(z, recipe)
         nodes, factors = [], []
         for i in range(3):
             index, d = axis_window(grid, i, position[i], reach)
@@ -86,3 +86,42 @@ class _Atom:
             d = np.moveaxis(c, axis, 0)  # the derivative is along the first index
             out.append(self.s @ d[2, 0, 0] + self.p @ (d[3, 0, 0] + d[2, 1, 0] + d[2, 0, 1]))
         return np.array(out)
+
+
+@dataclass(frozen=True, eq=False)
+class _ObliqueAtom:
+    """n(r) on any grid: values, slope dn/d(r^2) and r - R at the nodes of a block."""
+
+    nodes: list[np.ndarray]
+    values: np.ndarray
+    slope: np.ndarray
+    steps: list[np.ndarray]
+
+    @classmethod
+    def on_grid(cls, grid: Grid, position: np.ndarray, z: int, recipe: str) -> _ObliqueAtom:
+        reach = _reach(z, recipe)
+        nodes, r2 = ball(grid, position, reach, periodic=True)
+        values, slope = np.zeros_like(r2), np.zeros_like(r2)
+        for a, s, p in zip(*gaussians(z, recipe), strict=True):
+            g = np.exp(-a * r2)
+            values += (s + p * r2) * g
+            slope += (p - a * (s + p * r2)) * g
+        _, offsets = block(grid, position, reach, periodic=True)
+        nodes = [n % m for n, m in zip(nodes, grid.shape, strict=True)]
+        steps = [np.outer(f, vector) for f, vector in zip(offsets, grid.cell, strict=True)]
+        return cls(nodes, values, slope, steps)
+
+    def total(self) -> float:
+        """Sum of n over the nodes."""
+        return float(self.values.sum())
+
+    def pullback(self, field: np.ndarray) -> np.ndarray:
+        """sum_r f(r) dn(|r - R|)/dR (3,)."""
+        weight = -2 * self.slope * field[np.ix_(*self.nodes)]
+        sums = (weight.sum(axis=tuple({0, 1, 2} - {i})) for i in range(3))
+        return sum((w @ step for w, step in zip(sums, self.steps, strict=True)), np.zeros(3))
+
+
+def _reach(z: int, recipe: str) -> float:
+    r = np.linspace(0.0, 15.0, 1501)
+    return float(r[np.flatnonzero(atomic_density(z, r, recipe) > _REACH)[-1]])

@@ -133,8 +133,8 @@ def one_step(
     Parameters
     ----------
     density : Density
-        Orthorhombic; its box is the period of the calculation. If its spacing is not that of
-        the recipe (within a tenth), it is resampled spectrally.
+        Its box is the period of the calculation. If its spacing is not that of the recipe (within a
+        tenth), it is resampled spectrally.
     recipe : Recipe
     mf : pyscf.pbc.dft.rks.RKS, optional
         From `denser.dft.scf.mean_field` for the same structure and grid (or another
@@ -151,8 +151,8 @@ def one_step(
     ------
     InputError
         The density has values that are not finite, another number of electrons than its
-        structure, negative regions, or a box that is not orthorhombic; `mf` belongs to another
-        grid; or as in `denser.dft.scf.mean_field` and `denser.dft.cell.require_electrons`.
+        structure, or negative regions; `mf` belongs to another grid; or as in
+        `denser.dft.scf.mean_field` and `denser.dft.cell.require_electrons`.
 
     Warns
     -----
@@ -206,11 +206,6 @@ def one_step(
 def check_density(density: Density) -> None:
     """Raise an InputError unless a Kohn-Sham step can start from this density."""
     values, n_electrons = density.values, density.n_electrons
-    if not density.grid.is_orthorhombic:
-        raise InputError(
-            "the box of the density is not orthorhombic along x, y and z; put the structure into "
-            "such a box (Grid.around) and predict or interpolate the density there"
-        )
     n_bad = values.size - int(np.count_nonzero(np.isfinite(values)))
     if n_bad:
         raise InputError(
@@ -235,7 +230,7 @@ def check_density(density: Density) -> None:
 def on_recipe_grid(density: Density, recipe: Recipe) -> Density:
     """Return the density with the recipe's spacing (within a tenth), resampled if necessary."""
     grid = density.grid
-    lengths = np.diag(grid.cell)
+    lengths = np.linalg.norm(grid.cell, axis=1)
     if (np.abs(grid.spacing / recipe.spacing - 1) < 0.1).all():
         return density
     if grid.spacing.max() > COARSE_SPACING:

@@ -37,6 +37,35 @@ def groups_of_like_reach(reach: np.ndarray) -> list[list[int]]:
     return groups
 
 
+def block(
+    grid: Grid, centre: np.ndarray, radius: float, periodic: bool
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Nodes per axis of a block that contains a ball, and their distances from its centre.
+
+    Parameters
+    ----------
+    grid, centre, radius, periodic
+        As in `ball`.
+
+    Returns
+    -------
+    nodes : three (n_i,) int
+    offsets : three (n_i,) float
+        In fractions of the cell's vectors.
+    """
+    inverse = np.linalg.inv(grid.cell)
+    fraction = (centre - grid.origin) @ inverse
+    reach = radius * np.linalg.norm(inverse, axis=0)  # size of the ball in fractions of the cell
+    nodes, offsets = [], []
+    for i, n in enumerate(grid.shape):
+        low, high = np.ceil((fraction[i] - reach[i]) * n), np.floor((fraction[i] + reach[i]) * n)
+        if not periodic:
+            low, high = max(low, 0), min(high, n - 1)
+        nodes.append(np.arange(int(low), int(high) + 1))
+        offsets.append(nodes[-1] / n - fraction[i])
+    return nodes, offsets
+
+
 def ball(
     grid: Grid, centre: np.ndarray, radius: float, periodic: bool
 ) -> tuple[list[np.ndarray], np.ndarray]:
@@ -59,16 +88,7 @@ def ball(
     squared : (n_0, n_1, n_2) float
         Squared distances, bohr^2.
     """
-    inverse = np.linalg.inv(grid.cell)
-    fraction = (centre - grid.origin) @ inverse
-    reach = radius * np.linalg.norm(inverse, axis=0)  # size of the ball in fractions of the cell
-    nodes, offsets = [], []
-    for i, n in enumerate(grid.shape):
-        low, high = np.ceil((fraction[i] - reach[i]) * n), np.floor((fraction[i] + reach[i]) * n)
-        if not periodic:
-            low, high = max(low, 0), min(high, n - 1)
-        nodes.append(np.arange(int(low), int(high) + 1))
-        offsets.append(nodes[-1] / n - fraction[i])
+    nodes, offsets = block(grid, centre, radius, periodic)
     a, b, c = np.meshgrid(*offsets, indexing="ij", sparse=True)
     g = grid.cell @ grid.cell.T
     squared = g[0, 0] * a**2 + g[1, 1] * b**2 + g[2, 2] * c**2

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denser.fields.windows import axis_window, groups_of_like_reach, pieces
-from denser.model.harmonics import harmonic_terms, solid_harmonics
+from denser.fields.windows import axis_window, block, groups_of_like_reach, pieces
+from denser.model.harmonics import harmonic_terms, oblique_harmonics, solid_harmonics
 from denser.types.grid import Grid
 
 CUTOFF = 1e-6
@@ -160,7 +160,7 @@ def _gaussians(r2: Tensor, exponents: Tensor) -> Tensor:
 def add_to_grid(
     values: Tensor, grid: Grid, positions: Tensor, coefficients: Tensor, exponents: Tensor
 ) -> None:
-    """Add delta to `values` (nx, ny, nz) on a periodic orthorhombic grid, in place.
+    """Add delta to `values` (nx, ny, nz) on a periodic grid of any shape, in place.
 
     Positions (n_atoms, 3) in bohr; coefficients (n_atoms, n_exponents, (degree + 1)^2).
     """
@@ -186,9 +186,11 @@ def _patches(
 ) -> Iterator[tuple[list[np.ndarray], Tensor]]:
     """Nodes per axis and delta at them, by atom and group of exponents of similar range."""
     degree = round(coefficients.shape[-1] ** 0.5) - 1
-    tensor = torch.as_tensor(
-        solid_harmonics(degree), dtype=coefficients.dtype, device=coefficients.device
-    )
+    if grid.is_orthorhombic:
+        patch, in_monomials = _patch, solid_harmonics(degree)
+    else:
+        patch, in_monomials = _oblique_patch, oblique_harmonics(degree, _axes(grid))
+    tensor = torch.as_tensor(in_monomials, dtype=coefficients.dtype, device=coefficients.device)
     polynomials = torch.einsum("akm,mxyz->akxyz", coefficients, tensor)
     size = coefficients.detach().abs().sum(dim=-1).cpu().numpy()
     alphas = exponents.cpu().numpy().astype(float)
@@ -197,7 +199,7 @@ def _patches(
         reach = _reach(size[a], alphas, degree)
         for group in groups_of_like_reach(reach):
             radius = reach[group[0]]
-            yield _patch(grid, centre, positions[a], radius, polynomials[a, group], alphas[group])
+            yield patch(grid, centre, positions[a], radius, polynomials[a, group], alphas[group])
 
 
 def _reach(size: np.ndarray, alphas: np.ndarray, degree: int) -> np.ndarray:
@@ -240,3 +242,48 @@ def _patch(
     ny, nz = u.shape[2:]
     patch = fx.reshape(-1, fx.shape[-1]).T @ u.reshape(-1, ny * nz)  # (x, y z)
     return nodes, patch.reshape(-1, ny, nz)
+
+
+def _axes(grid: Grid) -> np.ndarray:
+    """Unit vectors along the cell's vectors, in rows."""
+    return grid.cell / np.linalg.norm(grid.cell, axis=1, keepdims=True)
+
+
+def _oblique_patch(
+    grid: Grid,
+    centre: np.ndarray,
+    position: Tensor,
+    radius: float,
+    polynomials: Tensor,
+    alphas: np.ndarray,
+) -> tuple[list[np.ndarray], Tensor]:
+    """As `_patch` on any grid; polynomials of the coordinates u_i along the cell's vectors.
+
+    r^2 is sum_i u_i^2 + 2 sum_{i<j} cos_ij u_i u_j, so a Gaussian is a product of three functions
+    of two coordinates, each with half of u_i^2 and of u_j^2. They are at most 1 between 60 and 120
+    degrees.
+    """
+    degree = polynomials.shape[-1] - 1
+    lengths = np.linalg.norm(grid.cell, axis=1)
+    nodes, offsets = block(grid, centre, radius, periodic=True)
+    moved = (position - position.detach()).double()  # zero, but with a derivative
+    moved = moved @ torch.as_tensor(np.linalg.inv(grid.cell) * lengths, device=position.device)
+    u = [
+        torch.as_tensor(offset * length, device=position.device) - shift
+        for offset, length, shift in zip(offsets, lengths, moved, strict=True)
+    ]
+    cosines = _axes(grid) @ _axes(grid).T
+    powers = [torch.stack([x**p for p in range(degree + 1)]).to(polynomials.dtype) for x in u]
+    x, y, z = powers
+    patch = polynomials.new_zeros(tuple(len(n) for n in nodes))
+    for polynomial, alpha in zip(polynomials, alphas.tolist(), strict=True):
+        t = torch.einsum("xyz,zn->xyn", polynomial, z)
+        t = torch.einsum("ym,xyn->xmn", y, t)
+        part = (x.T @ t.reshape(degree + 1, -1)).reshape(patch.shape)
+        for i, j in ((0, 1), (0, 2), (1, 2)):
+            a, b = u[i][:, None], u[j][None]
+            form = 0.5 * (a * a + b * b) + 2 * float(cosines[i, j]) * a * b
+            pair = torch.exp(-alpha * form).to(part.dtype)
+            part = part * pair.unsqueeze(3 - i - j)
+        patch = patch + part
+    return nodes, patch

@@ -62,15 +62,20 @@ def solid_harmonics(degree: int) -> np.ndarray:
     -------
     ((degree + 1)^2, degree + 1, degree + 1, degree + 1) float
     """
-    points = torch.as_tensor(np.random.default_rng(0).normal(size=(400, 3)))
-    points = points / points.norm(dim=-1, keepdim=True)
-    values = spherical_harmonics(points, degree).numpy()
-    x, y, z = points.numpy().T
+    return oblique_harmonics(degree, np.eye(3))
+
+
+def oblique_harmonics(degree: int, axes: np.ndarray) -> np.ndarray:
+    """As `solid_harmonics`, in monomials of coordinates along three vectors, the rows of `axes`."""
+    points = np.random.default_rng(0).normal(size=(400, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    values = spherical_harmonics(torch.as_tensor(points @ axes), degree).numpy()
+    x, y, z = points.T
     out = np.zeros(((degree + 1) ** 2, *(degree + 1,) * 3))
     for n in range(degree + 1):
         powers = [p for p in product(range(n + 1), repeat=3) if sum(p) == n]
         monomials = np.stack([x**i * y**j * z**k for i, j, k in powers], axis=1)
-        # r^l Y_lm is homogeneous of degree l, and r = 1 here, so the fit is exact.
+        # r^l Y_lm is homogeneous of degree l, so the fit is exact.
         fit = np.linalg.lstsq(monomials, values[:, n * n : (n + 1) ** 2], rcond=None)[0]
         for (i, j, k), row in zip(powers, fit, strict=True):
             out[n * n : (n + 1) ** 2, i, j, k] = np.where(np.abs(row) > 1e-12, row, 0.0)

@@ -13,6 +13,7 @@ from denser.fields.cube_group import CubeOperation, window
 from denser.model import tiling
 from denser.model.network import Network
 from denser.types.density import Density
+from denser.types.errors import InputError
 
 
 def raw_density(
@@ -22,7 +23,18 @@ def raw_density(
     operations: Sequence[CubeOperation],
     bf16: bool,
 ) -> Tensor:
-    """`Network.raw_density` of a network from image (b, 1, nx, ny, nz) to image."""
+    """`Network.raw_density` of a network from image (b, 1, nx, ny, nz) to image.
+
+    Raises
+    ------
+    InputError
+        The grid is not orthorhombic: on its nodes an image would be distorted.
+    """
+    if not sad.grid.is_orthorhombic:
+        raise InputError(
+            "networks of images need an orthorhombic box along x, y and z; the model 'default' "
+            "takes any cell"
+        )
     device = network.device
     image = torch.tensor(sad.values, dtype=torch.float32, device=device)
     raw = torch.zeros_like(image)

@@ -33,14 +33,15 @@ _BLOCK = 4
 
 
 def contacts(structure: Structure) -> coo_matrix:
-    """Conductance between atoms (n_atoms, n_atoms): exp(-(d - CONTACT)/DECAY), at most 1."""
+    """Conductance between atoms (n_atoms, n_atoms): exp(-(d - CONTACT)/DECAY), at most 1.
+
+    In a cell it is the sum over the images.
+    """
     n = len(structure)
-    tree = structure.tree()
-    reach = _FAR if tree.boxsize is None else min(_FAR, 0.499 * float(tree.boxsize.min()))
-    pairs = tree.sparse_distance_matrix(tree, reach, output_type="coo_matrix")
-    off = pairs.row != pairs.col
-    conductance = np.minimum(1.0, np.exp(-(pairs.data[off] - CONTACT) / DECAY))
-    return coo_matrix((conductance, (pairs.row[off], pairs.col[off])), shape=(n, n))
+    i, j, d = structure.neighbours(_FAR)
+    conductance = np.minimum(1.0, np.exp(-(d - CONTACT) / DECAY))
+    off = i != j
+    return coo_matrix((conductance[off], (i[off], j[off])), shape=(n, n))
 
 
 def electron_factors(structure: Structure, electrons: np.ndarray, excess: np.ndarray) -> np.ndarray:
@@ -109,8 +110,9 @@ def _factor_field(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, np.nd
         f = f.reshape(nx, _BLOCK, ny, _BLOCK, nz, _BLOCK)
         return f.sum(dim=(1, 3, 5)).numpy() * grid.dv
 
-    step = _BLOCK * grid.spacing
-    coarse = Grid(grid.origin + 1.5 * grid.spacing, np.diag(step * blocks), blocks)
+    steps = grid.cell / np.array(grid.shape)[:, None]  # rows
+    blocks_cell = _BLOCK * steps * np.array(blocks)[:, None]
+    coarse = Grid(grid.origin + (_BLOCK - 1) / 2 * steps.sum(axis=0), blocks_cell, blocks)
     weights = hirshfeld_weights(structure, coarse, recipe)
     in_raw, in_sad = sums(raw.double().cpu()), sums(torch.tensor(sad.values))
     excess = weights @ (in_raw - in_sad).ravel()

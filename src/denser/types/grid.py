@@ -151,20 +151,15 @@ class Grid:
     def periodic(
         cls, structure: Structure, spacing: float = PAPER_SPACING, multiple_of: int = 8
     ) -> Grid:
-        """Grid over the structure's own orthorhombic cell.
+        """Grid over the structure's own cell, of any shape.
 
-        The shape is a multiple of `multiple_of`, chosen so that the spacing is as close as possible
-        to `spacing`.
+        The number of nodes along each vector is a multiple of `multiple_of`, chosen so that the
+        spacing is as close as possible to `spacing`.
         """
         _check_spacing(spacing)
         if structure.cell is None:
             raise InputError("the structure has no cell; use Grid.around for a molecule")
-        if not structure.is_orthorhombic:
-            raise InputError(
-                "only orthorhombic cells along x, y and z are supported; "
-                "use --box isolated (box='isolated') to treat the atoms as a molecule"
-            )
-        lengths = np.diag(structure.cell)
+        lengths = np.linalg.norm(structure.cell, axis=1)
         counts = np.maximum(1, np.round(lengths / (spacing * multiple_of))).astype(int)
         return cls(np.zeros(3), structure.cell, tuple(counts * multiple_of))
 

@@ -95,16 +95,42 @@ class Structure:
     __setstate__ = restore
 
     def _check_distances(self) -> None:
-        """Raise if two atoms (or, in an orthorhombic cell, their images) are too close."""
+        """Raise if two atoms (or, in a cell, their images) are too close."""
         if len(self) < 2:
             return
-        pairs = self.tree().query_pairs(MIN_DISTANCE, output_type="ndarray")
+        if self.cell is None or self.is_orthorhombic:
+            pairs = self.tree().query_pairs(MIN_DISTANCE, output_type="ndarray")
+        else:
+            i, j, _ = self.neighbours(MIN_DISTANCE)
+            pairs = np.stack([i, j], axis=1)[i < j]
         if len(pairs):
             i, j = pairs[np.lexsort(pairs.T[::-1])][0]
             raise InputError(
                 f"atoms {i + 1} ({self.symbols[i]}) and {j + 1} ({self.symbols[j]}) are closer "
                 "than 0.4 angstrom; check the coordinates and their unit (angstrom)"
             )
+
+    def neighbours(self, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All pairs within a distance, with the images of atoms in a cell of any shape.
+
+        Parameters
+        ----------
+        reach : float
+            Bohr.
+
+        Returns
+        -------
+        i, j : (n_pairs,) int
+            Each pair is there as (i, j) and as (j, i); several images are several pairs.
+        distances : (n_pairs,) float
+            Bohr.
+        """
+        from ase.neighborlist import primitive_neighbor_list
+
+        periodic = self.cell is not None
+        cell = np.eye(3) if self.cell is None else self.cell
+        i, j, d = primitive_neighbor_list("ijd", (periodic,) * 3, cell, self.positions, reach)
+        return i, j, d
 
     def tree(self) -> cKDTree:
         """Positions for neighbour searches, bohr; an orthorhombic cell is its period."""
