@@ -53,7 +53,7 @@ def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> g
     closed_shell_electrons(structure)
     if not grid.is_orthorhombic:
         raise InputError(
-            "Kohn-Sham calculations need an orthorhombic box along x, y and z; take an orthorhombic "
+            "Kohn-Sham calculations need an orthorhombic box along x, y, z; take an orthorhombic "
             "supercell, or a molecule of the crystal with --box isolated (box='isolated')"
         )
     cell = gto.Cell()
