@@ -1,3 +1,5 @@
+import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 from ase.build import molecule
 from scipy.spatial.distance import cdist
 
+import denser
 from denser.analysis.charges.esp_charges import (
     chelpg,
     chelpg_points,
@@ -15,6 +18,7 @@ from denser.analysis.charges.esp_charges import (
 from denser.analysis.charges.esp_fit import equivalence_classes, fit_charges, fit_resp
 from denser.atoms.radii import bonds
 from denser.atoms.sad import superposition
+from denser.io.bond_orders import sybyl_types
 from denser.io.charges import write_charges
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -300,6 +304,56 @@ def test_rdkit_reads_molecules_with_charges(acetate, tmp_path, suffix):
     pairs = {(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in found.GetBonds()}
     assert pairs == {tuple(b) for b in bonds(structure).tolist()} and len(pairs) == 6
     assert sorted(b.GetBondTypeAsDouble() for b in found.GetBonds()) == [1, 1, 1, 1, 1, 2]
+
+
+CARRIED = [
+    "O=C(Nc1ccc([N+](=O)[O-])cc1)c1ccccc1", "NC(=[NH2+])c1ccc2cc(C(=O)Nc3ccccc3)ccc2c1",
+    "Cn1cnc2c1c(=O)n(C)c(=O)n2C", "COP(=O)([O-])OC", "CN(C)c1ccc2nc3ccc(cc3[s+]c2c1)N(C)C",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("smiles", CARRIED)
+@pytest.mark.parametrize("suffix", ["mol2", "sdf"])
+def test_bonds_of_the_input_are_written(tmp_path, smiles, suffix):
+    chem = pytest.importorskip("rdkit.Chem")
+    structure = Structure.of(denser.from_smiles(smiles))
+    path = tmp_path / f"a.{suffix}"
+    assert write_charges(path, structure, np.zeros(len(structure))) == ""
+    read = {"sdf": chem.MolFromMolFile, "mol2": chem.MolFromMol2File}[suffix]
+    assert chem.MolToSmiles(read(str(path))) == chem.CanonSmiles(smiles)
+
+
+@pytest.mark.parametrize("suffix", ["mol2", "sdf"])
+def test_orders_that_nobody_knows_are_written_as_unknown(tmp_path, suffix):
+    carried = Structure.of(denser.from_smiles("c1ccccc1[N+](=O)[O-]"))
+    path = tmp_path / f"a.{suffix}"
+    ion = Structure.of(carried, charge=2)  # the bonds of the input do not fit it
+    moved = replace(carried, charge=1)
+    for structure in (ion, moved):
+        note = write_charges(path, structure, np.zeros(len(structure)))
+        assert note.startswith(f"a.{suffix}: no orders of the bonds fit the charge")
+        text = path.read_text()
+        rows = text.split("@<TRIPOS>BOND\n")[-1] if suffix == "mol2" else text
+        kinds = re.findall(
+            r"^ *\d+ +\d+ +\d+ un$" if suffix == "mol2" else r"^ *\d+ +\d+  8  0$", rows, re.M
+        )
+        assert len(kinds) == len(bonds(structure))
+
+
+def test_sybyl_types():
+    found = []
+    for smiles in ("CC(=O)NC", "C[N+](=O)[O-]", "CC(=O)[O-]", "CS(C)(=O)=O", "NC(N)=[NH2+]", "C#N"):
+        structure = Structure.of(denser.from_smiles(smiles))
+        types, _ = sybyl_types(structure, structure.bonds)
+        found.append([kind for kind in types if kind != "H"])
+    assert found == [
+        ["C.3", "C.2", "O.2", "N.am", "C.3"],
+        ["C.3", "N.pl3", "O.2", "O.2"],
+        ["C.3", "C.2", "O.co2", "O.co2"],
+        ["C.3", "S.O2", "C.3", "O.2", "O.2"],
+        ["N.pl3", "C.cat", "N.pl3", "N.pl3"],
+        ["C.1", "N.1"],
+    ]
 
 
 def test_ase_reads_the_sdf(acetate, tmp_path):

@@ -3,14 +3,15 @@
 ============  ==================================================================================
 suffix        holds
 ============  ==================================================================================
-`.mol2`       atoms (typed by element), bonds, charges with 6 digits
+`.mol2`       atoms with SYBYL types, bonds, charges with 6 digits
 `.sdf`        atoms, bonds, formal charges, and the charges as RDKit's and OpenFF's property
               atom.dprop.PartialCharge
 `.xml`        a residue template and its charges for `openmm.app.ForceField`; no Lennard-Jones
 ============  ==================================================================================
 
-Bonds are judged by distance. Their orders are RDKit's where it is installed and finds some that
-fit the charge of the molecule; else all are single.
+Bonds and their orders are those of the input if it names them (SMILES, SDF, mol2); else they are
+judged by distance, and RDKit looks for orders that fit the charge of the molecule. Where there are
+none, the files say "unknown".
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from xml.etree import ElementTree
 import numpy as np
 from ase.data import atomic_masses
 
-from denser.atoms.radii import bonds
+from denser.io.bond_orders import UNKNOWN, find_bonds, sybyl_types
 from denser.io.files import replacing
+from denser.types.bonds import Bonds
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR
@@ -32,7 +34,7 @@ from denser.types.units import BOHR
 _DIGITS = 6
 
 
-def write_charges(path: str | Path, structure: Structure, charges: np.ndarray) -> None:
+def write_charges(path: str | Path, structure: Structure, charges: np.ndarray) -> str:
     """Write a molecule with its atomic charges; the format is that of the suffix.
 
     The charges are rounded to six digits such that their sum stays that of the input rounded
@@ -46,13 +48,18 @@ def write_charges(path: str | Path, structure: Structure, charges: np.ndarray) -
     charges : (n_atoms,) float
         e.
 
+    Returns
+    -------
+    str
+        A sentence if the orders of the bonds are not known, else an empty text.
+
     Raises
     ------
     InputError
         Another suffix, charges that do not fit the atoms, or a file that cannot be written.
     """
     path = Path(path)
-    writers: dict[str, Callable[[Structure, np.ndarray, str], str]] = {
+    writers: dict[str, Callable[[Structure, Bonds, np.ndarray, str], str]] = {
         ".mol2": _mol2,
         ".sdf": _sdf,
         ".xml": _openmm,
@@ -68,47 +75,19 @@ def write_charges(path: str | Path, structure: Structure, charges: np.ndarray) -
             f"{path}: {len(structure)} atoms need as many finite charges, found an array of "
             f"shape {charges.shape}"
         )
-    text = write(structure, _rounded(charges), path.stem)
+    known, note = find_bonds(structure)
+    if path.suffix.lower() == ".xml":  # which has no orders
+        note = ""
+    text = write(structure, known, _rounded(charges), path.stem)
     with replacing(path) as temporary:
         temporary.write_text(text)
+    return f"{path.name}: {note}" if note else ""
 
 
 def _rounded(charges: np.ndarray) -> np.ndarray:
     out = np.round(charges, _DIGITS)
     out[np.argmax(np.abs(out))] += round(float(charges.sum()), _DIGITS) - out.sum()
     return np.round(out, _DIGITS) + 0.0  # no negative zero
-
-
-def _bond_orders(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bonds (n, 2), their orders (n,), and formal charges (n_atoms,)."""
-    pairs = bonds(structure)
-    single = np.ones(len(pairs), dtype=int), np.zeros(len(structure), dtype=int)
-    try:
-        from rdkit import Chem, RDLogger
-        from rdkit.Chem import rdDetermineBonds
-    except ImportError:
-        return pairs, *single
-    molecule = Chem.RWMol()
-    for z in structure.numbers:
-        atom = Chem.Atom(int(z))
-        atom.SetNoImplicit(True)
-        molecule.AddAtom(atom)
-    for i, j in pairs:
-        molecule.AddBond(int(i), int(j), Chem.BondType.SINGLE)
-    conformer = Chem.Conformer(len(structure))
-    conformer.SetPositions(structure.positions * BOHR)
-    molecule.AddConformer(conformer)
-    RDLogger.DisableLog("rdApp.*")
-    try:
-        rdDetermineBonds.DetermineBondOrders(molecule, charge=structure.charge)
-        Chem.Kekulize(molecule, clearAromaticFlags=True)
-    except ValueError:  # no orders fit
-        return pairs, *single
-    finally:
-        RDLogger.EnableLog("rdApp.*")
-    orders = [molecule.GetBondBetweenAtoms(int(i), int(j)).GetBondTypeAsDouble() for i, j in pairs]
-    formal = [atom.GetFormalCharge() for atom in molecule.GetAtoms()]
-    return pairs, np.array(orders, dtype=int), np.array(formal, dtype=int)
 
 
 def _names(structure: Structure) -> list[str]:
@@ -121,8 +100,9 @@ def _names(structure: Structure) -> list[str]:
     return names
 
 
-def _mol2(structure: Structure, charges: np.ndarray, name: str) -> str:
-    pairs, orders, _ = _bond_orders(structure)
+def _mol2(structure: Structure, known: Bonds, charges: np.ndarray, name: str) -> str:
+    pairs = known.pairs
+    types, kinds = sybyl_types(structure, known)
     rows = [
         "@<TRIPOS>MOLECULE",
         name,
@@ -132,19 +112,18 @@ def _mol2(structure: Structure, charges: np.ndarray, name: str) -> str:
         "",
         "@<TRIPOS>ATOM",
     ]
-    atoms = zip(
-        _names(structure), structure.symbols, structure.positions * BOHR, charges, strict=True
-    )
+    atoms = zip(_names(structure), types, structure.positions * BOHR, charges, strict=True)
     for i, (label, symbol, (x, y, z), q) in enumerate(atoms, start=1):
         rows.append(f"{i:7d} {label:6s} {x:11.5f} {y:11.5f} {z:11.5f} {symbol:5s} 1 MOL {q:12.6f}")
     rows.append("@<TRIPOS>BOND")
-    for k, ((i, j), order) in enumerate(zip(pairs, orders, strict=True), start=1):
+    for k, ((i, j), order) in enumerate(zip(pairs, kinds, strict=True), start=1):
         rows.append(f"{k:7d} {i + 1:6d} {j + 1:6d} {order}")
     return "\n".join([*rows, "@<TRIPOS>SUBSTRUCTURE", "      1 MOL 1", ""])
 
 
-def _sdf(structure: Structure, charges: np.ndarray, name: str) -> str:
-    pairs, orders, formal = _bond_orders(structure)
+def _sdf(structure: Structure, known: Bonds, charges: np.ndarray, name: str) -> str:
+    pairs, formal = known.pairs, known.formal_charges
+    orders = np.where(known.orders == UNKNOWN, 8, known.orders)  # 8 is "any"
     if max(len(structure), len(pairs)) > 999:
         raise InputError(
             f"{name}.sdf: this format holds 999 atoms and bonds, found {len(structure)} and "
@@ -166,7 +145,7 @@ def _sdf(structure: Structure, charges: np.ndarray, name: str) -> str:
     return "\n".join([*rows, "M  END", "> <atom.dprop.PartialCharge>", values, "", "$$$$", ""])
 
 
-def _openmm(structure: Structure, charges: np.ndarray, name: str) -> str:
+def _openmm(structure: Structure, known: Bonds, charges: np.ndarray, name: str) -> str:
     root = ElementTree.Element("ForceField")
     root.append(
         ElementTree.Comment(" charges only: Lennard-Jones and bonded terms are to be added ")
@@ -188,7 +167,7 @@ def _openmm(structure: Structure, charges: np.ndarray, name: str) -> str:
         )  # fmt: skip
         ElementTree.SubElement(residue, "Atom", name=label, type=kind, charge=f"{q:.6f}")
         ElementTree.SubElement(nonbonded, "Atom", type=kind, sigma="1.0", epsilon="0.0")
-    for i, j in bonds(structure):
+    for i, j in known.pairs:
         ElementTree.SubElement(residue, "Bond", atomName1=labels[i], atomName2=labels[j])
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"

@@ -204,12 +204,29 @@ def output_tasks(
 Save = Callable[[str, Callable[[Path], None]], None]
 
 
-def _charges(analysis: Analysis, name: str, suffix: str, save: Save) -> None:
+@dataclass(frozen=True)
+class FileNote:
+    """A sentence about a file that was written."""
+
+    text: str
+
+    def to_dict(self) -> dict:
+        """Return the sentence as plain data."""
+        return {"note": self.text}
+
+    def lines(self) -> list[str]:
+        """Lines of the text report."""
+        return [self.text]
+
+
+def _charges(analysis: Analysis, name: str, suffix: str, save: Save) -> FileNote | None:
     from denser.io.charges import write_charges
 
     charges = analysis.property(name).charges
     structure = analysis.density.structure
-    save(f"_{name}.{suffix}", lambda path: write_charges(path, structure, charges))
+    notes: list[str] = []
+    save(f"_{name}.{suffix}", lambda path: notes.append(write_charges(path, structure, charges)))
+    return FileNote(notes[0]) if notes[0] else None
 
 
 def _averages(analysis: Analysis, axis: str, save: Save) -> Any:
