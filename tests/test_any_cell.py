@@ -17,7 +17,12 @@ from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 
-SKEW = np.array([[9.0, 0, 0], [2.5, 8.0, 0], [-3.0, 1.5, 7.0]])  # bohr; angles from 68 to 107
+TRICLINIC = np.array([[9.0, 0, 0], [2.5, 8.0, 0], [-3.0, 1.5, 7.0]])  # bohr; angles from 68 to 107
+
+
+MONOCLINIC = [[9.0, 0, 0], [0, 8.0, 0], [-3.0, 0, 7.0]]
+HEXAGONAL = [[8.0, 0, 0], [-4.0, 4 * 3**0.5, 0], [0, 0, 7.0]]
+CELLS = [TRICLINIC, np.array(MONOCLINIC), np.array(HEXAGONAL)]
 
 
 def ice() -> Atoms:
@@ -49,11 +54,12 @@ def on_other_nodes(values: np.ndarray) -> np.ndarray:
     return values[(i + j) % n, j]
 
 
-def test_superposition_on_oblique_nodes():
+@pytest.mark.parametrize("cell", CELLS, ids=["triclinic", "monoclinic", "hexagonal"])
+def test_superposition_on_oblique_nodes(cell):
     structure = Structure(
-        np.array([8, 6, 1]), np.array([[0, 0, 0], [3, 3, 2], [6, 2, 5.0]]), cell=SKEW
+        np.array([8, 6, 1]), np.array([[0, 0, 0], [3, 3, 2], [5, 2, 5.0]]), cell=cell
     )
-    grid = Grid(np.array([0.3, -0.2, 0.1]), SKEW, (24, 20, 18))
+    grid = Grid(np.array([0.3, -0.2, 0.1]), cell, (24, 20, 18))
     found = superposition(structure, grid)
     assert found.integrate() == pytest.approx(11)
     expected = superposition_at(structure, grid, grid.points().reshape(-1, 3))
@@ -62,11 +68,12 @@ def test_superposition_on_oblique_nodes():
     )
 
 
-def test_expansion_on_oblique_nodes():
+@pytest.mark.parametrize("cell", CELLS, ids=["triclinic", "monoclinic", "hexagonal"])
+def test_expansion_on_oblique_nodes(cell):
     generator = torch.Generator().manual_seed(1)
     exponents = torch.tensor([0.3, 0.6, 1.2])
     coefficients = 0.1 * torch.randn(2, 3, 25, generator=generator, dtype=torch.float64)
-    grid = Grid(np.array([0.3, -0.2, 0.1]), SKEW, (10, 9, 8))
+    grid = Grid(np.array([0.3, -0.2, 0.1]), cell, (10, 9, 8))
     positions = torch.tensor([[1.0, 2.0, 3.0], [6.0, 5.0, 1.0]], dtype=torch.float64)
     values = torch.zeros(grid.shape, dtype=torch.float64)
     add_to_grid(values, grid, positions, coefficients, exponents)

@@ -16,7 +16,14 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from scipy.sparse import csr_matrix
 
-from denser.fields.windows import axis_window, ball, groups_of_like_reach, pieces
+from denser.fields.windows import (
+    axis_window,
+    ball,
+    block,
+    groups_of_like_reach,
+    orthogonal_axis,
+    pieces,
+)
 from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -248,10 +255,23 @@ def _add_gaussians_obliquely(
     p: np.ndarray,
 ) -> None:
     """As `_add_gaussians` on any grid, where Gaussians are no products of functions of the axes."""
-    nodes, r2 = ball(grid, position, radius, periodic=True)
-    patch = np.zeros_like(r2)
-    for ak, sk, pk in zip(a, s, p, strict=True):
-        patch += (sk + pk * r2) * np.exp(-ak * r2)
+    across = orthogonal_axis(grid)
+    if across is None:
+        nodes, r2 = ball(grid, position, radius, periodic=True)
+        patch = np.zeros_like(r2)
+        for ak, sk, pk in zip(a, s, p, strict=True):
+            patch += (sk + pk * r2) * np.exp(-ak * r2)
+    else:  # r^2 is q in the plane of two axes plus w^2 across it
+        nodes, offsets = block(grid, position, radius, periodic=True)
+        i, j = (axis for axis in range(3) if axis != across)
+        steps = np.outer(offsets[i], grid.cell[i])[:, None] + np.outer(offsets[j], grid.cell[j])
+        q = np.square(steps).sum(axis=-1).reshape(-1, 1)
+        w2 = (offsets[across] * np.linalg.norm(grid.cell[across])) ** 2
+        plane, line = np.exp(-a * q), np.exp(-np.outer(a, w2))
+        left = np.concatenate([(s + p * q) * plane, plane], axis=1)
+        right = np.concatenate([line, p[:, None] * w2 * line])
+        patch = (left @ right).reshape(len(nodes[i]), len(nodes[j]), -1)
+        patch = patch.transpose(np.argsort([i, j, across]))
     for on_grid, in_patch in pieces(nodes, grid.shape):
         values[on_grid] += patch[in_patch]
 

@@ -37,6 +37,13 @@ def groups_of_like_reach(reach: np.ndarray) -> list[list[int]]:
     return groups
 
 
+def orthogonal_axis(grid: Grid) -> int | None:
+    """An axis that is orthogonal to the two others, as in monoclinic and hexagonal cells."""
+    axes = grid.cell / np.linalg.norm(grid.cell, axis=1, keepdims=True)
+    oblique = np.abs(axes @ axes.T - np.eye(3)).max(axis=1) > 1e-9
+    return None if oblique.all() else int(np.argmin(oblique))
+
+
 def block(
     grid: Grid, centre: np.ndarray, radius: float, periodic: bool
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:

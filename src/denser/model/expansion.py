@@ -18,7 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denser.fields.windows import axis_window, block, groups_of_like_reach, pieces
+from denser.fields.windows import (
+    axis_window,
+    block,
+    groups_of_like_reach,
+    orthogonal_axis,
+    pieces,
+)
 from denser.model.harmonics import harmonic_terms, oblique_harmonics, solid_harmonics
 from denser.types.grid import Grid
 
@@ -273,6 +279,9 @@ def _oblique_patch(
         for offset, length, shift in zip(offsets, lengths, moved, strict=True)
     ]
     cosines = _axes(grid) @ _axes(grid).T
+    across = orthogonal_axis(grid)
+    if across is not None:
+        return nodes, _layered_patch(u, across, cosines, polynomials, alphas)
     powers = [torch.stack([x**p for p in range(degree + 1)]).to(polynomials.dtype) for x in u]
     x, y, z = powers
     patch = polynomials.new_zeros(tuple(len(n) for n in nodes))
@@ -287,3 +296,34 @@ def _oblique_patch(
             part = part * pair.unsqueeze(3 - i - j)
         patch = patch + part
     return nodes, patch
+
+
+def _layered_patch(
+    u: list[Tensor], across: int, cosines: np.ndarray, polynomials: Tensor, alphas: np.ndarray
+) -> Tensor:
+    """Values of `_oblique_patch` if the axis `across` is orthogonal to the two others.
+
+    A Gaussian is a function of the plane times one of this axis, so that all exponents are one
+    matrix product, as on an orthorhombic grid.
+    """
+    degree = polynomials.shape[-1] - 1
+    i, j = (axis for axis in range(3) if axis != across)
+    order = (0, 1 + i, 1 + j, 1 + across)
+    alpha = torch.as_tensor(alphas, device=polynomials.device)
+    dtype = polynomials.dtype
+
+    def powers(x: Tensor) -> Tensor:
+        return torch.stack([x**p for p in range(degree + 1)])
+
+    a, b = u[i][:, None], u[j][None]
+    form = a * a + b * b + 2 * float(cosines[i, j]) * a * b
+    plane = torch.exp(-alpha[:, None, None] * form).to(dtype)
+    x, y = powers(u[i]).to(dtype), powers(u[j]).to(dtype)
+    t = torch.einsum("kabc,bn->kcan", polynomials.permute(order), y)
+    t = torch.einsum("am,kcan->kcmn", x, t) * plane[:, None]
+    gaussian = torch.exp(-alpha[:, None] * u[across] ** 2)
+    f = (powers(u[across])[None] * gaussian[:, None]).to(dtype)  # (k, c, n)
+    patch = t.flatten(2).flatten(0, 1).T @ f.flatten(0, 1)
+    patch = patch.reshape(len(u[i]), len(u[j]), -1)
+    back = np.argsort([i, j, across]).tolist()
+    return patch.permute(back)
