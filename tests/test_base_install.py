@@ -116,6 +116,10 @@ def test_help_needs_no_extra(python, command):
     [
         ("predict --smiles O -o a.cube", "smiles"),
         ("predict h2.xyz -o h2.ccp4", "maps"),
+        ("predict a.sdf -o h2.cube", "files"),
+        ("predict a.mol2 -o h2.cube", "files"),
+        ("predict a.pdb -o h2.cube", "files"),
+        ("predict a.cif -o h2.cube", "files"),
         ("analyze h2.xyz --xray 1 --format ccp4 -o out", "maps"),
         ("view --no-browser h2.xyz", "view"),
         ("label qm9:train[0:2] -o a.db", "qm9"),
@@ -124,6 +128,8 @@ def test_help_needs_no_extra(python, command):
 )
 def test_a_command_says_which_extra_it_needs(python, tmp_path, command, extra):
     (tmp_path / "config.py").write_text("config = None\n")
+    for name in ("a.sdf", "a.mol2", "a.pdb", "a.cif"):
+        (tmp_path / name).write_text("@<TRIPOS>MOLECULE\n")
     code, _, err = python("-m", "denser", *command.split())
     assert f"pip install 'denser[{extra}]'" in " ".join(err.split()), err
     assert code == 2

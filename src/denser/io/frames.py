@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
+from scipy.spatial import cKDTree
 
 from denser.types.errors import InputError
 
@@ -171,15 +172,20 @@ def open_valences(atoms: Atoms) -> float:
     float
         Sum over all carbon atoms of 4 minus the orders of their bonds, if that is above 0.8.
     """
-    from ase.neighborlist import neighbor_list
-
     carbon = atoms.numbers == 6
     if not carbon.any() or not np.isfinite(atoms.positions).all():
         return 0.0
-    cutoffs = covalent_radii[atoms.numbers] * _BOND
-    i, j, distance = neighbor_list("ijd", atoms, list(cutoffs))
-    single = covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]]
-    orders = np.minimum(np.exp((single - distance) / _PAULING), 3.0)
+    radii = covalent_radii[atoms.numbers]
+    if atoms.pbc.any():
+        from ase.neighborlist import neighbor_list
+
+        i, j, distance = neighbor_list("ijd", atoms, list(radii * _BOND))
+    else:
+        pairs = cKDTree(atoms.positions).query_pairs(2 * _BOND * radii.max(), output_type="ndarray")
+        i, j = np.concatenate([pairs, pairs[:, ::-1]]).T
+        distance = np.linalg.norm(atoms.positions[i] - atoms.positions[j], axis=1)
+    single = radii[i] + radii[j]
+    orders = np.minimum(np.exp((single - distance) / _PAULING), 3.0) * (distance < _BOND * single)
     valence = np.bincount(i, orders, minlength=len(atoms))
     free = 4.0 - valence[carbon]
     return float(free[free > 0.8].sum())

@@ -78,7 +78,10 @@ def flatten(record: dict) -> dict[str, str | int | float]:
         else:
             row[name] = value
 
-    for key in ("input", "formula", "charge", "n_atoms", "n_electrons", "error"):
+    add("input", record.get("input"))
+    if "title" in record:
+        add("title", record["title"])
+    for key in ("formula", "charge", "n_atoms", "n_electrons", "error"):
         add(key, record.get(key))
     add("", record.get("properties", {}))
     for name, error in record.get("errors", {}).items():
