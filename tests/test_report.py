@@ -236,7 +236,7 @@ def test_bad_input_is_one_sentence_and_the_rest_goes_on(folder):
         (("w.xyz", "--esp", "--field", "elff", "-o", "q"), "unknown field 'elff'; did you mean"),
         (("w.xyz", "--all-electron", "--valence"), "exclude each other"),
         (("w.xyz", "--field", "esp"), "give -o FOLDER"),
-        (("w.xyz", "--format", "xsf"), "cannot be written as .xsf"),
+        (("w.xyz", "--format", "abc"), "cannot be written as .abc"),
         (("w.xyz", "--xray", "-1", "-o", "q"), "resolution must be positive"),
         ((), "nothing to analyse"),
         (("w.xyz", "--moments", "-o", "w.xyz"), "is a file"),

@@ -510,3 +510,15 @@ def test_bonds_of_mol2_fit_its_charge(tmp_path, carboxylate):
     structure = Structure.of(frame.atoms)
     assert structure.charge == -1
     assert structure.bonds is None or structure.bonds.formal_charges.sum() == -1
+
+
+def test_structures_of_pymatgen():
+    core = pytest.importorskip("pymatgen.core")
+    hydroxide = as_structure(core.Molecule(["O", "H"], [[0, 0, 0], [0, 0, 0.97]], charge=-1))
+    assert (hydroxide.formula, hydroxide.charge, hydroxide.cell) == ("HO", -1, None)
+    places = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    salt = as_structure(core.Structure(core.Lattice.cubic(4.2), ["Na", "Cl"], places))
+    assert salt.is_orthorhombic
+    mixed = core.Structure(core.Lattice.cubic(4.2), [{"Na": 0.5, "K": 0.5}, "Cl"], places)
+    with pytest.raises(InputError, match="ordered structures"):
+        as_structure(mixed)

@@ -241,7 +241,10 @@ def _of_smiles(text: str) -> Atoms:
 
 
 def _of_pymatgen(source: Any) -> Frame:
-    atoms = source.to_ase_atoms()
+    try:
+        atoms = source.to_ase_atoms()
+    except ValueError as error:  # sites that are occupied in part
+        raise InputError(f"the structure of pymatgen cannot be used ({error})") from error
     atoms.calc = None
     if getattr(source, "charge", None):
         atoms.info["charge"] = source.charge
