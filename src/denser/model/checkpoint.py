@@ -87,7 +87,7 @@ class Model:
         `elements` is None if the network takes every element that has a table of a free atom.
         The lists of the names of training molecules are left out.
         """
-        elements = getattr(self.network.config, "elements", None)
+        elements = self.network.elements
         shown = ("n_train", "n_validation", "steps", "seconds", "versions", "parent", "note")
         return {
             "name": self.name,

@@ -208,7 +208,6 @@ class Predictor:
                 raise InputError(
                     f"atom {i} is {symbol}{ghost}, which model {self.model.name!r} does not cover; "
                     f"it covers {' '.join(covered)}"
-                    + ("; the shipped model 'unet' covers it" if symbol in tables else "")
                 )
         closed_shell_electrons(structure)
 
