@@ -39,7 +39,7 @@ def stretched_methanol(length: float) -> Atoms:
         (Atoms("OCO", [[-1.405, 0, 0], [0, 0, 0], [1.405, 0, 0]]), "1.41 angstrom apart"),
         (Atoms("N2", [[0, 0, 0], [1.46, 0, 0]]), "1.46 angstrom apart, but a bond between them is"),
         (Atoms("CN", [[0, 0, 0], [1.461, 0, 0]]), "1.46 angstrom apart"),
-        (Atoms("SCS", [[-1.798, 0, 0], [0, 0, 0], [1.798, 0, 0]]), "(1 more such pairs)"),
+        (Atoms("SCS", [[-1.798, 0, 0], [0, 0, 0], [1.798, 0, 0]]), "(1 more such pair)"),
         (Atoms("N3", [[-1.46, 0, 0], [0, 0, 0], [1.46, 0, 0]]), "1.46 angstrom apart"),
         (Atoms("OSO", [[-1.432, 0.835, 0], [0, 0, 0], [1.432, 0.835, 0]]), "1.66 angstrom apart"),
         (scaled("C6H6", 1.3), "more such pairs"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import denser
+from denser.atoms.plausible import strange
 from denser.io.smiles import from_smiles
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -67,6 +68,20 @@ def test_bonds_of_small_molecules(smiles):
     found = bonds_of(from_smiles(smiles))
     for name, length in REFERENCE[smiles].items():
         np.testing.assert_allclose(found[name], length, atol=0.05, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "S=C=[N-]", "[N-]=C=S", "O=C=[N-]", "[C-]#[N+][O-]", "C[N-][N+]#N", "[CH2-][N+]#N",
+        "C[C-]=[N+]=[N-]", "[O-][N+]#N", "[O-][S+]=O", "[O-][S+2]([O-])=O", "N#CC(=C(C#N)C#N)C#N",
+        "[O-][Cl+3]([O-])([O-])[O-]", "[O-][P+](Cl)(Cl)Cl", "C[S+](C)[O-]", "CS(=O)(=O)N=C=O",
+        "FS(=O)(=O)[N-]S(F)(=O)=O", "C[Si](C)(C)N=[N+]=[N-]", "CC1(C)OB(OC1(C)C)c1ccccc1",
+        "F[B-](F)(F)[O+](CC)CC", "P12P3P1P23", "[O-]S(=O)(=O)[S-]", "C1=CC=C1", "FN=NF",
+    ],
+)  # fmt: skip
+def test_other_ways_of_writing_a_molecule(smiles):
+    assert strange(Structure.of(from_smiles(smiles))) == []
 
 
 @pytest.mark.parametrize(

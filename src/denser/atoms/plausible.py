@@ -77,7 +77,8 @@ def strange_bonds(structure: Structure) -> list[str]:
     if not found:
         return []
     _, i, j, length, (low, high) = max(found)
-    more = f" ({len(found) - 1} more such pairs)" if len(found) > 1 else ""
+    n = len(found) - 1
+    more = f" ({n} more such pair{'s' if n > 1 else ''})" if n else ""
     i, j = sorted((i, j))
     return [
         f"atoms {i + 1} ({structure.symbols[i]}) and {j + 1} ({structure.symbols[j]}) are "

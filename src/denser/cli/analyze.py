@@ -269,7 +269,8 @@ def _run(report: Report, workers: int, as_json: bool) -> int:
         return "\n".join(text(record | {"errors": {}})) if n <= MOST_PRINTED else ""
 
     def notes(record: dict) -> list[str]:
-        return [f"{name}: {error}" for name, error in record["errors"].items()]
+        errors = [f"{name}: {error}" for name, error in record["errors"].items()]
+        return errors if n <= MOST_PRINTED else [*record["warnings"], *errors]
 
     present = len(report.present)
     with Display("analysing", "analysed", n, summary, as_json, notes, present) as display:

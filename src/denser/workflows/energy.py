@@ -41,13 +41,12 @@ if TYPE_CHECKING:
 class StartDensity:
     """A starting density, and the seconds of its prediction (none if it was read).
 
-    `geometry` says how the geometry of a SMILES was made, and `doubt` is that of the model.
+    `geometry` says how the geometry of a SMILES was made.
     """
 
     density: Density
     seconds: float | None
     geometry: str = ""
-    doubt: str = ""
 
 
 class StartDensities:
@@ -87,8 +86,7 @@ class StartDensities:
             self.predictor = Predictor.of(options)
         prediction, seconds = refined_prediction(atoms, self.predictor, options)
         seconds_in_all = prediction.seconds_sad + prediction.seconds_network + (seconds or 0.0)
-        geometry, doubt = atoms.info.get("geometry", ""), self.predictor.doubt(prediction)
-        return StartDensity(prediction.density, seconds_in_all, geometry, doubt)
+        return StartDensity(prediction.density, seconds_in_all, atoms.info.get("geometry", ""))
 
     def read(self, path: Path) -> StartDensity:
         """Valence density in a file; a given charge replaces that of the file.
@@ -293,7 +291,6 @@ def _record(start: StartDensity, density: Density, e_tot: float, homo: float, lu
         "dipole_norm_debye": round(float(np.linalg.norm(dipole)), 4),
         "geometry": start.geometry,
         "warnings": strange(structure),
-        "doubt": start.doubt,
     }
 
 

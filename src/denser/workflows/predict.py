@@ -262,7 +262,7 @@ def _record(output: Path, prediction: Prediction, model: str) -> dict:
 
 def notes(record: dict) -> list[str]:
     """Sentences for standard error."""
-    return [*record.get("notes", ()), *record["warnings"], *filter(None, [record["doubt"]])]
+    return [*record.get("notes", ()), *record["warnings"], *filter(None, [record.get("doubt")])]
 
 
 def geometry_text(record: dict) -> str:
