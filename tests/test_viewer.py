@@ -422,6 +422,98 @@ def test_memory_is_flat_over_many_updates(predictor: Predictor):
     assert len(message) > 1000
 
 
+# Crystals
+
+
+CELL = np.diag([7.0, 8.0, 9.0]) / BOHR
+
+
+@pytest.fixture
+def crystal_session(predictor: Predictor, monkeypatch) -> Session:
+    """Water across two faces of its cell; in the file one hydrogen is in the next cell."""
+    from denser.viewer import session
+
+    monkeypatch.setattr(session, "MAX_NODES", 30_000)
+    positions = np.array([[0.1, 0.1, 4.0], [-0.5, -0.6, 4.0], [7.9, -0.4, 13.0]]) / BOHR
+    return Session(predictor, [Item("ice.cif", Structure([8, 1, 1], positions, cell=CELL))])
+
+
+def drawn(session: Session, atoms: str = "molecules", repeat=(1, 1, 1), **show) -> dict:
+    show = DENSITY | show | {"cells": {"atoms": atoms, "repeat": list(repeat)}}
+    header = unpack(draw.message(session, show))
+    assert header["problems"] == {}
+    return header
+
+
+def test_molecules_of_a_crystal_are_whole(crystal_session: Session):
+    atoms = drawn(crystal_session)["state"]["structure"]
+    assert [sorted(pair) for pair in atoms["bonds"]] == [[0, 1], [0, 2]]
+    centre = np.mean(atoms["positions"], axis=0)
+    assert ((centre >= 0) & (centre < [7, 8, 9])).all()
+    wrapped = np.array(drawn(crystal_session, "wrapped")["state"]["structure"]["positions"])
+    assert ((wrapped >= 0) & (wrapped < [7, 8, 9])).all()
+    own = drawn(crystal_session, "file")["state"]["structure"]["positions"]
+    np.testing.assert_allclose(own, crystal_session.structure.positions * BOHR, atol=1e-4)
+
+
+@pytest.mark.parametrize("atoms", ["molecules", "wrapped", "file"])
+def test_no_atom_of_a_crystal_is_bare(crystal_session: Session, atoms: str):
+    """Each shown atom is inside the surface, and no surface is without an atom."""
+    header = drawn(crystal_session, atoms, (2, 1, 1))
+    assert len(header["state"]["structure"]["symbols"]) == 6
+    vertices = np.concatenate(
+        [header["arrays"][layer["vertices"]].reshape(-1, 3) for layer in header["layers"]]
+    )
+    positions = np.array(header["state"]["structure"]["positions"])
+    away = np.linalg.norm(vertices[:, None] - positions, axis=-1)
+    assert away.min(axis=0).max() < 1.0
+    assert away.min(axis=1).max() < 1.3
+
+
+def test_edits_of_a_crystal_are_those_of_its_atoms(crystal_session: Session):
+    """Atoms are named and placed as on the screen, and moved in the file's frame."""
+    session = crystal_session
+    shown = np.array(drawn(session, repeat=(1, 2, 1))["state"]["structure"]["positions"])
+    before = session.structure.positions.copy()
+    move = {"op": "move", "atoms": [5], "positions": [(shown[5] + [0.1, 0, 0]).tolist()]}
+    session.edit(move)
+    step = (session.structure.positions - before) * BOHR
+    np.testing.assert_allclose(step, [[0, 0, 0], [0, 0, 0], [0.1, 0, 0]], atol=1e-4)
+    session.edit({"op": "element", "atom": 3, "symbol": "S", "hydrogens": False})
+    assert session.structure.symbols == ["S", "H", "H"]
+    with pytest.raises(InputError, match="no atom 8"):
+        session.edit({"op": "element", "atom": 7, "symbol": "S"})
+
+
+def test_networks_are_wrapped_and_cells_are_limited(predictor: Predictor):
+    from denser.viewer.crystal import Cells, shown
+
+    square = np.arange(4)[:, None] * np.array([1.5, 0, 0]) / BOHR  # an endless chain
+    chain = Structure([6] * 4, square - 1.0, cell=np.diag([6.0, 9.0, 9.0]) / BOHR)
+    atoms = shown(chain)
+    fractions = atoms.structure.positions @ np.linalg.inv(chain.cell)
+    assert ((fractions >= 0) & (fractions < 1)).all()
+    assert len(shown(chain, Cells(repeat=(3, 3, 3))).structure) == 108
+    large = Structure([1] * 512, np.stack(np.meshgrid(*[np.arange(8) * 5.0] * 3), -1).reshape(-1, 3),
+                      cell=np.eye(3) * 40)  # fmt: skip
+    with pytest.raises(InputError, match="choose fewer cells"):
+        shown(large, Cells(repeat=(2, 2, 1)))
+    for bad in ({"atoms": "all"}, {"repeat": [1, 1]}, {"repeat": [4, 1, 1]}, {"repeat": "x"}):
+        session = Session(predictor, [])
+        assert unpack(draw.message(session, {"cells": bad}))["problems"]["cells"]
+
+
+def test_critical_points_stand_beside_the_shown_atoms(crystal_session: Session):
+    from denser.viewer.crystal import beside
+
+    session = crystal_session
+    drawn(session, repeat=(1, 1, 2))
+    atoms = session.shown()
+    place = session.structure.positions[2] + [0.2, 0, 0]
+    moves = beside(place, session.structure, atoms)
+    np.testing.assert_allclose(place + moves - atoms.structure.positions[2::3], [[0.2, 0, 0]] * 2)
+
+
 # Files
 
 
@@ -629,7 +721,7 @@ def test_odd_requests_are_answered_with_a_sentence(inside):
     assert "cannot be understood" in unpack(shown.content)["problems"]["surface"]
 
 
-BAD = ["abc", [1], 7, True, {"surface": "x"}, {"slice": [1]}]
+BAD = ["abc", [1], 7, True, {"surface": "x"}, {"slice": [1]}, {"cells": 3}]
 BAD_EDITS = [
     "abc", [1], 7, {"op": ["move"]}, {"op": "open"}, {"op": "open", "item": "1"},
     {"op": "open", "item": {}}, {"op": "open", "item": 0.5}, {"op": "smiles", "smiles": {"a": 1}},

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from denser.pictures.scene import DENSITY, NEGATIVE, POSITIVE
+from denser.types.checked import checked
 from denser.types.density import Field
 from denser.types.errors import InputError
 from denser.types.units import BOHR, HARTREE, KCAL_PER_MOL
-from denser.viewer import fields, surfaces
+from denser.viewer import crystal, fields, surfaces
+from denser.viewer.crystal import Cells
 from denser.viewer.session import Session
 from denser.viewer.state import describe
 from denser.viewer.surfaces import Surface, coloured, isosurface
@@ -45,7 +47,15 @@ def message(session: Session, show: dict, with_state: bool = True) -> bytes:
         Whether to include the result of `describe`.
     """
     start = time.perf_counter()
+    problems = {}
+    try:
+        session.cells = cells(show)
+        if session.structure is not None:
+            crystal.shown(session.structure, session.cells)
+    except InputError as error:
+        problems["cells"] = str(error)
     drawing = Drawing(session)
+    drawing.problems |= problems
     if session.density is not None:
         drawing.layer("surface", show.get("surface"), drawing.surface)
         drawing.layer("slice", show.get("slice"), drawing.slice)
@@ -60,6 +70,16 @@ def message(session: Session, show: dict, with_state: bool = True) -> bytes:
         "seconds": {k: round(v, 3) for k, v in session.seconds.items()},
     }
     return surfaces.pack(header, drawing.buffers)
+
+
+def cells(show: dict) -> Cells:
+    """How a crystal is shown."""
+    wanted = show.get("cells") or {}
+    if not isinstance(wanted, dict):
+        raise InputError("'cells' of the request is not a JSON object")
+    atoms = checked(wanted.get("atoms", Cells.atoms), str, "'atoms' of the cells")
+    repeat = checked(wanted.get("repeat", Cells.repeat), tuple[int, int, int], "'repeat'")
+    return Cells(atoms, repeat)
 
 
 class Drawing:
@@ -84,6 +104,21 @@ class Drawing:
         except (KeyError, TypeError, ValueError) as error:
             self.problems[name] = f"this request cannot be understood ({error})"
 
+    def isosurface(
+        self, field: Field, level: float, colour: np.ndarray, max_nodes: int = surfaces.MAX_NODES
+    ) -> Surface | None:
+        """An isosurface around the shown atoms; of a crystal, as far as they are the nearest."""
+        structure = self.session.shown_density().structure
+        if structure.cell is None or not field.grid.is_orthorhombic:
+            return isosurface(field, level, colour, max_nodes)
+        atoms = self.session.shown()
+        part = crystal.around(field, atoms, max_nodes)
+        surface = isosurface(part, level, colour, max_nodes)
+        if surface is None:
+            return None
+        near = crystal.near_shown(surface.vertices / BOHR, structure, atoms)
+        return surface.part(near)
+
     def add(self, role: str, surface: Surface, sign: int = 0) -> None:
         """Append the arrays of a surface and their positions; `sign` is that of its isovalue."""
         layer = {
@@ -107,9 +142,9 @@ class Drawing:
         field = self.session.field(name)
         signed = any(o.signed for o in self.session.listed_fields() if o.name == name)
         nodes = DRAFT_NODES if self.session.draft else surfaces.MAX_NODES
-        found = {1: isosurface(field, level, POSITIVE if signed else DENSITY, nodes)}
+        found = {1: self.isosurface(field, level, POSITIVE if signed else DENSITY, nodes)}
         if signed:
-            found[-1] = isosurface(field, -level, NEGATIVE, nodes)
+            found[-1] = self.isosurface(field, -level, NEGATIVE, nodes)
         shown = {sign: s for sign, s in found.items() if s is not None}
         if not shown:
             raise InputError(
@@ -147,7 +182,7 @@ class Drawing:
         """Surfaces of small reduced gradient, coloured by sign(lambda_2) rho."""
         s = self.session.field("nci")
         turned = Field(s.grid, fields.NOTHING - s.values, s.unit)
-        surface = isosurface(turned, fields.NOTHING - level, DENSITY)
+        surface = self.isosurface(turned, fields.NOTHING - level, DENSITY)
         if surface is None:
             raise InputError("no non-covalent interaction was found in this molecule")
         signed = surfaces.at_points(self.session.field("sign-lambda2-rho"), surface.vertices)
@@ -170,7 +205,7 @@ class Drawing:
         field = self.session.field(str(options["field"]))
         surface, contours, scale = surfaces.plane_slice(
             field,
-            self.session.shown_density().structure,
+            self.session.shown().structure,
             str(options.get("plane", "molecule")),
             float(options.get("offset", 0.0)),
             [int(a) for a in options.get("atoms", [])],
@@ -190,12 +225,20 @@ class Drawing:
         kinds, colours = list(POINT_COLOURS), POINT_COLOURS
         counts = ", ".join(f"{found.count(k)} {k}" for k in kinds if found.count(k))
         complete = "complete" if found.is_complete else "not complete"
+        structure, atoms = self.session.shown_density().structure, self.session.shown()
+
+        def copies(place: np.ndarray, what: np.ndarray) -> list:
+            """Copies of what stands at a place, one beside each shown copy of its atom."""
+            moves = crystal.beside(place, structure, atoms)
+            return [np.round((what + move) * BOHR, 4).tolist() for move in moves]
+
         self.extras["points"] = {
             "points": [
-                {"position": np.round(r * BOHR, 4).tolist(), "colour": colours[kind], "kind": kind}
+                {"position": position, "colour": colours[kind], "kind": kind}
                 for r, kind in zip(found.positions, found.kinds, strict=True)
                 if kind in colours
+                for position in copies(r, r)
             ],
-            "paths": [np.round(b.path * BOHR, 4).tolist() for b in found.bonds],
+            "paths": [path for b in found.bonds for path in copies(b.path[0], b.path)],
             "text": f"{counts}; {complete} by Poincar\u00e9 and Hopf",
         }

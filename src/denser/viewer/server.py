@@ -312,7 +312,7 @@ def _object(body: dict, key: str) -> dict:
 def _shown(body: dict) -> dict:
     """What a request asks to draw; the layers are objects, and "points" is true or false."""
     show = _object(body, "show")
-    layers = {name: _object(show, name) for name in ("surface", "slice")}
+    layers = {name: _object(show, name) for name in ("surface", "slice", "cells")}
     return layers | {"points": bool(show.get("points"))}
 
 

@@ -23,6 +23,7 @@ from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 from denser.viewer import fields, sketch
+from denser.viewer.crystal import Cells, Shown, shown
 
 if TYPE_CHECKING:
     from denser.analysis.topology.critical_points import CriticalPoints
@@ -154,6 +155,7 @@ class Session:
         self.charges: dict | None = None
         self.points: CriticalPoints | None = None
         self.from_file: Density | None = None
+        self.cells = Cells()
         if self.items:
             self.open(0)
 
@@ -208,7 +210,7 @@ class Session:
         if op in ("undo", "redo"):
             return self._travel(op, self.committed)
         try:
-            changed = _edited(self.committed, edit)
+            changed = _edited(self.committed, shown(self.committed, self.cells), edit)
             check_size(changed)
         except InputError:
             if self.draft and not draft:  # the drag ends at its start
@@ -303,6 +305,15 @@ class Session:
         item = self.items[self.item]
         own = item.stem if self.structure is item.structure else ""
         return own or self.structure.formula
+
+    def shown(self) -> Shown:
+        """The atoms as they are on the screen."""
+        if self.structure is None:
+            raise InputError("there is no molecule yet; type a SMILES or open a file")
+        try:
+            return shown(self.structure, self.cells)
+        except InputError:
+            return shown(self.structure, Cells(self.cells.atoms))
 
     # Fields
 
@@ -405,22 +416,34 @@ def _minus(density: Density, other: Density) -> Field:
     return Field(density.grid, density.values - other.values)
 
 
-def _edited(structure: Structure, edit: dict) -> Structure:
-    """Apply one of the edits that change atoms; see `Session.edit`."""
+def _edited(structure: Structure, on_screen: Shown, edit: dict) -> Structure:
+    """Apply one of the edits that change atoms; see `Session.edit`.
+
+    Atoms and positions of the edit are those on the screen.
+    """
     op, hydrogens = edit.get("op"), bool(edit.get("hydrogens", True))
+
+    def own(atom: object) -> int:
+        """Index in the structure of an atom on the screen; others are left to the checks."""
+        k = int(atom)  # type: ignore[call-overload]
+        return k % len(structure) if 0 <= k < len(on_screen.shifts) else k
+
     try:
         if op == "move":
+            atoms = [int(a) for a in edit["atoms"]]
             positions = np.asarray(edit["positions"], dtype=float) / BOHR
-            return sketch.move(structure, [int(a) for a in edit["atoms"]], positions)
+            if positions.shape == (len(atoms), 3) and max(atoms, default=0) < len(on_screen.shifts):
+                positions = positions - on_screen.shifts[atoms]
+            return sketch.move(structure, [own(a) for a in atoms], positions)
         if op == "turn":
-            a, b = (int(a) for a in edit["atoms"])
+            a, b = (own(a) for a in edit["atoms"])
             return sketch.turn(structure, a, b, np.radians(float(edit["degrees"])))
         if op == "element":
-            return sketch.change_element(structure, int(edit["atom"]), edit["symbol"], hydrogens)
+            return sketch.change_element(structure, own(edit["atom"]), edit["symbol"], hydrogens)
         if op == "add":
-            return sketch.add(structure, int(edit["atom"]), edit["symbol"], hydrogens)
+            return sketch.add(structure, own(edit["atom"]), edit["symbol"], hydrogens)
         if op == "remove":
-            return sketch.remove(structure, [int(a) for a in edit["atoms"]], hydrogens)
+            return sketch.remove(structure, sorted({own(a) for a in edit["atoms"]}), hydrogens)
         if op == "charge":
             return replace(structure, charge=int(edit["value"]), bonds=None)
     except (KeyError, TypeError, OverflowError) as error:

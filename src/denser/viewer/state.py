@@ -33,7 +33,7 @@ def describe(session: Session) -> dict:
         "model": model_card(session),
         "items": [{"name": i.name, "has_density": i.density is not None} for i in session.items],
         "item": session.item,
-        "structure": None if structure is None else atoms(structure),
+        "structure": None if structure is None else atoms(structure, session.shown().structure),
         "stem": None if structure is None else session.file_stem,
         "revision": session.revision,
         "draft": session.draft,

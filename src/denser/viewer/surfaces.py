@@ -7,7 +7,7 @@ screen cannot show more.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase.data import covalent_radii
@@ -61,6 +61,18 @@ class Surface:
     faces: np.ndarray
     colour: np.ndarray
     colours: np.ndarray | None = None
+
+    def part(self, keep: np.ndarray) -> Surface | None:
+        """The triangles whose vertices are all in `keep` (n,) bool; None if there are none."""
+        faces = self.faces[keep[self.faces].all(axis=1)]
+        used = np.unique(faces)
+        if not len(used):
+            return None
+        number = np.zeros(len(keep), dtype=np.uint32)
+        number[used] = np.arange(len(used))
+        return replace(
+            self, vertices=self.vertices[used], normals=self.normals[used], faces=number[faces]
+        )
 
     def mesh(self) -> Mesh:
         """The same for a picture, transparent."""
@@ -244,16 +256,20 @@ def plane_slice(
     return surface, contours.astype(np.float32), scale
 
 
-def atoms(structure: Structure) -> dict:
-    """Atoms in angstrom with their bonds, and the quaternion of a good first view."""
-    turn = view_along_thinnest(structure.positions) if len(structure) > 1 else np.eye(3)
+def atoms(structure: Structure, shown: Structure) -> dict:
+    """Atoms in angstrom with their bonds, and the quaternion of a good first view.
+
+    Atom k of `shown` is a copy of atom k % n_atoms of the structure.
+    """
+    turn = view_along_thinnest(shown.positions) if len(shown) > 1 else np.eye(3)
     return {
         "formula": structure.formula,
         "charge": structure.charge,
-        "symbols": structure.symbols,
-        "positions": np.round(structure.positions * BOHR, 5).tolist(),
-        "radii": covalent_radii[structure.numbers].tolist(),
-        "bonds": bonds(structure).tolist(),
+        "n_atoms": len(structure),
+        "symbols": shown.symbols,
+        "positions": np.round(shown.positions * BOHR, 5).tolist(),
+        "radii": covalent_radii[shown.numbers].tolist(),
+        "bonds": bonds(shown, periodic=False).tolist(),
         "cell": None if structure.cell is None else (structure.cell * BOHR).tolist(),
         "view": Rotation.from_matrix(turn).as_quat().tolist(),
     }

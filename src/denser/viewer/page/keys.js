@@ -53,7 +53,7 @@ export function bindKeys() {
 }
 
 function pressed(event) {
-  const typing = event.target.matches?.("input[type=text], select, dialog *");
+  const typing = event.target.matches?.("input[type=text], input[type=number], select, dialog *");
   if (typing || !app.state) return;
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
     event.preventDefault();

@@ -4,12 +4,13 @@ import { BadInput, Newest, Server, saveBlob } from "./api.js";
 import { Scene } from "./scene.js";
 import { bindKeys } from "./keys.js";
 import { charges, downloads, fieldList, levelSlider, panels, scales, status } from "./panels.js";
-import { angleText, isovalue, levelAt } from "./text.js";
+import { angleText, atomName, isovalue, levelAt } from "./text.js";
 import { Sketch } from "./sketch.js";
 
 const $ = (id) => document.getElementById(id);
 const server = new Server();
 const scene = new Scene($("canvas"));
+const CELLS = ["cells-a", "cells-b", "cells-c"];
 const ELEMENTS = ["H", "C", "N", "O", "F", "P", "S", "Cl"];
 
 export const app = {
@@ -71,6 +72,9 @@ export function show() {
     };
   }
   wanted.points = $("points").checked;
+  if (app.state?.structure?.cell) {
+    wanted.cells = { atoms: $("cell-atoms").value, repeat: CELLS.map((id) => +$(id).value) };
+  }
   return wanted;
 }
 
@@ -107,7 +111,7 @@ function receive(message, recentre = false) {
   }
   scene.setLayers(message, opacity(), $("mesh").checked);
   scales(message);
-  for (const layer of ["surface", "slice", "points"]) tell(layer, message.problems[layer]);
+  for (const layer of ["surface", "slice", "points", "cells"]) tell(layer, message.problems[layer]);
   $("points-text").textContent = message.extras.points?.text || "";
   if (message.extras.points_wanted) findPoints();
   if (message.state) panels();
@@ -205,8 +209,11 @@ export function marks() {
   const kind = $("labels").value;
   let texts = [];
   if (atoms && kind === "symbols") texts = atoms.symbols;
-  else if (atoms && kind === "indices") texts = atoms.symbols.map((s, i) => `${s}${i + 1}`);
-  else if (atoms && kind) texts = (state.charges[kind] || []).map((q) => (q > 0 ? "+" : "") + q.toFixed(2));
+  else if (atoms && kind === "indices") texts = atoms.symbols.map((_, i) => atomName(atoms, i));
+  else if (atoms && state.charges[kind]) {
+    const charge = (i) => state.charges[kind][i % atoms.n_atoms];
+    texts = atoms.symbols.map((_, i) => (charge(i) > 0 ? "+" : "") + charge(i).toFixed(2));
+  }
   const lines = selection.length > 4 ? [] : selection.slice(1).map((to, k) => ({ from: selection[k], to }));
   scene.setLabels(texts, selection, lines);
   scene.setDipole(state?.dipole, $("dipole").checked);
@@ -214,7 +221,7 @@ export function marks() {
   $("measure").textContent = text;
   $("measure").hidden = !text;
   document.querySelectorAll("#charges tr[data-atom]").forEach((row) => {
-    row.classList.toggle("selected", selection.includes(+row.dataset.atom));
+    row.classList.toggle("selected", selection.some((i) => i % atoms.n_atoms === +row.dataset.atom));
   });
   sketch?.update();
 }
@@ -260,6 +267,12 @@ $("offset").oninput = () => {
 $("style").onchange = () => { scene.setStyle($("style").value); marks(); scene.render(); };
 $("labels").onchange = $("dipole").onchange = () => { marks(); scene.render(); };
 $("points").onchange = () => redraw("points");
+for (const id of ["cell-atoms", ...CELLS]) {
+  $(id).onchange = () => {
+    app.selection = [];
+    drawing.push({ where: "cells", body: { show: show() }, recentre: true });
+  };
+}
 $("smiles-form").onsubmit = (event) => {
   event.preventDefault();
   app.selection = [];

@@ -12,6 +12,7 @@ export function panels() {
   $("formula").replaceChildren(...(atoms ? formulaParts(atoms.formula) : ["No molecule"]));
   document.title = atoms ? `${atoms.formula} - denser` : "denser";
   $("charge-row").hidden = !atoms;
+  $("cells").hidden = !atoms?.cell;
   $("charge").textContent = atoms && atoms.charge > 0 ? `+${atoms.charge}` : atoms?.charge ?? 0;
   tell("molecule", state.problem);
   fillTable($("values"), state.numbers.map((r) => [r.label, r.value, r.unit, r.source]));
@@ -94,7 +95,7 @@ export function charges() {
   if (structure && schemes.length) {
     const n = { className: "n" };
     rows.push(element("tr", {}, element("th", {}, "Atom"), ...schemes.map((s) => element("th", n, kinds[s]))));
-    structure.symbols.forEach((symbol, i) => {
+    structure.symbols.slice(0, structure.n_atoms).forEach((symbol, i) => {
       const values = schemes.map((s) => element("td", n, table[s][i].toFixed(3)));
       const row = element("tr", {}, element("td", {}, `${symbol}${i + 1}`), ...values);
       row.dataset.atom = i;

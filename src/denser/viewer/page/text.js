@@ -58,10 +58,15 @@ const dot = (a, b) => a.reduce((s, x, k) => s + x * b[k], 0);
 const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 const size = (a) => Math.sqrt(dot(a, a));
 
+// Element and number of an atom; copies in other cells have the number of the first.
+export function atomName(atoms, i) {
+  return `${atoms.symbols[i]}${(i % atoms.n_atoms) + 1}`;
+}
+
 // Distance of two atoms, angle of three, dihedral of four.
 export function angleText(atoms, selection) {
   const p = selection.map((i) => atoms.positions[i]);
-  const names = selection.map((i) => `${atoms.symbols[i]}${i + 1}`).join("\u2013");
+  const names = selection.map((i) => atomName(atoms, i)).join("\u2013");
   const degrees = (x) => `${((180 * x) / Math.PI).toFixed(1)}\u00b0`;
   if (p.length === 1) return `${names}  (${p[0].map((x) => x.toFixed(3)).join(", ")}) \u00c5`;
   if (p.length === 2) return `${names}  ${size(minus(p[0], p[1])).toFixed(3)} \u00c5`;
