@@ -142,6 +142,34 @@ def test_new_hydrogens_are_tetrahedral():
     np.testing.assert_allclose(cosines, -1 / 3, atol=1e-3)
 
 
+def test_clean_up_mends_a_sketch_where_it_stands(water_session: Session):
+    pytest.importorskip("rdkit")
+    from denser.io.clean_up import clean_up
+    from denser.io.smiles import from_smiles
+
+    acetate = Structure.of(from_smiles("CC(=O)[O-].O"))
+    rng = np.random.default_rng(2)
+    moved = acetate.positions + rng.normal(0, 0.06, acetate.positions.shape) / BOHR
+    cleaned = clean_up(Structure(acetate.numbers, moved, acetate.charge))
+    pairs = sketch.bonds(acetate)
+    i, j = pairs.T
+    np.testing.assert_allclose(
+        distances(cleaned)[i, j] * BOHR, distances(acetate)[i, j] * BOHR, atol=0.02
+    )
+    assert np.linalg.norm(cleaned.positions - moved, axis=1).max() * BOHR < 0.35
+    assert cleaned.charge == -1
+    session = water_session
+    start = session.structure.positions.copy()
+    far = (start[1] * BOHR + [0.0, 0.12, 0.0]).tolist()
+    session.edit({"op": "move", "atoms": [1], "positions": [far]})
+    session.edit({"op": "clean"})
+    assert distances(session.structure)[0, 1] * BOHR == pytest.approx(0.969, abs=0.01)
+    with pytest.raises(InputError, match="not clear"):
+        clean_up(Structure([8, 1], [[0, 0, 0], [1.8, 0, 0]]))
+    with pytest.raises(InputError, match="crystal"):
+        clean_up(Structure([8, 1, 1], start, cell=np.eye(3) * 20))
+
+
 def test_water_is_built_with_lone_pairs():
     oxygen = sketch._attach(Structure([8], [[0.0, 0.0, 0.0]]), 0, [1, 1])
     assert 100 < oxygen.to_ase().get_angle(1, 0, 2) < 112
@@ -494,8 +522,8 @@ def test_networks_are_wrapped_and_cells_are_limited(predictor: Predictor):
     fractions = atoms.structure.positions @ np.linalg.inv(chain.cell)
     assert ((fractions >= 0) & (fractions < 1)).all()
     assert len(shown(chain, Cells(repeat=(3, 3, 3))).structure) == 108
-    large = Structure([1] * 512, np.stack(np.meshgrid(*[np.arange(8) * 5.0] * 3), -1).reshape(-1, 3),
-                      cell=np.eye(3) * 40)  # fmt: skip
+    lattice = np.stack(np.meshgrid(*[np.arange(8) * 5.0] * 3), axis=-1).reshape(-1, 3)
+    large = Structure([1] * 512, lattice, cell=np.eye(3) * 40)
     with pytest.raises(InputError, match="choose fewer cells"):
         shown(large, Cells(repeat=(2, 2, 1)))
     for bad in ({"atoms": "all"}, {"repeat": [1, 1]}, {"repeat": [4, 1, 1]}, {"repeat": "x"}):

@@ -40,7 +40,7 @@ def find_bonds(structure: Structure) -> tuple[Bonds, str]:
             "the orders of the bonds are unknown without RDKit (pip install 'denser[smiles]'), and "
             "the file says so"
         )
-    molecule = _molecule(
+    molecule = rdkit_molecule(
         structure.numbers, Bonds(pairs, np.ones(len(pairs)), np.zeros(len(structure)))
     )
     conformer = Chem.Conformer(len(structure))
@@ -66,7 +66,7 @@ def find_bonds(structure: Structure) -> tuple[Bonds, str]:
     return Bonds(pairs, np.array(orders, dtype=int), np.array(formal, dtype=int)), ""
 
 
-def _molecule(numbers: np.ndarray, known: Bonds) -> Any:
+def rdkit_molecule(numbers: np.ndarray, known: Bonds) -> Any:
     """RDKit's molecule with these bonds and formal charges, without further hydrogens."""
     from rdkit import Chem
 
@@ -112,7 +112,7 @@ def _aromatic_bonds(structure: Structure, known: Bonds) -> set[frozenset[int]]:
     """Bonds of aromatic rings of six atoms that each have a double bond in the ring system."""
     from rdkit import Chem
 
-    molecule = _molecule(structure.numbers, known)
+    molecule = rdkit_molecule(structure.numbers, known)
     Chem.SanitizeMol(
         molecule,
         Chem.SanitizeFlags.SANITIZE_SYMMRINGS

@@ -127,7 +127,6 @@ def _embedded(molecule: Any, name: str) -> tuple[Any, str]:
     """A molecule of one piece with a conformer, and the name of the force field."""
     from rdkit import Chem
     from rdkit.Chem import rdDistGeom
-    from rdkit.Chem import rdForceFieldHelpers as fields
 
     octahedral = [atom for atom in molecule.GetAtoms() if atom.GetDegree() == 6]
     for atom in octahedral:
@@ -140,8 +139,37 @@ def _embedded(molecule: Any, name: str) -> tuple[Any, str]:
             break
     else:
         raise InputError(f"{name}: no 3-D geometry found; give a structure file")
+    way = relax(molecule, name)
+    return molecule, f"ETKDG and {way}" if way else ""
+
+
+def relax(molecule: Chem.Mol, name: str, steps: int = 2000) -> str:
+    """Optimise the conformer of a molecule of one piece with MMFF94, or else with UFF.
+
+    Parameters
+    ----------
+    molecule : rdkit.Chem.Mol
+        Sanitized, with all hydrogens; its conformer is changed.
+    name : str
+        Of the molecule, for errors.
+    steps : int
+        Largest number of steps.
+
+    Returns
+    -------
+    str
+        Name of the force field.
+
+    Raises
+    ------
+    InputError
+        Neither force field covers the atoms.
+    """
+    from rdkit.Chem import rdForceFieldHelpers as fields
+
     if molecule.GetNumAtoms() == 1:
-        return molecule, ""
+        return ""
+    octahedral = any(atom.GetDegree() == 6 for atom in molecule.GetAtoms())
     lengths, angles = _known_lengths(molecule, CORRECTED), _known_angles(molecule)
     if not octahedral and fields.MMFFHasAllMoleculeParams(molecule):
         way = "MMFF94"
@@ -163,11 +191,11 @@ def _embedded(molecule: Any, name: str) -> tuple[Any, str]:
             hold(i, j, False, length, length, stiffness)
         for *three, angle in angles:
             bend(*three, False, angle, angle, stiffness / 10)
-        field.Minimize(maxIts=2000)
+        field.Minimize(maxIts=steps)
     positions = np.array(field.Positions()).reshape(-1, 3)
     _turn_cumulenes(molecule, positions)
     molecule.GetConformer().SetPositions(positions)
-    return molecule, f"ETKDG and {way}" + (" with known bond lengths" if lengths else "")
+    return way + (" with known bond lengths" if lengths else "")
 
 
 def _with_uff_types(molecule: Any) -> Any:

@@ -19,8 +19,6 @@ from denser.viewer.session import Session
 from denser.viewer.state import describe
 from denser.viewer.surfaces import Surface, coloured, isosurface
 
-"""One hartree in kcal/mol."""
-
 NCI_COLOURS = np.array(
     [[8, 48, 140], [98, 146, 226], [196, 214, 180], [244, 145, 104], [165, 12, 20]]
 )
@@ -240,5 +238,5 @@ class Drawing:
                 for position in copies(r, r)
             ],
             "paths": [path for b in found.bonds for path in copies(b.path[0], b.path)],
-            "text": f"{counts}; {complete} by Poincar\u00e9 and Hopf",
+            "text": f"{counts}; {complete} (Poincar\u00e9-Hopf rule)",
         }

@@ -197,8 +197,8 @@ class Session:
         ----------
         edit : dict
             "op" is one of open, smiles, undo, redo, move (atoms, positions in angstrom), turn
-            (atoms, degrees), element (atom, symbol), add (atom, symbol), remove (atoms), charge
-            (value); "hydrogens" says whether their number is adjusted.
+            (atoms, degrees), element (atom, symbol), add (atom, symbol), remove (atoms), clean,
+            charge (value); "hydrogens" says whether their number is adjusted.
         """
         op = edit.get("op")
         if op == "open":
@@ -444,6 +444,10 @@ def _edited(structure: Structure, on_screen: Shown, edit: dict) -> Structure:
             return sketch.add(structure, own(edit["atom"]), edit["symbol"], hydrogens)
         if op == "remove":
             return sketch.remove(structure, sorted({own(a) for a in edit["atoms"]}), hydrogens)
+        if op == "clean":
+            from denser.io.clean_up import clean_up
+
+            return clean_up(structure)
         if op == "charge":
             return replace(structure, charge=int(edit["value"]), bonds=None)
     except (KeyError, TypeError, OverflowError) as error:

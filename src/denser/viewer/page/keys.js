@@ -8,29 +8,30 @@ const $ = (id) => document.getElementById(id);
 const toggle = (id) => () => { $(id).checked = !$(id).checked; $(id).onchange(); };
 const KEYS = {
   "?": ["this help", () => $("help").showModal()],
-  e: ["sketch, or only look", () => sketch.toggle()],
+  e: ["switch sketching on or off", () => sketch.toggle()],
   o: ["open a file", () => $("open").click()],
   r: ["centre the view", () => $("reset").click()],
-  l: ["next kind of labels", () => {
+  l: ["next labels", () => {
     $("labels").selectedIndex = ($("labels").selectedIndex + 1) % $("labels").length;
     $("labels").onchange();
   }],
-  s: ["slice", toggle("slice")],
-  d: ["dipole arrow", toggle("dipole")],
-  p: ["critical points and bond paths", toggle("points")],
-  m: ["wire mesh", toggle("mesh")],
-  "+": ["isovalue up", () => nudge(25)],
-  "-": ["isovalue down", () => nudge(-25)],
+  s: ["show or hide the slice", toggle("slice")],
+  d: ["show or hide the dipole arrow", toggle("dipole")],
+  p: ["show or hide critical points and bond paths", toggle("points")],
+  m: ["wire mesh on or off", toggle("mesh")],
+  "+": ["larger isovalue", () => nudge(25)],
+  "-": ["smaller isovalue", () => nudge(-25)],
   c: ["sketch: change the selected atoms", () => sketch.change()],
   a: ["sketch: add an atom to the selected one", () => sketch.add()],
+  f: ["sketch: clean up the geometry", () => sketch.clean()],
   Delete: ["sketch: remove the selected atoms", () => sketch.remove()],
-  "[": ["sketch: turn the selected bond", () => sketch.turn(-5)],
-  "]": ["sketch: turn it the other way", () => sketch.turn(5)],
-  t: ["light or dark", () => $("theme").click()],
+  "[": ["sketch: rotate about the selected bond", () => sketch.turn(-5)],
+  "]": ["sketch: rotate the other way", () => sketch.turn(5)],
+  t: ["light or dark background", () => $("theme").click()],
   ArrowLeft: ["previous frame", () => app.state.items.length > 1 && go(-1)],
   ArrowRight: ["next frame", () => app.state.items.length > 1 && go(1)],
   " ": ["play the frames", () => app.state.items.length > 1 && $("play").click()],
-  Escape: ["select nothing", () => { select(-1); $("download").open = false; }],
+  Escape: ["clear the selection", () => { select(-1); $("download").open = false; }],
 };
 const NAMES = { " ": "Space", ArrowLeft: "\u2190", ArrowRight: "\u2192", Delete: "Del", Escape: "Esc" };
 const HELP = [

@@ -130,10 +130,10 @@ export function status() {
   }
   $("status").replaceChildren(...parts);
   const seconds = app.seconds || {};
-  const names = { density: "density", charges: "charges", surfaces: "surfaces and slices", "critical points": "critical points", "one step": "one-step calculation" };
+  const names = { density: "density", charges: "charges", surfaces: "surfaces and slice", "critical points": "critical points", "one step": "one-step calculation" };
   const rows = Object.entries(names).filter(([k]) => seconds[k] !== undefined)
     .map(([k, label]) => [label, seconds[k] < 1 ? Math.round(1000 * seconds[k]) : seconds[k].toFixed(2), seconds[k] < 1 ? "ms" : "s"]);
-  rows.push(["last answer, all in all", Math.round(app.roundTrip), "ms"]);
+  rows.push(["last response, total", Math.round(app.roundTrip), "ms"]);
   fillTable($("times"), rows);
 }
 

@@ -105,15 +105,29 @@ export class Scene {
     this.setAtoms(this.atoms, this.style);
   }
 
+  // Corners of the cell; none for a molecule.
+  corners() {
+    if (!this.atoms.cell) return [];
+    const [a, b, c] = this.atoms.cell;
+    return [0, 1, 2, 3, 4, 5, 6, 7].map((n) => a.map(
+      (_, k) => (n & 1 ? a[k] : 0) + (n & 2 ? b[k] : 0) + (n & 4 ? c[k] : 0),
+    ));
+  }
+
   resetView() {
     if (!this.atoms) return;
     this.viewer.zoomTo();
     const view = this.viewer.getView();
-    this.viewer.setView([...view.slice(0, 4), ...this.atoms.view]);
+    const all = [...this.atoms.positions, ...this.corners()];
+    const middle = [0, 1, 2].map((k) => {
+      const along = all.map((p) => p[k]);
+      return -(Math.min(...along) + Math.max(...along)) / 2;
+    });
+    this.viewer.setView([...(this.atoms.cell ? middle : view.slice(0, 3)), view[3], ...this.atoms.view]);
     // Fill the canvas with the atoms and what surrounds them.
     const { width, height } = this.element.getBoundingClientRect();
     for (let k = 0; k < 3; k++) {
-      const places = this.screen(this.atoms.positions);
+      const places = this.screen([...this.atoms.positions, ...this.corners()]);
       const rim = 2 * 2.1 * this.pixelsPerAngstrom(this.atoms.positions[0]);
       const extent = (axis) => Math.max(...places.map((p) => p[axis])) - Math.min(...places.map((p) => p[axis])) + rim;
       this.viewer.zoom(Math.min(width / extent("x"), (0.92 * height) / extent("y")));

@@ -18,6 +18,7 @@ export class Sketch {
     $("change").onclick = () => this.change();
     $("add").onclick = () => this.add();
     $("remove").onclick = () => this.remove();
+    $("clean").onclick = () => this.clean();
     $("turn-back").onclick = () => this.turn(-5);
     $("turn-on").onclick = () => this.turn(5);
   }
@@ -43,11 +44,12 @@ export class Sketch {
     }
     const some = selection.length > 0 && !!state?.structure;
     $("change").disabled = $("remove").disabled = !some;
+    $("clean").disabled = !state?.structure;
     $("add").disabled = selection.length !== 1;
     $("turn-back").disabled = $("turn-on").disabled = selection.length !== 2;
     $("hint").textContent = !this.app.sketching || !state?.structure ? ""
-      : !some ? "Drag an atom to move it, click one to select it."
-        : selection.length === 2 ? "Two bonded atoms: turn the bond with the arrows or [ and ]." : "";
+      : !some ? "Drag an atom to move it. Click an atom to select it."
+        : selection.length === 2 ? "Rotate about the selected bond with the arrow buttons, or with [ and ]." : "";
   }
 
   // Mouse
@@ -113,19 +115,23 @@ export class Sketch {
   add() {
     if (this.app.selection.length === 1) {
       this.edit({ op: "add", atom: this.app.selection[0], symbol: this.app.element });
-    } else this.tell("sketch", "Select the one atom that the new one shall be bonded to.");
+    } else this.tell("sketch", "First select the atom to bond the new atom to.");
   }
 
   remove() {
     const atoms = this.app.selection;
-    if (!atoms.length) return this.tell("sketch", "Select the atoms to remove first.");
+    if (!atoms.length) return this.tell("sketch", "First select the atoms to remove.");
     this.app.selection = [];
     return this.edit({ op: "remove", atoms });
   }
 
+  clean() {
+    return this.edit({ op: "clean" });
+  }
+
   turn(degrees) {
     const { selection } = this.app;
-    if (selection.length !== 2) return this.tell("sketch", "Select the two atoms of a bond first.");
+    if (selection.length !== 2) return this.tell("sketch", "First select the two atoms of a bond.");
     return this.edit({ op: "turn", atoms: selection, degrees });
   }
 }

@@ -43,7 +43,7 @@ export function sourceLines(state) {
   const where = {
     prediction: `\u25cf predicted by the model \u2018${state.model.name}\u2019`,
     file: "\u25cb from the file",
-    "free atoms": "\u25cf superposed free atoms while you drag",
+    "free atoms": "\u25cf superposition of free atoms, while you drag",
   }[state.source];
   return [where, ...(state.has_kohn_sham ? ["\u25a0 from the one-step calculation"] : [])];
 }
