@@ -3,10 +3,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase import Atoms
+from ase.build import bulk, molecule
 
-from denser.analysis.moments import moments
+from denser.analysis.charges.esp_fit import EspCharges
+from denser.analysis.charges.stockholder import cm5, hirshfeld
+from denser.analysis.moments import dipole_record, dipole_text, moments
 from denser.atoms.free_atoms import complete, free_atom
+from denser.atoms.molecules import whole_molecules
 from denser.atoms.sad import superposition, valence_charges
 from denser.labels.render import density_on_grid
 from denser.types.density import Density
@@ -127,7 +131,7 @@ def test_completion_changes_the_extent_alone(gth):
 def gaussian_pair(origin=(0.0, 0.0, 0.0), cell=False, shift=(0.0, 0.0, 0.0)):
     """Two spherical clouds of one electron each, beside two nuclei of charge one."""
     grid = Grid(np.array(origin), np.diag([16.0, 17.0, 18.0]), (64, 68, 72))
-    nuclei = np.array([[7.0, 8.0, 9.0], [8.5, 8.2, 9.3]]) + shift
+    nuclei = np.array([[7.0, 8.0, 9.0], [8.2, 8.2, 9.3]]) + shift
     clouds = np.array([[7.3, 7.9, 9.1], [9.0, 8.8, 8.8]]) + shift
     values = np.zeros(grid.shape)
     for centre in clouds:
@@ -206,13 +210,15 @@ def test_origins():
     water = Structure.from_ase(molecule("H2O"))
     density = superposition(water, Grid.around(water, 5.0, 0.4))
     by_charge, by_mass = moments(density), moments(density, "mass")
-    assert by_charge.origin_name == "centre of the valence charges"
+    assert by_charge.origin_name == "centre of nuclear charge"
+    weights = water.numbers / water.numbers.sum()
+    np.testing.assert_allclose(by_charge.origin, weights @ water.positions, atol=1e-12)
     masses = np.array([15.999, 1.008, 1.008])
     np.testing.assert_allclose(by_mass.origin, masses @ water.positions / masses.sum(), atol=1e-6)
     np.testing.assert_allclose(by_mass.dipole, by_charge.dipole, atol=1e-9)  # neutral
     ion = replace(density, structure=replace(water, charge=1))
     assert "charged" in moments(ion).notes[0]
-    for wrong in ("centre", [1.0, 2.0], [np.nan, 0, 0]):
+    for wrong in ("centre", "charges", [1.0, 2.0], [np.nan, 0, 0]):
         with pytest.raises(InputError, match="origin of moments"):
             moments(density, wrong)
 
@@ -224,3 +230,105 @@ def test_report_and_json(gth):
     assert np.shape(data["octupole_debye_angstrom2"]) == (3, 3, 3)
     assert any(f"{np.linalg.norm(result.dipole) * DEBYE:.4f} D" in line for line in result.lines())
     assert max(map(len, result.lines())) < 130
+
+
+def waters(n, length, seed=0):
+    """Water molecules in random places and orientations of a cubic cell, cut by its faces."""
+    rng = np.random.default_rng(seed)
+    cell = Atoms(cell=[length] * 3, pbc=True)
+    places = [(x, y, z) for x in (0.0, 0.5) for y in (0.0, 0.5) for z in (0.0, 0.5)]
+    for place in places[:n]:
+        water = molecule("H2O")
+        water.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        water.translate(np.array(place) * length)
+        cell += water
+    cell.wrap()
+    return Structure.of(cell)
+
+
+def test_a_cell_has_no_dipole_but_its_molecules_have():
+    """Four waters; each keeps the dipole of a molecule that no face cuts."""
+    structure = waters(4, 9.0)
+    tilt = np.array([0.02, -0.01, 0.015])
+
+    def tilted(s, grid):
+        """Superposed atoms, each with the same small dipole."""
+        rho = superposition(s, grid)
+        shift = superposition(replace(s, positions=s.positions + tilt), grid)
+        return rho.with_values(shift.values)
+
+    density = tilted(structure, Grid.periodic(structure, 0.35))
+    with pytest.raises(InputError, match="no dipole moment"):
+        density.dipole()
+    result = moments(density)
+    assert len(result.formulas) == 4 and set(result.formulas) == {"H2O"}
+    np.testing.assert_allclose(result.charges, 0, atol=0.02)
+    np.testing.assert_allclose(result.dipoles, np.tile(-8 * tilt, (4, 1)), atol=0.04)
+    assert len(json.dumps(result.to_dict())) and len(result.lines()) == 6
+    assert dipole_record(density)["dipole_norm_debye"] is None
+    assert dipole_text(dipole_record(density) | {"charge": 0}) == "no dipole (periodic)"
+
+
+def test_dipoles_of_molecules_do_not_depend_on_the_cut_of_the_cell():
+    structure = waters(3, 8.0, seed=4)
+    found = []
+    for shift in (np.zeros(3), np.array([3.1, -2.2, 0.7])):
+        moved = (structure.positions + shift) % np.diag(structure.cell)
+        density = superposition(replace(structure, positions=moved), Grid.periodic(structure, 0.35))
+        found.append(moments(density).dipoles)
+    np.testing.assert_allclose(found[0], found[1], atol=2e-3)
+
+
+def test_a_crystal_without_molecules_has_none():
+    salt = Structure.of(bulk("NaCl", "rocksalt", a=5.64, cubic=True))
+    result = moments(superposition(salt, Grid.periodic(salt, 0.5)))
+    assert result.formulas == () and "through the whole cell" in result.lines()[-1]
+
+
+@pytest.mark.parametrize("shape", ["cubic", "oblique"])
+def test_molecules_are_whole_across_faces(shape):
+    atoms = molecule("CH3CH2OH")
+    atoms.set_cell([9.0, 9.5, 10.0] if shape == "cubic" else [[9, 0, 0], [3, 9, 0], [-2, 4, 10]])
+    atoms.pbc = True
+    free = Structure.of(atoms)
+    cut = atoms.copy()
+    cut.translate([0.3, -0.2, 0.1])
+    cut.wrap()
+    (whole,) = whole_molecules(Structure.of(cut))
+    assert not whole.endless and whole.atoms.tolist() == list(range(9))
+    distances = np.linalg.norm(whole.positions[:, None] - whole.positions, axis=-1)
+    expected = np.linalg.norm(free.positions[:, None] - free.positions, axis=-1)
+    np.testing.assert_allclose(distances, expected, atol=1e-9)
+
+
+def test_one_origin_for_all_dipoles_of_an_ion():
+    """Dipoles of an ion differ between origins; all of this package have the same one."""
+    ion = Structure.from_ase(molecule("CH3CH2OH"), charge=1)
+    density = superposition(ion, Grid.around(ion, 6.0, 0.3))
+    result = moments(density)
+    np.testing.assert_allclose(result.dipole, density.dipole(), atol=1e-9)
+    np.testing.assert_allclose(result.origin, ion.nuclear_charge_centre)
+    charges = hirshfeld(density)
+    np.testing.assert_allclose(
+        charges.charges @ (ion.positions - result.origin) + charges.dipoles.sum(axis=0),
+        result.dipole,
+        atol=5e-3,
+    )
+    about = "about the centre of nuclear charge"
+    assert about in dipole_text(dipole_record(density) | {"charge": 1})
+    assert about not in dipole_text(dipole_record(density) | {"charge": 0})
+    fit = EspCharges("RESP", ion, charges.charges, 1, 0.0, 0.0)
+    np.testing.assert_allclose(
+        fit.dipole, charges.charges @ (ion.positions - ion.nuclear_charge_centre)
+    )
+    for part in (fit, cm5(charges)):
+        assert part.to_dict()["dipole_origin"] == "centre of nuclear charge"
+        assert any(about in line for line in part.lines())
+
+
+def test_moments_from_a_coarse_grid_say_so():
+    water = Structure.from_ase(molecule("H2O"))
+    for spacing, said in ((0.3, False), (0.6, True)):
+        density = superposition(water, Grid.around(water, 5.0, spacing))
+        assert ("inaccurate" in " ".join(moments(density).notes)) == said
+        assert ("coarse grid" in dipole_text(dipole_record(density) | {"charge": 0})) == said

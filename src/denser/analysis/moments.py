@@ -1,17 +1,20 @@
-"""Multipole moments of a molecule's charge, and the extent of its electrons."""
+"""Multipole moments of a molecule, of the molecules in a cell, and the extent of the electrons."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from ase.data import atomic_masses
 
+from denser.analysis.charges.stockholder import hirshfeld
 from denser.atoms.free_atoms import free_atom, without_core
+from denser.atoms.molecules import WholeMolecule, whole_molecules
+from denser.fields.moments import grid_moments
 from denser.types.density import Density
 from denser.types.errors import InputError
-from denser.types.structure import Structure
+from denser.types.structure import DIPOLE_ORIGIN, Structure
 from denser.types.units import BOHR, DEBYE
 
 AXES = "xyz"
@@ -88,7 +91,76 @@ class Moments:
         ]
 
 
-def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments:
+@dataclass(frozen=True, eq=False)
+class MolecularDipoles:
+    """Dipoles of the molecules in a periodic cell, each about its own centre of nuclear charge.
+
+    mu = sum_a q_a (R_a - C) + mu_a for a whole molecule, with Hirshfeld's charges and dipoles.
+
+    Parameters
+    ----------
+    formulas : tuple of str
+    atoms : tuple of tuple of int
+        Atoms of each molecule, counted from 1.
+    charges : (n,) float
+        e.
+    dipoles : (n, 3) float
+        e bohr.
+    centres : (n, 3) float
+        Bohr.
+    notes : tuple of str
+    """
+
+    formulas: tuple[str, ...]
+    atoms: tuple[tuple[int, ...], ...]
+    charges: np.ndarray
+    dipoles: np.ndarray
+    centres: np.ndarray
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict:
+        """Plain numbers in debye and angstrom."""
+        rows = zip(self.formulas, self.atoms, self.charges, self.dipoles, self.centres, strict=True)
+        return {
+            "molecules": [
+                {
+                    "formula": formula,
+                    "atoms": list(atoms),
+                    "charge_e": float(charge),
+                    "dipole_debye": (dipole * DEBYE).tolist(),
+                    "dipole_norm_debye": float(np.linalg.norm(dipole) * DEBYE),
+                    "origin_angstrom": (centre * BOHR).tolist(),
+                    "origin": DIPOLE_ORIGIN,
+                }
+                for formula, atoms, charge, dipole, centre in rows
+            ],
+            "notes": list(self.notes),
+        }
+
+    def lines(self) -> list[str]:
+        """Lines of a report."""
+        rows = []
+        for formula, atoms, charge, dipole in zip(
+            self.formulas, self.atoms, self.charges, self.dipoles * DEBYE, strict=True
+        ):
+            x, y, z = dipole
+            rows.append(
+                f"{formula:10s} atoms {_listed(atoms):14s} charge {charge:+z.4f} e  dipole "
+                f"{np.linalg.norm(dipole):.4f} D   x {x:z.4f}  y {y:z.4f}  z {z:z.4f}"
+            )
+        if rows:
+            rows.append(f"each about the {DIPOLE_ORIGIN} of its molecule")
+        return [*rows, *self.notes]
+
+
+def _listed(atoms: tuple[int, ...]) -> str:
+    """Numbers as in `1-3` or `1 5 9`; the first of many only."""
+    if atoms == tuple(range(atoms[0], atoms[-1] + 1)) and len(atoms) > 2:
+        return f"{atoms[0]}-{atoms[-1]}"
+    return " ".join(map(str, atoms[:4])) + (" ..." if len(atoms) > 4 else "")
+
+
+def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments | MolecularDipoles:
     """Charge, dipole, quadrupole, octupole and <r^2>.
 
     M = sum_a Z_a f(R_a - O) - integral rho(r) f(r - O) dr with f the polynomials of Buckingham
@@ -97,14 +169,19 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
     all-electron density the free-atom cores are subtracted, because a cusp cannot be integrated on
     a uniform grid; their exact contribution is added to <r^2>.
 
-    In a periodic structure the sums and integrals are over the cell centred on the origin. This is
-    right for a molecule in a box; the moments of a crystal depend on this choice.
+    The integrals are exact if the density is known between the nodes (`Density.continuous`), and
+    otherwise sums over the nodes.
+
+    A periodic cell has no moments: they depend on where it is cut. If there is one molecule in
+    it, the sums and integrals are over the cell centred on the whole molecule, which is
+    right if there is vacuum around it. Several molecules have dipoles (`MolecularDipoles`).
 
     Parameters
     ----------
     density : Density
-    origin : (3,) float or "charges" or "mass", optional
-        Bohr; or the centre of the valence charges (default), or of the atomic masses.
+    origin : (3,) float or "charge" or "mass", optional
+        Bohr; or the centre of nuclear charge (default), or of the atomic masses. Not used for
+        several molecules.
 
     Raises
     ------
@@ -112,9 +189,14 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
         The origin is unknown, or there is no free atom for an element of an all-electron density.
     """
     structure, all_electron = density.structure, density.all_electron
+    if structure.cell is not None:
+        molecules = whole_molecules(structure)
+        if len(molecules) > 1 or molecules[0].endless:
+            return _molecular_dipoles(density, molecules)
+        structure = replace(structure, positions=molecules[0].positions)
     density = without_core(density)
     charges, grid = density.valence_charges, density.grid
-    o, name = _origin(structure, charges, origin)
+    o, name = _origin(structure, origin)
 
     inverse = np.linalg.inv(grid.cell)
     centre = (o - grid.origin) @ inverse
@@ -123,10 +205,9 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
     periodic = structure.cell is not None
     if periodic:
         nodes = [t - np.round(t) for t in nodes]
-        atoms = np.where(np.abs(atoms) > 0.5, atoms - np.round(atoms), atoms)
     atoms = atoms @ grid.cell
 
-    n, e1, e2, e3 = _electron_moments(density.values, nodes, grid.cell, grid.dv)
+    n, e1, e2, e3 = _electrons(density, o, nodes)
     first = charges @ atoms - e1
     second = np.einsum("a,ai,aj->ij", charges, atoms, atoms) - e2
     third = np.einsum("a,ai,aj,ak->ijk", charges, atoms, atoms, atoms) - e3
@@ -142,9 +223,13 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
     charge = float(charges.sum() - n)
     notes = []
     if periodic:
-        notes.append("periodic: the moments are those of the cell centred on this origin")
+        notes.append("periodic: those of the molecule, if there is vacuum around it")
     elif abs(structure.charge) > 0:
         notes.append("charged: the dipole and higher moments depend on this origin")
+    if not periodic and _source(density) == "coarse grid":
+        notes.append(
+            f"inaccurate: sums over nodes {density.grid.spacing.max() * BOHR:.2f} angstrom apart"
+        )
     return Moments(
         origin=o,
         origin_name=name,
@@ -158,16 +243,85 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
     )
 
 
-def _origin(
-    structure: Structure, charges: np.ndarray, origin: np.ndarray | str | None
-) -> tuple[np.ndarray, str]:
+def dipole_record(density: Density) -> dict:
+    """Dipole for a record in JSON: debye, its origin, and where it comes from.
+
+    "Gaussians" are exact, "grid" and "coarse grid" are sums over nodes. All are None for a periodic
+    cell.
+    """
+    keys = ("dipole_debye", "dipole_norm_debye", "dipole_origin", "dipole_from")
+    if density.structure.cell is not None:
+        return dict.fromkeys(keys)
+    dipole = density.dipole() * DEBYE
+    return {
+        "dipole_debye": [round(float(d), 4) for d in dipole],
+        "dipole_norm_debye": round(float(np.linalg.norm(dipole)), 4),
+        "dipole_origin": DIPOLE_ORIGIN,
+        "dipole_from": _source(density),
+    }
+
+
+def _source(density: Density) -> str:
+    """Where the moments come from."""
+    if density.continuous is not None:
+        return "Gaussians"
+    return "coarse grid" if density.grid.is_coarse else "grid"
+
+
+def dipole_text(record: dict, decimals: int = 2) -> str:
+    """The same in words; the origin matters to ions only. `record` also has the `charge`."""
+    if record["dipole_norm_debye"] is None:
+        return "no dipole (periodic)"
+    about = f" about the {DIPOLE_ORIGIN}" if record["charge"] else ""
+    if record["dipole_from"] == "coarse grid":
+        about += " (inaccurate: coarse grid)"
+    return f"dipole {record['dipole_norm_debye']:.{decimals}f} D{about}"
+
+
+def _electrons(
+    density: Density, origin: np.ndarray, nodes: list[np.ndarray]
+) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+    """Moments of the electrons about `origin`, exact or by sums over these nodes."""
+    if density.continuous is not None and density.structure.cell is None:
+        return density.continuous.moments(origin)
+    return grid_moments(density.values, nodes, density.grid.cell, density.grid.dv)
+
+
+def _molecular_dipoles(density: Density, molecules: list[WholeMolecule]) -> MolecularDipoles:
+    structure = density.structure
+    none = MolecularDipoles((), (), np.empty(0), np.empty((0, 3)), np.empty((0, 3)), ())
+    if any(molecule.endless for molecule in molecules):
+        return replace(none, notes=("no dipole: atoms are bonded through the whole cell",))
+    try:
+        atoms = hirshfeld(density)
+    except InputError as error:
+        return replace(none, notes=(f"no dipoles of molecules: {error}",))
+    formulas, charges, dipoles, centres = [], [], [], []
+    for molecule in molecules:
+        i, x = molecule.atoms, molecule.positions
+        own = Structure(structure.numbers[i], x)
+        formulas.append(own.formula)
+        centres.append(own.nuclear_charge_centre)
+        charges.append(atoms.charges[i].sum())
+        dipoles.append(atoms.charges[i] @ (x - centres[-1]) + atoms.dipoles[i].sum(axis=0))
+    return MolecularDipoles(
+        tuple(formulas),
+        tuple(tuple((molecule.atoms + 1).tolist()) for molecule in molecules),
+        np.array(charges),
+        np.array(dipoles),
+        np.array(centres),
+        ("periodic: a cell has no dipole; electrons are shared as in Hirshfeld's charges",),
+    )
+
+
+def _origin(structure: Structure, origin: np.ndarray | str | None) -> tuple[np.ndarray, str]:
     """Return the origin of the moments and its name."""
-    if origin is None or (isinstance(origin, str) and origin == "charges"):
-        return charges @ structure.positions / charges.sum(), "centre of the valence charges"
+    if origin is None or (isinstance(origin, str) and origin == "charge"):
+        return structure.nuclear_charge_centre, DIPOLE_ORIGIN
     if isinstance(origin, str):
         if origin != "mass":
             raise InputError(
-                f"the origin of moments is 'charges', 'mass' or three coordinates, found {origin!r}"
+                f"the origin of moments is 'charge', 'mass' or three coordinates, found {origin!r}"
             )
         masses = atomic_masses[structure.numbers]
         return masses @ structure.positions / masses.sum(), "centre of mass"
@@ -175,29 +329,6 @@ def _origin(
     if point.shape != (3,) or not np.isfinite(point).all():
         raise InputError(f"the origin of moments needs three finite coordinates, found {origin}")
     return point, "given origin"
-
-
-def _electron_moments(
-    values: np.ndarray, nodes: list[np.ndarray], cell: np.ndarray, dv: float
-) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-    """Integrals of rho times 1, x_i, x_i x_j and x_i x_j x_k over the nodes.
-
-    The monomials are summed in fractions of the cell, axis by axis, and transformed afterwards.
-    """
-    powers = [t[:, None] ** np.arange(4) for t in nodes]
-    partial = np.stack([plane @ powers[2] for plane in values])  # (x, y, c)
-    partial = np.einsum("xyc,yb->xbc", partial, powers[1])
-    sums = dv * np.einsum("xbc,xa->abc", partial, powers[0])  # of t0^a t1^b t2^c
-    index = np.eye(3, dtype=int)
-    first = np.array([sums[tuple(i)] for i in index])
-    second = np.array([[sums[tuple(i + j)] for j in index] for i in index])
-    third = np.array([[[sums[tuple(i + j + k)] for k in index] for j in index] for i in index])
-    return (
-        float(sums[0, 0, 0]),
-        first @ cell,
-        cell.T @ second @ cell,
-        np.einsum("abc,ai,bj,ck->ijk", third, cell, cell, cell),
-    )
 
 
 @cache

@@ -10,7 +10,7 @@ from denser.fields.periodic import nearest_image
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
-from denser.types.structure import Structure
+from denser.types.structure import DIPOLE_ORIGIN, Structure
 from denser.types.units import BOHR, DEBYE
 
 SAME_PLACE = 0.01 / BOHR
@@ -81,7 +81,7 @@ class Comparison:
     electrons : (float, float)
         Integrals of both.
     dipoles : (array or None, array or None)
-        (3,), e*bohr, if the atoms are known.
+        (3,), e*bohr, about the centre of nuclear charge, if the atoms are known and not periodic.
     largest : float
         a - b where its modulus is largest, e/bohr^3.
     where : (3,) float
@@ -103,6 +103,7 @@ class Comparison:
             "err_rho_percent": 100 * self.err_rho,
             "electrons": list(self.electrons),
             "dipoles_debye": [None if d is None else (d * DEBYE).tolist() for d in self.dipoles],
+            "dipole_origin": DIPOLE_ORIGIN,
             "largest_e_per_bohr3": self.largest,
             "where_angstrom": (self.where * BOHR).tolist(),
             "notes": list(self.notes),
@@ -128,22 +129,29 @@ def compare(a: Field, b: Field) -> Comparison:
     node = np.unravel_index(int(np.abs(delta).argmax()), delta.shape)
     electrons = a.integrate(), b.integrate()
     dipoles: list[np.ndarray | None] = []
+    fits = []
     for name, field, found in zip("AB", (a, b), electrons, strict=True):
         dipoles.append(None)
+        fits.append(isinstance(field, Density) and abs(field.n_electrons - found) < 0.01 * found)
         if not isinstance(field, Density):
             continue
-        if abs(field.n_electrons - found) < 0.01 * found:
-            dipoles[-1] = field.dipole()
+        if fits[-1]:
+            if field.structure.cell is None:
+                dipoles[-1] = field.dipole()
+            else:
+                notes.append(f"{name} is periodic and has no dipole")
         else:
             notes.append(
                 f"{name} integrates to {found:.4f} electrons, but its atoms and their charges give "
                 f"{field.n_electrons:g}: N_e is taken from the integral, and there is no "
                 "dipole"
             )
+    if any(isinstance(field, Density) and field.structure.charge for field in (a, b)):
+        notes.append(f"charged: the dipoles are about the {DIPOLE_ORIGIN}")
     if isinstance(a, Density) and isinstance(b, Density):
         notes += _atoms_differ(a.structure, b.structure, a.grid)
     return Comparison(
-        err_rho(a, Field(b.grid, b.values) if dipoles[1] is None else b),
+        err_rho(a, b if fits[1] else Field(b.grid, b.values)),
         electrons,
         (dipoles[0], dipoles[1]),
         float(delta[node]),

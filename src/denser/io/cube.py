@@ -1,9 +1,9 @@
 """Gaussian cube files.
 
 A cube file contains the atoms with their charges, the grid's origin and step vectors (all in
-bohr), and the values with z as the fastest index. It cannot store periodicity or a total charge: a
-structure read from a cube is isolated, and our files have the charge in the second comment line
-(`charge=-1`).
+bohr), and the values with z as the fastest index. The format has no place for a total charge and
+for periodicity. Our files have them in the second comment line (`charge=-1 box=periodic`, the cell
+being the box of the grid); a structure read from another program's cube is isolated.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def write(path: str | Path, obj: Density) -> None:
     with naming(path):
         header = [
             f"denser: {what} in {obj.unit}",
-            f"charge={structure.charge}",
+            f"charge={structure.charge}{'' if structure.cell is None else ' box=periodic'}",
             _row(len(structure), grid.origin),
             *(_row(n, step, 8) for n, step in zip(grid.shape, steps, strict=True)),
             *(
@@ -77,8 +77,9 @@ def read(path: str | Path) -> Field | Density | Foreign:
     Returns
     -------
     Density
-        Of an isolated structure; a Field if the cube has no atoms. Another program's density is
-        Foreign, with the charge column for valence charges, if it has other numbers than Z.
+        Of an isolated structure, unless our comment says otherwise; a Field if the cube has no
+        atoms. Another program's density is Foreign, with the charge column for valence charges,
+        if it has other numbers than Z.
 
     Raises
     ------
@@ -114,7 +115,12 @@ def read(path: str | Path) -> Field | Density | Foreign:
         table = np.array(atoms)
         numbers, charges = table[:, 0].astype(int), table[:, 1]
         charge = re.search(r"\bcharge=([+-]?\d+)\b", comment)
-        structure = Structure(numbers, table[:, 2:] * to_bohr, int(charge[1]) if charge else 0)
+        structure = Structure(
+            numbers,
+            table[:, 2:] * to_bohr,
+            int(charge[1]) if charge else 0,
+            grid.cell if own is not None and comment.endswith(" box=periodic") else None,
+        )
         given = charges.any() and not np.array_equal(charges, numbers)
         if own is None and charge is None:
             return Foreign(field, structure, charges if given else None)

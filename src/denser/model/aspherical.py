@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from denser.atoms.sad_derivatives import superposition_pullback
 from denser.fields.cube_group import CubeOperation
 from denser.model.aspherical_config import SHORTEST, AsphericalConfig
-from denser.model.expansion import add_to_grid, orthonormal_radial, project
+from denser.model.deformed_atoms import DeformedAtoms, neutral, on_nodes
+from denser.model.expansion import orthonormal_radial, project
 from denser.model.graph import Graph
 from denser.model.growing import grown
 from denser.model.harmonics import spherical_harmonics
@@ -197,21 +198,32 @@ class Aspherical(Network):
         InputError
             The network does not know an element.
         """
+        coefficients = self._coefficients(sad, periodic, operations)
+        return on_nodes(sad, coefficients, self.exponents).clamp_(min=0.0)
+
+    def deformed_atoms(
+        self,
+        sad: Density,
+        periodic: bool,
+        recipe: str,
+        operations: Sequence[CubeOperation] = (CubeOperation(),),
+    ) -> tuple[DeformedAtoms, Tensor]:
+        """As in `Network`."""
+        coefficients = self._coefficients(sad, periodic, operations)
+        return DeformedAtoms.of(sad, periodic, recipe, coefficients, self.exponents)
+
+    def _coefficients(
+        self, sad: Density, periodic: bool, operations: Sequence[CubeOperation]
+    ) -> Tensor:
+        """Coefficients of the Gaussians, without derivatives."""
         structure, grid = sad.structure, sad.grid
         self.require_elements(structure)
         graph = Graph.of(structure, grid if periodic else None, self.config, self.device)
         with torch.no_grad():
             if len(operations) == 1:
-                coefficients = self(graph)
-            else:
-                turns = [torch.as_tensor(o.matrix.T).to(graph.vectors) for o in operations]
-                coefficients = self.averaged(graph, turns)
-        values = torch.as_tensor(
-            sad.values * _neutral(sad), dtype=torch.float32, device=self.device
-        )
-        positions = torch.tensor(structure.positions, device=self.device)
-        add_to_grid(values, grid, positions, coefficients, self.exponents)
-        return values.clamp_(min=0.0)
+                return self(graph)
+            turns = [torch.as_tensor(o.matrix.T).to(graph.vectors) for o in operations]
+            return self.averaged(graph, turns)
 
     def pullback(
         self, sad: Density, field_of: Callable[[Tensor], Tensor], periodic: bool, recipe: str
@@ -225,7 +237,7 @@ class Aspherical(Network):
         total = project(field.float(), grid, positions, self(graph), self.exponents)
         (deformations,) = torch.autograd.grad(total, positions)
         atoms = superposition_pullback(field.double().cpu().numpy(), structure, grid, recipe)
-        return _neutral(sad) * atoms + deformations.double().cpu().numpy()
+        return neutral(sad) * atoms + deformations.double().cpu().numpy()
 
     def grown(self, options: Mapping[str, Any]) -> Aspherical:
         """As in `Network`, with the options of `denser.model.growing`."""
@@ -352,11 +364,3 @@ class Aspherical(Network):
     def _quadratic(self, tensors: Tensor) -> Tensor:
         """u^T T u of tensors (a, t, 3, 3) at the points u: (a, t, point)."""
         return torch.einsum("pi,atij,pj->atp", self.points, tensors, self.points)
-
-
-def _neutral(sad: Density) -> float:
-    """Undoes the scaling of a SAD to N_e.
-
-    The network starts from neutral atoms, and predicts the place of a charge itself.
-    """
-    return float(sad.valence_charges.sum() / sad.n_electrons)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from denser.fields.cube_group import CubeOperation
+from denser.model.deformed_atoms import DeformedAtoms
 from denser.types.density import Density
 from denser.types.errors import InputError
 
@@ -91,6 +92,28 @@ class Network(nn.Module, ABC):
         bf16 : bool
             Compute in bfloat16, if the network allows it (see `bf16`).
         """
+
+    def deformed_atoms(
+        self,
+        sad: Density,
+        periodic: bool,
+        recipe: str,
+        operations: Sequence[CubeOperation] = (CubeOperation(),),
+    ) -> tuple[DeformedAtoms, Tensor] | None:
+        """The density as a sum of Gaussians at the atoms, and its values as in `raw_density`.
+
+        With it, moments do not depend on the grid, and the density is known between the nodes.
+        None if the network cannot give it: networks from image to image know a density at the nodes
+        of a grid only.
+
+        Parameters
+        ----------
+        sad, periodic, operations
+            As in `raw_density`.
+        recipe : str
+            SAD recipe.
+        """
+        return None
 
     @abstractmethod
     def pullback(

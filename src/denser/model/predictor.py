@@ -43,7 +43,7 @@ DOUBT = 0.5
 """A molecule is in doubt if its electrons are off by more than this times the mean error."""
 
 _FINE_ENOUGH = 1.8
-"""Up to this multiple of the model's spacing, electrons are counted accurately enough."""
+"""Up to this multiple of the model's spacing, electrons are counted accurately enough at nodes."""
 
 _BYTES_PER_NODE = 60
 
@@ -135,7 +135,25 @@ class Predictor:
         periodic : bool
             Whether the box is periodic or surrounded by vacuum.
         """
-        return self.normalised(self.raw(sad, periodic), sad)[0]
+        return self.predicted(sad, periodic)[0]
+
+    def predicted(self, sad: Density, periodic: bool = False) -> tuple[Density, float]:
+        """Density as in `density`, and the excess of electrons that scaling removed.
+
+        If the network gives the density as Gaussians (`Network.deformed_atoms`), it is known
+        between the nodes, and the excess does not depend on the grid. The box of Li et al., which
+        is periodic although its molecule is not, is left to its nodes.
+        """
+        recipe = self.model.recipe.sad
+        found = self.network.deformed_atoms(sad, periodic, recipe, self.operations)
+        if found is None:
+            return self.normalised(self.raw(sad, periodic), sad)
+        atoms, raw = found
+        density = self.normalised(self._usable(raw, sad), sad)[0]
+        atoms, excess = atoms.scaled(sad.valence_charges, sad.n_electrons)
+        if periodic == (sad.structure.cell is not None):
+            density = density.known_between_nodes(atoms)
+        return density, excess
 
     def raw(self, sad: Density, periodic: bool = False) -> torch.Tensor:
         """Output of the network (nx, ny, nz), e/bohr^3, before `normalised`.
@@ -144,6 +162,10 @@ class Predictor:
         networks contain the scaling).
         """
         raw = self.network.raw_density(sad, periodic, self.operations, self.bf16)
+        return self._usable(raw, sad)
+
+    def _usable(self, raw: torch.Tensor, sad: Density) -> torch.Tensor:
+        """Return `raw`, or raise an InputError if it is no density."""
         if not bool(torch.isfinite(raw).all()) or float(raw.sum()) <= 0:
             raise InputError(
                 f"model {self.model.name!r} returned no usable density for "
@@ -245,7 +267,7 @@ class Predictor:
         start = time.perf_counter()
         sad = superposition(structure, grid, self.model.recipe.sad)
         middle = time.perf_counter()
-        density, excess = self.normalised(self.raw(sad, periodic=box != "isolated"), sad)
+        density, excess = self.predicted(sad, periodic=box != "isolated")
         end = time.perf_counter()
         if spacing is not None and not self.network.any_spacing:
             density = respace(density, spacing / BOHR)

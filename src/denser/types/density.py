@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -52,6 +52,16 @@ class Field:
         return float(self.values.sum(dtype=np.float64) * self.grid.dv)
 
 
+class Continuous(Protocol):
+    """A density that is known at every point."""
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Density at points (n, 3), bohr: (n,), e/bohr^3."""
+
+    def moments(self, origin: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+        """Integrals of rho times 1, x_i, x_i x_j and x_i x_j x_k about `origin`, bohr."""
+
+
 @dataclass(frozen=True, eq=False)
 class Density(Field):
     """Density of the valence electrons or of all electrons of `structure`, e/bohr^3.
@@ -65,11 +75,18 @@ class Density(Field):
         of a valence density.
     all_electron : bool
         True if it contains the core electrons; `valence_charges` are then the atomic numbers.
+
+    Attributes
+    ----------
+    continuous : Continuous or None
+        The same density at every point, for a prediction of a network that gives it. It belongs
+        to these values: `dataclasses.replace` and `with_values` leave it out, and so do files.
     """
 
     structure: Structure = field(kw_only=True)
     valence_charges: np.ndarray = field(kw_only=True)
     all_electron: bool = field(default=False, kw_only=True)
+    continuous: Continuous | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,6 +116,12 @@ class Density(Field):
         """Show it in Jupyter, or save it as a page: `denser.show`, with the same parameters."""
         return import_module("denser.viewer.notebook").show(self, minus, isovalue, height)
 
+    def known_between_nodes(self, continuous: Continuous) -> Density:
+        """Return the same density, which `continuous` gives at every point."""
+        copy = replace(self)
+        object.__setattr__(copy, "continuous", continuous)
+        return copy
+
     @property
     def n_electrons(self) -> float:
         """Exact number of electrons, sum(valence_charges) - charge."""
@@ -109,12 +132,27 @@ class Density(Field):
         return replace(self, values=values)
 
     def dipole(self) -> np.ndarray:
-        """Dipole moment (3,), e*bohr.
+        """Dipole moment (3,), e*bohr, about the centre of nuclear charge.
 
-        sum_a Z_a R_a - integral r rho(r) dr. For a charged structure it refers to the centre of
-        the valence charges. In a periodic cell it depends on the choice of cell.
+        sum_a Z_a R_a - integral r rho(r) dr. For a neutral molecule it does not depend on the
+        origin. The integral is exact for a prediction that is known between the nodes
+        (`continuous`), otherwise a sum over the nodes.
+
+        Raises
+        ------
+        InputError
+            The structure is periodic. The dipole of a cell depends on where the cell is cut; its
+            molecules may have one (`denser.analysis.moments`).
         """
-        origin = self.valence_charges @ self.structure.positions / self.valence_charges.sum()
+        if self.structure.cell is not None:
+            raise InputError(
+                "a periodic cell has no dipole moment; denser analyze --moments gives those of "
+                "its molecules"
+            )
+        origin = self.structure.nuclear_charge_centre
+        nuclei = self.valence_charges @ (self.structure.positions - origin)
+        if self.continuous is not None:
+            return nuclei - self.continuous.moments(origin)[1]
         grid = self.grid
         fractions = [np.arange(n) / n for n in grid.shape]
         marginals = [
@@ -124,7 +162,6 @@ class Density(Field):
         moments = np.array([f @ m for f, m in zip(fractions, marginals, strict=True)])
         total = marginals[0].sum()
         electrons = (moments @ grid.cell + (grid.origin - origin) * total) * grid.dv
-        nuclei = self.valence_charges @ (self.structure.positions - origin)
         return nuclei - electrons
 
 

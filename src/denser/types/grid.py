@@ -13,6 +13,10 @@ from denser.types.recipe import ISOLATED_PADDING, PAPER_PADDING, PAPER_SPACING
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 
+COARSE = 0.19 / BOHR
+"""Sums over nodes farther apart than this (bohr) are inaccurate. At 0.2 angstrom dipoles are off by
+up to 0.03 debye, at 0.3 by 0.5 debye and Hirshfeld charges by 0.08 e, at 0.4 by more."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -75,6 +79,11 @@ class Grid:
     def spacing(self) -> np.ndarray:
         """Distance between nodes along each axis (3,), bohr."""
         return np.linalg.norm(self.cell, axis=1) / np.asarray(self.shape)
+
+    @property
+    def is_coarse(self) -> bool:
+        """True if sums over the nodes of a valence density are inaccurate (`COARSE`)."""
+        return bool(self.spacing.max() > COARSE)
 
     @property
     def is_orthorhombic(self) -> bool:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MIN_DISTANCE = 0.4 / BOHR
 """Two atoms closer than this (bohr) are treated as an error in the input."""
 
+DIPOLE_ORIGIN = "centre of nuclear charge"
+"""Origin of all dipole and higher moments: `Structure.nuclear_charge_centre`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Structure:
@@ -166,6 +169,16 @@ class Structure:
         from ase.formula import Formula
 
         return str(Formula.from_list(self.symbols).convert("hill"))
+
+    @property
+    def nuclear_charge_centre(self) -> np.ndarray:
+        """Centre of the nuclear charge (3,), bohr: sum_a Z_a R_a / sum_a Z_a.
+
+        The dipole of an ion and all higher moments depend on the origin. This is the origin of all
+        moments in this package (`DIPOLE_ORIGIN`).
+        """
+        weights = self.numbers if self.numbers.any() else np.ones(len(self))
+        return weights @ self.positions / weights.sum()
 
     @property
     def is_orthorhombic(self) -> bool:

@@ -64,7 +64,6 @@ class KohnSham:
     def numbers(self) -> list[dict]:
         """Rows for the page."""
         homo, lumo = self.homo * HARTREE, self.lumo * HARTREE
-        dipole = float(np.linalg.norm(self.density.dipole())) * DEBYE
         rows = [
             ("energy_hartree", "Energy", f"{self.e_tot:.6f}", "hartree"),
             (
@@ -76,8 +75,10 @@ class KohnSham:
             ("homo_ev", "HOMO", f"{homo:.2f}", "eV"),
             ("lumo_ev", "LUMO", f"{lumo:.2f}", "eV"),
             ("gap_ev", "Gap", f"{lumo - homo:.2f}", "eV"),
-            ("dipole_one_step_debye", "Dipole", f"{dipole:.3f}", "D"),
         ]
+        if self.density.structure.cell is None:
+            dipole = float(np.linalg.norm(self.density.dipole())) * DEBYE
+            rows.append(("dipole_one_step_debye", "Dipole", f"{dipole:.3f}", "D"))
         return [
             {"key": k, "label": label, "value": v, "unit": u, "source": "one step"}
             for k, label, v, u in rows

@@ -12,6 +12,7 @@ from denser.analysis.catalogue import PROPERTIES
 from denser.atoms.plausible import strange
 from denser.types.density import Density
 from denser.types.errors import InputError
+from denser.types.structure import DIPOLE_ORIGIN
 from denser.types.units import BOHR, DEBYE
 from denser.types.version import __version__
 from denser.viewer.fields import reduced
@@ -67,8 +68,8 @@ def model_card(session: Session) -> dict:
 
 
 def dipole(session: Session) -> dict | None:
-    """Dipole moment in debye and the position of its arrow."""
-    if session.density is None:
+    """Dipole moment in debye and the position of its arrow; none for a periodic cell."""
+    if session.density is None or session.density.structure.cell is not None:
         return None
     vector = session.density.dipole() * DEBYE
     return {
@@ -98,7 +99,9 @@ def numbers(session: Session) -> list[dict]:
     if density is not None:
         kind = "all" if density.all_electron else "valence"
         row("electrons_e", f"Electrons ({kind})", f"{density.integrate():.4f}", "e")
-        row("dipole_debye", "Dipole", f"{np.linalg.norm(density.dipole() * DEBYE):.3f}", "D")
+        if (vector := dipole(session)) is not None:
+            about = f", {DIPOLE_ORIGIN}" if density.structure.charge else ""
+            row("dipole_debye", f"Dipole{about}", f"{vector['norm']:.3f}", "D")
         error = model_card(session)["error_percent"]
         in_doubt = session.predictor.in_doubt(session.excess) or warnings(session)
         if session.source == "prediction" and in_doubt:
@@ -152,6 +155,7 @@ def to_dict(session: Session) -> dict:
         "symbols": session.structure.symbols,
         "positions_angstrom": (session.structure.positions * BOHR).tolist(),
         "dipole_vector_debye": vector["vector"] if vector else None,
+        "dipole_origin": DIPOLE_ORIGIN if vector else None,
         "numbers": [
             {k: float(r[k]) if k == "value" else r[k] for k in ("key", "value", "unit", "source")}
             for r in numbers(session)

@@ -192,9 +192,11 @@ class Calculator(ase_calculator.Calculator):
         if self.atoms is None:
             raise InputError("the calculator has no atoms; give them to `calculate`")
         structure = Structure.of(self.atoms, self.charge)
-        if system_changes or self._work is None or "dipole" not in self.results:
+        if system_changes or self._work is None or not self.results:
             self._work = self._energy(structure)
-            self.results = {"dipole": self._work.density.dipole() * BOHR}
+            self.results = {}
+            if structure.cell is None:
+                self.results["dipole"] = self._work.density.dipole() * BOHR
             if self.task != "density":
                 energy = self._work.energy
                 if self.dispersion is not None:

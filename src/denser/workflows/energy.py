@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from denser.analysis.moments import dipole_record, dipole_text
 from denser.atoms.plausible import strange
 from denser.atoms.sad import RECIPES, superposition
 from denser.dft.cell import density_from_dm
@@ -26,7 +27,7 @@ from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
-from denser.types.units import DEBYE, HARTREE
+from denser.types.units import HARTREE
 from denser.workflows.predict import geometry_text, refined_prediction
 from denser.workflows.scf_guess import dm_from_density
 
@@ -213,7 +214,7 @@ def energy_summary(record: dict) -> str:
         f"{record['input']}: {record['formula']}{_charge(record)}, "
         f"E {record['e_tot_hartree']:.6f} hartree "
         f"(estimated error {1000 * record['uncertainty_ev']:.1f} meV), {orbitals}"
-        f"gap {record['gap_ev']:.2f} eV, dipole {record['dipole_norm_debye']:.2f} D, "
+        f"gap {record['gap_ev']:.2f} eV, {dipole_text(record)}, "
         f"{sum(record['seconds'].values()):.1f} s{_in_cell(record)}{geometry_text(record)}"
     )
     return line + (f" -> {', '.join(record['written'])}" if record["written"] else "")
@@ -226,7 +227,7 @@ def scf_summary(record: dict) -> str:
         f"{record['input']}: {record['formula']}{_charge(record)}, "
         f"E {record['e_tot_hartree']:.8f} hartree"
         f"{'' if record['converged'] else ' (NOT CONVERGED)'}, gap {record['gap_ev']:.3f} eV, "
-        f"dipole {record['dipole_norm_debye']:.3f} D, {first['cycles']} cycles{_in_cell(record)}"
+        f"{dipole_text(record, 3)}, {first['cycles']} cycles{_in_cell(record)}"
         f"{geometry_text(record)}"
     )
     line += f" -> {', '.join(record['written'])}" if record["written"] else ""
@@ -276,7 +277,6 @@ def _other_starts(
 
 def _record(start: StartDensity, density: Density, e_tot: float, homo: float, lumo: float) -> dict:
     structure = density.structure
-    dipole = density.dipole() * DEBYE
     return {
         "formula": structure.formula,
         "charge": structure.charge,
@@ -287,8 +287,7 @@ def _record(start: StartDensity, density: Density, e_tot: float, homo: float, lu
         "homo_ev": round(float(homo) * HARTREE, 5),
         "lumo_ev": round(float(lumo) * HARTREE, 5),
         "gap_ev": round(float(lumo - homo) * HARTREE, 5),
-        "dipole_debye": [round(float(d), 4) for d in dipole],
-        "dipole_norm_debye": round(float(np.linalg.norm(dipole)), 4),
+        **dipole_record(density),
         "geometry": start.geometry,
         "warnings": strange(structure),
     }

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from denser.analysis.moments import dipole_record, dipole_text
 from denser.atoms.plausible import strange
 from denser.io import check_suffix, chgcar, write
 from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
-from denser.types.units import BOHR, DEBYE
+from denser.types.units import BOHR
 from denser.workflows import many
 from denser.workflows.inputs import Input, content, find_inputs, refuse_inputs
 
@@ -232,7 +233,6 @@ def _predict(entry: Input, output: Path, predictor: Predictor, options: Predicti
 def _record(output: Path, prediction: Prediction, model: str) -> dict:
     density = prediction.density
     structure, grid = density.structure, density.grid
-    dipole = density.dipole() * DEBYE
     low, high = structure.positions.min(axis=0), structure.positions.max(axis=0)
     corner = grid.origin + grid.cell.sum(axis=0)
     periodic = prediction.box == "cell"
@@ -247,8 +247,7 @@ def _record(output: Path, prediction: Prediction, model: str) -> dict:
         "spacing_angstrom": [round(float(h) * BOHR, 6) for h in grid.spacing],
         "box": prediction.box,
         "padding_angstrom": None if periodic else round(padding, 3),
-        "dipole_debye": [round(float(d), 4) for d in dipole],
-        "dipole_norm_debye": round(float(np.linalg.norm(dipole)), 4),
+        **dipole_record(density),
         "model": model,
         "excess_percent": (
             None if np.isnan(prediction.excess) else round(100 * prediction.excess, 4)
@@ -284,7 +283,7 @@ def summary(record: dict) -> str:
         f"{record['n_electrons']:g} valence electrons, "
         f"{'refined, ' if record['refined_steps'] else ''}grid {shape} at "
         f"{max(record['spacing_angstrom']):.4f} A ({box}), "
-        f"dipole {record['dipole_norm_debye']:.2f} D, "
+        f"{dipole_text(record)}, "
         f"{' + '.join(f'{s:.2f}' for s in seconds.values())} s "
         f"({', '.join(_WORK[key] for key in seconds)}){geometry_text(record)} -> {record['output']}"
     )

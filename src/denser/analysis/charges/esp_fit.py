@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist
 
 from denser.atoms.radii import bonded_atoms
 from denser.types.errors import InputError
-from denser.types.structure import Structure
+from denser.types.structure import DIPOLE_ORIGIN, Structure
 from denser.types.units import DEBYE, KCAL_PER_MOL
 
 RESTRAINTS = (0.0005, 0.001)
@@ -55,9 +55,9 @@ class EspCharges:
 
     @property
     def dipole(self) -> np.ndarray:
-        """Dipole moment of the charges (3,), e*bohr; for an ion about the mean of its atoms."""
-        positions = self.structure.positions
-        return self.charges @ (positions - positions.mean(axis=0))
+        """Dipole moment of the charges (3,) about the centre of nuclear charge, e*bohr."""
+        structure = self.structure
+        return self.charges @ (structure.positions - structure.nuclear_charge_centre)
 
     def to_dict(self) -> dict:
         """Return plain data."""
@@ -68,6 +68,7 @@ class EspCharges:
             "rms_kcal_per_mol_e": self.rms * KCAL_PER_MOL,
             "rrms": self.rrms,
             "dipole_debye": (self.dipole * DEBYE).tolist(),
+            "dipole_origin": DIPOLE_ORIGIN,
         }
 
     def lines(self) -> list[str]:
@@ -76,6 +77,7 @@ class EspCharges:
             f"{self.method} charges: {self.n_points} points, error {self.rms * KCAL_PER_MOL:.2f} "
             f"kcal/mol/e ({100 * self.rrms:.1f} %), dipole "
             f"{np.linalg.norm(self.dipole) * DEBYE:.3f} D"
+            + (f" about the {DIPOLE_ORIGIN}" if self.structure.charge else "")
         ]
         for i, (symbol, q) in enumerate(zip(self.structure.symbols, self.charges, strict=True)):
             rows.append(f"{i + 1:5d} {symbol:2s} {q:+9.4f} e")

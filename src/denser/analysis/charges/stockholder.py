@@ -29,7 +29,7 @@ from denser.atoms.free_atoms import free_atom, require_pseudo_charges
 from denser.fields.windows import ball, pieces
 from denser.types.density import Density
 from denser.types.errors import InputError
-from denser.types.structure import Structure
+from denser.types.structure import DIPOLE_ORIGIN, Structure
 from denser.types.units import DEBYE
 
 # CM5: alpha in 1/angstrom, radii in angstrom and D_Z for H to Ar, and the pairs with their own T.
@@ -132,24 +132,37 @@ class CM5:
     structure : Structure
     charges : (n_atoms,) float
         e.
-    dipole : (3,) float
-        sum_a q_a R_a about the centre of the nuclei's charge, e*bohr.
     """
 
     structure: Structure
     charges: np.ndarray
-    dipole: np.ndarray
+
+    @property
+    def dipole(self) -> np.ndarray | None:
+        """Dipole of the charges (3,) about the centre of nuclear charge, e*bohr.
+
+        None in a periodic cell.
+        """
+        structure = self.structure
+        if structure.cell is not None:
+            return None
+        return self.charges @ (structure.positions - structure.nuclear_charge_centre)
 
     def to_dict(self) -> dict:
         """Return plain data."""
         return {
             "symbols": self.structure.symbols,
             "charges_e": self.charges.tolist(),
-            "dipole_debye": (self.dipole * DEBYE).tolist(),
+            "dipole_debye": None if self.dipole is None else (self.dipole * DEBYE).tolist(),
+            "dipole_origin": None if self.dipole is None else DIPOLE_ORIGIN,
         }
 
     def lines(self) -> list[str]:
         """Readable lines, one per atom."""
+        last = "no dipole of the charges (periodic)"
+        if self.dipole is not None:
+            last = f"dipole of the charges {np.linalg.norm(self.dipole) * DEBYE:.4f} debye"
+            last += f" about the {DIPOLE_ORIGIN}" if abs(self.charges.sum()) > 0.5 else ""
         return [
             "CM5:          charge/e",
             *(
@@ -158,7 +171,7 @@ class CM5:
                     zip(self.structure.symbols, self.charges, strict=True), start=1
                 )
             ),
-            f"dipole of the charges {np.linalg.norm(self.dipole) * DEBYE:.4f} debye",
+            last,
         ]
 
 
@@ -333,8 +346,7 @@ def cm5(charges: Hirshfeld, structure: Structure | None = None) -> CM5:
     radii = np.array(_RADII)[structure.numbers]
     bond = np.exp(-_ALPHA * (distance - radii[first] - radii[second]))
     np.add.at(q, first, transfer * bond)
-    weights = structure.numbers / structure.numbers.sum()
-    return CM5(structure, q, q @ (structure.positions - weights @ structure.positions))
+    return CM5(structure, q)
 
 
 def _transfer(k: int, other: int) -> float:

@@ -109,6 +109,9 @@ def measure(
         from denser.dft.fitting import fit_density
 
         errors["fitting"] = err_rho(fit_density(reference), reference)
+    dipole_error = None
+    if structure.cell is None:
+        dipole_error = float(np.linalg.norm(predicted.dipole() - reference.dipole()))
     distances = squared_distances(structure, grid)
     return Measured(
         name=label.name,
@@ -119,7 +122,7 @@ def measure(
         errors=errors,
         around=error_around_elements(predicted, reference, distances),
         by_distance=error_by_distance(predicted, reference, distances),
-        dipole_error=float(np.linalg.norm(predicted.dipole() - reference.dipole())),
+        dipole_error=dipole_error,
         electrons_off=float(raw.double().sum()) * grid.dv - reference.n_electrons,
         in_doubt=predictor.in_doubt(excess),
         seconds_sad=middle - start,

@@ -40,8 +40,8 @@ class Measured:
         Errors of the model by element; see `error_by_place.error_around_elements`.
     by_distance : (2, n_bins) float
         Of the model; see `error_by_place.error_by_distance`.
-    dipole_error : float
-        |mu_pred - mu_ref|, e*bohr.
+    dipole_error : float or None
+        |mu_pred - mu_ref|, e*bohr; None for a periodic cell.
     electrons_off : float
         Electrons in the model's density before it is scaled to N_e, minus N_e.
     in_doubt : bool
@@ -57,7 +57,7 @@ class Measured:
     errors: dict[str, float]
     around: dict[str, float]
     by_distance: np.ndarray
-    dipole_error: float
+    dipole_error: float | None
     electrons_off: float
     in_doubt: bool
     seconds_sad: float
@@ -73,7 +73,7 @@ class Measured:
             "n_electrons": self.n_electrons,
             "distorted": int(self.distorted),
             **{f"{key}_percent": 100 * error for key, error in self.errors.items()},
-            "dipole_error_debye": self.dipole_error * DEBYE,
+            "dipole_error_debye": "" if self.dipole_error is None else self.dipole_error * DEBYE,
             "electrons_before_scaling": self.n_electrons + self.electrons_off,
             "in_doubt": int(self.in_doubt),
             "seconds_sad": self.seconds_sad,
@@ -156,9 +156,7 @@ class Evaluation:
             "around_percent": {element: _around(self.rows, element) for element in elements},
             "by_distance": _by_distance(self.rows),
             "by_atoms": self._by_atoms(),
-            "dipole_error_debye": _statistics(
-                self.rows, np.array([row.dipole_error for row in self.rows]) * DEBYE
-            ),
+            "dipole_error_debye": self._dipoles(),
             "before_scaling": {
                 "mean_electrons": float(off.mean()),
                 "mean_absolute_electrons": float(np.abs(off).mean()),
@@ -206,6 +204,13 @@ class Evaluation:
             if part.rows:
                 out[key] |= _statistics(part.rows, 100 * part.errors())
         return out
+
+    def _dipoles(self) -> dict | None:
+        known = [(row, row.dipole_error) for row in self.rows if row.dipole_error is not None]
+        if not known:
+            return None
+        rows, errors = zip(*known, strict=True)
+        return _statistics(rows, np.array(errors) * DEBYE)
 
     def _by_atoms(self) -> list[dict]:
         out = []
@@ -286,9 +291,14 @@ def sentences(evaluation: Evaluation) -> list[str]:
     for what, key in (("these", "in_doubt"), ("the others", "trusted")):
         if (part := figures["doubt"][key])["n"]:
             doubted += f"; {what} off by {part['mean']:.2f} %, worst {part['worst']:.2f}"
+    of_dipoles = "no dipole errors: periodic cells have none"
+    if dipole is not None:
+        of_dipoles = (
+            f"dipole error: mean {dipole['mean']:.3f}, median {dipole['median']:.3f}, worst "
+            f"{dipole['worst']:.3f} debye ({dipole['worst_name']})"
+        )
     return [
-        f"dipole error: mean {dipole['mean']:.3f}, median {dipole['median']:.3f}, worst "
-        f"{dipole['worst']:.3f} debye ({dipole['worst_name']})",
+        of_dipoles,
         f"electrons before scaling to N_e: off by {scaling['mean_absolute_percent']:.3f} % in the "
         f"mean ({scaling['mean_electrons']:+.4f} electrons), worst "
         f"{scaling['worst_percent']:+.3f} %",

@@ -70,6 +70,8 @@ def analyse(
     lines: dict[str, list[str]] = {}
     errors: dict[str, str] = {}
     written: list[str] = []
+    if density.grid.is_coarse:
+        notes.append("the grid is coarse: charges, volumes and other sums over it are inaccurate")
     work: list[tuple[str, Callable[[], Any]]] = [
         (name, partial(analysis.property, name)) for name in settings.properties
     ]

@@ -1,0 +1,71 @@
+"""The molecules of a structure, each whole across the faces of the cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import covalent_radii
+from ase.neighborlist import primitive_neighbor_list
+
+from denser.atoms.radii import BONDED
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+
+
+@dataclass(frozen=True, eq=False)
+class WholeMolecule:
+    """Atoms that are bonded to each other.
+
+    Parameters
+    ----------
+    atoms : (n,) int
+        Indices in the structure, ascending.
+    positions : (n, 3) float
+        Positions without jumps across the faces of the cell, bohr; the first atom stays.
+    endless : bool
+        Whether it is bonded to its own images, like the atoms of a network or a chain. The
+        positions then are those of one choice of images.
+    """
+
+    atoms: np.ndarray
+    positions: np.ndarray
+    endless: bool
+
+
+def whole_molecules(structure: Structure) -> list[WholeMolecule]:
+    """Molecules in the order of their first atoms; bonds are those of `denser.atoms.radii.bonds`.
+
+    In a cell of any shape a bond goes to the nearest images.
+    """
+    periodic = structure.cell is not None
+    radii = covalent_radii[structure.numbers] * BONDED / BOHR
+    first, second, vectors = primitive_neighbor_list(
+        "ijD",
+        (periodic,) * 3,
+        structure.cell if periodic else np.eye(3),
+        structure.positions,
+        radii,
+    )
+    bonds: list[list[tuple[int, np.ndarray]]] = [[] for _ in range(len(structure))]
+    for i, j, vector in zip(first.tolist(), second.tolist(), vectors, strict=True):
+        bonds[i].append((j, vector))
+    places: dict[int, np.ndarray] = {}
+    molecules = []
+    for start in range(len(structure)):
+        if start in places:
+            continue
+        places[start] = structure.positions[start]
+        members, endless = [start], False
+        for i in members:
+            for j, vector in bonds[i]:
+                place = places[i] + vector
+                if j not in places:
+                    places[j] = place
+                    members.append(j)
+                elif not np.allclose(places[j], place, rtol=0, atol=1e-3):
+                    endless = True
+        atoms = np.sort(members)
+        positions = np.array([places[i] for i in atoms])
+        molecules.append(WholeMolecule(atoms, positions, endless))
+    return molecules

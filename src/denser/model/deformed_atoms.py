@@ -1,0 +1,246 @@
+"""A density that is known at every point: a sum of deformed atoms, made of Gaussians.
+
+rho(r) = max(0, sum_a sum_L f_a [n_a(|x|) + delta_a(x)]),   x = r - R_a - L
+
+n_a is the neutral spherical atom of the SAD, delta_a its expansion in Gaussians
+(`denser.model.expansion`), L the lattice vectors of a periodic box, and f_a the factor that removes
+the excess of electrons, one for each molecule (`denser.model.normalise`). A deformed atom is a sum
+of polynomials P_ak times Gaussians, so that its moments about its nucleus are sums of
+
+integral x^i y^j z^k P_ak(x, y, z) exp(-alpha_k r^2) dr,
+integral x^n exp(-alpha x^2) dx = Gamma((n + 1)/2) / alpha^((n + 1)/2) for even n, else 0.
+
+They do not depend on a grid. The sum is negative in a few places far from the atoms (by less than
+1e-6 e/bohr^3, 1e-4 electrons in all); what the maximum adds to moments is summed over the nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import gamma
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from denser.atoms.sad import atomic_density, gaussians
+from denser.fields.moments import grid_moments, shifted, tensors
+from denser.fields.periodic import images_near, wrapped
+from denser.model.expansion import add_to_grid, evaluate, gaussian_reach
+from denser.model.harmonics import solid_harmonics
+from denser.model.normalise import electron_factors
+from denser.types.density import Density
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+
+Moments = tuple[float, np.ndarray, np.ndarray, np.ndarray]
+
+_MOMENTS = 4
+"""Powers of each coordinate in the moments, 0 to 3."""
+
+_AT_ONCE = 4096
+"""Number of points that are evaluated at a time."""
+
+_BLOCK = 4.0
+"""Points in a cube of this size are evaluated together, bohr."""
+
+_NEGLIGIBLE = 1e-9
+"""A Gaussian is left out where it is below this, e/bohr^3."""
+
+
+@dataclass(frozen=True, eq=False)
+class DeformedAtoms:
+    """Deformed atoms, each with its factor.
+
+    Parameters
+    ----------
+    structure : Structure
+    box : Grid or None
+        Its box is the period; None for an isolated molecule.
+    coefficients : (n_atoms, n_exponents, (degree + 1)^2) tensor
+    exponents : (n_exponents,) tensor
+        Bohr^-2.
+    recipe : str
+        SAD recipe.
+    factors : (n_atoms,) float
+    clipped : tuple
+        Integrals of what max(0, .) adds times 1, x_i, x_i x_j and x_i x_j x_k about the centre of
+        nuclear charge.
+    """
+
+    structure: Structure
+    box: Grid | None
+    coefficients: Tensor
+    exponents: Tensor
+    recipe: str
+    factors: np.ndarray
+    clipped: Moments
+
+    @classmethod
+    def of(
+        cls, sad: Density, periodic: bool, recipe: str, coefficients: Tensor, exponents: Tensor
+    ) -> tuple[DeformedAtoms, Tensor]:
+        """Return the deformed atoms with factors of one, and their density on the SAD's nodes.
+
+        The density (nx, ny, nz) is a float32 tensor on the device of the coefficients.
+        """
+        structure, grid = sad.structure, sad.grid
+        values = on_nodes(sad, coefficients, exponents)
+        centre = (structure.nuclear_charge_centre - grid.origin) @ np.linalg.inv(grid.cell)
+        nodes = [np.arange(n) / n - c for n, c in zip(grid.shape, centre, strict=True)]
+        added = (-values).clamp_(min=0.0).cpu().numpy().astype(np.float64)
+        atoms = cls(
+            structure,
+            grid if periodic else None,
+            coefficients,
+            exponents,
+            recipe,
+            np.ones(len(structure)),
+            grid_moments(added, nodes, grid.cell, grid.dv),
+        )
+        return atoms, values.clamp_(min=0.0)
+
+    def scaled(
+        self, valence_charges: np.ndarray, n_electrons: float
+    ) -> tuple[DeformedAtoms, float]:
+        """Return the atoms with factors that give exactly N_e electrons, and their excess.
+
+        The factors and the excess are those of `denser.model.normalise.normalise`, with the
+        electrons of the deformed atoms in place of Hirshfeld's on a grid.
+
+        Parameters
+        ----------
+        valence_charges : (n_atoms,) float
+        n_electrons : float
+        """
+        electrons = self._local()[0]
+        factors, excess = self.factors, 0.0
+        if len(self.structure) > 1:
+            target = valence_charges * (n_electrons / valence_charges.sum())
+            factors = electron_factors(self.structure, electrons, electrons - target)
+            excess = float((1.0 / factors - 1.0)[np.abs(factors - 1.0).argmax()])
+        n, first, second, third = self.clipped
+        left = float(factors @ electrons + n) / n_electrons
+        clipped = (n / left, first / left, second / left, third / left)
+        scaled = replace(self, factors=factors / left, clipped=clipped)
+        return scaled, (1.0 + excess) * left - 1.0
+
+    def moments(self, origin: np.ndarray) -> Moments:
+        """Integrals of rho times 1, x_i, x_i x_j and x_i x_j x_k about `origin`, isolated atoms.
+
+        Parameters
+        ----------
+        origin : (3,) float
+            Bohr.
+        """
+        # What the maximum adds is one more function, at the centre of nuclear charge.
+        centres = np.vstack([self.structure.positions, self.structure.nuclear_charge_centre])
+        factors = np.append(self.factors, 1.0)
+        own = [
+            np.concatenate([atoms, np.asarray(rest)[None]])
+            * factors.reshape(-1, *[1] * (atoms.ndim - 1))
+            for atoms, rest in zip(self._local(), self.clipped, strict=True)
+        ]
+        n, first, second, third = (x.sum(axis=0) for x in shifted(own, centres - origin))
+        return float(n), first, second, third
+
+    def _local(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Moments of each deformed atom about its nucleus, with a factor of one."""
+        degree = min(round(self.coefficients.shape[-1] ** 0.5) - 1, _MOMENTS - 1)
+        polynomials = solid_harmonics(degree)  # higher degrees have no such moments
+        alphas = self.exponents.cpu().numpy().astype(float)
+        line = np.array(
+            [
+                [
+                    [
+                        gamma((n + p + 1) / 2) / a ** ((n + p + 1) / 2) if (n + p) % 2 == 0 else 0.0
+                        for p in range(_MOMENTS)
+                    ]
+                    for n in range(degree + 1)
+                ]
+                for a in alphas
+            ]
+        )  # (k, power in the polynomial, power in the moment)
+        integrals = np.einsum(
+            "mxyz,kxp,kyq,kzr->kmpqr", polynomials, line, line, line, optimize=True
+        )
+        known = self.coefficients[..., : (degree + 1) ** 2].detach().cpu().numpy().astype(float)
+        sums = np.einsum("akm,kmpqr->apqr", known, integrals)
+        for z in np.unique(self.structure.numbers):
+            a, s, p = gaussians(int(z), self.recipe)
+            volume = (np.pi / a) ** 1.5
+            atom = self.structure.numbers == z
+            sums[atom, 0, 0, 0] += volume @ (s + 1.5 * p / a)
+            square = volume @ (0.5 * s / a + 1.25 * p / a**2)
+            for power in 2 * np.eye(3, dtype=int):
+                sums[(atom, *power)] += square
+        return sums[:, 0, 0, 0], *tensors(sums)
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Density at points (n, 3), bohr, which need not lie in the box: (n,), e/bohr^3."""
+        values = np.empty(len(points))
+        reach = np.array([_spherical_reach(int(z), self.recipe) for z in self.structure.numbers])
+        coefficients = self.coefficients.detach().cpu().double()
+        exponents = self.exponents.cpu().double()
+        reach = np.maximum(reach, _reach(coefficients.numpy(), exponents.numpy()))
+        centres, owner = self.structure.positions, np.arange(len(self.structure))
+        if self.box is not None:
+            centres, owner = images_near(centres, self.box, reach)
+            points = wrapped(points, self.box.cell, self.box.origin)
+        # neighbouring points together, so that a block of them is near few atoms
+        order = np.lexsort(np.round(points / _BLOCK).T)
+        for start in range(0, len(points), _AT_ONCE):
+            some = order[start : start + _AT_ONCE]
+            found = np.zeros(len(some))
+            middle, half = _extent(points[some])
+            near = np.linalg.norm(np.maximum(np.abs(centres - middle) - half, 0.0), axis=1)
+            for i in np.flatnonzero(near < reach[owner]):
+                a = owner[i]
+                x = points[some] - centres[i]
+                inside = np.flatnonzero(np.einsum("ij,ij->i", x, x) < reach[a] ** 2)
+                if not inside.size:
+                    continue
+                own = coefficients[a : a + 1]
+                displacements = torch.tensor(x[inside][None])
+                delta = evaluate(own, exponents, displacements, torch.zeros(1, dtype=torch.long))
+                r = np.linalg.norm(x[inside], axis=1)
+                spherical = atomic_density(int(self.structure.numbers[a]), r, self.recipe)
+                found[inside] += self.factors[a] * (spherical + delta.numpy())
+            values[some] = found
+        return np.maximum(values, 0.0)
+
+
+def on_nodes(sad: Density, coefficients: Tensor, exponents: Tensor) -> Tensor:
+    """Neutral atoms and their deformations on the nodes of the SAD (nx, ny, nz), float32."""
+    device = coefficients.device
+    values = torch.as_tensor(sad.values * neutral(sad), dtype=torch.float32, device=device)
+    positions = torch.tensor(sad.structure.positions, device=device)
+    add_to_grid(values, sad.grid, positions, coefficients, exponents)
+    return values
+
+
+def neutral(sad: Density) -> float:
+    """Undoes the scaling of a SAD to N_e.
+
+    The network starts from neutral atoms, and predicts the place of a charge itself.
+    """
+    return float(sad.valence_charges.sum() / sad.n_electrons)
+
+
+def _spherical_reach(z: int, recipe: str) -> float:
+    """Distance beyond which no Gaussian of a free atom matters, bohr."""
+    a, s, p = gaussians(z, recipe)
+    return float(gaussian_reach(np.abs(s) + np.abs(p), a, 2, _NEGLIGIBLE).max())
+
+
+def _reach(coefficients: np.ndarray, alphas: np.ndarray) -> np.ndarray:
+    """The same for the deformation of each atom (n_atoms,)."""
+    degree = round(coefficients.shape[-1] ** 0.5) - 1
+    sizes = np.abs(coefficients).sum(axis=-1)
+    return np.array([gaussian_reach(size, alphas, degree, _NEGLIGIBLE).max() for size in sizes])
+
+
+def _extent(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Middle and half edges of the box around points."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    return (low + high) / 2, (high - low) / 2
