@@ -1,5 +1,6 @@
 """Predictions that are known between the nodes: exact moments, values at points, the excess."""
 
+import json
 import pickle
 from dataclasses import replace
 
@@ -9,8 +10,12 @@ from ase.build import molecule
 
 from denser.analysis.moments import dipole_record, moments
 from denser.atoms.sad import RECIPES, gaussians, superposition
+from denser.fields.metrics import err_rho
 from denser.fields.moments import grid_moments, shifted
-from denser.model.predictor import Predictor
+from denser.io import read
+from denser.model.predictor import Predictor, predict
+from denser.types.density import Density, Field
+from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE
@@ -90,17 +95,101 @@ def test_values_at_points(fine):
     assert 0 <= rho.continuous.at(far)[0] < 1e-8
 
 
+def test_at_and_the_nodes_of_another_grid(predictor, water, fine):
+    """Values of a prediction at points and on any nodes are those of its own grid."""
+    rho = fine.density
+    grid = Grid(rho.grid.origin + [1.0, 2.0, 3.0], np.diag([9.0, 8.0, 7.5]), (9, 11, 12))
+    on = predict(water, grid=grid)
+    assert on.grid is grid and on.n_electrons == 8
+    np.testing.assert_allclose(on.values, rho.at(grid.points()), atol=2e-6)
+    np.testing.assert_allclose(on.dipole(), rho.dipole(), atol=1e-5)
+    skewed = Grid([-5.0, -4.0, -4.5], np.diag([9.0] * 3) + np.eye(3, k=1), (9, 10, 11))
+    on = predict(water, grid=skewed)
+    np.testing.assert_allclose(on.values, rho.at(skewed.points()), atol=2e-6)
+    same = predict(water, grid=rho)
+    assert err_rho(same, rho) < 2e-6
+    splined = rho.with_values(rho.values).at(grid.points())
+    away = np.linalg.norm(grid.points() - rho.structure.positions[0], axis=-1) > 1.0
+    np.testing.assert_allclose(splined[away], on.values[away], atol=2e-4)
+    with pytest.raises(InputError, match="outside the box of the grid"):
+        rho.with_values(rho.values).at(rho.grid.origin - 1)
+    with pytest.raises(InputError, match="three finite coordinates"):
+        rho.at([1.0, 2.0])
+
+
+def test_a_box_that_cuts_the_molecule_holds_what_is_in_it(water, fine):
+    """No tail comes back in at the opposite face."""
+    centre = fine.density.structure.positions.mean(axis=0)
+    grid = Grid(centre - 2.5, np.diag([5.0, 5.0, 5.0]), (30, 30, 30))
+    on = predict(water, grid=grid)
+    np.testing.assert_allclose(on.values, fine.density.at(grid.points()), atol=2e-6)
+    assert 6.0 < on.integrate() < 7.99
+
+
+def test_grids_that_cannot_be_predicted_on(small_model, water):
+    far = Grid([30.0, 0.0, 0.0], np.diag([9.0, 9.0, 9.0]), (9, 9, 9))
+    good = Grid([-5.0] * 3, np.diag([10.0] * 3), (9, 9, 9))
+    cell = water.copy()
+    cell.set_cell([4.0, 4.4, 5.0])
+    cell.pbc = True
+    for atoms, options, message in (
+        (water, {"grid": far}, "outside the box of the given grid"),
+        (water, {"grid": good, "spacing": 0.2}, "spacing cannot be combined"),
+        (water, {"grid": good, "box": "paper"}, "box cannot be combined"),
+        (water, {"grid": good, "model": small_model}, "its own grid only"),
+        (water, {"grid": "x.cube"}, "denser.read gives the field"),
+        (cell, {"grid": good}, "not the cell of the structure"),
+    ):
+        with pytest.raises(InputError, match=message):
+            predict(atoms, **options)
+
+
+def test_the_reference_of_the_command_line(tmp_path, water, fine):
+    from denser.cli.options import prediction_options
+
+    coarse = fine.density.grid.coarsen(8)
+    values = fine.density.at(coarse.points())
+    Density(
+        coarse, values, structure=fine.density.structure,
+        valence_charges=fine.density.valence_charges,
+    ).write(tmp_path / "ref.cube")  # fmt: skip
+    options = prediction_options(None, "default", grid=tmp_path / "ref.cube")
+    rho = Predictor().predict(water, options=options).density
+    assert rho.grid.same_as(coarse)
+    json.dumps(options.plain())
+    np.testing.assert_allclose((rho - read(tmp_path / "ref.cube")).values, 0, atol=1e-4)
+
+
+def test_differences_of_fields(fine):
+    rho = fine.density
+    half = rho.with_values(rho.values / 2)
+    difference = rho - half
+    assert type(difference) is Field and difference.unit == rho.unit
+    assert difference.integrate() == pytest.approx(4, abs=1e-5)
+    with pytest.raises(InputError, match=r"the grids differ.*--grid FILE"):
+        rho - Field(rho.grid.coarsen(8), rho.values[::8, ::8, ::8])
+    with pytest.raises(InputError, match="have no meaning"):
+        rho - Field(rho.grid, rho.values, "hartree/e")
+    with pytest.raises(TypeError):
+        rho - 1.0
+
+
 def test_values_at_points_of_a_cell(predictor, water):
     atoms = water.copy()
     atoms.set_cell([4.0, 4.4, 5.0])
     atoms.pbc = True
-    rho = predictor.predict(atoms).density
-    nodes = np.argwhere(np.ones([4, 4, 4])) * (np.array(rho.grid.shape) // 4)
+    rho = predictor.predict(atoms, spacing=0.15).density
+    nodes = np.argwhere(np.ones([3, 3, 3])) * (np.array(rho.grid.shape) // 3)
     points = rho.grid.origin + (nodes / rho.grid.shape) @ rho.grid.cell
     expected = rho.values[tuple(nodes.T)]
     for shift in ([0, 0, 0], [1, -2, 3]):
-        found = rho.continuous.at(points + shift @ rho.grid.cell)
+        found = rho.at(points + shift @ rho.grid.cell)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
+        splined = rho.with_values(rho.values).at(points + shift @ rho.grid.cell)
+        np.testing.assert_allclose(splined, expected, rtol=1e-5, atol=2e-6)
+    moved = Grid(rho.grid.origin + 1.0, rho.grid.cell, (5, 6, 8))
+    on = predict(atoms, grid=moved)
+    np.testing.assert_allclose(on.values, rho.at(moved.points()), atol=2e-6)
 
 
 def test_two_molecules_have_a_factor_each(predictor, water):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from denser.analysis.moments import dipole
 from denser.atoms.free_atoms import complete
 from denser.cli import app
 from denser.dft.cell import build_cell, density_from_dm
@@ -53,7 +54,7 @@ def test_energy_of_a_converged_density_file(converged, energy):
     assert record["homo_ev"] == pytest.approx(label.mo_energy[n - 1] * HARTREE, abs=1e-3)
     assert record["lumo_ev"] == pytest.approx(label.mo_energy[n] * HARTREE, abs=1e-3)
     assert record["dipole_norm_debye"] == pytest.approx(
-        np.linalg.norm(read(path).dipole()) * DEBYE, abs=1e-3
+        np.linalg.norm(dipole(read(path))) * DEBYE, abs=1e-3
     )
     assert 1e-4 <= record["uncertainty_ev"] < 1e-3 and record["formula"] == "H2O"
 

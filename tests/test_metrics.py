@@ -7,7 +7,7 @@ from ase.build import molecule
 import denser
 from denser.atoms.radii import covalent_radius
 from denser.atoms.sad import superposition
-from denser.fields.metrics import compare, err_rho, require_same_grid
+from denser.fields.metrics import compare, err_rho
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -86,13 +86,13 @@ def test_grids_that_differ_are_told_apart(water):
     def on(grid):
         return Field(grid, np.zeros(grid.shape))
 
-    require_same_grid(on(box()), on(box()))
+    box().require_same(box())
     with pytest.raises(InputError, match=r"grids differ.*box is the same.*number of nodes"):
-        require_same_grid(on(box()), on(box(shape=(30, 32, 40))))
+        box().require_same(box(shape=(30, 32, 40)))
     with pytest.raises(InputError, match=r"shifted by \(-0.1000, 0.0000, 0.0000\) bohr"):
-        require_same_grid(on(box()), on(box(origin=(0.6, -1.0, 2.0))))
-    with pytest.raises(InputError, match=r"one on the grid of the other"):
-        require_same_grid(on(box()), on(box(lengths=(9.0, 10.0, 11.1))))
+        box().require_same(box(origin=(0.6, -1.0, 2.0)))
+    with pytest.raises(InputError, match=r"on the grid of the other"):
+        box().require_same(box(lengths=(9.0, 10.0, 11.1)))
     with pytest.raises(InputError, match="holds no electrons"):
         err_rho(on(box()), on(box()))
 

@@ -8,7 +8,7 @@ from ase.build import bulk, molecule
 
 from denser.analysis.charges.esp_fit import EspCharges
 from denser.analysis.charges.stockholder import cm5, hirshfeld
-from denser.analysis.moments import dipole_record, dipole_text, moments
+from denser.analysis.moments import dipole, dipole_record, dipole_text, moments
 from denser.atoms.free_atoms import complete, free_atom
 from denser.atoms.molecules import whole_molecules
 from denser.atoms.sad import superposition, valence_charges
@@ -332,3 +332,27 @@ def test_moments_from_a_coarse_grid_say_so():
         density = superposition(water, Grid.around(water, 5.0, spacing))
         assert ("inaccurate" in " ".join(moments(density).notes)) == said
         assert ("coarse grid" in dipole_text(dipole_record(density) | {"charge": 0})) == said
+
+
+def test_a_molecule_alone_in_a_cell_keeps_its_dipole():
+    atoms = molecule("H2O")
+    free = Structure.of(atoms)
+    shift = 0.03 * np.eye(3)[2]
+
+    def with_dipole(structure, grid):
+        moved = replace(structure, positions=structure.positions + shift)
+        return superposition(structure, grid).with_values(superposition(moved, grid).values)
+
+    expected = with_dipole(free, Grid.around(free, 6.0, 0.35)).dipole()
+    for length, alone in ((9.0, True), (4.0, False)):
+        atoms.set_cell([length] * 3)
+        atoms.pbc = True
+        atoms.wrap()
+        cell = Structure.of(atoms)
+        density = with_dipole(cell, Grid.periodic(cell, 0.35))
+        found = dipole(density)
+        if alone:
+            np.testing.assert_allclose(found, expected, atol=1e-3)
+            assert dipole_record(density)["dipole_from"] == "grid"
+        else:
+            assert found is None and moments(density).formulas == ("H2O",)

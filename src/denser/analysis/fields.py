@@ -277,7 +277,7 @@ def overlap(density: Field, region: Field | Sphere | Cuboid) -> Overlap:
     values, grid = _smooth(density), density.grid
     periodic = not isinstance(density, Density) or density.structure.cell is not None
     if isinstance(region, Field):
-        metrics.require_same_grid(region, density)
+        region.grid.require_same(density.grid)
         weight = np.asarray(region.values, dtype=float)
         if not (weight.min() >= 0 and weight.max() <= 1):
             raise InputError("a mask must have weights between 0 and 1")

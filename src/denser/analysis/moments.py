@@ -10,7 +10,7 @@ from ase.data import atomic_masses
 
 from denser.analysis.charges.stockholder import hirshfeld
 from denser.atoms.free_atoms import free_atom, without_core
-from denser.atoms.molecules import WholeMolecule, whole_molecules
+from denser.atoms.molecules import WholeMolecule, lone_molecule, whole_molecules
 from denser.fields.moments import grid_moments
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -173,8 +173,8 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
     otherwise sums over the nodes.
 
     A periodic cell has no moments: they depend on where it is cut. If there is one molecule in
-    it, the sums and integrals are over the cell centred on the whole molecule, which is
-    right if there is vacuum around it. Several molecules have dipoles (`MolecularDipoles`).
+    it, with vacuum around it, the sums and integrals are over the cell centred on that molecule.
+    Otherwise the molecules have dipoles (`MolecularDipoles`).
 
     Parameters
     ----------
@@ -190,10 +190,10 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
     """
     structure, all_electron = density.structure, density.all_electron
     if structure.cell is not None:
-        molecules = whole_molecules(structure)
-        if len(molecules) > 1 or molecules[0].endless:
-            return _molecular_dipoles(density, molecules)
-        structure = replace(structure, positions=molecules[0].positions)
+        alone = lone_molecule(structure)
+        if alone is None:
+            return _molecular_dipoles(density, whole_molecules(structure))
+        structure = replace(structure, positions=alone.positions)
     density = without_core(density)
     charges, grid = density.valence_charges, density.grid
     o, name = _origin(structure, origin)
@@ -223,7 +223,7 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
     charge = float(charges.sum() - n)
     notes = []
     if periodic:
-        notes.append("periodic: those of the molecule, if there is vacuum around it")
+        notes.append("periodic: those of the one molecule, which has vacuum around it")
     elif abs(structure.charge) > 0:
         notes.append("charged: the dipole and higher moments depend on this origin")
     if not periodic and _source(density) == "coarse grid":
@@ -243,19 +243,33 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
     )
 
 
+def dipole(density: Density) -> np.ndarray | None:
+    """Dipole moment (3,) about the centre of nuclear charge, e bohr, of a molecule.
+
+    Isolated, or alone in a periodic box with vacuum around it; None for any other cell.
+    """
+    if density.structure.cell is None:
+        return density.dipole()
+    if lone_molecule(density.structure) is None:
+        return None
+    found = moments(density)
+    assert isinstance(found, Moments)
+    return found.dipole
+
+
 def dipole_record(density: Density) -> dict:
     """Dipole for a record in JSON: debye, its origin, and where it comes from.
 
-    "Gaussians" are exact, "grid" and "coarse grid" are sums over nodes. All are None for a periodic
-    cell.
+    "Gaussians" are exact, "grid" and "coarse grid" are sums over nodes. All are None for a
+    periodic cell, unless it holds one molecule alone.
     """
-    keys = ("dipole_debye", "dipole_norm_debye", "dipole_origin", "dipole_from")
-    if density.structure.cell is not None:
-        return dict.fromkeys(keys)
-    dipole = density.dipole() * DEBYE
+    found = dipole(density)
+    if found is None:
+        return dict.fromkeys(("dipole_debye", "dipole_norm_debye", "dipole_origin", "dipole_from"))
+    found = found * DEBYE
     return {
-        "dipole_debye": [round(float(d), 4) for d in dipole],
-        "dipole_norm_debye": round(float(np.linalg.norm(dipole)), 4),
+        "dipole_debye": [round(float(d), 4) for d in found],
+        "dipole_norm_debye": round(float(np.linalg.norm(found)), 4),
         "dipole_origin": DIPOLE_ORIGIN,
         "dipole_from": _source(density),
     }
@@ -263,7 +277,7 @@ def dipole_record(density: Density) -> dict:
 
 def _source(density: Density) -> str:
     """Where the moments come from."""
-    if density.continuous is not None:
+    if density.continuous is not None and density.structure.cell is None:
         return "Gaussians"
     return "coarse grid" if density.grid.is_coarse else "grid"
 

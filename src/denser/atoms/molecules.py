@@ -12,6 +12,9 @@ from denser.atoms.radii import BONDED
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 
+APART = 3.5 / BOHR
+"""A molecule in a periodic box stands alone if no image is nearer than this, bohr."""
+
 
 @dataclass(frozen=True, eq=False)
 class WholeMolecule:
@@ -69,3 +72,15 @@ def whole_molecules(structure: Structure) -> list[WholeMolecule]:
         positions = np.array([places[i] for i in atoms])
         molecules.append(WholeMolecule(atoms, positions, endless))
     return molecules
+
+
+def lone_molecule(structure: Structure) -> WholeMolecule | None:
+    """The molecule of a periodic structure that holds only one, with vacuum around it (`APART`)."""
+    if structure.cell is None:
+        return None
+    first, *others = whole_molecules(structure)
+    if others or first.endless:
+        return None
+    # Atoms of the whole molecule are in one cell: a pair with a shift is one with an image.
+    shifts = primitive_neighbor_list("S", (True,) * 3, structure.cell, first.positions, APART)
+    return None if shifts.any() else first

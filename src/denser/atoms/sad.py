@@ -146,15 +146,31 @@ def superposition(
             f"charge {structure.charge:+d} leaves no valence electrons "
             f"({structure.formula} has {charges.sum():.0f})"
         )
-    add = _add_gaussians if grid.is_orthorhombic else _add_gaussians_obliquely
-    values = np.zeros(grid.shape)
-    batches = {z: _batches(*gaussians(z, recipe), cutoff) for z in np.unique(structure.numbers)}
-    for z, position in zip(structure.numbers, structure.positions, strict=True):
-        for radius, a, s, p in batches[z]:
-            add(values, grid, position, radius, a, s, p)
+    values = sum_of_atoms(structure, grid, recipe, cutoff=cutoff)
     np.maximum(values, 0.0, out=values)
     values *= n_electrons / (values.sum() * grid.dv)
     return Density(grid, seal(values), structure=structure, valence_charges=charges)
+
+
+def sum_of_atoms(
+    structure: Structure,
+    grid: Grid,
+    recipe: str,
+    factors: np.ndarray | None = None,
+    cutoff: float = CUTOFF,
+) -> np.ndarray:
+    """sum_a sum_L f_a n_a(|r - R_a - L|) on the nodes (nx, ny, nz), not scaled; f_a = 1 by default.
+
+    Parameters are those of `superposition`, with a factor for each atom (n_atoms,).
+    """
+    add = _add_gaussians if grid.is_orthorhombic else _add_gaussians_obliquely
+    values = np.zeros(grid.shape)
+    factors = np.ones(len(structure)) if factors is None else factors
+    batches = {z: _batches(*gaussians(z, recipe), cutoff) for z in np.unique(structure.numbers)}
+    for z, position, f in zip(structure.numbers, structure.positions, factors, strict=True):
+        for radius, a, s, p in batches[z]:
+            add(values, grid, position, radius, a, f * s, f * p)
+    return values
 
 
 def superposition_at(

@@ -47,6 +47,13 @@ Padding = Annotated[float, typer.Option(help="Vacuum on each side, angstrom.")]
 Spacing = Annotated[
     float | None, typer.Option(help="Spacing of the predicted grid, angstrom [0.0831].")
 ]
+GridFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--grid",
+        help="Predict on the nodes of this density file, such as another program's cube.",
+    ),
+]
 Copies = Annotated[
     int, typer.Option(min=1, max=48, help="Average over N rotated and mirrored copies.")
 ]
@@ -72,8 +79,16 @@ def prediction_options(
     spacing: float | None = None,
     average: int = 1,
     refine: int = 0,
+    grid: Path | None = None,
 ) -> PredictionOptions:
     """Return the options of a prediction as one object, checked."""
     from denser.model.options import PredictionOptions
 
-    return PredictionOptions(charge, model, box.value, padding, spacing, device, average, refine)
+    nodes = None
+    if grid is not None:
+        from denser.io import read
+
+        nodes = read(grid).grid
+    return PredictionOptions(
+        charge, model, box.value, padding, spacing, device, average, refine, nodes
+    )

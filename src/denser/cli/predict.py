@@ -14,6 +14,7 @@ from denser.cli.options import (
     Copies,
     Device,
     Embed,
+    GridFile,
     Json,
     ModelName,
     Padding,
@@ -40,6 +41,7 @@ def predict(
     box: BoxName = Box.auto,
     padding: Padding = 4.0,
     spacing: Spacing = None,
+    grid: GridFile = None,
     average: Copies = 1,
     refine: Refine = 0,
     format: Annotated[
@@ -54,6 +56,8 @@ def predict(
     """Predict the valence electron density of molecules and write it to files."""
     from denser.workflows.predict import Batch
 
-    options = prediction_options(charge, model, box, padding, device, spacing, average, refine)
+    options = prediction_options(
+        charge, model, box, padding, device, spacing, average, refine, grid
+    )
     batch = Batch(files or [], smiles or [], out, format, options, resume, embed)
     raise typer.Exit(batch.run(as_json=json))

@@ -37,34 +37,8 @@ def err_rho(predicted: Field, reference: Field) -> float:
 
 def subtract(a: Field, b: Field) -> np.ndarray:
     """Values of a - b in float64 (nx, ny, nz); an InputError if the grids differ."""
-    require_same_grid(a, b)
+    a.grid.require_same(b.grid)
     return np.asarray(a.values, dtype=np.float64) - b.values
-
-
-def require_same_grid(a: Field, b: Field) -> None:
-    """Raise an InputError that says how two grids differ and what to do."""
-    one, other = a.grid, b.grid
-    if one.same_as(other):
-        return
-    found = f"the grids differ: {_describe(one)} against {_describe(other)}; "
-    same_box = np.allclose(one.cell, other.cell, rtol=0, atol=1e-4)
-    if same_box and one.shape == other.shape:
-        shift = ", ".join(f"{x:.4f}" for x in one.origin - other.origin)
-        raise InputError(
-            f"{found}the boxes are equal but shifted by ({shift}) bohr: write both in the same "
-            "coordinates and on the same nodes"
-        )
-    if same_box and np.allclose(one.origin, other.origin, rtol=0, atol=1e-4):
-        raise InputError(f"{found}the box is the same: write both with the same number of nodes")
-    raise InputError(
-        f"{found}predict or compute one on the grid of the other (same origin, box and number "
-        "of nodes)"
-    )
-
-
-def _describe(grid: Grid) -> str:
-    origin = ", ".join(f"{x:.4f}" for x in grid.origin)
-    return f"shape {grid.shape}, origin ({origin}) bohr, volume {grid.volume:.4f} bohr^3"
 
 
 # Two densities from any program

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denser.atoms.sad import atomic_density, gaussians
+from denser.atoms.sad import atomic_density, gaussians, sum_of_atoms
 from denser.fields.moments import grid_moments, shifted, tensors
 from denser.fields.periodic import images_near, wrapped
 from denser.model.expansion import add_to_grid, evaluate, gaussian_reach
@@ -32,6 +32,7 @@ from denser.model.normalise import electron_factors
 from denser.types.density import Density
 from denser.types.grid import Grid
 from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 Moments = tuple[float, np.ndarray, np.ndarray, np.ndarray]
 
@@ -40,6 +41,9 @@ _MOMENTS = 4
 
 _AT_ONCE = 4096
 """Number of points that are evaluated at a time."""
+
+_MARGIN = 4.0 / BOHR
+"""Half of the shortest distance of an isolated molecule from its images, bohr."""
 
 _BLOCK = 4.0
 """Points in a cube of this size are evaluated together, bohr."""
@@ -175,6 +179,31 @@ class DeformedAtoms:
             for power in 2 * np.eye(3, dtype=int):
                 sums[(atom, *power)] += square
         return sums[:, 0, 0, 0], *tensors(sums)
+
+    def on_grid(self, grid: Grid) -> np.ndarray:
+        """Density (nx, ny, nz) at the nodes of a grid, e/bohr^3, float32.
+
+        Atoms of an isolated molecule do not continue at the opposite face of the box, and may
+        reach out of it. The box of periodic atoms must be their period.
+        """
+        window = tuple(slice(0, n) for n in grid.shape)
+        if self.box is None:  # a larger box on the same nodes, so that no atom meets its image
+            inverse, n = np.linalg.inv(grid.cell), np.asarray(grid.shape)
+            fractions = (self.structure.positions - grid.origin) @ inverse
+            margin = _MARGIN * np.linalg.norm(inverse, axis=0)
+            before = np.ceil(np.maximum(margin - fractions.min(axis=0), 0.0) * n).astype(int)
+            after = np.ceil(np.maximum(fractions.max(axis=0) + margin - 1, 0.0) * n).astype(int)
+            window = tuple(slice(b, b + m) for b, m in zip(before, n, strict=True))
+            nx, ny, nz = (before + n + after).tolist()
+            steps = grid.cell / n[:, None]
+            cell = steps * np.array([[nx], [ny], [nz]])
+            grid = Grid(grid.origin - before @ steps, cell, (nx, ny, nz))
+        values = torch.tensor(sum_of_atoms(self.structure, grid, self.recipe, self.factors))
+        scaled = self.coefficients.detach().cpu().double()
+        scaled = scaled * torch.tensor(self.factors)[:, None, None]
+        positions = torch.tensor(self.structure.positions)
+        add_to_grid(values, grid, positions, scaled, self.exponents.cpu().double())
+        return np.ascontiguousarray(values.clamp_(min=0.0).numpy()[window], dtype=np.float32)
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """Density at points (n, 3), bohr, which need not lie in the box: (n,), e/bohr^3."""

@@ -8,7 +8,11 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from denser.types.density import Field
 from denser.types.errors import InputError
+from denser.types.grid import Grid
 
 if TYPE_CHECKING:
     from denser.model.checkpoint import Model
@@ -39,6 +43,8 @@ class PredictionOptions:
         Average over this number of the 48 rotated and mirrored copies of the molecule.
     refine : int
         Kohn-Sham steps that improve the predicted density; 0 for none.
+    grid : Grid, Field or None
+        Nodes of the result, or a field on them, in place of a box, padding and spacing.
 
     Raises
     ------
@@ -54,6 +60,7 @@ class PredictionOptions:
     device: str = "auto"
     average: int = 1
     refine: int = 0
+    grid: Grid | Field | None = None
 
     def __post_init__(self) -> None:
         if self.charge is not None and not _is_whole(self.charge):
@@ -73,10 +80,33 @@ class PredictionOptions:
                 f"the number of steps to refine must be 0 or more, found {self.refine!r}"
             )
 
+        if isinstance(self.grid, Field):
+            object.__setattr__(self, "grid", self.grid.grid)
+        self._check_grid()
+
+    def _check_grid(self) -> None:
+        if self.grid is None:
+            return
+        if not isinstance(self.grid, Grid):
+            raise InputError(
+                f"the grid must be a denser.Grid or a field, found {type(self.grid).__name__}; "
+                "denser.read gives the field in a file"
+            )
+        for name, given in (
+            ("spacing", self.spacing is not None),
+            ("box", self.box == "paper"),
+            ("refine", self.refine > 0),
+        ):
+            if given:
+                raise InputError(f"{name} cannot be combined with a grid, which has its own nodes")
+
     def plain(self) -> dict[str, Any]:
         """Return the values that determine the result: all except the device."""
         named = {key: value for key, value in vars(self).items() if key != "device"}
         model = self.model if isinstance(self.model, str | Path) else self.model.name
+        if isinstance(self.grid, Grid):
+            nodes = (self.grid.origin, self.grid.cell, np.array(self.grid.shape))
+            named["grid"] = [array.tolist() for array in nodes]
         return named | {"model": str(model)}
 
 

@@ -22,12 +22,13 @@ from denser.fields.cube_group import cube_operations
 from denser.fields.fourier import resample
 from denser.io.structures import as_structure
 from denser.model.checkpoint import Model, load_model, model_path
+from denser.model.deformed_atoms import DeformedAtoms
 from denser.model.network import Network
 from denser.model.normalise import normalise
 from denser.model.options import PredictionOptions
 from denser.model.precision import fast_bf16
 from denser.types.arrays import seal
-from denser.types.density import Density
+from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
@@ -269,6 +270,8 @@ class Predictor:
         middle = time.perf_counter()
         density, excess = self.predicted(sad, periodic=box != "isolated")
         end = time.perf_counter()
+        if options.grid is not None:
+            density = _on_nodes(density, options.grid)
         if spacing is not None and not self.network.any_spacing:
             density = respace(density, spacing / BOHR)
         return Prediction(density, sad, box, excess, middle - start, end - middle)
@@ -283,6 +286,7 @@ def predict(
     spacing: float | None = None,
     device: str = "auto",
     average: int = 1,
+    grid: Grid | Field | None = None,
 ) -> Density:
     """Predict the DFT valence density of a molecule or crystal from its atoms.
 
@@ -307,11 +311,15 @@ def predict(
         "auto", "cpu", "cuda", ...
     average : int
         As in `Predictor`.
+    grid : Grid or Field, optional
+        Nodes of the result, for example those of another program's density, in place of padding
+        and spacing. For the networks of Gaussians only, such as the default.
 
     Returns
     -------
     Density
-        e/bohr^3, not negative, with exactly N_e valence electrons, in the coordinates of `atoms`.
+        e/bohr^3, not negative, in the coordinates of `atoms`, with exactly N_e valence electrons;
+        on a given `grid` the sum over the nodes may be another.
 
     Raises
     ------
@@ -324,7 +332,7 @@ def predict(
         A molecule that the model does not know well (`Predictor.doubt`), bonds of unlikely length,
         or a ground state with an open shell (`denser.atoms.plausible.strange`).
     """
-    options = PredictionOptions(charge, model, box, padding, spacing, device, average)
+    options = PredictionOptions(charge, model, box, padding, spacing, device, average, grid=grid)
     predictor = Predictor.of(options)
     prediction = predictor.predict(atoms, options=options)
     structure = prediction.density.structure
@@ -348,6 +356,33 @@ def make_grid(
             "(4 is the default)"
         )
     return Grid.around(structure, padding / BOHR, spacing, network.multiple_of)
+
+
+def _on_nodes(density: Density, grid: Grid | Field) -> Density:
+    """The prediction at the nodes of another grid."""
+    assert isinstance(grid, Grid)  # PredictionOptions makes it one
+    atoms, structure = density.continuous, density.structure
+    if not isinstance(atoms, DeformedAtoms):
+        raise InputError(
+            "this model predicts on its own grid only; the default model predicts on any nodes"
+        )
+    if structure.cell is None:
+        inside = (structure.positions - grid.origin) @ np.linalg.inv(grid.cell)
+        out = ((inside < 0) | (inside > 1)).any(axis=1)
+        if out.any():
+            i = int(np.argmax(out))
+            raise InputError(
+                f"atom {i + 1} ({structure.symbols[i]}) is outside the box of the given grid; are "
+                "the atoms in the same coordinates as the grid?"
+            )
+    elif not np.allclose(grid.cell, structure.cell, rtol=0, atol=1e-3):
+        raise InputError(
+            "the box of the given grid is not the cell of the structure; --box isolated "
+            "(box='isolated') treats the atoms as a molecule"
+        )
+    _check_memory(grid)
+    values = seal(atoms.on_grid(grid))
+    return replace(density, grid=grid, values=values).known_between_nodes(atoms)
 
 
 def respace(density: Density, spacing: float) -> Density:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
-from denser.types.arrays import read_only, restore
+from denser.types.arrays import read_only, restore, seal
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -50,6 +52,59 @@ class Field:
     def integrate(self) -> float:
         """Integral over the box: the sum of the values times `grid.dv`."""
         return float(self.values.sum(dtype=np.float64) * self.grid.dv)
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Values at any points (...,), by quintic splines between the nodes.
+
+        The box is continued periodically for the splines.
+
+        Parameters
+        ----------
+        points : (..., 3) float
+            Bohr, in the frame of the grid.
+
+        Raises
+        ------
+        InputError
+            A point is outside the box.
+        """
+        points = _points(points)
+        fractions = (points - self.grid.origin) @ np.linalg.inv(self.grid.cell)
+        outside = ((fractions < -1e-9) | (fractions > 1 + 1e-9)).any(axis=-1)
+        if outside.any():
+            x, y, z = points[outside][0]
+            raise InputError(
+                f"{np.count_nonzero(outside)} of {outside.size} points are outside the box of the "
+                f"grid, the first at ({x:.3f}, {y:.3f}, {z:.3f}) bohr; points are in bohr"
+            )
+        return self._splined(fractions)
+
+    def _splined(self, fractions: np.ndarray) -> np.ndarray:
+        """Values at fractions (..., 3) of the box."""
+        nodes = np.moveaxis(fractions * self.grid.shape, -1, 0)
+        values = np.asarray(self.values, dtype=float)
+        return map_coordinates(values, nodes, order=5, mode="grid-wrap")
+
+    def write(self, path: str | Path) -> None:
+        """Write a file; as `denser.write`, which says what raises an error."""
+        # By name: types may not import what stands above them.
+        import_module("denser.io").write(path, self)
+
+    def __sub__(self, other: Field) -> Field:
+        """Difference of two fields on the same grid, without atoms.
+
+        Raises
+        ------
+        InputError
+            The grids or the units differ.
+        """
+        if not isinstance(other, Field):
+            return NotImplemented
+        self.grid.require_same(other.grid)
+        if self.unit != other.unit:
+            raise InputError(f"values in {self.unit} minus values in {other.unit} have no meaning")
+        values = np.asarray(self.values, dtype=np.float64) - other.values
+        return Field(self.grid, seal(values), self.unit)
 
 
 class Continuous(Protocol):
@@ -116,6 +171,30 @@ class Density(Field):
         """Show it in Jupyter, or save it as a page: `denser.show`, with the same parameters."""
         return import_module("denser.viewer.notebook").show(self, minus, isovalue, height)
 
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Density at any points (...,), e/bohr^3.
+
+        A prediction that is known between the nodes (`continuous`) is evaluated there, also outside
+        the box. Otherwise the values are those of quintic splines between the nodes; a periodic
+        structure continues beyond the box.
+
+        Parameters
+        ----------
+        points : (..., 3) float
+            Bohr, in the frame of the structure.
+
+        Raises
+        ------
+        InputError
+            A point is outside the box of a molecule that is known at the nodes only.
+        """
+        points = _points(points)
+        if self.continuous is not None:
+            return self.continuous.at(points.reshape(-1, 3)).reshape(points.shape[:-1])
+        if self.structure.cell is None:
+            return super().at(points)
+        return self._splined((points - self.grid.origin) @ np.linalg.inv(self.grid.cell))
+
     def known_between_nodes(self, continuous: Continuous) -> Density:
         """Return the same density, which `continuous` gives at every point."""
         copy = replace(self)
@@ -167,3 +246,13 @@ class Density(Field):
 
 def _nodes(grid: Grid) -> str:
     return f"{' x '.join(map(str, grid.shape))} nodes"
+
+
+def _points(points: np.ndarray) -> np.ndarray:
+    """Points (..., 3) as float, or raise InputError."""
+    points = np.asarray(points, dtype=float)
+    if points.shape[-1:] != (3,) or not np.isfinite(points).all():
+        raise InputError(
+            f"points need three finite coordinates each (..., 3), found shape {points.shape}"
+        )
+    return points

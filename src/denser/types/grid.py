@@ -121,6 +121,29 @@ class Grid:
             and np.allclose(self.cell, other.cell, rtol=0, atol=tolerance)
         )
 
+    def require_same(self, other: Grid) -> None:
+        """Raise an InputError that says how another grid differs and what to do."""
+        if self.same_as(other):
+            return
+        found = f"the grids differ: {self._described()} against {other._described()}; "
+        same_box = np.allclose(self.cell, other.cell, rtol=0, atol=1e-4)
+        if same_box and self.shape == other.shape:
+            shift = ", ".join(f"{x:.4f}" for x in self.origin - other.origin)
+            raise InputError(
+                f"{found}the boxes are equal but shifted by ({shift}) bohr: write both in the same "
+                "coordinates and on the same nodes"
+            )
+        if same_box and np.allclose(self.origin, other.origin, rtol=0, atol=1e-4):
+            found += "the box is the same, but not the number of nodes; "
+        raise InputError(
+            f"{found}predict one on the grid of the other (denser predict --grid FILE, or "
+            "denser.predict(atoms, grid=...))"
+        )
+
+    def _described(self) -> str:
+        origin = ", ".join(f"{x:.4f}" for x in self.origin)
+        return f"shape {self.shape}, origin ({origin}) bohr, volume {self.volume:.4f} bohr^3"
+
     @classmethod
     def around(
         cls,

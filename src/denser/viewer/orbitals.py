@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from denser.analysis.moments import dipole
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -76,9 +77,9 @@ class KohnSham:
             ("lumo_ev", "LUMO", f"{lumo:.2f}", "eV"),
             ("gap_ev", "Gap", f"{lumo - homo:.2f}", "eV"),
         ]
-        if self.density.structure.cell is None:
-            dipole = float(np.linalg.norm(self.density.dipole())) * DEBYE
-            rows.append(("dipole_one_step_debye", "Dipole", f"{dipole:.3f}", "D"))
+        if (moment := dipole(self.density)) is not None:
+            size = float(np.linalg.norm(moment)) * DEBYE
+            rows.append(("dipole_one_step_debye", "Dipole", f"{size:.3f}", "D"))
         return [
             {"key": k, "label": label, "value": v, "unit": u, "source": "one step"}
             for k, label, v, u in rows

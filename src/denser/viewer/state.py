@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from denser.analysis import moments
 from denser.analysis.catalogue import PROPERTIES
 from denser.atoms.plausible import strange
 from denser.types.density import Density
@@ -69,9 +70,10 @@ def model_card(session: Session) -> dict:
 
 def dipole(session: Session) -> dict | None:
     """Dipole moment in debye and the position of its arrow; none for a periodic cell."""
-    if session.density is None or session.density.structure.cell is not None:
+    moment = None if session.density is None else moments.dipole(session.density)
+    if session.density is None or moment is None:
         return None
-    vector = session.density.dipole() * DEBYE
+    vector = moment * DEBYE
     return {
         "vector": vector.tolist(),
         "norm": float(np.linalg.norm(vector)),

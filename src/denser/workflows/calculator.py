@@ -13,6 +13,7 @@ from ase.calculators import calculator as ase_calculator
 
 import denser.dft  # noqa: F401  (before anything else brings in part of PySCF)
 from denser.analysis.charges.stockholder import hirshfeld
+from denser.analysis.moments import dipole
 from denser.atoms.sad import superposition
 from denser.atoms.sad_derivatives import superposition_pullback
 from denser.dft.cell import density_from_dm
@@ -195,8 +196,8 @@ class Calculator(ase_calculator.Calculator):
         if system_changes or self._work is None or not self.results:
             self._work = self._energy(structure)
             self.results = {}
-            if structure.cell is None:
-                self.results["dipole"] = self._work.density.dipole() * BOHR
+            if (moment := dipole(self._work.density)) is not None:
+                self.results["dipole"] = moment * BOHR
             if self.task != "density":
                 energy = self._work.energy
                 if self.dispersion is not None:

@@ -219,7 +219,7 @@ def _predict(entry: Input, output: Path, predictor: Predictor, options: Predicti
     start = time.perf_counter()
     write(output, prediction.density)
     write_seconds = time.perf_counter() - start
-    record = _record(output, prediction, predictor.model.name)
+    record = _record(output, prediction, predictor.model.name, options)
     record["geometry"] = entry.atoms().info.get("geometry", "")
     record["warnings"] = strange(prediction.density.structure)
     record["doubt"] = predictor.doubt(prediction)
@@ -230,7 +230,7 @@ def _predict(entry: Input, output: Path, predictor: Predictor, options: Predicti
     return record
 
 
-def _record(output: Path, prediction: Prediction, model: str) -> dict:
+def _record(output: Path, prediction: Prediction, model: str, options: PredictionOptions) -> dict:
     density = prediction.density
     structure, grid = density.structure, density.grid
     low, high = structure.positions.min(axis=0), structure.positions.max(axis=0)
@@ -245,7 +245,7 @@ def _record(output: Path, prediction: Prediction, model: str) -> dict:
         "n_electrons": round(density.integrate(), 6),
         "grid_shape": list(grid.shape),
         "spacing_angstrom": [round(float(h) * BOHR, 6) for h in grid.spacing],
-        "box": prediction.box,
+        "box": "given nodes" if options.grid is not None else prediction.box,
         "padding_angstrom": None if periodic else round(padding, 3),
         **dipole_record(density),
         "model": model,
@@ -275,12 +275,13 @@ def summary(record: dict) -> str:
     shape = " x ".join(str(n) for n in record["grid_shape"])
     charge = f" {record['charge']:+d}" if record["charge"] else ""
     title = f" ({record['title']})" if "title" in record else ""
+    given = record["box"] == "given nodes"
     box = record["box"]
     if record["padding_angstrom"] is not None:
         box += f", {record['padding_angstrom']:.1f} A padding"
     return (
         f"{record['input']}{title}: {record['formula']}{charge}, {record['n_atoms']} atoms, "
-        f"{record['n_electrons']:g} valence electrons, "
+        f"{record['n_electrons']:g} valence electrons{' on these nodes' if given else ''}, "
         f"{'refined, ' if record['refined_steps'] else ''}grid {shape} at "
         f"{max(record['spacing_angstrom']):.4f} A ({box}), "
         f"{dipole_text(record)}, "

@@ -18,7 +18,7 @@ those of the free atoms (zero, and <r^3>) plus integrals of the same kind.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -26,6 +26,7 @@ from ase.neighborlist import neighbor_list
 from scipy.ndimage import map_coordinates
 
 from denser.atoms.free_atoms import free_atom, require_pseudo_charges
+from denser.atoms.molecules import lone_molecule
 from denser.fields.windows import ball, pieces
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -141,11 +142,14 @@ class CM5:
     def dipole(self) -> np.ndarray | None:
         """Dipole of the charges (3,) about the centre of nuclear charge, e*bohr.
 
-        None in a periodic cell.
+        None in a periodic cell, unless it holds one molecule with vacuum around it.
         """
         structure = self.structure
         if structure.cell is not None:
-            return None
+            alone = lone_molecule(structure)
+            if alone is None:
+                return None
+            structure = replace(structure, positions=alone.positions)
         return self.charges @ (structure.positions - structure.nuclear_charge_centre)
 
     def to_dict(self) -> dict:

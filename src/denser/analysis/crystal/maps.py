@@ -14,7 +14,6 @@ from scipy.fft import fftn, next_fast_len
 
 from denser.analysis.crystal.scattering import StructureFactors, structure_factors
 from denser.fields.fourier import wave_orders, wave_vectors
-from denser.fields.metrics import require_same_grid
 from denser.fields.windows import ball
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -202,7 +201,7 @@ def real_space_correlation(
     InputError
         The grids differ, the mask has another shape or is empty, or a map is constant.
     """
-    require_same_grid(map_a, map_b)
+    map_a.grid.require_same(map_b.grid)
     grid = map_a.grid
     a, b = (np.asarray(field.values, dtype=float) for field in (map_a, map_b))
     inside = np.ones(grid.shape, bool)
@@ -303,7 +302,7 @@ def fourier_shell_correlation(map_a: Field, map_b: Field, n_shells: int | None =
     InputError
         The grids differ, or are too small for two shells.
     """
-    require_same_grid(map_a, map_b)
+    map_a.grid.require_same(map_b.grid)
     grid = map_a.grid
     reciprocal = np.linalg.inv(grid.cell).T
     limit = 0.5 / grid.spacing.max()

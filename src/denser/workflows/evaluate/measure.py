@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from denser.analysis.moments import dipole
 from denser.atoms.sad import RECIPES, superposition, valence_charges
 from denser.fields.metrics import err_rho, subtract
 from denser.io import write
@@ -109,9 +110,10 @@ def measure(
         from denser.dft.fitting import fit_density
 
         errors["fitting"] = err_rho(fit_density(reference), reference)
+    pair = dipole(predicted), dipole(reference)
     dipole_error = None
-    if structure.cell is None:
-        dipole_error = float(np.linalg.norm(predicted.dipole() - reference.dipole()))
+    if pair[0] is not None and pair[1] is not None:
+        dipole_error = float(np.linalg.norm(pair[0] - pair[1]))
     distances = squared_distances(structure, grid)
     return Measured(
         name=label.name,
