@@ -104,8 +104,8 @@ def test_at_and_the_nodes_of_another_grid(predictor, water, fine):
     np.testing.assert_allclose(on.values, rho.at(grid.points()), atol=2e-6)
     np.testing.assert_allclose(on.dipole(), rho.dipole(), atol=1e-5)
     skewed = Grid([-5.0, -4.0, -4.5], np.diag([9.0] * 3) + np.eye(3, k=1), (9, 10, 11))
-    on = predict(water, grid=skewed)
-    np.testing.assert_allclose(on.values, rho.at(skewed.points()), atol=2e-6)
+    oblique = predict(water, grid=skewed)
+    np.testing.assert_allclose(oblique.values, rho.at(skewed.points()), atol=2e-6)
     same = predict(water, grid=rho)
     assert err_rho(same, rho) < 2e-6
     splined = rho.with_values(rho.values).at(grid.points())

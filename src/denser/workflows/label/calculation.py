@@ -128,6 +128,7 @@ def calculate(task: LabelTask) -> tuple[Label, Facts] | str:
 def _calculate(task: LabelTask) -> tuple[Label, Facts] | str:
     for name in THREADS:  # of workers that Parsl starts; read when PySCF is first loaded
         os.environ.setdefault(name, "1")
+    from denser.analysis.moments import dipole
     from denser.dft.cell import build_cell, density_from_dm
 
     structure, recipe = task.structure, task.settings.recipe
@@ -138,10 +139,10 @@ def _calculate(task: LabelTask) -> tuple[Label, Facts] | str:
         tried = "smearing" + ("" if task.box == "cell" else " and a larger box")
         return f"not converged in {task.settings.max_cycle} cycles; {tried} did not help"
     box, grid, attempt, result = found
-    dipole = None
+    moment = None
     if box != "cell":
         cell = build_cell(structure, grid, recipe)
-        dipole = density_from_dm(cell, result.dm, grid, structure).dipole()
+        moment = dipole(density_from_dm(cell, result.dm, grid, structure))
     occupied = result.mo_coeff[:, :n_occupied]
     require_storable(occupied)
     return (
@@ -151,7 +152,7 @@ def _calculate(task: LabelTask) -> tuple[Label, Facts] | str:
             attempt,
             result.cycles,
             round(time.perf_counter() - begin, 2),
-            dipole,
+            moment,
             {"denser": __version__} | {name: version(name) for name in ("pyscf", "numpy")},
             {"machine": platform.machine(), "processors": os.cpu_count() or 1},
             task.settings.residual if attempt == "steps" else None,
