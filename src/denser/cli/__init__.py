@@ -19,6 +19,7 @@ from denser.cli.formats import formats
 from denser.cli.info import info
 from denser.cli.label import app as labels
 from denser.cli.label import label
+from denser.cli.optimize import optimize
 from denser.cli.plot import plot
 from denser.cli.predict import predict
 from denser.cli.scan import scan
@@ -62,6 +63,7 @@ for command in (
     label,
     train,
     finetune,
+    optimize,
     scan,
     formats,
     info,

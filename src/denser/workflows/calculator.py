@@ -268,6 +268,10 @@ class Calculator(ase_calculator.Calculator):
             gradient = gradient - gradient.mean(axis=0)
         return gradient
 
+    def make_box(self, atoms: Atoms) -> None:
+        """Make the box for these atoms, so that a run which continues keeps its first box."""
+        self._grid_of(Structure.of(atoms, self.charge))
+
     def _grid_of(self, structure: Structure) -> Grid:
         """The given grid, that of the cell, or a box that moves with the centre of the atoms."""
         if self.grid is not None:

@@ -1,0 +1,94 @@
+"""`denser optimize`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from denser.cli.options import (
+    Charge,
+    Device,
+    Embed,
+    Json,
+    ModelName,
+    Padding,
+    Smiles,
+    Structures,
+)
+from denser.types.errors import InputError
+
+
+class Optimizer(StrEnum):
+    """Choices of --optimizer."""
+
+    bfgs = "bfgs"
+    lbfgs = "lbfgs"
+    fire = "fire"
+
+
+class Task(StrEnum):
+    """Choices of --task."""
+
+    one_step = "one-step"
+    scf = "scf"
+
+
+class Dispersion(StrEnum):
+    """Choices of --dispersion."""
+
+    d3bj = "d3bj"
+    d4 = "d4"
+
+
+def optimize(
+    files: Structures = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder for NAME.extxyz, the result, and NAME.traj, all steps."
+        ),
+    ] = Path("optimized"),
+    smiles: Smiles = None,
+    embed: Embed = False,
+    charge: Charge = None,
+    fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/angstrom.")] = 0.05,
+    steps: Annotated[int, typer.Option(min=0, help="Largest number of steps.")] = 200,
+    optimizer: Annotated[Optimizer, typer.Option(help="Optimiser of ASE.")] = Optimizer.bfgs,
+    task: Annotated[
+        Task, typer.Option(help="Forces of one Kohn-Sham step, or of an SCF.")
+    ] = Task.one_step,
+    dispersion: Annotated[
+        Dispersion | None, typer.Option(help="Add a dispersion correction.")
+    ] = None,
+    model: ModelName = "default",
+    padding: Padding = 4.0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Optimise geometries with PBE forces; run it again to continue after an interruption.
+
+    The cell of a periodic structure stays as it is.
+    """
+    if not files and not smiles:
+        raise InputError("nothing to optimise; name structure files or give --smiles")
+    if out.suffix and not out.is_dir():
+        raise InputError(f"{out}: results go to a folder; give -o FOLDER")
+    from denser.workflows.inputs import find_inputs
+    from denser.workflows.many import is_quiet
+    from denser.workflows.optimize import Settings, optimize_all
+
+    chosen = None if dispersion is None else dispersion.value
+    settings = Settings(
+        fmax, steps, optimizer.value, model, task.value, chosen, charge, padding, device
+    )
+    inputs = find_inputs(files or [], smiles or [], densities=False, embed=embed)
+
+    def report(text: str) -> None:
+        if sys.stderr.isatty() and not is_quiet():
+            typer.echo(f"\r{text:70}\r", err=True, nl=False)
+
+    raise typer.Exit(optimize_all(inputs, files or [], out, settings, json, report))
