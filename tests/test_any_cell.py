@@ -153,3 +153,21 @@ def test_files_of_an_oblique_cell(tmp_path):
         lengths = np.linalg.norm(rho.grid.cell, axis=1)
         np.testing.assert_allclose(np.linalg.norm(again.grid.cell, axis=1), lengths, rtol=1e-5)
         np.testing.assert_allclose(again.values, rho.values, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_energy_and_forces_of_two_settings():
+    """At Gamma both lattices have the same states; their grids differ like shifted ones."""
+    found = []
+    for atoms in (ice(), resheared(ice())):
+        atoms.calc = denser.Calculator(device="cpu")
+        found.append((atoms.get_potential_energy(), atoms.get_forces()))
+    (first, forces), (second, others) = found
+    assert abs(second - first) < 0.01
+    hydrogens = atoms.numbers == 1  # oxygen's forces depend on its place between the nodes
+    np.testing.assert_allclose(others[hydrogens], forces[hydrogens], atol=0.01)
+    ends = []
+    for step in (-2e-3, 4e-3):
+        atoms.positions[0, 0] += step
+        ends.append(atoms.get_potential_energy())
+    assert others[0, 0] == pytest.approx((ends[0] - ends[1]) / 4e-3, abs=0.01)

@@ -191,10 +191,7 @@ def test_what_a_step_cannot_start_from(water):
     wave *= 8 / (wave.sum() * rho.grid.dv)
     with pytest.raises(InputError, match="negative in places"):
         one_step(rho.with_values(wave))
-    skew = Grid(rho.grid.origin, rho.grid.cell + np.eye(3, k=1), rho.grid.shape)
     parts = {"structure": rho.structure, "valence_charges": rho.valence_charges}
-    with pytest.raises(InputError, match="need an orthorhombic box"):
-        one_step(Density(skew, rho.values, **parts))
     with pytest.raises(InputError, match="the calculation has a mesh"):
         one_step(Density(rho.grid.coarsen(2), rho.values[::2, ::2, ::2], **parts), mf=mf)
     radical = Structure(np.array([8, 1]), np.array([[0.0, 0, 0], [0, 0, 1.8]]))

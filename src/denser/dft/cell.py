@@ -48,14 +48,11 @@ def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> g
     ------
     InputError
         An element is not supported, the number of electrons is odd or zero, the basis or
-        pseudopotential is unknown, or the box is not orthorhombic.
+        pseudopotential is unknown, or the box is left-handed.
     """
     closed_shell_electrons(structure)
-    if not grid.is_orthorhombic:
-        raise InputError(
-            "Kohn-Sham calculations need an orthorhombic box along x, y, z; take an orthorhombic "
-            "supercell, or a molecule of the crystal with --box isolated (box='isolated')"
-        )
+    if np.linalg.det(grid.cell) < 0:
+        raise InputError("the grid's cell is left-handed; swap two of its vectors")
     cell = gto.Cell()
     cell.atom = list(zip(structure.symbols, structure.positions - grid.origin, strict=True))
     cell.unit = "bohr"

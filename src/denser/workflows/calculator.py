@@ -53,7 +53,7 @@ class _Work:
 
 
 class Calculator(ase_calculator.Calculator):
-    """ASE calculator of closed-shell molecules and of orthorhombic cells at the Gamma point.
+    """ASE calculator of closed-shell molecules and of cells at the Gamma point.
 
     The forces are the exact derivative of the energy that is returned. For this purpose the grid
     of a molecule moves with the geometric centre of its atoms, and keeps its size as long as

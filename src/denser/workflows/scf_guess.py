@@ -28,7 +28,7 @@ def pyscf_guess(
     Parameters
     ----------
     mf : pyscf RKS or RHF
-        A molecule, or an orthorhombic cell at the Gamma point; closed shell, any basis, GTH
+        A molecule, or a cell at the Gamma point; closed shell, any basis, GTH
         pseudopotentials of the model.
     model : str, Model or Predictor
     steps : int

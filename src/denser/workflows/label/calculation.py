@@ -107,6 +107,11 @@ class LabelTask:
         """Names and boxes to try, in this order."""
         spacing = self.settings.recipe.spacing
         if self.box == "cell":
+            if not self.structure.is_orthorhombic:
+                raise InputError(
+                    "labels need an orthorhombic cell along x, y and z; use --box isolated for a "
+                    "molecule, or denser scf for the density alone"
+                )
             yield self.box, Grid.periodic(self.structure, spacing)
             return
         if self.box == "paper":
