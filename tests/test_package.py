@@ -2,9 +2,12 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
+import zipfile
 from importlib import import_module
 from pathlib import Path
 
@@ -147,3 +150,36 @@ def test_a_forked_process_does_not_hang():
         "(1,",
         "75000000.0)]",
     ]
+
+
+def test_distributions_have_what_they_need(tmp_path):
+    """Built from a copy of the sources: files of the wheel, of the sdist, and the description."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.splitlines():
+        if not name.startswith(("data/", "benchmarks/")) and (ROOT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, tmp_path / name)
+    code = (
+        "from setuptools import build_meta as b; b.build_sdist('out'); print(b.build_wheel('out'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    wheel = tmp_path / "out" / done.stdout.split()[-1]
+    assert wheel.stat().st_size < 6e6
+    with zipfile.ZipFile(wheel) as file:
+        names = {name for name in file.namelist() if name.startswith("denser/")}
+        (metadata,) = (n for n in file.namelist() if n.endswith(".dist-info/METADATA"))
+        described = file.read(metadata).decode()
+    sources = [n for n in listed.stdout.splitlines() if n.startswith("src/denser/")]
+    assert names == {n.removeprefix("src/") for n in sources if (ROOT / n).is_file()}
+    text = described.partition("\n\n")[2]
+    assert text.startswith("# denser") and "pip install" in text
+    assert not re.findall(r"\]\((?!https?:)|src=", text)
+    (sdist,) = (tmp_path / "out").glob("*.tar.gz")
+    with tarfile.open(sdist) as file:
+        held = {name.partition("/")[2] for name in file.getnames()}
+    assert {"docs/predict.md", "examples/aspirin.xyz", "CITATION.cff", "tests/conftest.py"} <= held
+    assert not {name for name in held if "__pycache__" in name or name.startswith(".")}
