@@ -8,9 +8,10 @@ from ase import Atoms
 from ase.io import write
 
 from denser import InputError, load_model
+from denser.labels.facts import Facts
 from denser.labels.label import Label, split
 from denser.labels.reading import read_label, read_labels
-from denser.labels.store import Facts, LabelStore
+from denser.labels.store import LabelStore
 from denser.model.checkpoint import save_model
 from denser.model.predictor import Predictor
 from denser.training.config import Config, from_dict

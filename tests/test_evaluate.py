@@ -14,9 +14,10 @@ from denser import cli
 from denser.analysis.moments import dipole
 from denser.atoms.sad import superposition
 from denser.fields.metrics import err_rho
+from denser.labels.facts import Facts
 from denser.labels.label import Label
 from denser.labels.reading import read_label, read_labels
-from denser.labels.store import Facts, LabelStore
+from denser.labels.store import LabelStore
 from denser.model.checkpoint import Model, build, save_model
 from denser.model.predictor import Predictor
 from denser.model.unet import UNet, UNetConfig

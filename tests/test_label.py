@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 
 import denser
 from denser.cli import app
+from denser.labels.facts import Facts
 from denser.labels.label import Label
 from denser.labels.reading import read_labels
-from denser.labels.store import Facts, LabelStore
+from denser.labels.store import LabelStore
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe

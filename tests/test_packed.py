@@ -17,6 +17,7 @@ from denser.atoms.sad import superposition, superposition_at, valence_charges
 from denser.cli import app
 from denser.labels import held_out
 from denser.labels.cloud import cloud
+from denser.labels.facts import Facts
 from denser.labels.packed import (
     N_POINTS,
     ROUNDING,
@@ -30,7 +31,7 @@ from denser.labels.packed import (
 from denser.labels.qm9 import is_test_molecule, split_numbers
 from denser.labels.reading import read_label, read_labels
 from denser.labels.render import density_at_points, density_on_grid
-from denser.labels.store import Facts, LabelStore
+from denser.labels.store import LabelStore
 from denser.model.checkpoint import build
 from denser.training.config import Config as TrainingConfig
 from denser.training.config import from_dict

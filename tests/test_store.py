@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denser.labels.coefficients import pack, unpack
+from denser.labels.facts import Facts
 from denser.labels.identity import content_hash, store_name
 from denser.labels.reading import read_label, read_labels
-from denser.labels.store import Facts, LabelStore, TakenError
+from denser.labels.store import LabelStore, TakenError
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
@@ -258,7 +259,8 @@ def test_a_killed_transaction_leaves_nothing(store, water):
 import os
 from pathlib import Path
 from denser.labels.reading import read_label
-from denser.labels.store import Facts, LabelStore
+from denser.labels.facts import Facts
+from denser.labels.store import LabelStore
 store = LabelStore({str(store.path)!r})
 store._db._initialize(store._db.connection)
 def die(): os._exit(9)

@@ -11,16 +11,16 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from denser.labels.coefficients import pack, unpack
+from denser.labels.facts import Facts, Summary
 from denser.labels.identity import content_hash, store_name
 from denser.labels.label import Label
-from denser.types.arrays import read_only, restore
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
@@ -66,45 +66,6 @@ class TakenError(InputError):
     """The store holds another structure, charge or box with this name."""
 
 
-@dataclass(frozen=True, eq=False)
-class Facts:
-    """How a label was made.
-
-    Parameters
-    ----------
-    box : str
-        "cell", "paper", "padding 4" (angstrom) or "given".
-    attempt : str
-        "direct", or the name of the attempt that converged.
-    cycles : int or None
-        Fock builds of the attempt that converged.
-    seconds : float or None
-        Wall time of all attempts.
-    dipole : (3,) float or None
-        e*bohr; None if it depends on the choice of cell.
-    versions, host : dict
-        Versions of the programs; kind of machine and number of processors.
-    residual : float or None
-        If a few Kohn-Sham steps replaced the SCF: the threshold for the change of the density (a
-        fraction).
-    """
-
-    box: str
-    attempt: str = "direct"
-    cycles: int | None = None
-    seconds: float | None = None
-    dipole: np.ndarray | None = None
-    versions: dict[str, str] = field(default_factory=dict)
-    host: dict[str, str | int] = field(default_factory=dict)
-    residual: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.dipole is not None:
-            object.__setattr__(self, "dipole", read_only(self.dipole, float))
-
-    __setstate__ = restore
-
-
 @dataclass(frozen=True)
 class Entry:
     """Entry of the store's index for one name."""
@@ -112,32 +73,6 @@ class Entry:
     id: int
     content: str
     converged: bool
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Statistics of a store; sizes in bytes, times in seconds."""
-
-    n_labels: int
-    n_atoms: tuple[int, int, int]
-    """Fewest, most and all atoms of the labels."""
-    elements: dict[str, int]
-    """Number of labels that contain each element."""
-    boxes: dict[str, int]
-    attempts: dict[str, int]
-    charges: dict[int, int]
-    seconds: float
-    size: int
-    recipe: Recipe
-    failures: dict[str, list[str]]
-    """Names by reason."""
-
-    def record(self) -> dict[str, Any]:
-        """Dictionary for the output of commands, with the unit in the key."""
-        found = vars(self) | {"recipe": self.recipe.record()}
-        names = ("fewest_atoms", "most_atoms", "n_atoms")
-        found |= dict(zip(names, found.pop("n_atoms"), strict=True))
-        return found | {"bytes": found.pop("size")}
 
 
 class LabelStore:

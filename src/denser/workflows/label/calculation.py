@@ -14,9 +14,9 @@ import numpy as np
 
 from denser.atoms.sad import closed_shell_electrons, superposition
 from denser.labels.coefficients import require_storable
+from denser.labels.facts import Facts
 from denser.labels.identity import content_hash
 from denser.labels.label import Label
-from denser.labels.store import Facts
 from denser.model.options import BOXES
 from denser.types.errors import InputError
 from denser.types.grid import Grid

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from denser.labels.facts import Facts
 from denser.labels.label import Label
-from denser.labels.store import Facts, LabelStore, TakenError
+from denser.labels.store import LabelStore, TakenError
 from denser.workflows.label.calculation import LabelSettings, LabelTask, calculate
 from denser.workflows.label.inputs import LabelInput
 from denser.workflows.workers import make_pools, processors

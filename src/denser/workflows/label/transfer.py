@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from denser.atoms.sad import valence_charges
+from denser.labels.facts import Facts
 from denser.labels.identity import store_name
 from denser.labels.label import Label
 from denser.labels.reading import read_label
-from denser.labels.store import Facts, LabelStore, TakenError
+from denser.labels.store import LabelStore, TakenError
 from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
