@@ -31,7 +31,8 @@ def scan(
     """Scan the bond length of diatomic molecules: energies of the prediction and of the SCF."""
     wanted = None if distances is None else _distances(distances)
 
-    from denser.model.predictor import MIN_PADDING, Predictor
+    from denser.model.boxes import MIN_PADDING
+    from denser.model.predictor import Predictor
     from denser.pictures.plot import check_suffix
     from denser.workflows import scan as scans
     from denser.workflows.many import Failed, is_quiet, print_json, run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from copy import deepcopy
@@ -19,11 +18,10 @@ from ase.data import chemical_symbols
 from denser.atoms.plausible import strange
 from denser.atoms.sad import RECIPES, closed_shell_electrons, superposition, supported_elements
 from denser.fields.cube_group import cube_operations
-from denser.fields.fourier import resample
 from denser.io.structures import as_structure
+from denser.model.boxes import check_memory, make_grid, respace, respaced
 from denser.model.checkpoint import Model, load_model, model_path
 from denser.model.deformed_atoms import DeformedAtoms
-from denser.model.network import Network
 from denser.model.normalise import normalise
 from denser.model.options import PredictionOptions
 from denser.model.precision import fast_bf16
@@ -37,16 +35,11 @@ from denser.types.units import BOHR
 
 _LOG = logging.getLogger("denser")
 
-MIN_PADDING = 2.0
-"""Smallest padding in angstrom; below it the density overlaps its periodic images."""
-
 DOUBT = 0.5
 """A molecule is in doubt if its electrons are off by more than this times the mean error."""
 
 _FINE_ENOUGH = 1.8
 """Up to this multiple of the model's spacing, electrons are counted accurately enough at nodes."""
-
-_BYTES_PER_NODE = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,8 +256,8 @@ class Predictor:
             box = "isolated" if structure.cell is None else "cell"
         grid = make_grid(structure, box, padding, self.model.recipe.spacing, self.network)
         if spacing is not None and self.network.any_spacing:
-            grid = _respaced(grid, spacing / BOHR)
-        _check_memory(grid)
+            grid = respaced(grid, spacing / BOHR)
+        check_memory(grid)
         start = time.perf_counter()
         sad = superposition(structure, grid, self.model.recipe.sad)
         middle = time.perf_counter()
@@ -342,22 +335,6 @@ def predict(
     return prediction.density
 
 
-def make_grid(
-    structure: Structure, box: str, padding: float, spacing: float, network: Network
-) -> Grid:
-    """Grid of a box ("cell", "isolated", "paper"); `padding` in angstrom, `spacing` in bohr."""
-    if box == "paper":
-        return Grid.paper(structure, spacing)
-    if box == "cell":
-        return Grid.periodic(structure, spacing, network.multiple_of)
-    if not padding >= MIN_PADDING:
-        raise InputError(
-            f"a padding of {padding} angstrom cuts the density off; give at least {MIN_PADDING} "
-            "(4 is the default)"
-        )
-    return Grid.around(structure, padding / BOHR, spacing, network.multiple_of)
-
-
 def _on_nodes(density: Density, grid: Grid | Field) -> Density:
     """The prediction at the nodes of another grid."""
     assert isinstance(grid, Grid)  # PredictionOptions makes it one
@@ -380,37 +357,9 @@ def _on_nodes(density: Density, grid: Grid | Field) -> Density:
             "the box of the given grid is not the cell of the structure; --box isolated "
             "(box='isolated') treats the atoms as a molecule"
         )
-    _check_memory(grid)
+    check_memory(grid)
     values = seal(atoms.on_grid(grid))
     return replace(density, grid=grid, values=values).known_between_nodes(atoms)
-
-
-def respace(density: Density, spacing: float) -> Density:
-    """Interpolate to nodes at most `spacing` bohr apart; N_e stays exact, no value is negative."""
-    grid = _respaced(density.grid, spacing)
-    _check_memory(grid)
-    values = np.maximum(resample(density.values, grid.shape), 0.0)
-    values *= density.n_electrons / (values.sum() * grid.dv)
-    return Density(
-        grid,
-        seal(values.astype(np.float32)),
-        structure=density.structure,
-        valence_charges=density.valence_charges,
-    )
-
-
-def _respaced(grid: Grid, spacing: float) -> Grid:
-    """The same box with nodes at most `spacing` bohr apart."""
-    if not (np.isfinite(spacing) and spacing > 0):
-        raise InputError(f"the spacing must be a positive length, found {spacing * BOHR:g}")
-    lengths = np.linalg.norm(grid.cell, axis=1)
-    nx, ny, nz = (int(n) for n in np.ceil(lengths / spacing - 1e-6))
-    if min(nx, ny, nz) < 8:
-        raise InputError(
-            f"a spacing of {spacing * BOHR:g} angstrom leaves only {min(nx, ny, nz)} nodes along "
-            "the shortest side of the box; choose a finer one"
-        )
-    return Grid(grid.origin, grid.cell, (nx, ny, nz))
 
 
 def _load(name: str | Path, device: torch.device) -> Model:
@@ -445,15 +394,3 @@ def _device(name: str) -> torch.device:
             f"device {name!r} is not available ({str(error).splitlines()[0]}); use --device cpu"
         ) from error
     return device
-
-
-def _check_memory(grid: Grid) -> None:
-    """Raise an InputError before an impossible allocation, with its size."""
-    needed = grid.size * _BYTES_PER_NODE
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > present:
-        raise InputError(
-            f"a grid of {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} nodes needs about "
-            f"{needed / 1e9:.0f} GB of memory, this machine has {present / 1e9:.0f}; are the "
-            "coordinates in angstrom, and is it one molecule (--box isolated)?"
-        )

@@ -21,10 +21,11 @@ from denser.dft.dispersion import dispersion, require_kind
 from denser.dft.gradient import mixed_gradient, scf_gradient, step_gradient
 from denser.dft.one_step import OneStep, one_step
 from denser.dft.scf import KSResult, mean_field, scf
+from denser.model.boxes import make_grid
 from denser.model.checkpoint import Model
 from denser.model.derivatives import prediction_pullback
 from denser.model.options import PredictionOptions
-from denser.model.predictor import Predictor, make_grid
+from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid

@@ -202,7 +202,7 @@ def refined_prediction(
     if not options.refine:
         return predictor.predict(atoms, options=options), None
     from denser.dft.refine import refine
-    from denser.model.predictor import respace
+    from denser.model.boxes import respace
 
     prediction = predictor.predict(atoms, options=replace(options, spacing=None))
     isolated = prediction.density.structure.cell is None
