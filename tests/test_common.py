@@ -160,21 +160,21 @@ def test_info(run, monkeypatch):
     assert (code, err) == (0, "")
     record = json.loads(out)
     assert record["denser"] == cli.__version__
-    assert record["packages"]["torch"] and record["extras"]["maps"]["gemmi"]
+    assert record["packages"]["torch"] and record["extras"]["smiles"]["rdkit"]
     assert not {"all", "dev"} & set(record["extras"])
     assert record["devices"][0] == "cpu" and "default" in record["models"]
     assert record["settings"] == {"DENSER_MODEL": "mine.safetensors"}
     real = installation.version
 
-    def without_gemmi(package: str) -> str:
-        if package == "gemmi":
+    def without_rdkit(package: str) -> str:
+        if package == "rdkit":
             raise installation.PackageNotFoundError
         return real(package)
 
-    monkeypatch.setattr(installation, "version", without_gemmi)
+    monkeypatch.setattr(installation, "version", without_rdkit)
     code, out, _ = run("info")
     assert code == 0
-    assert "gemmi missing (pip install 'denser[maps]')" in out
+    assert "rdkit missing (pip install 'denser[smiles]')" in out
 
 
 def test_models_info(run, small_model):

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import struct
-import sys
 import time
 from dataclasses import replace
 
@@ -686,14 +685,6 @@ def test_suffixes(tmp_path):
         for act in (check_suffix, read, lambda path: write(path, make_density())):
             with pytest.raises(InputError, match=r"unknown file format.*\.cube, .*\.npz.*CHGCAR"):
                 act(tmp_path / name)
-
-
-def test_without_gemmi(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gemmi", None)
-    path = tmp_path / "a.ccp4"
-    for act in (check_suffix, read, lambda path: write(path, make_density())):
-        with pytest.raises(InputError, match=r"pip install 'denser\[maps\]'"):
-            act(path)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -100,13 +100,8 @@ def write(path: str | Path, obj: Field | Density) -> None:
 
 
 def check_suffix(path: str | Path) -> None:
-    """Raise InputError unless a file of this name can be read and written.
-
-    Either the suffix is unknown, or the format needs a package that is not installed.
-    """
-    module = _of_name(path)
-    if hasattr(module, "require"):
-        module.require(path)
+    """Raise InputError unless a file of this name can be read and written."""
+    _of_name(path)
 
 
 def is_density_file(path: str | Path) -> bool:

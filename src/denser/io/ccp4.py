@@ -20,6 +20,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gemmi
 import numpy as np
 
 from denser.io.files import (
@@ -36,7 +37,7 @@ from denser.types.grid import Grid
 from denser.types.units import BOHR
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    pass
 
 _BYTES = {0: 1, 1: 2, 2: 4, 6: 2}
 """Bytes per value of the modes that gemmi reads."""
@@ -47,33 +48,16 @@ _ORIGIN, _N_LABELS, _LABEL = 50, 56, 57
 _HEADER = 1024  # bytes
 
 
-def require(path: str | Path) -> None:
-    """Raise InputError if gemmi is missing."""
-    load_gemmi(path)
-
-
-def load_gemmi(path: str | Path) -> ModuleType:
-    """Return gemmi, or raise InputError that says how to install it."""
-    try:
-        import gemmi
-    except ImportError as error:
-        raise InputError(
-            f"{path}: this needs the gemmi package; pip install 'denser[maps]'"
-        ) from error
-    return gemmi
-
-
 def write(path: str | Path, obj: Field) -> None:
     """Write a density as a map in e/angstrom^3, another field in its own unit, without atoms.
 
     Raises
     ------
     InputError
-        gemmi is missing, values are not finite and real, the orientation of the box is not that
+        Values are not finite and real, the orientation of the box is not that
         of the format, or the target cannot be written.
     """
     path = Path(path)
-    gemmi = load_gemmi(path)
     values = writable_values(path, obj)
     is_density = obj.unit == DENSITY_UNIT
     with np.errstate(over="ignore"):
@@ -120,10 +104,9 @@ def read(path: str | Path) -> Field:
     Raises
     ------
     InputError
-        gemmi is missing, or a missing, truncated or malformed file.
+        A missing, truncated or malformed file.
     """
     path = Path(path)
-    gemmi = load_gemmi(path)
     data = read_bytes(path)
     _check_size(path, data)
     try:

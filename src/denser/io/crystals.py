@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import gemmi
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
@@ -37,7 +38,6 @@ class _Site:
 
 def read_pdb(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
     """Yield the models of a PDB file."""
-    gemmi = _gemmi(".pdb files")
     header = "".join(line for line in text.splitlines(True) if line.startswith(("CRYST1", "TITLE")))
     models = re.split(r"^ENDMDL.*\n?", text, flags=re.MULTILINE)
     for model in models:
@@ -49,7 +49,7 @@ def read_pdb(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
             structure = gemmi.read_pdb_string(model if "CRYST1" in model else header + model)
             if len(structure) == 0:
                 raise InputError("contains no atoms that can be read")
-            sites = list(_pdb_sites(structure[0], gemmi))
+            sites = list(_pdb_sites(structure[0]))
             title = dict(structure.info).get("_struct.title", "")
             yield _frame(sites, structure.cell, structure.spacegroup_hm, title.strip())
         except InputError as error:
@@ -60,7 +60,6 @@ def read_pdb(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
 
 def read_cif(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
     """Yield the structures in the blocks of a CIF or mmCIF file."""
-    gemmi = _gemmi(".cif files")
     try:
         document = gemmi.cif.read_string(text)
     except (RuntimeError, ValueError) as error:
@@ -69,11 +68,11 @@ def read_cif(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
     for block in document:
         try:
             if block.find_values("_atom_site.Cartn_x"):
-                yield from _mmcif(block, gemmi)
+                yield from _mmcif(block)
             elif block.find_values("_chem_comp_atom.model_Cartn_x"):
                 yield _component(block)
             elif block.find_values("_atom_site_fract_x"):
-                yield _small(block, gemmi)
+                yield _small(block)
         except InputError as error:
             yield error
         except (RuntimeError, ValueError) as error:
@@ -91,7 +90,7 @@ def _check_coordinates(lines: Sequence[str]) -> None:
             raise InputError(f"expected three coordinates in columns 31-54 of {line[:60]!r}")
 
 
-def _pdb_sites(model: Any, gemmi: Any) -> Iterator[_Site]:
+def _pdb_sites(model: Any) -> Iterator[_Site]:
     for chain in model:
         for residue in chain:
             kind = gemmi.find_tabulated_residue(residue.name)
@@ -113,7 +112,7 @@ _MMCIF = (
 )  # fmt: skip
 
 
-def _mmcif(block: Any, gemmi: Any) -> Iterator[Frame | InputError]:
+def _mmcif(block: Any) -> Iterator[Frame | InputError]:
     """The models of a block of mmCIF."""
     table = block.find("_atom_site.", list(_MMCIF))
     if len(table) == 0:
@@ -207,7 +206,7 @@ def _better_places(sites: Sequence[_Site], notes: list[str]) -> list[_Site]:
     return kept
 
 
-def _small(block: Any, gemmi: Any) -> Frame:
+def _small(block: Any) -> Frame:
     """The cell of a small-molecule or inorganic CIF, with all symmetry copies."""
     small = gemmi.make_small_structure_from_block(block)
     notes: list[str] = []
@@ -219,14 +218,14 @@ def _small(block: Any, gemmi: Any) -> Frame:
     cell = small.cell
     atoms = Atoms(
         [_element(site.element.name) for site in chosen],
-        scaled_positions=[tuple(site.fract) for site in chosen],
+        scaled_positions=[site.fract.tolist() for site in chosen],
         cell=[cell.a, cell.b, cell.c, cell.alpha, cell.beta, cell.gamma],
         pbc=True,
     )
     return checked(Frame(atoms, block.name, tuple(notes)))
 
 
-def _left_out(sites: Sequence[Any], notes: list[str]) -> list[int]:
+def _left_out(sites: gemmi.SmallStructure.SiteList, notes: list[str]) -> list[int]:
     """Indices of the sites of a CIF that the less occupied disorder groups hold.
 
     Raises
@@ -260,11 +259,3 @@ def _element(symbol: str) -> str:
     if symbol not in atomic_numbers or symbol == "X":
         raise InputError(f"unknown symbol {symbol!r}")
     return symbol
-
-
-def _gemmi(what: str) -> Any:
-    try:
-        import gemmi
-    except ImportError as error:
-        raise InputError(f"{what} need gemmi; pip install 'denser[files]'") from error
-    return gemmi

@@ -218,11 +218,11 @@ def is_drawing(atoms: Atoms, says_flat: bool | None) -> bool:
     return float(np.median(np.abs(np.array(nearest) - 1.0))) > 0.2
 
 
-def rdkit(what: str, extra: str = "files") -> Any:
+def rdkit(what: str) -> Any:
     """Return RDKit's module Chem, which does not print; an InputError if it is missing."""
     try:
         from rdkit import Chem, RDLogger
     except ImportError as error:
-        raise InputError(f"{what} need RDKit; pip install 'denser[{extra}]'") from error
+        raise InputError(f"{what} need RDKit; pip install 'denser[smiles]'") from error
     RDLogger.DisableLog("rdApp.*")
     return Chem

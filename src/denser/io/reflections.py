@@ -9,38 +9,36 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gemmi
 import numpy as np
 
-from denser.io.ccp4 import load_gemmi
 from denser.io.files import read_bytes, replacing
 from denser.types.errors import InputError
 from denser.types.units import BOHR
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    pass
 
 SUFFIXES = (".mtz", ".cif", ".ent")
 """Suffixes of reflection files."""
 
 
-def unit_cell(cell: np.ndarray, name: str | Path) -> tuple[ModuleType, object]:
-    """Return gemmi and its UnitCell of a cell in bohr (3, 3); `name` is for the message."""
-    gemmi = load_gemmi(name)
+def unit_cell(cell: np.ndarray) -> gemmi.UnitCell:
+    """Return gemmi's UnitCell of a cell in bohr (3, 3)."""
     lengths = np.linalg.norm(cell, axis=1)
     a, b, c = cell / lengths[:, None]
     angles = np.degrees(np.arccos(np.clip([b @ c, a @ c, a @ b], -1, 1)))
-    return gemmi, gemmi.UnitCell(*(lengths * BOHR), *angles.round(6))
+    return gemmi.UnitCell(*(lengths * BOHR), *angles.round(6))
 
 
-def find_space_group(symbol: str) -> object:
+def find_space_group(symbol: str) -> gemmi.SpaceGroup:
     """Return gemmi's SpaceGroup of a Hermann-Mauguin symbol.
 
     Raises
     ------
     InputError
-        gemmi is missing, or the symbol is unknown to it.
+        The symbol is unknown to gemmi.
     """
-    gemmi = load_gemmi(f"space group {symbol}")
     found = gemmi.find_spacegroup_by_name(symbol)
     if found is None:
         raise InputError(f"unknown space group {symbol!r}; give a symbol such as 'P 21 21 21'")
@@ -68,7 +66,7 @@ def write(
     Raises
     ------
     InputError
-        gemmi is missing, another suffix, no reflections or values that are not finite, or a
+        Another suffix, no reflections or values that are not finite, or a
         target that cannot be written.
     """
     path = Path(path)
@@ -76,7 +74,7 @@ def write(
         raise InputError(
             f"{path}: unknown format of reflections; use a name that ends in {', '.join(SUFFIXES)}"
         )
-    gemmi, box = unit_cell(cell, path)
+    box = unit_cell(cell)
     if len(hkl) == 0 or not np.isfinite(f_calc).all():
         raise InputError(f"{path}: structure factors must be finite numbers, at least one of them")
     mtz = gemmi.Mtz(with_base=True)
@@ -106,10 +104,9 @@ def read(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
     Raises
     ------
     InputError
-        gemmi is missing, or a file that is missing, malformed or without the two columns.
+        A file that is missing, malformed or without the two columns.
     """
     path = Path(path)
-    gemmi = load_gemmi(path)
     read_bytes(path)
     try:
         if path.suffix.lower() == ".mtz":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import gemmi
 import numpy as np
 
 from denser.io.reflections import find_space_group, unit_cell
@@ -19,7 +18,7 @@ def operations(space_group: str) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rotations (3, 3) int and translations (3,) on fractional coordinates, x' = R x + t."""
     if _is_p1(space_group):
         return [(np.eye(3, dtype=int), np.zeros(3))]
-    group: Any = find_space_group(space_group)
+    group = find_space_group(space_group)
     return [(np.array(op.rot) // op.DEN, np.array(op.tran) / op.DEN) for op in group.operations()]
 
 
@@ -29,8 +28,7 @@ def miller_indices(cell: np.ndarray, d_min: float, space_group: str = "P 1") -> 
     In P 1: the half of the sphere with l > 0, or l = 0 and h > 0, or h = l = 0 and k > 0.
     """
     if not _is_p1(space_group):
-        box: Any
-        gemmi, box = unit_cell(cell, f"space group {space_group}")
+        box = unit_cell(cell)
         group = find_space_group(space_group)
         if not box.is_compatible_with_spacegroup(group):
             raise InputError(
