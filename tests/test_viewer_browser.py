@@ -67,7 +67,11 @@ def browser():
 
 def blank(browser, width: int = 1020, height: int = 420):
     """An empty page of this size."""
-    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=0.5)
+    page = browser.new_page(
+        viewport={"width": width, "height": height},
+        device_scale_factor=0.5,
+        reduced_motion="reduce",  # an animation would draw all the time
+    )
     page.set_default_timeout(1000 * PATIENCE)
     return page
 
@@ -307,6 +311,19 @@ def test_fields_slices_and_styles(page):
     assert page.js("denser.scene.viewer.labels.length") == 6
 
 
+def test_narrow_windows_keep_the_numbers(page):
+    size = page.page.viewport_size
+    for width, height in ((900, 500), (420, 700)):
+        page.page.set_viewport_size({"width": width, "height": height})
+        assert page.value("Electrons") == "14.0000"
+        for panel in ("#show", "#numbers", "#stage"):
+            box = page.locator(panel).bounding_box()
+            assert box["width"] > 150
+            assert box["height"] > 100
+            assert box["x"] + box["width"] <= width + 1
+    page.page.set_viewport_size(size)
+
+
 def test_dragging_an_atom_moves_density_and_numbers(page):
     page.keyboard.press("e")
     before, dipole, charges = page.pixels(), page.value("Dipole"), page.inner_text("#charges")
@@ -418,12 +435,17 @@ def test_smiles_files_and_what_is_wrong_with_them(page, tmp_path: Path):
     page.set_input_files("#file", tmp_path / "large.xyz")
     page.wait("document.querySelector('.message[data-for=open]').textContent.includes('up to')")
     water = Structure.from_ase(molecule("H2O"))
-    denser.write(tmp_path / "sad.cube", superposition(water, Grid.around(water, 5.0, 0.3)))
-    page.drawn(lambda: page.set_input_files("#file", tmp_path / "sad.cube"))
+    name = "<i>&amp;sad.cube"  # text, and never HTML
+    denser.write(tmp_path / name, superposition(water, Grid.around(water, 5.0, 0.3)))
+    page.drawn(lambda: page.set_input_files("#file", tmp_path / name))
     assert page.message("open") == ""
     assert "from the file" in page.inner_text("#source-text")
     page.choose("minus_prediction")
     assert page.message("surface") == ""
+    page.drawn(lambda: page.select_option("#item", "0"))
+    field = page.locator("#fields button", has_text=f"Density - {name}")
+    assert field.count() == 1
+    assert page.locator("#fields i, #scale i i").count() == 0
 
 
 def test_frames_play(page):
