@@ -64,8 +64,8 @@ def test_a_molecule_that_the_model_does_not_know(predictor, water_session):
     stretched = Session(predictor, [Item("co2.xyz", Structure.from_ase(long))])
     assert "doubt" in error_row(stretched)["label"]
     assert "1.41 angstrom apart" in describe(stretched)["warnings"][0]
-    strange.open(0, draft=True)  # too coarse to tell
-    assert error_row(strange)["label"] == "Expected error"
+    strange.open(0, draft=True)  # its electrons are counted exactly on a coarse grid too
+    assert "doubt" in error_row(strange)["label"]
 
 
 def unpack(message: bytes) -> dict:
