@@ -16,6 +16,8 @@ from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR
+from denser.viewer.crystal import around, shown
+from denser.viewer.surfaces import at_points
 
 TRICLINIC = np.array([[9.0, 0, 0], [2.5, 8.0, 0], [-3.0, 1.5, 7.0]])  # bohr; angles from 68 to 107
 
@@ -171,3 +173,13 @@ def test_energy_and_forces_of_two_settings():
         atoms.positions[0, 0] += step
         ends.append(atoms.get_potential_energy())
     assert others[0, 0] == pytest.approx((ends[0] - ends[1]) / 4e-3, abs=0.01)
+
+
+def test_the_viewer_shows_whole_molecules_of_an_oblique_cell():
+    structure = Structure.of(resheared(ice()))
+    rho = superposition(structure, Grid.periodic(structure, 0.5))
+    atoms = shown(structure)
+    assert len(bonds(atoms.structure, periodic=False)) == 4
+    part = around(rho, atoms, 200)
+    values = at_points(rho, part.grid.points() * BOHR)
+    np.testing.assert_allclose(part.values, values, atol=1e-5)

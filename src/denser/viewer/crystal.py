@@ -133,24 +133,23 @@ def _whole(structure: Structure, fractions: np.ndarray, wrapped: np.ndarray) -> 
 def around(field: Field, atoms: Shown, max_nodes: int) -> Field:
     """A periodic field on a box around the shown atoms, with at most about `max_nodes` an axis."""
     grid = field.grid
-    step = np.diag(grid.cell) / grid.shape
-    positions = atoms.structure.positions
-    parts, origin, counts, strides = [], [], [], []
-    for k in range(3):
-        first = int(np.floor((positions[:, k].min() - MARGIN - grid.origin[k]) / step[k]))
-        last = int(np.ceil((positions[:, k].max() + MARGIN - grid.origin[k]) / step[k]))
-        n = grid.shape[k]
+    inverse = np.linalg.inv(grid.cell)
+    fractions = (atoms.structure.positions - grid.origin) @ inverse
+    margins = MARGIN * np.linalg.norm(inverse, axis=0)
+    parts, origin, cell = [], grid.origin.copy(), np.empty((3, 3))
+    for k, (n, margin) in enumerate(zip(grid.shape, margins, strict=True)):
+        first = int(np.floor((fractions[:, k].min() - margin) * n))
+        last = int(np.ceil((fractions[:, k].max() + margin) * n))
         wanted = -(-(last - first) // max_nodes)
         stride = next((s for s in range(wanted, n) if n % s == 0), 1)
         index = np.arange(first, last + stride, stride)
         parts.append(index % n)
-        origin.append(grid.origin[k] + first * step[k])
-        counts.append(len(index))
-        strides.append(stride)
-    cell = np.diag(step * strides * counts)
-    nx, ny, nz = counts
+        step = grid.cell[k] / n
+        origin += first * step
+        cell[k] = step * stride * len(index)
+    nx, ny, nz = (len(part) for part in parts)
     values = np.asarray(field.values)[np.ix_(*parts)]
-    return Field(Grid(np.array(origin), cell, (nx, ny, nz)), values, field.unit)
+    return Field(Grid(origin, cell, (nx, ny, nz)), values, field.unit)
 
 
 def near_shown(points: np.ndarray, structure: Structure, atoms: Shown) -> np.ndarray:

@@ -107,7 +107,7 @@ class Drawing:
     ) -> Surface | None:
         """An isosurface around the shown atoms; of a crystal, as far as they are the nearest."""
         structure = self.session.shown_density().structure
-        if structure.cell is None or not field.grid.is_orthorhombic:
+        if structure.cell is None:
             return isosurface(field, level, colour, max_nodes)
         atoms = self.session.shown()
         part = crystal.around(field, atoms, max_nodes)

@@ -87,8 +87,6 @@ def read_items(path: Path, name: str | None = None, embed: bool = False) -> list
             raise InputError(f"{name}: contains no atoms; give a .cube, CHGCAR or .npz")
         with naming(Path(name)):
             require_known(density)
-        if not density.grid.is_orthorhombic:
-            raise InputError(f"{name}: the viewer shows orthorhombic grids along x, y and z only")
         return [Item(name, density.structure, density, stem)]
     frames: list[Structure | InputError] = []
     for frame in read_structures(path, embed):
