@@ -200,3 +200,14 @@ def test_models_info(run, small_model):
     assert {**record, "file": 0, "bytes": 0} in [
         {**found, "file": 0, "bytes": 0} for found in json.loads(out)["models"]
     ]
+
+
+def test_analyze_without_a_report_prints_the_properties_of_all_inputs(run):
+    names = [f"h2_{i}.xyz" for i in range(6)]
+    for name in names:
+        ase_write(name, molecule("H2"))
+    coarse = ("--moments", "--spacing", "0.4", "--padding", "2")
+    code, out, _ = run("analyze", *names, *coarse)
+    assert code == 0 and out.count("about the centre of nuclear charge") == 6
+    code, out, _ = run("analyze", *names, *coarse, "-o", "report")
+    assert code == 0 and "centre" not in out and "report.txt" in out

@@ -68,6 +68,29 @@ def test_a_molecule_that_the_model_does_not_know(predictor, water_session):
     assert "doubt" in error_row(strange)["label"]
 
 
+def test_notes_of_a_file(predictor, tmp_path):
+    path = tmp_path / "two.pdb"
+    atom = "HETATM{:5d}  {:<3}{}HOH A   1      {:>6}   0.000{:8.3f}  {}  0.00           {}\n"
+    water = atom.format(1, "O", "A", "0.000", 0.119, "0.60", "O")
+    water += atom.format(2, "O", "B", "0.500", 0.119, "0.40", "O")
+    water += atom.format(3, "H1", " ", "0.763", -0.477, "1.00", "H")
+    water += atom.format(4, "H2", " ", "-0.763", -0.477, "1.00", "H")
+    path.write_text(f"{water}END\n")
+    session = Session(predictor, read_items(path))
+    (note,) = describe(session)["notes"]
+    assert "alternate locations" in note and "(A)" in note
+    session.edit({"op": "move", "atoms": [0], "positions": [[0, 0, 0.2]]})
+    assert not describe(session)["notes"]
+    assert Item.from_smiles("O").notes == ("geometry: ETKDG and MMFF94",)
+
+
+def test_notes_of_records_that_are_left_out(tmp_path):
+    path = tmp_path / "two.xyz"
+    path.write_text("2\n\nH 0 0 0\nH 0 0 0.74\n2\n\nH 0 0 0\nXx 0 0 1\n")
+    (item,) = read_items(path)
+    assert len(item.notes) == 1 and "two.xyz 2 is left out" in item.notes[0]
+
+
 def unpack(message: bytes) -> dict:
     """Read a message as the page does."""
     length = int(np.frombuffer(message, "<u4", 1)[0])

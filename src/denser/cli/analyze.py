@@ -47,7 +47,7 @@ FEW = 10
 Fields that --field names are always written."""
 
 MOST_PRINTED = 5
-"""Largest number of inputs whose properties are printed; for more, read the report."""
+"""Largest number of inputs whose properties are printed if there is a report too."""
 
 PANEL = "Properties"
 
@@ -101,7 +101,7 @@ def analyze(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Structure files (their density is predicted) or density files: cube, CHGCAR, npz."
+            help="Structures, whose density is predicted, or density files (see denser formats)."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report.")] = None,
@@ -259,18 +259,19 @@ def analyze(
 
 
 def _run(report: Report, workers: int, as_json: bool) -> int:
-    """Analyse with a progress bar; print the properties of a few inputs, or the totals of many."""
+    """Analyse with a progress bar; print the properties, or with a report of many the totals."""
     from denser.workflows.many import Display
     from denser.workflows.report.tables import JSON, TABLE, TEXT, text
 
     n = len(report.inputs)
+    printed = report.folder is None or n <= MOST_PRINTED
 
     def summary(record: dict) -> str:
-        return "\n".join(text(record | {"errors": {}})) if n <= MOST_PRINTED else ""
+        return "\n".join(text(record | {"errors": {}})) if printed else ""
 
     def notes(record: dict) -> list[str]:
         errors = [f"{name}: {error}" for name, error in record["errors"].items()]
-        return errors if n <= MOST_PRINTED else [*record["warnings"], *errors]
+        return errors if printed else [*record["warnings"], *errors]
 
     present = len(report.present)
     with Display("analysing", "analysed", n, summary, as_json, notes, present) as display:

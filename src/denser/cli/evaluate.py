@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Shipped model or model file.")],
-    labels: Annotated[Path, typer.Argument(help="Folder of .npz labels, or a labels.db.")],
+    labels: Annotated[Path, typer.Argument(help="Store of labels (.db) or folder of .npz labels.")],
     validation: Annotated[
         bool, typer.Option("--validation", help="Only the model's validation molecules.")
     ] = False,
@@ -193,7 +193,7 @@ def _write_worst(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A", help="Density file: cube, CHGCAR, ...")],
+    first: Annotated[Path, typer.Argument(metavar="A", help="Density file (see denser formats).")],
     second: Annotated[Path, typer.Argument(metavar="B", help="The reference, on the same grid.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write A - B to this file.")
@@ -202,7 +202,6 @@ def compare(
 ) -> None:
     """Compare two density files on the same grid: Err_rho, electrons, dipoles, largest error."""
     from denser.fields.metrics import compare as compare_densities
-    from denser.fields.metrics import subtract
     from denser.io import check_suffix, read, write
 
     if out is not None:
@@ -212,7 +211,7 @@ def compare(
     if out is not None:
         from dataclasses import replace
 
-        write(out, replace(b if hasattr(b, "structure") else a, values=subtract(a, b)))
+        write(out, replace(b if hasattr(b, "structure") else a, values=(a - b).values))
     if json:
         record = {"a": str(first), "b": str(second), **found.to_dict()}
         record["output"] = None if out is None else str(out)

@@ -280,7 +280,7 @@ def labels_import(
 def labels_export(
     store: Store,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder.")],
-    format: Annotated[str, typer.Option(help="cube, CHGCAR, npz, ...")] = "cube",
+    format: Annotated[str, typer.Option(help="Format (suffix) of the files.")] = "cube",
     select: Annotated[
         list[str] | None,
         typer.Option(help="Name, or range of the sorted names such as 0:10; may be repeated."),

@@ -26,7 +26,7 @@ Structures = Annotated[
 ]
 Files = Annotated[
     list[Path] | None,
-    typer.Argument(help="Structures, or densities with atoms (.cube, .npz, CHGCAR)."),
+    typer.Argument(help="Structure files, or density files with atoms (see denser formats)."),
 ]
 Embed = Annotated[
     bool,

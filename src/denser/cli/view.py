@@ -39,14 +39,12 @@ def view(
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
         raise InputError(f"the viewer needs {missing[0]}; pip install 'denser[view]'")
-    from denser.io.smiles import from_smiles
     from denser.model.predictor import Predictor
-    from denser.types.structure import Structure
     from denser.viewer.server import serve
     from denser.viewer.session import Item, read_items
 
     items = [item for path in files or [] for item in read_items(path, embed=embed)]
-    items += [Item(text, Structure.of(from_smiles(text))) for text in smiles or []]
+    items += [Item.from_smiles(text) for text in smiles or []]
 
     def tell(address: str) -> None:
         typer.echo(f"denser view: {address}\npress Ctrl-C to stop")

@@ -28,17 +28,11 @@ def err_rho(predicted: Field, reference: Field) -> float:
     InputError
         The two grids differ, or the reference contains no electrons.
     """
-    error = np.abs(subtract(predicted, reference))
+    error = np.abs((predicted - reference).values)
     n_electrons = reference.n_electrons if isinstance(reference, Density) else reference.integrate()
     if n_electrons <= 0:
         raise InputError("the reference density holds no electrons")
     return float(error.sum() * reference.grid.dv / n_electrons)
-
-
-def subtract(a: Field, b: Field) -> np.ndarray:
-    """Values of a - b in float64 (nx, ny, nz); an InputError if the grids differ."""
-    a.grid.require_same(b.grid)
-    return np.asarray(a.values, dtype=np.float64) - b.values
 
 
 # Two densities from any program
@@ -99,7 +93,7 @@ def compare(a: Field, b: Field) -> Comparison:
         if not np.isfinite(field.values).all():
             raise InputError(f"{name} has values that are not finite numbers; make it again")
     notes = []
-    delta = subtract(a, b)
+    delta = (a - b).values
     node = np.unravel_index(int(np.abs(delta).argmax()), delta.shape)
     electrons = a.integrate(), b.integrate()
     dipoles: list[np.ndarray | None] = []

@@ -11,7 +11,6 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.data.colors import jmol_colors
 
-from denser.fields.metrics import subtract
 from denser.io.files import replacing
 from denser.pictures import scene
 from denser.types.density import Field
@@ -85,7 +84,7 @@ def plot_difference(
     InputError
         As `plot_density`, or the two grids differ.
     """
-    _plot(replace(a, values=subtract(a, b)), path, kind, isovalue, axis, position, signed=True)
+    _plot(replace(a, values=(a - b).values), path, kind, isovalue, axis, position, signed=True)
 
 
 def _plot(

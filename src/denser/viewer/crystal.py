@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 from scipy.spatial import cKDTree
 
-from denser.atoms.radii import bonds
+from denser.atoms.molecules import whole_molecules
 from denser.types.density import Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -86,13 +86,13 @@ def shown(structure: Structure, cells: Cells = Cells()) -> Shown:
             f"{np.prod(repeat)} cells have {n * np.prod(repeat)} atoms; up to {MAX_SHOWN} can be "
             "shown, choose fewer cells"
         )
-    fractions = structure.positions @ np.linalg.inv(structure.cell)
-    wrapped = -np.floor(fractions + 1e-6)
+    inverse = np.linalg.inv(structure.cell)
+    wrapped = -np.floor(structure.positions @ inverse + 1e-6)
     lattice = np.zeros((n, 3))
     if cells.atoms == "wrapped":
         lattice = wrapped
     elif cells.atoms == "molecules":
-        lattice = _whole(structure, fractions, wrapped)
+        lattice = _whole(structure, inverse, wrapped)
     steps = np.array(list(product(*(range(k) for k in repeat))))
     shifts = (lattice[None] + steps[:, None]).reshape(-1, 3) @ structure.cell
     copies = len(steps)
@@ -100,33 +100,17 @@ def shown(structure: Structure, cells: Cells = Cells()) -> Shown:
     return Shown(Structure(np.tile(structure.numbers, copies), positions), shifts, n)
 
 
-def _whole(structure: Structure, fractions: np.ndarray, wrapped: np.ndarray) -> np.ndarray:
-    """Lattice translations (n_atoms, 3) that make molecules whole.
+def _whole(structure: Structure, inverse: np.ndarray, wrapped: np.ndarray) -> np.ndarray:
+    """Lattice translations (n_atoms, 3) that make molecules whole, with their centres in the cell.
 
     Atoms of a network that has no end, such as those of diamond, are wrapped into the cell.
     """
-    neighbours: list[list[int]] = [[] for _ in fractions]
-    for i, j in bonds(structure):
-        neighbours[i].append(int(j))
-        neighbours[j].append(int(i))
-    out = np.full((len(fractions), 3), np.nan)
-    for start in range(len(fractions)):
-        if not np.isnan(out[start, 0]):
-            continue
-        out[start] = 0
-        molecule, endless = [start], False
-        for i in molecule:  # grows while it is read
-            for j in neighbours[i]:
-                there = out[i] - np.round(fractions[j] - fractions[i])
-                if np.isnan(out[j, 0]):
-                    out[j] = there
-                    molecule.append(j)
-                endless |= bool(np.any(out[j] != there))
-        if endless:
-            out[molecule] = wrapped[molecule]
-        else:
-            centre = (fractions[molecule] + out[molecule]).mean(axis=0)
-            out[molecule] -= np.floor(centre + 1e-6)
+    out = wrapped.copy()
+    for molecule in whole_molecules(structure):
+        if not molecule.endless:
+            moved = molecule.positions - structure.positions[molecule.atoms]
+            centre = molecule.positions.mean(axis=0) @ inverse
+            out[molecule.atoms] = np.round(moved @ inverse) - np.floor(centre + 1e-6)
     return out
 
 

@@ -20,7 +20,6 @@ from ase.data import covalent_radii
 from ase.data.colors import jmol_colors
 
 from denser.atoms.radii import bonds
-from denser.fields.metrics import subtract
 from denser.io.files import replacing
 from denser.pictures import scene
 from denser.types.density import Density
@@ -125,7 +124,7 @@ def show(
             f"denser.show needs a Density, found {type(density).__name__}; a Field has no atoms"
         )
     if minus is not None:
-        density = replace(density, values=subtract(density, minus))
+        density = replace(density, values=(density - minus).values)
     values = np.asarray(density.values)
     signed = minus is not None or bool(values.min() < -1e-3 * values.max())
     if isovalue is None:

@@ -55,19 +55,30 @@ class Item:
         If the file has one.
     stem : str
         Stem of the names of its downloads; by default the formula.
+    notes : tuple of str
+        Sentences about what was taken from the file, and how a geometry was made.
     """
 
     name: str
     structure: Structure
     density: Density | None = None
     stem: str = ""
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_smiles(cls, smiles: str) -> Item:
+        """Build a molecule from a SMILES."""
+        from denser.io.smiles import from_smiles
+
+        atoms = from_smiles(smiles)
+        return cls(smiles, Structure.of(atoms), notes=(f"geometry: {atoms.info['geometry']}",))
 
 
 def read_items(path: Path, name: str | None = None, embed: bool = False) -> list[Item]:
     """Structures of a file, or the density in it.
 
-    Structures that cannot be read are left out, with a warning in denser's log, if there are
-    others. `embed` as in `denser.io.structures.read_structures`.
+    Structures that cannot be read are left out if there are others, with a note and a warning in
+    denser's log. `embed` as in `denser.io.structures.read_structures`.
 
     Raises
     ------
@@ -88,29 +99,32 @@ def read_items(path: Path, name: str | None = None, embed: bool = False) -> list
         with naming(Path(name)):
             require_known(density)
         return [Item(name, density.structure, density, stem)]
-    frames: list[Structure | InputError] = []
+    frames: list[tuple[Structure, tuple[str, ...]] | InputError] = []
     for frame in read_structures(path, embed):
         try:
             if isinstance(frame, InputError):
                 raise frame
             structure = Structure.of(frame.atoms)
             check_size(structure)
-            frames.append(structure)
+            frames.append((structure, frame.notes))
             for note in frame.notes:
                 LOG.warning("%s: %s", name, note)
         except InputError as error:
             frames.append(error)
         if len(frames) > 1000:
             raise InputError(f"{name}: contains more than 1000 frames; split the file")
-    items = []
+    items, left_out = [], []
     for i, found in enumerate(frames, start=1):
         shown, own = (f"{name} {i}", f"{stem}_{i}") if len(frames) > 1 else (name, stem)
-        if isinstance(found, Structure):
-            items.append(Item(shown, found, stem=own))
+        if not isinstance(found, InputError):
+            items.append(Item(shown, found[0], stem=own, notes=found[1]))
         elif all(isinstance(frame, InputError) for frame in frames):
             raise InputError(f"{shown}: {found}")
         else:
-            LOG.warning("%s is left out: %s", shown, found)
+            left_out.append(f"{shown} is left out: {found}")
+            LOG.warning(left_out[-1])
+    if left_out:
+        items[0] = replace(items[0], notes=(*items[0].notes, *left_out))
     return items
 
 
@@ -176,15 +190,13 @@ class Session:
 
     def from_smiles(self, smiles: str) -> None:
         """Start with a molecule given as SMILES."""
-        from denser.io.smiles import from_smiles
-
         if not smiles.strip():
             raise InputError("type a SMILES first, such as CCO for ethanol")
         if len(smiles) > 500:
             raise InputError("that SMILES is longer than 500 characters; open a structure file")
-        structure = Structure.of(from_smiles(smiles.strip()))
-        check_size(structure)
-        self.append([Item(smiles.strip(), structure)])
+        item = Item.from_smiles(smiles.strip())
+        check_size(item.structure)
+        self.append([item])
 
     # Edits
 
@@ -293,6 +305,12 @@ class Session:
         """Store charges, unless the molecule has changed since."""
         if revision == self.revision:
             self.charges = result
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes of the item; none after an edit."""
+        item = self.items[self.item] if self.items else None
+        return item.notes if item is not None and self.structure is item.structure else ()
 
     @property
     def file_stem(self) -> str:

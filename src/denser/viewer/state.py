@@ -41,6 +41,7 @@ def describe(session: Session) -> dict:
         "draft": session.draft,
         "problem": session.problem,
         "warnings": warnings(session),
+        "notes": session.notes,
         "source": session.source,
         "can_undo": bool(session.undo),
         "can_redo": bool(session.redo),

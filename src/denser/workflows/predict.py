@@ -266,7 +266,7 @@ def notes(record: dict) -> list[str]:
 
 def geometry_text(record: dict) -> str:
     """How the geometry of a SMILES was made, for the line of text."""
-    return f", geometry by {record['geometry']}" if record.get("geometry") else ""
+    return f", geometry: {record['geometry']}" if record.get("geometry") else ""
 
 
 def summary(record: dict) -> str:

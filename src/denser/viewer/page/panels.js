@@ -17,6 +17,7 @@ export function panels() {
   tell("molecule", state.problem);
   fillTable($("values"), state.numbers.map((r) => [r.label, r.value, r.unit, r.source]));
   $("source-text").replaceChildren(...sourceLines(state).map((line) => element("div", {}, line)));
+  $("notes").replaceChildren(...[...state.warnings, ...state.notes].map((note) => element("li", {}, note)));
   $("undo").disabled = !state.can_undo;
   $("redo").disabled = !state.can_redo;
   $("one-step").disabled = !state.grid || state.draft || app.stepping;

@@ -6,7 +6,6 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from denser.atoms.radii import covalent_radius
-from denser.fields.metrics import subtract
 from denser.types.density import Density
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -49,7 +48,7 @@ def error_around_elements(
     distances : dict
         From `squared_distances`.
     """
-    error = np.abs(subtract(predicted, reference))
+    error = np.abs((predicted - reference).values)
     out = {}
     for z, squared in distances.items():
         inside = squared < covalent_radius(z) ** 2
@@ -70,7 +69,7 @@ def error_by_distance(
         Integrals of |rho_pred - rho_ref| and of rho_ref over the bins of `SHELLS`, each
         divided by N_e: the first row sums to Err_rho.
     """
-    error = np.abs(subtract(predicted, reference))
+    error = np.abs((predicted - reference).values)
     nearest = np.minimum.reduce(list(distances.values()))
     bins = np.digitize(nearest, (np.array(SHELLS[1:-1]) / BOHR) ** 2).ravel()
     sums = [

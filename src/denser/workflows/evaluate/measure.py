@@ -13,7 +13,7 @@ import numpy as np
 
 from denser.analysis.moments import dipole
 from denser.atoms.sad import RECIPES, superposition, valence_charges
-from denser.fields.metrics import err_rho, subtract
+from denser.fields.metrics import err_rho
 from denser.io import write
 from denser.labels.label import Label, group_of, molecule_of
 from denser.labels.reading import read_label, read_labels
@@ -299,7 +299,7 @@ def write_error(
     sad = superposition(label.structure, label.grid, predictor.model.recipe.sad)
     predicted = predictor.density(sad, periodic)
     cube, picture = folder / f"{label.name}.cube", folder / f"{label.name}.png"
-    write(cube, reference.with_values(subtract(predicted, reference)))
+    write(cube, reference.with_values((predicted - reference).values))
     free = _without_box(reference)
     try:
         plot_difference(free.with_values(predicted.values), free, picture)

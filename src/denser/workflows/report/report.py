@@ -118,7 +118,7 @@ def _density(
     predictor = Predictor.of(options)
     notes = [f"predicted by {predictor.model.name}"]
     if geometry := atoms.info.get("geometry"):
-        notes.append(f"geometry by {geometry}")
+        notes.append(f"geometry: {geometry}")
     if settings.fit and settings.against and folder is not None:
         moved = folder / f"{entry.stem}_fitted.xyz"
         refuse_inputs(moved, protected)
