@@ -144,7 +144,7 @@ def test_broken_labels_do_not_stop_the_rest(tmp_path, water):
     assert set(failures) == {"cut", "short", "ion"}
     assert "cut.npz: cannot be read as a label" in failures["cut"]
     assert "CHN must be finite numbers over" in failures["short"]
-    assert "hold 10.000 electrons, CHN with charge +2 has 8" in failures["ion"]
+    assert "hold 10.000 electrons, CHN with charge 2 has 8" in failures["ion"]
     assert found.selection.startswith("4 of 4 labels")
 
 

@@ -8,6 +8,7 @@ from denser.atoms.sad import (
     CUTOFF,
     RECIPES,
     atomic_density,
+    closed_shell_electrons,
     hirshfeld_weights,
     superposition,
     supported_elements,
@@ -126,3 +127,11 @@ def test_two_thousand_atoms():
 def test_functions_are_grouped_by_reach():
     reach = np.array([1.0, 4.0, 0.0, 3.2, 2.9, 0.8])
     assert groups_of_like_reach(reach) == [[1, 3], [4], [0, 5]]
+
+
+def test_an_odd_number_of_electrons_asks_for_the_charge_unless_it_was_given():
+    positions = np.array([[0.0, 0, 0], [0, 0, 1.8]])
+    with pytest.raises(InputError, match="open shells are not covered; if it is an ion, give its"):
+        closed_shell_electrons(Structure([8, 1], positions))
+    with pytest.raises(InputError, match="with charge 1 has 1 .*; check the charge$"):
+        closed_shell_electrons(Structure([1, 1], positions, 1))

@@ -311,7 +311,7 @@ def all_electron_or_valence(
         "" if valence is None else f" and {valence:g} valence electrons"
     )
     raise InputError(
-        f"{found}, but {structure.formula} with charge {structure.charge:+d} has {counts}; check "
+        f"{found}, but {structure.formula} with charge {structure.charge} has {counts}; check "
         "the charge and the unit, and say which it is (--all-electron or --valence, or kind= of "
         "denser.read)"
     )

@@ -90,10 +90,12 @@ def closed_shell_electrons(structure: Structure) -> int:
             "check the charge"
         )
     if n_electrons % 2:
+        advice = "check the charge"
+        if structure.charge == 0:
+            advice = "if it is an ion, give its charge (--charge, or atoms.info['charge'])"
         raise InputError(
-            f"{structure.formula} with charge {structure.charge:+d} has {n_electrons} valence "
-            "electrons, an odd number: radicals and other open shells are not covered; if it is an "
-            "ion, give its charge (--charge, or atoms.info['charge'])"
+            f"{structure.formula} with charge {structure.charge} has {n_electrons} valence "
+            "electrons, an odd number: radicals and other open shells are not covered; " + advice
         )
     return n_electrons
 

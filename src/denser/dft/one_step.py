@@ -216,7 +216,7 @@ def check_density(density: Density) -> None:
     if abs(total - n_electrons) > ELECTRON_TOLERANCE * n_electrons:
         raise InputError(
             f"the density holds {total:.4g} electrons, {density.structure.formula} with charge "
-            f"{density.structure.charge:+d} has {n_electrons:g} valence electrons; is it "
+            f"{density.structure.charge} has {n_electrons:g} valence electrons; is it "
             "the valence density of this charge in e/bohr^3, on a grid that is fine enough?"
         )
     missing = -float(values[values < 0].sum(dtype=float)) * density.grid.dv

@@ -205,7 +205,7 @@ def require_known(density: Density) -> None:
         structure = density.structure
         raise InputError(
             f"the density holds {density.integrate():.2f} electrons, which are neither all nor the "
-            f"valence electrons of {structure.formula} with charge {structure.charge:+d}; say "
+            f"valence electrons of {structure.formula} with charge {structure.charge}; say "
             "which they are with kind= and charge= of denser.read, or give a density"
         )
 

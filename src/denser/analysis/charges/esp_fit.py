@@ -108,8 +108,8 @@ def fit_resp(
     for i, other in enumerate(structures[1:], start=2):
         if not np.array_equal(other.numbers, first.numbers) or other.charge != first.charge:
             raise InputError(
-                f"conformer {i} is {other.formula} with charge {other.charge:+d} or has its atoms "
-                f"in another order than the first, {first.formula} with charge {first.charge:+d}"
+                f"conformer {i} is {other.formula} with charge {other.charge} or has its atoms "
+                f"in another order than the first, {first.formula} with charge {first.charge}"
             )
     positions = [structure.positions for structure in structures]
     heavy = first.numbers > 1

@@ -69,7 +69,7 @@ def reference_density(label: Label) -> Density:
     if not abs(found - density.n_electrons) < 0.01 * density.n_electrons:
         raise InputError(
             f"the orbitals hold {found:.3f} electrons, {structure.formula} with charge "
-            f"{structure.charge:+d} has {density.n_electrons:g}; make the label again"
+            f"{structure.charge} has {density.n_electrons:g}; make the label again"
         )
     return density
 
