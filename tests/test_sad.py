@@ -133,5 +133,5 @@ def test_an_odd_number_of_electrons_asks_for_the_charge_unless_it_was_given():
     positions = np.array([[0.0, 0, 0], [0, 0, 1.8]])
     with pytest.raises(InputError, match="open shells are not covered; if it is an ion, give its"):
         closed_shell_electrons(Structure([8, 1], positions))
-    with pytest.raises(InputError, match="with charge 1 has 1 .*; check the charge$"):
+    with pytest.raises(InputError, match=r"with charge 1 has 1 .*; check the charge$"):
         closed_shell_electrons(Structure([1, 1], positions, 1))
