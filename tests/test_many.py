@@ -189,3 +189,9 @@ def test_options_of_a_prediction_check_themselves(options, words):
 def test_the_device_is_not_part_of_the_result():
     assert PredictionOptions(device="cpu").plain() == PredictionOptions(device="cuda").plain()
     assert PredictionOptions(refine=1).plain() != PredictionOptions().plain()
+
+
+def test_the_line_of_an_input_begins_with_its_title_and_charge():
+    ion = {"input": "a.sdf[1]", "title": "acetate", "formula": "C2H3O2", "charge": -1}
+    assert many.headline(ion) == "a.sdf[1] (acetate): C2H3O2 -1"
+    assert many.headline({"input": "b.xyz", "formula": "H2", "charge": 0}) == "b.xyz: H2"

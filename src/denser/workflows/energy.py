@@ -28,6 +28,7 @@ from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.units import HARTREE
+from denser.workflows.many import headline
 from denser.workflows.predict import geometry_text, refined_prediction
 from denser.workflows.scf_guess import dm_from_density
 
@@ -211,7 +212,7 @@ def energy_summary(record: dict) -> str:
     """One line of text."""
     orbitals = f"HOMO {record['homo_ev']:.2f}, LUMO {record['lumo_ev']:.2f}, "
     line = (
-        f"{record['input']}: {record['formula']}{_charge(record)}, "
+        f"{headline(record)}, "
         f"E {record['e_tot_hartree']:.6f} hartree "
         f"(estimated error {1000 * record['uncertainty_ev']:.1f} meV), {orbitals}"
         f"gap {record['gap_ev']:.2f} eV, {dipole_text(record)}, "
@@ -224,7 +225,7 @@ def scf_summary(record: dict) -> str:
     """One line of text, and one for each start that was compared."""
     first = record["starts"]["prediction"]
     line = (
-        f"{record['input']}: {record['formula']}{_charge(record)}, "
+        f"{headline(record)}, "
         f"E {record['e_tot_hartree']:.8f} hartree"
         f"{'' if record['converged'] else ' (NOT CONVERGED)'}, gap {record['gap_ev']:.3f} eV, "
         f"{dipole_text(record, 3)}, {first['cycles']} cycles{_in_cell(record)}"
@@ -291,10 +292,6 @@ def _record(start: StartDensity, density: Density, e_tot: float, homo: float, lu
         "geometry": start.geometry,
         "warnings": strange(structure),
     }
-
-
-def _charge(record: dict) -> str:
-    return f" {record['charge']:+d}" if record["charge"] else ""
 
 
 def _in_cell(record: dict) -> str:

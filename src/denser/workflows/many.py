@@ -185,6 +185,13 @@ def _stated(task: HasName) -> dict:
     return {key: value for key, value in found.items() if value}
 
 
+def headline(record: dict) -> str:
+    """Name, title, formula and charge of an input, at the beginning of its line of text."""
+    title = f" ({record['title']})" if "title" in record else ""
+    charge = f" {record['charge']:+d}" if record["charge"] else ""
+    return f"{record['input']}{title}: {record['formula']}{charge}"
+
+
 def print_json(record: dict) -> None:
     """Write one JSON line to standard output."""
     sys.stdout.write(json.dumps(record) + "\n")

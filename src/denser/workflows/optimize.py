@@ -225,10 +225,9 @@ def _run(
 
 def summary(record: dict) -> str:
     """One line of text."""
-    charge = f" {record['charge']:+d}" if record["charge"] else ""
     before = f" ({record['n_steps_before']} before)" if record["n_steps_before"] else ""
     return (
-        f"{record['input']}: {record['formula']}{charge}, "
+        f"{many.headline(record)}, "
         f"{'' if record['converged'] else 'NOT CONVERGED, '}{record['n_steps']} step"
         f"{'' if record['n_steps'] == 1 else 's'}{before}, "
         f"E {record['e_tot_hartree']:.6f} hartree ({record['e_change_ev']:+.3f} eV), "

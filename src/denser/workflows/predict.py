@@ -273,14 +273,12 @@ def summary(record: dict) -> str:
     """One line of text."""
     seconds = record["seconds"]
     shape = " x ".join(str(n) for n in record["grid_shape"])
-    charge = f" {record['charge']:+d}" if record["charge"] else ""
-    title = f" ({record['title']})" if "title" in record else ""
     given = record["box"] == "given nodes"
     box = record["box"]
     if record["padding_angstrom"] is not None:
         box += f", {record['padding_angstrom']:.1f} A padding"
     return (
-        f"{record['input']}{title}: {record['formula']}{charge}, {record['n_atoms']} atoms, "
+        f"{many.headline(record)}, {record['n_atoms']} atoms, "
         f"{record['n_electrons']:g} valence electrons{' on these nodes' if given else ''}, "
         f"{'refined, ' if record['refined_steps'] else ''}grid {shape} at "
         f"{max(record['spacing_angstrom']):.4f} A ({box}), "

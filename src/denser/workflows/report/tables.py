@@ -15,6 +15,7 @@ import numpy as np
 
 from denser.io.files import replacing
 from denser.types.errors import InputError
+from denser.workflows.many import headline
 
 TABLE, TEXT, JSON = "frames.csv", "report.txt", "report.json"
 
@@ -184,9 +185,8 @@ def text(record: dict) -> list[str]:
     """Readable lines of one record."""
     if "error" in record:
         return [f"{record['input']}: {record['error']}"]
-    charge = f" {record['charge']:+d}" if record["charge"] else ""
     lines = [
-        f"{record['input']}: {record['formula']}{charge}, {record['n_atoms']} atoms, "
+        f"{headline(record)}, {record['n_atoms']} atoms, "
         f"{record['n_electrons']:g} electrons ({record['density']} density), grid spacing "
         f"{max(record['spacing_angstrom']):.3f} A",
         *(f"  {note}" for note in record["notes"]),
