@@ -218,6 +218,15 @@ def test_names_and_unusable_inputs(tmp_path, frames):
     assert ["bad.xyz" in told[0], "closer than" in told[1], "no such file" in told[2]] == [True] * 3
 
 
+def test_an_open_shell_is_told_once_for_each_file(tmp_path):
+    frames = [Atoms("O2", [[0, 0, 0], [0, 0, d]]) for d in (1.2, 1.25)]
+    write(tmp_path / "oxygen.xyz", frames, plain=True)
+    told = []
+    found, bad = read_inputs([str(tmp_path / "oxygen.xyz")], None, told.append)
+    assert (len(found), bad, len(told)) == (2, 0, 1)
+    assert "oxygen.xyz[0]: the ground state of O2 has an open shell" in told[0]
+
+
 def test_slabs_are_refused_unless_they_are_to_be_molecules(tmp_path):
     slab = molecule("H2O", cell=[5.0, 6.0, 7.0], pbc=(True, True, False))
     write(tmp_path / "slab.extxyz", slab)

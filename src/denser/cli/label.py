@@ -193,8 +193,8 @@ def labels_info(
     recipe, n = found.recipe, found.n_labels
     low, high, total = found.n_atoms
     lines = [
-        f"{store}: {n} labels, {total} atoms"
-        + (f" ({low} to {high} each)" if n else "")
+        f"{store}: {n} label{'' if n == 1 else 's'}, {total} atoms"
+        + (f" ({low} to {high} each)" if n > 1 else "")
         + f", {found.size / 1e6:.2f} MB",
         f"recipe     {recipe.xc}, {recipe.basis}, {recipe.pseudo}, "
         f"spacing {recipe.spacing * BOHR:.4f} angstrom",

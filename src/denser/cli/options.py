@@ -31,7 +31,7 @@ Files = Annotated[
 Embed = Annotated[
     bool,
     typer.Option(
-        "--embed", help="Add missing hydrogens, and make a geometry for flat drawings (.sdf, .mol)."
+        "--embed", help="Add missing hydrogens, and make a geometry for flat drawings (SDF, mol2)."
     ),
 ]
 Smiles = Annotated[

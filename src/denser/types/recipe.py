@@ -57,12 +57,17 @@ class Recipe:
     def require_same(self, other: Recipe, mine: str, theirs: str) -> None:
         """Raise an InputError that names both sides unless the recipes are the same."""
         different = [
-            f"{f.name} {getattr(self, f.name)!r} in {mine}, {getattr(other, f.name)!r} in {theirs}"
+            f"{f.name} {_text(getattr(self, f.name))} in {mine}, "
+            f"{_text(getattr(other, f.name))} in {theirs}"
             for f in fields(self)
             if not _same(getattr(self, f.name), getattr(other, f.name))
         ]
         if different:
             raise InputError("recipes differ: " + "; ".join(different))
+
+
+def _text(value: str | float) -> str:
+    return f"{value * BOHR:.4f} angstrom" if isinstance(value, float) else repr(value)
 
 
 def _same(a: str | float, b: str | float) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from denser.atoms.plausible import open_shells
 from denser.labels import qm9
 from denser.labels.identity import store_name
 from denser.types.errors import InputError
@@ -76,6 +77,7 @@ def read_inputs(
         frames = read_frames(path, embed)
         stem = file_stem(path)
         group = store_name(stem)
+        said: set[str] = set()
         for i, (frame, ending) in enumerate(zip(frames, frame_endings(len(frames)), strict=True)):
             shown = f"{path}[{i}]" if len(frames) > 1 else str(path)
             try:
@@ -84,8 +86,10 @@ def read_inputs(
                 name = store_name(stem + ending)
                 structure = Structure.of(frame.atoms, charge, isolated)
                 structures.append(LabelInput(name, structure, group))
-                for note in frame.notes:
-                    tell(f"{shown}: {note}")
+                for note in (*frame.notes, *open_shells(structure)):
+                    if note not in said:  # once for all frames
+                        said.add(note)
+                        tell(f"{shown}: {note}")
             except InputError as error:
                 tell(f"{shown}: {error}")
                 bad += 1
