@@ -22,6 +22,7 @@ from denser.cli.label import label
 from denser.cli.optimize import optimize
 from denser.cli.plot import plot
 from denser.cli.predict import predict
+from denser.cli.refine import refine
 from denser.cli.scan import scan
 from denser.cli.train import finetune, train
 from denser.cli.view import view
@@ -64,6 +65,7 @@ for command in (
     train,
     finetune,
     optimize,
+    refine,
     scan,
     formats,
     info,

@@ -9,7 +9,7 @@ deformation to d = 0.17 angstrom; the limit is twice the spacing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -160,7 +160,7 @@ def _deformation(
     return deformation, promolecule
 
 
-def form_factors(density: Density, h: np.ndarray) -> np.ndarray:
+def form_factors(density: Density, h: np.ndarray, atoms: Sequence[int] | None = None) -> np.ndarray:
     """Aspherical X-ray form factors of the atoms at any reciprocal vectors, electrons.
 
     f_a(h) = f_a^free(|h|) + integral w_a d exp(2 pi i h.(r - R_a)) dr with d the deformation
@@ -173,6 +173,9 @@ def form_factors(density: Density, h: np.ndarray) -> np.ndarray:
         Valence or all-electron; of any cell.
     h : (n, 3) float
         Cartesian, 1/bohr; |h| = 1/d.
+    atoms : sequence of int, optional
+        Indices of the atoms, such as those of an asymmetric unit; by default all. The time goes
+        with their number.
 
     Returns
     -------
@@ -194,16 +197,18 @@ def form_factors(density: Density, h: np.ndarray) -> np.ndarray:
     theta = 2 * np.pi * h @ (grid.cell / np.array(grid.shape)[:, None]).T
     inverse = np.linalg.inv(grid.cell)
     spherical = {z: spherical_form_factor(z, q) for z in spheres}
-    out = np.empty((len(structure), len(h)), dtype=complex)
-    for i, (z, position) in enumerate(zip(structure.numbers, structure.positions, strict=True)):
-        atom, _ = spheres[int(z)]
+    chosen = range(len(structure)) if atoms is None else atoms
+    out = np.empty((len(chosen), len(h)), dtype=complex)
+    for n, i in enumerate(chosen):
+        z, position = int(structure.numbers[i]), structure.positions[i]
+        atom, _ = spheres[z]
         nodes, squared = ball(grid, position, atom.radius, periodic=True)
         patch = atom(squared)
         for on_grid, in_patch in pieces(nodes, grid.shape):
             patch[in_patch] *= share[on_grid]
         centre = (position - grid.origin) @ inverse * grid.shape
         first = np.array([axis[0] for axis in nodes]) - centre
-        out[i] = spherical[int(z)] + grid.dv * fourier_sum(patch, first, theta)
+        out[n] = spherical[z] + grid.dv * fourier_sum(patch, first, theta)
     return out
 
 

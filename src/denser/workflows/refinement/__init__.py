@@ -1,0 +1,1 @@
+"""Hirshfeld atom refinement: `refine` cycles, `engine` fits in a process with cctbx."""
