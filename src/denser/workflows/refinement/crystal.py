@@ -44,6 +44,9 @@ _INTENSITIES = (
 _KEPT = ("_cell_", "_chemical_", "_exptl_", "_diffrn_", "_symmetry_space_group", "_space_group_")
 """Beginnings of the names of single items that the refined CIF takes from the model."""
 
+_SMALLEST = 1e-4
+"""Standard uncertainties of coordinates below this (angstrom) count as this in shift/s.u."""
+
 
 class Crystal:
     """A model with its reflections; `load` comes first."""
@@ -150,7 +153,7 @@ class Crystal:
         return np.unique(found, axis=0)
 
     def expanded(self) -> dict[str, Any]:
-        """All atoms of the cell: numbers, positions and cell (angstrom); first those of the model."""
+        """Numbers, positions (angstrom) and cell of all atoms, first those of the model."""
         cell = self.xs.unit_cell()
         first, others = [], []
         for z, sc in zip(self.numbers, self.xs.scatterers(), strict=True):
@@ -248,13 +251,14 @@ class Crystal:
     def _result(self, before: Any) -> dict[str, Any]:
         ls, cell = self.ls, self.xs.unit_cell()
         esd = np.sqrt(np.maximum(np.array(self.covariance.matrix_packed_u_diagonal()), 0))
-        parameters = self.xs.parameter_map()
+        parameters, lengths = self.xs.parameter_map(), np.array(cell.parameters()[:3])
         shift, which = 0.0, ""
         for i, (old, new) in enumerate(zip(before, self.xs.scatterers(), strict=True)):
             start = parameters[i].site
-            own = esd[start : start + 3]
-            moved = np.abs(np.subtract(new.site, old.site))
-            ratio = np.divide(moved, own, out=np.zeros(3), where=own > 0).max()
+            # in a polar group the origin is fixed by the heavy atoms, whose s.u. then vanish
+            own = np.maximum(esd[start : start + 3] * lengths, _SMALLEST)
+            moved = np.abs(np.subtract(new.site, old.site)) * lengths
+            ratio = (moved / own).max()
             if ratio > shift:
                 shift, which = float(ratio), new.label
         r1, n_strong = ls.r1_factor(cutoff_factor=2)
@@ -350,6 +354,13 @@ class Crystal:
         parameters = self.xs.parameter_map().n_parameters
         covariance = _first_block(self.covariance, parameters)
         block = self.xs.as_cif_block(covariance_matrix=covariance, format="coreCIF")
+        for name in list(block.keys()):
+            if name.startswith("_atom_type_scat_Cromer"):  # of spherical atoms
+                del block[name]
+        sources = block.get("_atom_type_scat_source")
+        if sources is not None:
+            for i in range(len(sources)):
+                sources[i] = "Hirshfeld atoms, see _refine_special_details"
         for name in self.block:
             value = self.block[name]
             if name.startswith(_KEPT) and isinstance(value, str) and value not in ("?", "."):
@@ -450,9 +461,7 @@ def _reflections(
             return *read_hklf4(embedded, f"{model} (_shelx_hkl_file)"), model
         found = _of_loop(block, model)
         if found is None:
-            raise InputError(
-                f"{model}: has no reflections; name a file with them: denser refine {model} DATA.hkl"
-            )
+            raise InputError(f"{model}: has no reflections; name a file with them after the model")
         return *found, model
     text = read_bytes(Path(data)).decode("utf-8", "replace")
     if re.search(r"^\s*(data_|loop_)", text, re.MULTILINE | re.IGNORECASE) is None:

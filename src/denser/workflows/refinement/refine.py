@@ -50,13 +50,14 @@ class Settings:
         Largest number of cycles of prediction and least squares.
     converged : float
         Largest shift of a coordinate in the last cycle, in units of its standard uncertainty.
+        Each cycle makes shifts some five times smaller.
     model, device : str
         As in `denser.Predictor`.
     """
 
     hydrogens: str = "auto"
     cycles: int = 8
-    converged: float = 0.1
+    converged: float = 0.2
     model: str = "default"
     device: str = "auto"
 
@@ -280,9 +281,8 @@ def table(record: dict[str, Any]) -> str:
     rows.append(
         ("residual density, e/A^3", *(f"{p['min']:+.2f} to {p['max']:+.2f}" for p in peaks))
     )
-    rows.append(
-        ("displacements not positive", *(str(len(r["not_positive"])) for r in (before, after)))
-    )
+    negative = (str(len(r["not_positive"])) for r in (before, after))
+    rows.append(("displacements not positive", *negative))
     for old, new in zip(before["bonds"], after["bonds"], strict=True):
         rows.append(
             (
