@@ -13,6 +13,7 @@ from denser.analysis.crystal.form_factors import form_factors
 from denser.analysis.crystal.scattering import structure_factors
 from denser.types.errors import InputError
 from denser.types.units import BOHR
+from denser.workflows.refinement import engine
 from denser.workflows.refinement.engine import Engine
 from denser.workflows.refinement.model import check_hydrogens, element, read_hklf4
 
@@ -126,11 +127,16 @@ def test_a_known_crystal_comes_back(run, tmp_path):
     # the refined file has its reflections and everything else that a refinement needs
     text = (tmp_path / "refined.cif").read_text()
     assert "Hirshfeld atom refinement" in text and "Cromer" not in text
-    with Engine() as engine:
-        again = engine.call("load", "refined.cif", None)
+    with Engine() as cctbx:
+        again = cctbx.call("load", "refined.cif", None)
         assert again["n_unique"] == record["n_unique"] and again["weights"] == [0, 0]
-        engine.call("set_hydrogens", False)
-        assert engine.call("fit", None)["r1_percent"] == pytest.approx(before["r1_percent"], 0.01)
+        cctbx.call("set_hydrogens", False)
+        found = cctbx.call("fit", None)
+        assert found["r1_percent"] == pytest.approx(before["r1_percent"], 0.01)
+        model(tmp_path / "negative.cif", start, a=("0.030 Uiso", "-0.0004 Uiso"))
+        cctbx.call("load", "negative.cif", "data.hkl")
+        cctbx.call("set_hydrogens", True)
+        assert cctbx.call("fit", None)["n_parameters"] == 26
 
 
 def cell() -> np.ndarray:
@@ -155,14 +161,20 @@ def test_bad_input(run, tmp_path):
     model(tmp_path / "element.cif", SITES, a=("H1 H ", "H1 Xx "))
     model(tmp_path / "twice.cif", SITES, a=("H2 H ", "h1 H "))
     model(tmp_path / "formula.cif", SITES, a=("'H2 O'", "'H4 O'"))
+    twin = ("_space_group_name_H-M_alt", "_shelx_res_file\n;\nTWIN\n;\n_space_group_name_H-M_alt")
+    model(tmp_path / "twin.cif", SITES, a=twin)
+    model(tmp_path / "hklf5.cif", SITES, a=(twin[0], twin[1].replace("TWIN", "HKLF 5")))
+    few = [f"{h:4d}{k:4d}   1   10.00    1.00\n" for h in range(4) for k in range(4)]
+    (tmp_path / "few.hkl").write_text("".join(few))
     for arguments, words in (
+        (("good.cif", "few.hkl"), "good.cif: 16 unique reflections are too few for 18"),
         (("partial.cif", "data.hkl"), "disorder is not supported: O1"),
         (("good.cif", "data.hkl", "-o", "good.cif"), "would be overwritten"),
     ):
         code, out, err = run(*arguments)
         assert (code, out) == (2, ""), (arguments, err)
         assert words in err and len(err.splitlines()) == 1, err
-    with Engine() as engine:
+    with Engine() as cctbx:
         for name, data, words in (
             ("good.cif", None, "good.cif: has no reflections"),
             ("none.cif", None, "none.cif: no such file"),
@@ -171,15 +183,24 @@ def test_bad_input(run, tmp_path):
             ("element.cif", "data.hkl", "site H1: unknown element 'Xx'"),
             ("twice.cif", "data.hkl", "label h1 occurs twice"),
             ("formula.cif", "data.hkl", "the cell has 8, the model gives 4"),
+            ("twin.cif", "data.hkl", "the model is twinned"),
+            ("hklf5.cif", "data.hkl", "the reflections are HKLF 5"),
             ("good.cif", "zero.hkl", "zero.hkl:1: reflection 1 0 0 has intensity 10 and sigma 0"),
             ("good.cif", "words.hkl", "words.hkl:1: expected h k l, intensity and sigma"),
             ("good.cif", "data.hkl", "only 1 reflections fit"),
         ):
             with pytest.raises(InputError) as found:
-                engine.call("load", name, data)
+                cctbx.call("load", name, data)
             assert words in str(found.value)
             assert len(str(found.value).splitlines()) == 1
     assert not (tmp_path / "refined.cif").exists()
+
+
+def test_without_cctbx(run, tmp_path, monkeypatch):
+    model(tmp_path / "good.cif", SITES)
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    code, out, err = run("good.cif")
+    assert (code, out) == (2, "") and "pip install 'denser[crystal]'" in err
 
 
 def test_elements_and_hydrogens():

@@ -161,10 +161,10 @@ class Crystal:
             places = [cell.orthogonalize(x) for x in copies]
             first.append((z, places[0]))
             others += [(z, place) for place in places[1:]]
-        numbers, places = zip(*first, *others, strict=True)
+        atoms = first + others
         return {
-            "numbers": np.array(numbers),
-            "positions": np.array(places),
+            "numbers": np.array([z for z, _ in atoms]),
+            "positions": np.array([place for _, place in atoms]),
             "cell": np.array(cell.orthogonalization_matrix()).reshape(3, 3).T,
         }
 
@@ -172,13 +172,13 @@ class Crystal:
         """Free all coordinates and displacements; hydrogens get tensors or one value each."""
         cell = self.xs.unit_cell()
         for z, sc in zip(self.numbers, self.xs.scatterers(), strict=True):
+            if sc.flags.use_u_iso() and sc.u_iso <= 0.002:
+                sc.u_iso = 0.02  # a start from which the fit can find back
             if z == 1 and anisotropic != sc.flags.use_u_aniso():
                 if anisotropic:
                     sc.convert_to_anisotropic(cell)
                 else:
                     sc.convert_to_isotropic(cell)
-            if sc.flags.use_u_iso() and sc.u_iso <= 0.002:
-                sc.u_iso = 0.02  # a start from which the fit can find back
             flags = sc.flags
             flags.set_grad_site(True)
             flags.set_grad_u_iso(flags.use_u_iso())
@@ -209,7 +209,7 @@ class Crystal:
             try:
                 self._least_squares(table)
                 failure = self._runaway(before)
-            except RuntimeError as error:
+            except (RuntimeError, ArithmeticError, AssertionError) as error:
                 failure = _first_line(error)
         if failure:
             self.xs.replace_scatterers(before)
@@ -222,6 +222,11 @@ class Crystal:
         connectivity = smtbx.utils.connectivity_table(self.xs)
         keywords = {"extinction": self.extinction} if self.extinction else {}
         model = constraints.reparametrisation(self.xs, [], connectivity, **keywords)
+        if self.fo.size() <= model.n_independents + 1:
+            raise InputError(
+                f"{self.fo.size()} unique reflections are too few for {model.n_independents + 1} "
+                "parameters; take isotropic hydrogens or more reflections"
+            )
         self.ls = least_squares.crystallographic_ls(
             self.fo.as_xray_observations(),
             model,

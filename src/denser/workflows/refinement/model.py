@@ -174,7 +174,9 @@ def read_hklf4(text: str, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
     InputError
         A line that is no reflection, or a sigma that is not positive.
     """
-    hkl, intensity, sigma = [], [], []
+    hkl: list[tuple[int, int, int]] = []
+    intensity: list[float] = []
+    sigma: list[float] = []
     for i, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             if hkl:

@@ -111,14 +111,18 @@ def refine_crystal(
             predictor.require_covered(_structure(facts))
         anisotropic = _anisotropic(facts, settings.hydrogens)
         engine.call("set_hydrogens", anisotropic)
-        before = engine.call("fit", None)
+        with naming(model):
+            before = engine.call("fit", None)
         if before["failure"]:
             raise InputError(
                 f"{model}: the fit with spherical atoms failed ({before['failure']}); check model "
                 "and reflections, and try --hydrogens isotropic"
             )
         report(f"spherical atoms: {_figures(before)}")
-        after, cycles, doubt, failure = _cycles(engine, facts, before, predictor, settings, report)
+        with naming(model):
+            after, cycles, doubt, failure = _cycles(
+                engine, facts, before, predictor, settings, report
+            )
         record = {
             "model": str(model),
             "data": None if data is None else str(data),
@@ -168,12 +172,14 @@ def _cycles(
     """Alternate prediction and least squares: the last result, all cycles, doubt and failure."""
     sites = range(len(facts["labels"]))
     spacing = min(SPACING, 0.49 * facts["d_min"])
-    result, cycles, doubt = before, [], ""
+    result, doubt = before, ""
+    cycles: list[dict[str, Any]] = []
     for i in range(1, settings.cycles + 1):
         start = time.perf_counter()
-        prediction = predictor.predict(_structure(result), spacing=spacing)
+        structure = _structure(result)
+        prediction = predictor.predict(structure, spacing=spacing)
         middle = time.perf_counter()
-        h = facts["hkl"] @ np.linalg.inv(prediction.density.structure.cell).T
+        h = facts["hkl"] @ np.linalg.inv(result["cell"] / BOHR).T
         factors = form_factors(prediction.density, h, sites)
         end = time.perf_counter()
         new = engine.call("fit", factors)
@@ -268,7 +274,7 @@ def _details(record: dict[str, Any], predictor: Predictor) -> dict[str, str]:
 def table(record: dict[str, Any]) -> str:
     """Before and after, as text."""
     before, after = record["before"], record["after"]
-    rows = [("", "spherical atoms", "Hirshfeld atoms")]
+    rows: list[tuple[str, ...]] = [("", "spherical atoms", "Hirshfeld atoms")]
     for name, key, digits in (
         ("R1 (I > 2 s), %", "r1_percent", 2),
         ("R1 (all), %", "r1_all_percent", 2),
