@@ -69,7 +69,7 @@ def environment(tmp_path_factory) -> dict[str, str]:
         for package, owners in packages_distributions().items()
         if not {canonicalize_name(owner) for owner in owners} & {*base, "denser"}
     }
-    extras = {"rdkit", "qm9pack", "parsl", "dftd3", "dftd4", "starlette", "uvicorn"}
+    extras = {"cctbx", "rdkit", "qm9pack", "parsl", "dftd3", "dftd4", "starlette", "uvicorn"}
     assert {*extras, "pytest"} <= hidden
     assert not {"numpy", "ase", "torch", "denser"} & hidden
     folder = tmp_path_factory.mktemp("base_install")
@@ -127,6 +127,7 @@ def test_help_needs_no_extra(python, command):
         ("predict a.sdf -o h2.cube", "smiles"),
         ("predict a.mol2 -o h2.cube", "smiles"),
         ("view --no-browser h2.xyz", "view"),
+        ("refine a.cif", "crystal"),
         ("label qm9:train[0:2] -o a.db", "qm9"),
         ("label h2.xyz -o a.db --executor parsl:config.py", "parsl"),
     ],

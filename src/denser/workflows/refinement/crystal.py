@@ -233,8 +233,13 @@ class Crystal:
             weighting_scheme=least_squares.mainstream_shelx_weighting(a=self.a, b=self.b),
             one_h_linearisation=direct.f_calc_modulus_squared(self.xs, table_file_name=table),
         )
+        # Damped steps find the way from afar; undamped ones then leave no shift behind, where the
+        # gradient has long been too small to say so.
         normal_eqns_solving.levenberg_marquardt_iterations(
-            non_linear_ls=self.ls, n_max_iterations=30, gradient_threshold=1e-9, step_threshold=1e-7
+            non_linear_ls=self.ls, n_max_iterations=30, gradient_threshold=1e-9, step_threshold=1e-6
+        )
+        normal_eqns_solving.naive_iterations(
+            non_linear_ls=self.ls, n_max_iterations=4, gradient_threshold=1e-20, step_threshold=1e-8
         )
         self.ls.build_up()
         jacobian = model.jacobian_transpose_matching_grad_fc()
