@@ -173,7 +173,9 @@ def test_names_that_read_as_numbers(store, water, text):
 
 def test_other_recipes(store, water):
     coarse = Recipe(spacing=0.3)
-    with pytest.raises(InputError, match=r"spacing 0.157\d+ in .*labels.db, 0.3 in this run"):
+    with pytest.raises(
+        InputError, match=r"spacing 0.0831 angstrom in .*labels.db, 0.1588 angstrom in "
+    ):
         LabelStore(store.path, coarse)
     with pytest.raises(InputError, match=r"xc 'pbe' in .*labels.db, 'lda,vwn' in this run"):
         LabelStore(store.path, Recipe(xc="lda,vwn"))
