@@ -445,7 +445,8 @@ def test_public_functions_take_a_file_name_or_a_smiles(tmp_path):
     (tmp_path / "water.pdb").write_text(pdb(WATER))
     rho = denser.predict(str(tmp_path / "water.pdb"), spacing=0.3, padding=3)
     assert rho.structure.formula == "H2O"
-    assert denser.predict("[Li+]", spacing=0.4, padding=2).structure.charge == 1
+    with pytest.warns(UserWarning, match="does not know"):
+        assert denser.predict("[Li+]", spacing=0.4, padding=2).structure.charge == 1
     denser.write(tmp_path / "water.npz", rho)
     found = denser.analyze(tmp_path / "water.npz", ["moments"])
     assert found["moments"].to_dict() == denser.analyze(rho, ["moments"])["moments"].to_dict()

@@ -398,7 +398,8 @@ def test_files_come_out_and_read_back(page, tmp_path: Path):
     assert ccp4.integrate() == pytest.approx(14.0, abs=1e-2)
     numbers = json.loads(page.download("[data-file='numbers.json']", tmp_path).read_text())
     shown = {row["key"]: row["value"] for row in numbers["numbers"]}
-    assert shown["dipole_debye"] == pytest.approx(np.linalg.norm(cube.dipole()) * 2.5417, abs=0.01)
+    exact = denser.predict(cube.structure, spacing=0.3).dipole()  # at any spacing
+    assert shown["dipole_debye"] == pytest.approx(np.linalg.norm(exact) * 2.5417, abs=1e-3)
     assert "charge_e" in page.download("[data-file='numbers.csv']", tmp_path).read_text()
     png = page.download("#png", tmp_path).read_bytes()
     assert png[:4] == b"\x89PNG"
