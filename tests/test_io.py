@@ -303,7 +303,7 @@ def test_kind_and_charge_that_the_caller_states(tmp_path, as_foreign_cube):
     assert read(path, kind="valence").structure.charge == 0
     with pytest.raises(InputError, match=r"a\.cube: unknown kind of density 'core'"):
         read(path, kind="core")
-    with pytest.raises(InputError, match=r"a\.cube: the density holds .* charge \+4"):
+    with pytest.raises(InputError, match=r"a\.cube: the density holds .* charge 4"):
         read_density(path, charge=4)
 
 

@@ -180,7 +180,7 @@ def test_a_coarser_density_is_resampled_and_a_very_coarse_one_warned_of(water):
 
 def test_what_a_step_cannot_start_from(water):
     _, mf, rho, _ = water
-    with pytest.raises(InputError, match=r"holds 7.6 electrons, H2O with charge \+0 has 8"):
+    with pytest.raises(InputError, match=r"holds 7.6 electrons, H2O with charge 0 has 8"):
         one_step(rho.with_values(0.95 * rho.values))
     spoilt = rho.values.copy()
     spoilt[3, 4, 5] = np.nan
