@@ -10,12 +10,13 @@ from ase.spacegroup import crystal
 import denser
 from denser.atoms.radii import bonds
 from denser.atoms.sad import superposition, superposition_at
+from denser.dft.one_step import one_step
 from denser.fields.periodic import images_near
 from denser.model.expansion import add_to_grid, evaluate, project
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
-from denser.types.units import BOHR
+from denser.types.units import BOHR, HARTREE
 from denser.viewer.crystal import around, shown
 from denser.viewer.surfaces import at_points
 
@@ -157,22 +158,26 @@ def test_files_of_an_oblique_cell(tmp_path):
         np.testing.assert_allclose(again.values, rho.values, atol=2e-5)
 
 
-@pytest.mark.slow
-def test_energy_and_forces_of_two_settings():
+def test_energy_of_two_settings():
     """At Gamma both lattices have the same states; their grids differ like shifted ones."""
-    found = []
-    for atoms in (ice(), resheared(ice())):
-        atoms.calc = denser.Calculator(device="cpu")
-        found.append((atoms.get_potential_energy(), atoms.get_forces()))
-    (first, forces), (second, others) = found
-    assert abs(second - first) < 0.01
-    hydrogens = atoms.numbers == 1  # oxygen's forces depend on its place between the nodes
-    np.testing.assert_allclose(others[hydrogens], forces[hydrogens], atol=0.01)
-    ends = []
+    predictor = denser.Predictor("default", "cpu", bf16=False)
+    energies = [
+        one_step(predictor.predict(atoms).density).e_tot for atoms in (ice(), resheared(ice()))
+    ]
+    assert abs(energies[1] - energies[0]) * HARTREE < 0.01
+
+
+def test_forces_in_an_oblique_cell():
+    """They are the slope of the energy, on a coarse grid too."""
+    atoms = resheared(ice())
+    grid = Grid(np.zeros(3), np.asarray(atoms.cell) / BOHR, (32, 44, 36))
+    atoms.calc = denser.Calculator(device="cpu", grid=grid)
+    force, ends = atoms.get_forces()[0, 0], []
     for step in (-2e-3, 4e-3):
         atoms.positions[0, 0] += step
         ends.append(atoms.get_potential_energy())
-    assert others[0, 0] == pytest.approx((ends[0] - ends[1]) / 4e-3, abs=0.01)
+    # within the accuracy of PySCF's multigrid on such a grid
+    assert force == pytest.approx((ends[0] - ends[1]) / 4e-3, abs=0.02)
 
 
 def test_the_viewer_shows_whole_molecules_of_an_oblique_cell():

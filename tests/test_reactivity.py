@@ -136,7 +136,7 @@ def test_polarizability_of_water_is_that_of_the_molecule(water):
 
 
 def finite_field(structure: Structure, grid: Grid, recipe: Recipe, field: float = 2e-3):
-    """alpha_ij = [mu_i(+E_j) - mu_i(-E_j)] / (2 E_j) of six self-consistent calculations."""
+    """alpha_iz = [mu_i(+E_z) - mu_i(-E_z)] / (2 E_z) of two self-consistent calculations."""
     mf = mean_field(structure, grid, recipe, isolated=True)
     mf.conv_tol, mf.max_cycle = 1e-10, 60
     hcore = core_hamiltonian(mf)
@@ -144,14 +144,13 @@ def finite_field(structure: Structure, grid: Grid, recipe: Recipe, field: float 
     mf.kernel()
     assert mf.converged
     start, dipoles = mf.make_rdm1(), dipole_integrals(mf)
-    moments = np.zeros((2, 3, 3))
+    moments = np.zeros((2, 3))
     for k, sign in enumerate((1, -1)):
-        for j in range(3):
-            # An electron has the energy +E.r in the field E.
-            mf.get_hcore = lambda *_, h=hcore + sign * field * dipoles[j]: h
-            mf.kernel(start)
-            assert mf.converged
-            moments[k, j] = -np.einsum("xpq,qp->x", dipoles, mf.make_rdm1())
+        # An electron has the energy +E.r in the field E.
+        mf.get_hcore = lambda *_, h=hcore + sign * field * dipoles[2]: h
+        mf.kernel(start)
+        assert mf.converged
+        moments[k] = -np.einsum("xpq,qp->x", dipoles, mf.make_rdm1())
     return (moments[0] - moments[1]) / (2 * field)
 
 
@@ -162,7 +161,7 @@ def test_finite_field_is_the_same_with_self_consistent_orbitals(water):
     density = density_from_dm(build_cell(structure, grid, COARSE), result.dm, grid, structure)
     found = finite_field(structure, grid, COARSE)
     coupled = coupled_perturbed(one_step(density, COARSE, isolated=True))
-    np.testing.assert_allclose(found, coupled.tensor, atol=2e-3)
+    np.testing.assert_allclose(found, coupled.tensor[:, 2], atol=2e-3)
 
 
 def test_a_polarizability_needs_room():
