@@ -8,6 +8,7 @@ Each folder in DIR holds a CIF, and its reflections in the CIF or in one .hkl fi
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from rich.console import Console
@@ -16,8 +17,8 @@ from rich.table import Table
 from denser.types.errors import InputError
 from denser.workflows.refinement.refine import Settings, refine_crystal
 
-COLUMNS = ("R1 spherical, %", "R1, %", "wR2 spherical, %", "wR2, %", "X-H spherical, A", "X-H, A",
-           "not positive", "cycles", "density, s", "fit, s", "all, s")  # fmt: skip
+COLUMNS = ("R1, %", "wR2, %", "X-H, A", "not positive", "cycles", "density, s", "fit, s", "all, s")
+"""The first four with spherical and with Hirshfeld atoms."""
 
 
 def row(record: dict) -> list[str]:
@@ -31,9 +32,8 @@ def row(record: dict) -> list[str]:
         return sum(cycle["seconds"][key] for cycle in cycles for key in keys)
 
     return [
-        *(f"{r[key]:.2f}" for key in ("r1_percent", "wr2_percent") for r in (before, after)),
-        f"{mean(before['bonds']):.3f}",
-        f"{mean(after['bonds']):.3f}",
+        *(f"{before[key]:.2f} -> {after[key]:.2f}" for key in ("r1_percent", "wr2_percent")),
+        f"{mean(before['bonds']):.3f} -> {mean(after['bonds']):.3f}",
         f"{len(before['not_positive'])} -> {len(after['not_positive'])}",
         str(len(cycles)),
         f"{total('prediction', 'form_factors'):.1f}",
@@ -47,8 +47,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--hydrogens", default="auto")
+    parser.add_argument("-o", "--out", type=Path, help="write the results to a JSON file")
     options = parser.parse_args()
-    console = Console()
+    console = Console(soft_wrap=True)
+    results = {}
     table = Table("crystal", "hydrogens", *COLUMNS)
     for folder in sorted(path for path in options.folder.iterdir() if path.is_dir()):
         models, data = sorted(folder.glob("*.cif")), sorted(folder.glob("*.hkl"))
@@ -62,8 +64,12 @@ def main() -> None:
         except InputError as error:
             console.print(str(error))
             continue
+        results[folder.name] = record
         table.add_row(folder.name, record["hydrogens"], *row(record))
-    console.print(table)
+    Console(width=max(console.width, 130)).print(table)
+    if options.out:
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
+        console.print(f"written to {options.out}")
 
 
 if __name__ == "__main__":
