@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 # One thread for each worker of pytest-xdist. The libraries read this when they are loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,6 +19,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
+from denser import cli
 from denser.atoms.sad import superposition
 from denser.io import write
 from denser.model.checkpoint import Model, build
@@ -29,6 +31,24 @@ from denser.types.structure import Structure
 # An example may take long beside another worker; that says nothing of the code.
 hypothesis.settings.register_profile("denser", deadline=None)
 hypothesis.settings.load_profile("denser")
+
+
+@pytest.fixture
+def run(monkeypatch, capfd, tmp_path):
+    """Run `denser ...` in a temporary folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["denser", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out = capfd.readouterr()
+        return code, out.out, out.err
+
+    return call
 
 
 @pytest.fixture

@@ -20,24 +20,6 @@ from denser import cli
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def run(monkeypatch, capfd, tmp_path):
-    """Run `denser ...` in a temporary folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["denser", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out = capfd.readouterr()
-        return code, out.out, out.err
-
-    return call
-
-
 def put(name: str, atoms: Atoms | list[Atoms], **options) -> str:
     ase_write(name, atoms, **options)
     return name

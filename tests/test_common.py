@@ -30,24 +30,6 @@ ALL = dict(commands())
 LEAVES = {path: command for path, command in ALL.items() if not hasattr(command, "commands")}
 
 
-@pytest.fixture
-def run(monkeypatch, capfd, tmp_path):
-    """Run `denser ...` in a temporary folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["denser", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out = capfd.readouterr()
-        return code, out.out, out.err
-
-    return call
-
-
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 def test_every_command_has_short_help(run, path):
     code, out, err = run(*path, "-h")

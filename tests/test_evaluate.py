@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 import denser
-from denser import cli
 from denser.analysis.moments import dipole
 from denser.atoms.sad import superposition
 from denser.fields.metrics import err_rho
@@ -165,24 +163,6 @@ def test_labels_of_a_store(tmp_path, water):
 
 
 # The commands
-
-
-@pytest.fixture
-def run(monkeypatch, capfd, tmp_path):
-    """Run `denser ...` in a temporary folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["denser", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out = capfd.readouterr()
-        return code, out.out, out.err
-
-    return call
 
 
 @pytest.fixture

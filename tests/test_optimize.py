@@ -1,7 +1,7 @@
 """`denser optimize`: small molecules in small boxes."""
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import ase.io
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from denser import cli
 from denser.workflows import optimize as workflow
 from denser.workflows.optimize import Settings, optimize
 
@@ -21,21 +20,9 @@ def hydrogen(length: float = 0.9, **cell) -> Atoms:
 
 
 @pytest.fixture
-def run(monkeypatch, capfd, tmp_path):
-    """Run `denser optimize ...` in a temporary folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["denser", "optimize", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out = capfd.readouterr()
-        return code, out.out, out.err
-
-    return call
+def run(run):
+    """Run `denser optimize ...`, as `denser ...` of conftest."""
+    return partial(run, "optimize")
 
 
 def test_an_optimisation_that_was_stopped_goes_on(run):

@@ -1,14 +1,13 @@
 """`denser refine`: a known crystal comes back from reflections that were made of it."""
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import denser
-from denser import cli
 from denser.analysis.crystal.form_factors import form_factors
 from denser.analysis.crystal.scattering import structure_factors
 from denser.types.errors import InputError
@@ -72,21 +71,9 @@ def model(path: Path, sites: dict, occupancy: float = 1, **replaced: str) -> Pat
 
 
 @pytest.fixture
-def run(monkeypatch, capfd, tmp_path):
-    """Run `denser refine ...` in a temporary folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["denser", "refine", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out = capfd.readouterr()
-        return code, out.out, out.err
-
-    return call
+def run(run):
+    """Run `denser refine ...`, as `denser ...` of conftest."""
+    return partial(run, "refine")
 
 
 def measure(crystal: Path, out: Path) -> None:
