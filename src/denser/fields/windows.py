@@ -37,9 +37,14 @@ def groups_of_like_reach(reach: np.ndarray) -> list[list[int]]:
     return groups
 
 
+def unit_vectors(grid: Grid) -> np.ndarray:
+    """Unit vectors along the cell's vectors (3, 3), in rows."""
+    return grid.cell / np.linalg.norm(grid.cell, axis=1, keepdims=True)
+
+
 def orthogonal_axis(grid: Grid) -> int | None:
     """An axis that is orthogonal to the two others, as in monoclinic and hexagonal cells."""
-    axes = grid.cell / np.linalg.norm(grid.cell, axis=1, keepdims=True)
+    axes = unit_vectors(grid)
     oblique = np.abs(axes @ axes.T - np.eye(3)).max(axis=1) > 1e-9
     return None if oblique.all() else int(np.argmin(oblique))
 

@@ -24,6 +24,7 @@ from denser.fields.windows import (
     groups_of_like_reach,
     orthogonal_axis,
     pieces,
+    unit_vectors,
 )
 from denser.model.harmonics import harmonic_terms, oblique_harmonics, solid_harmonics
 from denser.types.grid import Grid
@@ -195,7 +196,7 @@ def _patches(
     if grid.is_orthorhombic:
         patch, in_monomials = _patch, solid_harmonics(degree)
     else:
-        patch, in_monomials = _oblique_patch, oblique_harmonics(degree, _axes(grid))
+        patch, in_monomials = _oblique_patch, oblique_harmonics(degree, unit_vectors(grid))
     tensor = torch.as_tensor(in_monomials, dtype=coefficients.dtype, device=coefficients.device)
     polynomials = torch.einsum("akm,mxyz->akxyz", coefficients, tensor)
     size = coefficients.detach().abs().sum(dim=-1).cpu().numpy()
@@ -252,11 +253,6 @@ def _patch(
     return nodes, patch.reshape(-1, ny, nz)
 
 
-def _axes(grid: Grid) -> np.ndarray:
-    """Unit vectors along the cell's vectors, in rows."""
-    return grid.cell / np.linalg.norm(grid.cell, axis=1, keepdims=True)
-
-
 def _oblique_patch(
     grid: Grid,
     centre: np.ndarray,
@@ -280,7 +276,8 @@ def _oblique_patch(
         torch.as_tensor(offset * length, device=position.device) - shift
         for offset, length, shift in zip(offsets, lengths, moved, strict=True)
     ]
-    cosines = _axes(grid) @ _axes(grid).T
+    axes = unit_vectors(grid)
+    cosines = axes @ axes.T
     across = orthogonal_axis(grid)
     if across is not None:
         return nodes, _layered_patch(u, across, cosines, polynomials, alphas)
