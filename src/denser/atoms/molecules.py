@@ -41,15 +41,8 @@ def whole_molecules(structure: Structure) -> list[WholeMolecule]:
 
     In a cell of any shape a bond goes to the nearest images.
     """
-    periodic = structure.cell is not None
     radii = covalent_radii[structure.numbers] * BONDED / BOHR
-    first, second, vectors = primitive_neighbor_list(
-        "ijD",
-        (periodic,) * 3,
-        structure.cell if periodic else np.eye(3),
-        structure.positions,
-        radii,
-    )
+    first, second, vectors = structure.neighbours(radii)
     bonds: list[list[tuple[int, np.ndarray]]] = [[] for _ in range(len(structure))]
     for i, j, vector in zip(first.tolist(), second.tolist(), vectors, strict=True):
         bonds[i].append((j, vector))

@@ -52,9 +52,8 @@ def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
     cell = structure.cell if periodic else None
     radii = covalent_radii[structure.numbers] * BONDED / BOHR
     if cell is not None and not structure.is_orthorhombic:
-        i, j, d = structure.neighbours(2 * float(radii.max()))
-        bonded = (i < j) & (d < radii[i] + radii[j])
-        return np.unique(np.stack([i[bonded], j[bonded]], axis=1), axis=0)
+        i, j, _ = structure.neighbours(radii)
+        return np.unique(np.stack([i, j], axis=1)[i < j], axis=0)
     tree = cKDTree(structure.positions) if cell is None else structure.tree()
     pairs = tree.query_pairs(2 * radii.max(), output_type="ndarray")
     steps = structure.positions[pairs[:, 0]] - structure.positions[pairs[:, 1]]

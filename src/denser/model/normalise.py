@@ -38,7 +38,8 @@ def contacts(structure: Structure) -> coo_matrix:
     In a cell it is the sum over the images.
     """
     n = len(structure)
-    i, j, d = structure.neighbours(_FAR)
+    i, j, vectors = structure.neighbours(_FAR)
+    d = np.linalg.norm(vectors, axis=1)
     conductance = np.minimum(1.0, np.exp(-(d - CONTACT) / DECAY))
     off = i != j
     return coo_matrix((conductance[off], (i[off], j[off])), shape=(n, n))

@@ -113,27 +113,27 @@ class Structure:
                 "than 0.4 angstrom; check the coordinates and their unit (angstrom)"
             )
 
-    def neighbours(self, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def neighbours(self, reach: float | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All pairs within a distance, with the images of atoms in a cell of any shape.
 
         Parameters
         ----------
-        reach : float
-            Bohr.
+        reach : float or (n_atoms,) float
+            Largest distance, or a radius of each atom whose sum is the largest distance, bohr.
 
         Returns
         -------
         i, j : (n_pairs,) int
             Each pair is there as (i, j) and as (j, i); several images are several pairs.
-        distances : (n_pairs,) float
-            Bohr.
+        vectors : (n_pairs, 3) float
+            From i to j, or to the image of it, bohr.
         """
         from ase.neighborlist import primitive_neighbor_list
 
         periodic = self.cell is not None
         cell = np.eye(3) if self.cell is None else self.cell
-        i, j, d = primitive_neighbor_list("ijd", (periodic,) * 3, cell, self.positions, reach)
-        return i, j, d
+        i, j, vectors = primitive_neighbor_list("ijD", (periodic,) * 3, cell, self.positions, reach)
+        return i, j, vectors
 
     def tree(self) -> cKDTree:
         """Positions for neighbour searches, bohr; an orthorhombic cell is its period."""
