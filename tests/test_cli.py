@@ -119,17 +119,17 @@ def test_equal_names_do_not_overwrite_each_other(run, water):
     put("a/w.xyz", molecule("CH4"))
     code, _, _ = run("predict", "w.xyz", "a/w.xyz", "-o", "d", "--spacing", "0.3")
     assert code == 0
-    assert sorted(p.name for p in Path("d").glob("[!.]*")) == ["w.cube", "w_2.cube"]
+    assert sorted(p.name for p in Path("d").glob("[!.]*")) == ["a_w.cube", "w.cube"]
 
 
 @pytest.mark.parametrize(
     ("names", "outputs"),
     [
-        (["d1/a.xyz", "d2/a.xyz", "a_2.xyz"], ["a", "a_2", "a_2_2"]),
-        (["a_2.xyz", "d1/a.xyz", "d2/a.xyz"], ["a_2", "a", "a_3"]),
+        (["d1/a.xyz", "d2/a.xyz", "a_2.xyz"], ["d1_a", "d2_a", "a_2"]),
+        (["d1_a.xyz", "d1/a.xyz", "a.xyz"], ["d1_a", "d1_a_2", "a"]),
         (["t.extxyz", "t_00001.xyz"], ["t_00000", "t_00001", "t_00001_2"]),
         (["t_00001.xyz", "t.extxyz"], ["t_00001", "t_2_00000", "t_2_00001"]),
-        (["d1/a.xyz", "d1/a.xyz", "d2/A.xyz"], ["a", "a_2", "A_3"]),
+        (["d1/a.xyz", "d1/a.xyz", "d2/A.xyz"], ["d1_a", "d1_a_2", "d2_A"]),
     ],
 )
 def test_outputs_never_overwrite_each_other(run, names, outputs):

@@ -145,7 +145,7 @@ def test_orbitals_never_overwrite_each_other(tmp_path, monkeypatch):
     for line, bond in zip(result.stdout.splitlines(), bonds, strict=True):
         atoms = read(json.loads(line)["written"][0]).structure.to_ase()
         assert atoms.get_distance(0, 1) == pytest.approx(bond, abs=1e-4)
-    rho = read(Path("out/a_homo.cube"))
+    rho = read(Path("out/d1_a_homo.cube"))
     write("b.cube", rho)
     write("b_homo.cube", rho)
     before = Path("b_homo.cube").read_bytes()

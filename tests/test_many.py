@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
 from denser.workflows import many
-from denser.workflows.inputs import Input, Names, content, file_stem, find_inputs, refuse_inputs
+from denser.workflows.inputs import (
+    Input,
+    Names,
+    content,
+    file_stem,
+    find_inputs,
+    output_stems,
+    refuse_inputs,
+    shown_names,
+)
 from denser.workflows.many import Failed, attempt, sentence
 
 ITEMS = [Input(name, name, Failed("")) for name in "abcd"]
@@ -41,6 +50,45 @@ def test_stems():
         assert file_stem(Path(path)) == stem
     assert file_stem("C#N") == "C_N"
     assert len(file_stem("C" * 300)) == 100
+
+
+@pytest.mark.parametrize(
+    ("files", "stems"),
+    [
+        ("d1/opt.xyz d2/opt.xyz d3/opt.xyz", "d1_opt d2_opt d3_opt"),
+        ("d2/opt.xyz b.xyz d1/opt.xyz", "d2_opt b d1_opt"),
+        ("opt.xyz d1/opt.xyz", "opt d1_opt"),
+        ("a/x/opt.xyz b/x/opt.xyz b/y/OPT.xyz", "a_x_opt b_x_opt b_y_OPT"),
+        ("/r/a/opt.xyz /s/a/opt.xyz", "r_a_opt s_a_opt"),
+        ("../opt.xyz opt.xyz ./d/../opt.xyz", "above_opt opt opt"),
+        ("a.xyz a.sdf a.xyz.gz", "a_xyz a_sdf a_xyz_gz"),
+        ("d1/a.xyz d1/a.sdf d2/a.xyz", "d1_a_xyz d1_a_sdf d2_a_xyz"),
+        ("one/POSCAR two/POSCAR", "one_POSCAR two_POSCAR"),
+        ("my set/a.xyz other/a.xyz", "my_set_a other_a"),
+    ],
+)
+def test_stems_say_what_tells_files_apart(files, stems, tmp_path, monkeypatch):
+    (tmp_path / "above" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "above" / "here")
+    named = files.replace("my set", "my+set").split()
+    paths = [Path(name.replace("my+set", "my set")) for name in named]
+    assert output_stems(paths) == stems.split()
+    here = [Path.cwd() / path for path in paths]
+    assert output_stems(here) == stems.split()  # however the files are named
+
+
+def test_labels_and_the_viewer_tell_files_apart_too(tmp_path, monkeypatch):
+    from denser.workflows.label import read_inputs
+
+    monkeypatch.chdir(tmp_path)
+    files = [Path("d1/opt.xyz"), Path("d2/opt.xyz"), Path("b.xyz")]
+    for path in files:
+        path.parent.mkdir(exist_ok=True)
+        write_atoms(path, molecule("H2O"))
+    found, _ = read_inputs(list(map(str, files)), None, print)
+    assert [entry.name for entry in found] == ["d1_opt", "d2_opt", "b"]
+    assert [entry.group for entry in found] == ["d1_opt", "d2_opt", "b"]
+    assert shown_names(files) == ["d1_opt.xyz", "d2_opt.xyz", "b.xyz"]
 
 
 def test_inputs_in_the_order_of_the_command(tmp_path, monkeypatch):

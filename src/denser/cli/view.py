@@ -42,8 +42,11 @@ def view(
     from denser.model.predictor import Predictor
     from denser.viewer.server import serve
     from denser.viewer.session import Item, read_items
+    from denser.workflows.inputs import shown_names
 
-    items = [item for path in files or [] for item in read_items(path, embed=embed)]
+    paths = files or []
+    named = zip(paths, shown_names(paths), strict=True)
+    items = [item for path, name in named for item in read_items(path, name, embed)]
     items += [Item.from_smiles(text) for text in smiles or []]
 
     def tell(address: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,55 @@ def file_stem(text: str | Path) -> str:
     return re.sub(r"[^\w.+-]", "_", text)[:_LONGEST] or "structure"
 
 
+def output_stems(files: Sequence[Path]) -> list[str]:
+    """Stem for the output files of each input file; it says what tells files of one name apart.
+
+    Files of the same name in different folders get as many names of folders as needed, such as
+    `d1_opt` and `d2_opt`. Files that differ in the suffix alone get the suffix: `opt_xyz`. Folders
+    count from the current one, or from the root for files outside it.
+    """
+    where = [Path(os.path.abspath(path)) for path in files]
+    alike: dict[str, set[Path]] = {}
+    for path in where:
+        alike.setdefault(file_stem(path).casefold(), set()).add(path)
+    given: dict[Path, str] = {}
+    for group in alike.values():
+        given |= _told_apart(sorted(group))
+    return [given[path] for path in where]
+
+
+def shown_names(files: Sequence[Path]) -> list[str]:
+    """Names of files without their folders, but with those that tell files of one name apart."""
+    names = []
+    for path, stem in zip(files, output_stems(files), strict=True):
+        own = file_stem(path)
+        names.append(path.name if stem == own else stem + path.name[len(own) :])
+    return names
+
+
+def _told_apart(files: Sequence[Path]) -> dict[Path, str]:
+    """Stems of files with the same stem, with as few folders as possible, and the suffix last."""
+    folders = {path: _folders(path) for path in files}
+    deepest = max(map(len, folders.values()))
+    stems: dict[Path, str] = {}
+    for suffix in (False, True):
+        for depth in range(deepest + 1):
+            for path in files:
+                stem = file_stem(path)
+                ending = path.name[len(stem) :].lstrip(".").split(".") if suffix else []
+                parts = [*folders[path][-depth:][:depth], stem, *ending]
+                stems[path] = file_stem("_".join(filter(None, parts)))
+            if len({stem.casefold() for stem in stems.values()}) == len(files):
+                return stems
+    return stems
+
+
+def _folders(path: Path) -> tuple[str, ...]:
+    here = Path.cwd()
+    inside = path.is_relative_to(here)
+    return path.relative_to(here).parts[:-1] if inside else path.parts[1:-1]
+
+
 def frame_endings(n: int) -> list[str]:
     """Endings of the stems of `n` frames of a file; a single frame has no ending."""
     return [""] if n == 1 else [f"_{i:05d}" for i in range(n)]
@@ -140,8 +190,7 @@ def find_inputs(
     """
     names, stems = Names(), Names()
     found: list[Input] = []
-    for path in files:
-        stem = file_stem(path)
+    for path, stem in zip(files, output_stems(files), strict=True):
         if densities and is_density_file(path):
             found.append(Input(names.give(str(path), "{} ({})"), stems.give(stem), path, path))
             continue

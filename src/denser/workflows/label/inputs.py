@@ -14,7 +14,7 @@ from denser.labels import qm9
 from denser.labels.identity import store_name
 from denser.types.errors import InputError
 from denser.types.structure import Structure
-from denser.workflows.inputs import file_stem, frame_endings, read_frames
+from denser.workflows.inputs import frame_endings, output_stems, read_frames
 from denser.workflows.many import Failed
 
 
@@ -69,13 +69,15 @@ def read_inputs(
     """
     structures: list[LabelInput] = []
     bad = 0
+    files = [Path(text) for text in inputs if not text.startswith("qm9:")]
+    stems = dict(zip(files, output_stems(files), strict=True))
     for text in inputs:
         if text.startswith("qm9:"):
             structures += _from_qm9(text.removeprefix("qm9:"), charge, tell)
             continue
         path = Path(text)
         frames = read_frames(path, embed)
-        stem = file_stem(path)
+        stem = stems[path]
         group = store_name(stem)
         said: set[str] = set()
         for i, (frame, ending) in enumerate(zip(frames, frame_endings(len(frames)), strict=True)):

@@ -146,7 +146,7 @@ def _plan(
             totals.failed += 1
             tell(
                 f"{name}: the store has this name with another structure, charge or box; rename "
-                "its file, or use another store"
+                "its file, label both files in one command, or use another store"
             )
         elif name in planned or (entry is not None and entry.converged):
             totals.present += 1
