@@ -1,8 +1,10 @@
 """What all commands share: help, version, completion, -q, -v, --threads, wrong command lines."""
 
+import ast
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +41,42 @@ def test_every_command_has_short_help(run, path):
         for option in ("--quiet", "--verbose", "--threads", "DENSER_THREADS"):
             assert option in out
         assert run(*path, "--help") == (0, out, "")
+
+
+def test_every_command_has_json():
+    assert [path for path in LEAVES if not any(p.name == "json" for p in LEAVES[path].params)] == []
+
+
+QUANTITY = re.compile(
+    r"^(e_.*|energ.*|.*dipole.*|.*quadrupole.*|.*volume.*|.*area|.*distance.*|.*length.*|homo|lumo|gap"
+    r"|.*position.*|.*spacing.*|.*padding.*|.*wavelength.*|.*radius.*|.*electrons)$"
+)
+UNIT = re.compile(r"_(hartree|ev|debye|angstrom|bohr|percent|e|au|kcal)(\d|_|$)")
+OTHER = {"dipole_origin", "dipole_from", "volume_ratios"}
+
+
+def json_keys():
+    """Keys of the dictionaries that become JSON, with their files."""
+    names = re.compile(r"to_dict|record|_?.*record|row|plain")
+    for folder in ("analysis", "cli", "fields", "workflows", "viewer"):
+        for path in sorted((Path(cli.__file__).parents[1] / folder).rglob("*.py")):
+            for function in ast.walk(ast.parse(path.read_text())):
+                if isinstance(function, ast.FunctionDef) and names.fullmatch(function.name):
+                    for node in ast.walk(function):
+                        if isinstance(node, ast.Dict):
+                            yield from ((path.name, ast.unparse(key)) for key in node.keys if key)
+
+
+def test_units_are_in_the_names_of_json_keys():
+    """Quantities with a unit end in it; one quantity has one name in all commands."""
+    keys = {(file, key.strip("'")) for file, key in json_keys() if key.startswith("'")}
+    assert len(keys) > 100
+    bad = {
+        (file, key)
+        for file, key in keys
+        if QUANTITY.match(key) and not UNIT.search(key) and not key.startswith("n_electrons")
+    }
+    assert {key for _, key in bad} - OTHER == set(), sorted(bad)
 
 
 def test_version(run):

@@ -112,7 +112,7 @@ def test_the_density_alone_says_nearly_the_same(label):
     correlation = np.corrcoef(exact.elf.values[between], found.elf.values[between])[0, 1]
     assert correlation > 0.9
     assert found.source == "density" and "approximate" in found.lines()[0]
-    assert exact.to_dict()["kinetic_energy_hartree"] == pytest.approx(17.8226, abs=1e-3)
+    assert exact.to_dict()["e_kinetic_hartree"] == pytest.approx(17.8226, abs=1e-3)
     for values in (found.elf.values, found.lol.values):
         assert values.min() >= 0 and values.max() <= 1
         assert not values[density.values < NO_DENSITY / 10].any()

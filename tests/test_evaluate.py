@@ -292,11 +292,13 @@ def test_compare_command(run, water):
     code, out, _ = run("compare", "sad.npz", "scf.cube", "--json")
     record = json.loads(out)
     assert record["err_rho_percent"] == pytest.approx(percent, rel=1e-4)
-    assert record["electrons"] == pytest.approx([8, 8], abs=1e-3)
-    assert abs(record["largest_e_per_bohr3"]) == pytest.approx(
+    assert record["a"]["n_electrons"] == pytest.approx(8, abs=1e-3)
+    assert record["b"]["n_electrons"] == pytest.approx(8, abs=1e-3)
+    assert record["a"]["input"] == "sad.npz" and record["b"]["input"] == "scf.cube"
+    assert abs(record["largest_difference_e_per_bohr3"]) == pytest.approx(
         np.abs(sad.values - reference.values).max(), rel=1e-4
     )
-    assert record["dipoles_debye"] == [None, None]  # the label has a cell
+    assert record["a"]["dipole_debye"] is record["b"]["dipole_debye"] is None  # it has a cell
     assert [note for note in record["notes"] if "periodic and has no dipole" in note]
     assert record["output"] is None
 

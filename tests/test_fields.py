@@ -181,7 +181,7 @@ def test_overlap_with_spheres_boxes_and_masks(water):
     whole = complete(water)
     assert overlap(whole, Sphere(o, 1.5)).electrons == pytest.approx(ball.electrons + 2, abs=1e-6)
     assert overlap(whole, Sphere(o, 1.5)).share == pytest.approx((ball.electrons + 2) / 10, 1e-3)
-    assert "e in" in ball.lines()[0] and ball.to_dict()["electrons"] == ball.electrons
+    assert "e in" in ball.lines()[0] and ball.to_dict()["n_electrons"] == ball.electrons
     with pytest.raises(InputError, match="between 0 and 1"):
         overlap(water, Field(grid, 2 * np.ones(grid.shape)))
     with pytest.raises(InputError, match="positive radius"):

@@ -184,13 +184,20 @@ def test_bad_input_is_one_sentence(tmp_path, start, changes, words):
 def test_command(tmp_path, start):
     command = [sys.executable, "-m", "denser", "finetune", str(start), str(LABELS), "-o", "run"]
     settings = [part for setting in QUICK for part in ("--set", setting)]
-    done = subprocess.run(
-        [*command, "--steps", "4", *settings], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+
+    def run(*more: str) -> str:
+        line = [*command, "--steps", "4", *settings, *more]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    out = run()
     for words in ("3 labels to train on", "your test part", "before", "after", "wrote run/model"):
-        assert words in done.stdout
+        assert words in out
     assert "finetune" in load_model(tmp_path / "run" / "model.safetensors").info["command"]
+    record = json.loads(run("--json"))  # the finished run is measured again
+    assert record["n_train"] == 3 and "run/model.safetensors" in record["written"]
+    assert record["test"]["after_mean_percent"] > 0 and record["remembered"] is None
     bad = subprocess.run([*command, "--test", "many"], cwd=tmp_path, capture_output=True, text=True)
     assert bad.returncode == 2 and "--test must be a share" in bad.stderr
     assert "Traceback" not in bad.stderr

@@ -497,8 +497,11 @@ def test_import_and_export(tmp_path):
             reference = label_density(labels.read("H2O"))
         assert denser.err_rho(rho, reference) < 1e-5
     done = cli("labels", "export", store, "-o", out, "--format", "npz", "--select", "0:2",
-               "--select", "C2H2")  # fmt: skip
-    assert "2 densities written" in done.stdout and (out / "CH4.npz").exists()
+               "--select", "C2H2", "--json")  # fmt: skip
+    assert "2 densities written" in done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert records[1] == {"input": "CH4", "output": str(out / "CH4.npz")}
+    assert (out / "CH4.npz").exists()
     for arguments, message in (
         (["--select", "H2"], "holds no 'H2'"),
         (["--select", "7:9"], "selects none of 5"),
@@ -507,6 +510,9 @@ def test_import_and_export(tmp_path):
     ):
         done = cli("labels", "export", store, "-o", out, *arguments)
         assert message in str(done.exception)
+    done = cli("labels", "import", LABELS, "-o", store, "--json")
+    counts = {"copied": 0, "present": 5, "failed": 0}
+    assert json.loads(done.stdout) == {"input": str(LABELS), "output": str(store)} | counts
     done = cli("labels", "import", tmp_path, "-o", store)
     assert "no .npz labels" in str(done.exception)
 

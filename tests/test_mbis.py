@@ -201,7 +201,7 @@ def test_beyond_the_box_the_shells_stand_for_the_density():
 def test_output(formaldehyde):
     found = mbis(formaldehyde)
     data = json.loads(json.dumps(found.to_dict()))
-    np.testing.assert_allclose(data["dipoles_debye"], found.dipoles * DEBYE)
+    np.testing.assert_allclose(data["atomic_dipoles_debye"], found.dipoles * DEBYE)
     assert [len(n) for n in data["shell_populations_e"]] == [
         1 if z == 1 else 2 for z in formaldehyde.structure.numbers
     ]

@@ -243,6 +243,6 @@ def test_what_cannot_be_answered_is_said(gaussian):
 def test_report_and_json(gaussian):
     result = orbital_free_energies(gaussian, ("pbe", "b88,lyp"))
     data = json.loads(json.dumps(result.to_dict()))
-    assert set(data["kinetic_hartree"]) == set(KINETIC)
-    assert data["exchange_correlation_hartree"]["b88,lyp"] < 0
+    assert set(data["e_kinetic_hartree"]) == set(KINETIC)
+    assert data["e_exchange_correlation_hartree"]["b88,lyp"] < 0
     assert any("Hartree" in line and " Ha" in line for line in result.lines())

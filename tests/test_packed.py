@@ -456,6 +456,9 @@ def test_commands(packed_folder, tmp_path):
     assert "a note" in found.output
     found = run(app, ["labels", "unpack", str(out), "-o", str(tmp_path / "out")])
     assert "a shard contains no orbitals and no density at other points" in found.output
-    found = run(app, ["labels", "contents", str(tmp_path)])
+    found = run(app, ["labels", "unpack", str(out), "-o", str(tmp_path / "more"), "--json"])
+    assert json.loads(found.stdout)["n_labels"] == 5
+    found = run(app, ["labels", "contents", str(tmp_path), "--json"])
     assert found.exit_code == 0
+    assert json.loads(found.stdout)["output"] == str(tmp_path / "labels.csv")
     assert (tmp_path / "labels.csv").exists()

@@ -199,7 +199,7 @@ def test_difference_and_mask(folder, water):
     denser.write("m.npz", Field(water.grid, (water.values > 0.01).astype(float), ""))
     code, out, err = run("analyze", "a.npz", "--mask", "m.npz", "--json")
     assert code == 0, err
-    assert json.loads(out)["properties"]["mask"]["electrons"] == pytest.approx(
+    assert json.loads(out)["properties"]["mask"]["n_electrons"] == pytest.approx(
         water.values[water.values > 0.01].sum() * water.grid.dv, abs=1e-3
     )
     assert run("analyze", "a.npz", "--mask", "a.npz")[0] == 2

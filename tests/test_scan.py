@@ -69,7 +69,7 @@ def test_scan_of_hydrogen(model, tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == 5 and rows[0]["molecule"] == "H2"
     assert float(rows[2]["distance_angstrom"]) == pytest.approx(0.75)
-    assert float(rows[2]["scf_hartree"]) == pytest.approx(curve.scf[2], abs=1e-8)
+    assert float(rows[2]["e_scf_hartree"]) == pytest.approx(curve.scf[2], abs=1e-8)
 
 
 def test_plot(tmp_path):

@@ -250,7 +250,7 @@ def test_cm5_sees_periodic_images():
 def test_output(formaldehyde):
     found = hirshfeld(formaldehyde)
     data = json.loads(json.dumps(found.to_dict()))
-    np.testing.assert_allclose(data["dipoles_debye"], found.dipoles * DEBYE)
+    np.testing.assert_allclose(data["atomic_dipoles_debye"], found.dipoles * DEBYE)
     assert len(found.lines()) == len(found.charges) + 2
     assert f"{found.charges[0]:.4f}" in found.lines()[1]
     data = json.loads(json.dumps(cm5(found).to_dict()))

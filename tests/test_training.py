@@ -140,9 +140,11 @@ def test_stopped_run_resumes_from_the_command_line(tmp_path, how):
         assert process.returncode == 130
         assert errors == "stopped; run the same command to continue from run\n"
     assert 0 < torch.load(state, weights_only=True)["state"]["step"] < 40
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "wrote" in done.stdout
+    record = json.loads(done.stdout)
+    assert record["n_steps"] == 40 and "run/model.safetensors" in record["written"]
+    assert record["measured"]["validation_mean_percent"] > 0
     model = load_model(tmp_path / "run" / "model.safetensors")
     assert model.info["steps"] == 40
     assert "train run.toml -o run" in model.info["command"]

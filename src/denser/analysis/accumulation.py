@@ -66,7 +66,7 @@ class Accumulation:
 
     def to_dict(self) -> dict:
         """Return plain data in angstrom; the integrals in e for a density."""
-        key = "electrons" if self.unit == "e/bohr^3" else "integral_bohr3"
+        key = "n_electrons" if self.unit == "e/bohr^3" else "integral_bohr3"
         return {
             "isovalue": self.isovalue,
             "isovalue_unit": self.unit,

@@ -239,7 +239,7 @@ class Overlap:
     def to_dict(self) -> dict:
         """Return plain data with volumes in angstrom^3."""
         return {
-            "electrons": self.electrons,
+            "n_electrons": self.electrons,
             "volume_angstrom3": self.volume * BOHR**3,
             "share_percent": 100 * self.share,
         }

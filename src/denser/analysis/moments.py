@@ -66,7 +66,7 @@ class Moments:
             "quadrupole_debye_angstrom": (self.quadrupole * DEBYE * BOHR).tolist(),
             "octupole_debye_angstrom2": (self.octupole * DEBYE * BOHR**2).tolist(),
             "electronic_extent_bohr2": self.electronic_extent,
-            "electronic_extent_electrons": self.electrons,
+            "electronic_extent_kind": self.electrons,
             "notes": list(self.notes),
         }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -158,7 +157,9 @@ def _write(
         plot_distribution({TITLES[key]: evaluation.errors(key) for key in keys}, plot)
         console.print(f"wrote {plot}", markup=False)
     if json:
-        sys.stdout.write(json_module.dumps(evaluation.to_dict()) + "\n")
+        from denser.workflows.many import print_json
+
+        print_json(evaluation.to_dict())
 
 
 def _write_worst(
@@ -213,9 +214,12 @@ def compare(
 
         write(out, replace(b if hasattr(b, "structure") else a, values=(a - b).values))
     if json:
-        record = {"a": str(first), "b": str(second), **found.to_dict()}
-        record["output"] = None if out is None else str(out)
-        sys.stdout.write(json_module.dumps(record) + "\n")
+        from denser.workflows.many import print_json
+
+        record = found.to_dict()
+        for name, path in (("a", first), ("b", second)):
+            record[name] = {"input": str(path)} | record[name]
+        print_json(record | {"output": None if out is None else str(out)})
         return
     _print_comparison(found, (first, second), (a, b))
     if out is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from denser.cli.common import with_common_options
-from denser.cli.options import Box, BoxName, Charge, Embed, JsonObject, Padding
+from denser.cli.options import Box, BoxName, Charge, Embed, Json, JsonObject, Padding
 from denser.cli.shards import contents, pack, shard_info, unpack
 from denser.types.errors import InputError
 
@@ -260,6 +260,7 @@ def labels_make(
 def labels_import(
     folder: Annotated[Path, typer.Argument(help="Folder of .npz labels.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
+    json: JsonObject = False,
 ) -> None:
     """Copy .npz labels of the default level of theory to a store."""
     from denser.labels.store import LabelStore
@@ -268,10 +269,16 @@ def labels_import(
 
     with LabelStore(out, Recipe()) as store:
         copied, present, bad = import_labels(folder, store, _tell)
-    text = f"{copied} labels copied to {out}"
-    text += f"; {present} were there already" if present else ""
-    text += f"; {bad} cannot be used" if bad else ""
-    typer.echo(text)
+    if json:
+        from denser.workflows.many import print_json
+
+        counts = {"copied": copied, "present": present, "failed": bad}
+        print_json({"input": str(folder), "output": str(out)} | counts)
+    else:
+        text = f"{copied} labels copied to {out}"
+        text += f"; {present} were there already" if present else ""
+        text += f"; {bad} cannot be used" if bad else ""
+        typer.echo(text)
     raise typer.Exit(2 if bad else 0)
 
 
@@ -285,6 +292,7 @@ def labels_export(
         list[str] | None,
         typer.Option(help="Name, or range of the sorted names such as 0:10; may be repeated."),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Write the densities of labels in the coordinates of their structures."""
     from rich.console import Console
@@ -292,7 +300,7 @@ def labels_export(
     from denser.io import check_suffix, write
     from denser.labels.store import LabelStore
     from denser.workflows.label import label_density
-    from denser.workflows.many import Bar, Failed, run
+    from denser.workflows.many import Bar, Failed, print_json, run
 
     suffix = "." + format.lower().lstrip(".")
     check_suffix(Path("x" + suffix))
@@ -303,13 +311,19 @@ def labels_export(
         except OSError as error:
             raise InputError(f"{out}: cannot be created ({error.strerror})") from error
 
-        def export(name: str) -> None:
-            write(out / (name + suffix), label_density(labels.read(name)))
+        def export(name: str) -> Path:
+            path = out / (name + suffix)
+            write(path, label_density(labels.read(name)))
+            return path
 
-        def take(name: str, result: Failed | None) -> None:
-            if result is not None:
+        def take(name: str, result: Failed | Path) -> None:
+            what = {"output": str(result)}
+            if isinstance(result, Failed):
+                what = {"error": result.error}
                 _tell(f"{name}: {result.error}")
-            bar.advance(result is not None)
+            if json:
+                print_json({"input": name} | what)
+            bar.advance(isinstance(result, Failed))
 
         with Bar("writing", len(names), Console(stderr=True, highlight=False)) as bar:
             totals = run(names, export, take)
@@ -317,7 +331,7 @@ def labels_export(
     if totals.interrupted:
         _tell(f"stopped after {n} of {len(names)}")
     else:
-        typer.echo(f"{n} {'density' if n == 1 else 'densities'} written to {out}")
+        typer.echo(f"{n} {'density' if n == 1 else 'densities'} written to {out}", err=json)
     raise typer.Exit(totals.exit_code)
 
 

@@ -68,7 +68,7 @@ def models_import(
         raise InputError(f"{path}: a model file ends in .safetensors")
     save_model(path, model)
     if json:
-        print_json(model.describe() | {"file": str(path), "bytes": path.stat().st_size})
+        print_json(model.describe() | {"output": str(path), "bytes": path.stat().st_size})
         return
     typer.echo(
         f"wrote {path} (x{model.network.multiple_of} model, {model.n_parameters:,} parameters)"

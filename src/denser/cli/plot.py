@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from denser.analysis.catalogue import PICTURES, PROPERTIES
+from denser.cli.options import JsonObject
 from denser.types.errors import InputError
 from denser.types.units import BOHR
 
@@ -39,6 +40,7 @@ def plot(
         float | None,
         typer.Option(help="Position of the slice on the axis, angstrom; default: middle."),
     ] = None,
+    json: JsonObject = False,
 ) -> None:
     """Draw a density, the difference of two densities, or a property of a density."""
     from denser.io import read
@@ -49,7 +51,7 @@ def plot(
             raise InputError(f"--kind {kind.value} draws one density, but two files are given")
         check_suffix(out)
         _portrait(file, kind, 0.001 if isovalue is None else isovalue, out)
-        typer.echo(f"wrote {out}")
+        _tell(file, minus, kind, out, json)
         return
     first = read(file)
     options: dict[str, Any] = {"kind": kind.value, "axis": axis}
@@ -61,7 +63,18 @@ def plot(
         plot_density(first, out, **options)
     else:
         plot_difference(first, read(minus), out, **options)
-    typer.echo(f"wrote {out}")
+    _tell(file, minus, kind, out, json)
+
+
+def _tell(file: Path, minus: Path | None, kind: Kind, out: Path, json: bool) -> None:
+    """Print what was written."""
+    if not json:
+        typer.echo(f"wrote {out}")
+        return
+    from denser.workflows.many import print_json
+
+    second = None if minus is None else str(minus)
+    print_json({"input": str(file), "minus": second, "kind": kind.value, "output": str(out)})
 
 
 def _portrait(file: Path, kind: Kind, isovalue: float, out: Path) -> None:

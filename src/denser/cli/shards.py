@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from denser.cli.options import JsonObject
+
 Shard = Annotated[Path, typer.Argument(help="Shard of labels (.shard).")]
 
 
@@ -15,13 +17,14 @@ def pack(
     stores: Annotated[list[Path], typer.Argument(help="Stores of labels (.db).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New shard (.shard).")],
     note: Annotated[str, typer.Option(help="How the labels were made, for the header.")] = "",
+    json: JsonObject = False,
 ) -> None:
     """Pack labels into a small file for publication and training, about 2 kB each.
 
     Held-out molecules and labels that other shards in the folder already contain are left out.
     """
     from denser.workflows.label import packing
-    from denser.workflows.many import is_quiet
+    from denser.workflows.many import is_quiet, print_json
 
     def show(done: int, total: int) -> None:
         if sys.stderr.isatty() and not is_quiet():
@@ -32,6 +35,10 @@ def pack(
     except KeyboardInterrupt:
         typer.echo("denser: stopped; nothing was written", err=True)
         raise typer.Exit(130) from None
+    if json:
+        record = {"n_labels": result.packed, "bytes": result.size, "left_out": result.left_out}
+        print_json({"output": str(out)} | record)
+        return
     for reason, names in result.left_out.items():
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         typer.echo(f"left out   {len(names)}: {reason} ({shown})")
@@ -45,14 +52,19 @@ def pack(
 def unpack(
     shard: Shard,
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder.")],
+    json: JsonObject = False,
 ) -> None:
     """Write the atoms (extended XYZ) and the densities at points (.npz) of a shard.
 
     A shard does not contain the orbitals or the density at other points.
     """
     from denser.workflows.label import packing
+    from denser.workflows.many import print_json
 
     n = packing.unpack(shard, out)
+    if json:
+        print_json({"input": str(shard), "output": str(out), "n_labels": n})
+        return
     typer.echo(
         f"{n} labels written to {out}: structures.extxyz, and NAME.npz with the density at points; "
         "a shard contains no orbitals and no density at other points"
@@ -61,11 +73,17 @@ def unpack(
 
 def contents(
     folder: Annotated[Path, typer.Argument(help="Folder of shards.")] = Path("data"),
+    json: JsonObject = False,
 ) -> None:
     """Write labels.csv, the table of contents of a folder of shards, into the folder."""
     from denser.workflows.label import packing
+    from denser.workflows.many import print_json
 
-    typer.echo(f"wrote {packing.write_contents(folder)}")
+    path = packing.write_contents(folder)
+    if json:
+        print_json({"input": str(folder), "output": str(path)})
+    else:
+        typer.echo(f"wrote {path}")
 
 
 def shard_info(path: Path, as_json: bool) -> None:

@@ -8,11 +8,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from denser.cli.options import JsonObject
 from denser.types.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,16 +31,25 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change one setting: section.key=value.")
     ] = None,
+    json: JsonObject = False,
 ) -> None:
     """Train a network; run it again to continue after an interruption."""
     from denser.training import loop
     from denser.training.config import read_config
 
     settings = read_config(config, tuple(set_ or ()))
-    with _shown(out) as (report, stop):
+    with _shown(out, json) as (report, stop):
         path = loop.train(settings, out, report, stop, shlex.join(sys.argv))
-    best = out / "best.safetensors"
-    _say(f"wrote {path}, {f'{best}, ' if best.exists() else ''}{out / 'metrics.csv'}")
+    written = _written(out, path)
+    if not json:
+        _say(f"wrote {', '.join(written)}")
+    elif _RANK == 0:
+        from denser.model.checkpoint import load_model
+        from denser.workflows.many import print_json
+
+        info = load_model(path).info
+        record = {"n_steps": info["steps"], "measured": info.get("measured", {})}
+        print_json({"output": str(out), "written": written} | record)
 
 
 def finetune(
@@ -75,6 +86,7 @@ def finetune(
         list[str] | None,
         typer.Option("--set", help="Change one setting of the training: section.key=value."),
     ] = None,
+    json: JsonObject = False,
 ) -> None:
     """Fine-tune a model on your own labels and measure it on labels that it has not seen."""
     from rich.console import Console
@@ -93,8 +105,15 @@ def finetune(
         seed=seed,
         settings=tuple(set_ or ()),
     )
-    with _shown(out) as (report, stop):
-        result = workflow.finetune(plan, out, report, stop, _say, shlex.join(sys.argv))
+    tell = partial(_say, err=json)
+    with _shown(out, json) as (report, stop):
+        result = workflow.finetune(plan, out, report, stop, tell, shlex.join(sys.argv))
+    if json and _RANK == 0:
+        from denser.workflows.many import print_json
+
+        record = {"output": str(out), "written": _written(out, result.path)}
+        print_json(record | result.record() | {"notes": workflow.sentences(result)})
+        return
     if _RANK == 0 and (result.test or result.remembered):
         width = None if sys.stdout.isatty() else 100
         Console(highlight=False, width=width).print(workflow.table(result))
@@ -103,10 +122,16 @@ def finetune(
     _say(f"wrote {result.path}")
 
 
-def _say(text: str) -> None:
+def _say(text: str, err: bool = False) -> None:
     """Echo in the first process only."""
     if _RANK == 0:
-        typer.echo(text)
+        typer.echo(text, err=err)
+
+
+def _written(out: Path, model: Path) -> list[str]:
+    """Files of a finished run that its user needs."""
+    files = (model, out / "best.safetensors", out / "metrics.csv")
+    return [str(path) for path in files if path.exists()]
 
 
 def _part(text: str, option: str) -> float | str:
@@ -126,13 +151,16 @@ def _part(text: str, option: str) -> float | str:
 
 @contextmanager
 def _shown(
-    out: Path,
+    out: Path, json: bool
 ) -> Iterator[tuple[Callable[[loop.Progress], None], Callable[[], bool]]]:
     """Yield a function that shows progress and one that tells whether Ctrl-C was pressed.
+
+    With `json` the progress goes to standard error.
 
     The first Ctrl-C (or SIGTERM) ends the run after the present step, a second one at once. The
     exit code is then 130.
     """
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from denser.workflows.many import is_quiet
@@ -154,7 +182,9 @@ def _shown(
     try:
         for number in earlier:
             signal.signal(number, note)
-        with Progress(*columns, disable=is_quiet() or not sys.stderr.isatty()) as bar:
+        with Progress(
+            *columns, console=Console(stderr=json), disable=is_quiet() or not sys.stderr.isatty()
+        ) as bar:
             task = bar.add_task("", total=1.0, left="?")
 
             def report(p: loop.Progress) -> None:
@@ -166,7 +196,7 @@ def _shown(
                     task, completed=p.done, description=text, left=f"{p.seconds_left / 60:.0f} min"
                 )
                 if not sys.stderr.isatty() and p.step % 100 == 0:
-                    _say(f"{p.done:.3f}  {text}  left {p.seconds_left / 60:.1f} min")
+                    _say(f"{p.done:.3f}  {text}  left {p.seconds_left / 60:.1f} min", json)
 
             yield report, lambda: bool(asked)
     except KeyboardInterrupt:

@@ -34,6 +34,9 @@ def view(
         ),
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    json: Annotated[
+        bool, typer.Option("--json", help="The address as one JSON object on standard output.")
+    ] = False,
 ) -> None:
     """Show densities and sketch molecules in the browser."""
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
@@ -43,6 +46,7 @@ def view(
     from denser.viewer.server import serve
     from denser.viewer.session import Item, read_items
     from denser.workflows.inputs import shown_names
+    from denser.workflows.many import print_json
 
     paths = files or []
     named = zip(paths, shown_names(paths), strict=True)
@@ -50,8 +54,10 @@ def view(
     items += [Item.from_smiles(text) for text in smiles or []]
 
     def tell(address: str) -> None:
-        typer.echo(f"denser view: {address}\npress Ctrl-C to stop")
+        if json:
+            print_json({"address": address, "folder": None if folder is None else str(folder)})
+        typer.echo(f"denser view: {address}\npress Ctrl-C to stop", err=json)
 
     also = tuple(allow_host or ())
     serve(items, Predictor(model, device), host, port, folder, also, browser, tell)
-    typer.echo("ended")
+    typer.echo("ended", err=json)

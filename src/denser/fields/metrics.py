@@ -67,15 +67,27 @@ class Comparison:
 
     def to_dict(self) -> dict:
         """Return plain data in percent, debye and angstrom."""
+        both = {
+            name: {"n_electrons": electrons, **_dipole_record(dipole)}
+            for name, electrons, dipole in zip("ab", self.electrons, self.dipoles, strict=True)
+        }
         return {
             "err_rho_percent": 100 * self.err_rho,
-            "electrons": list(self.electrons),
-            "dipoles_debye": [None if d is None else (d * DEBYE).tolist() for d in self.dipoles],
-            "dipole_origin": DIPOLE_ORIGIN,
-            "largest_e_per_bohr3": self.largest,
-            "where_angstrom": (self.where * BOHR).tolist(),
+            **both,
+            "largest_difference_e_per_bohr3": self.largest,
+            "position_angstrom": (self.where * BOHR).tolist(),
             "notes": list(self.notes),
         }
+
+
+def _dipole_record(dipole: np.ndarray | None) -> dict:
+    if dipole is None:
+        return dict.fromkeys(("dipole_debye", "dipole_norm_debye", "dipole_origin"))
+    return {
+        "dipole_debye": (dipole * DEBYE).tolist(),
+        "dipole_norm_debye": float(np.linalg.norm(dipole)) * DEBYE,
+        "dipole_origin": DIPOLE_ORIGIN,
+    }
 
 
 def compare(a: Field, b: Field) -> Comparison:

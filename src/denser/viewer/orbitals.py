@@ -66,7 +66,7 @@ class KohnSham:
         """Rows for the page."""
         homo, lumo = self.homo * HARTREE, self.lumo * HARTREE
         rows = [
-            ("energy_hartree", "Energy", f"{self.e_tot:.6f}", "hartree"),
+            ("e_tot_hartree", "Energy", f"{self.e_tot:.6f}", "hartree"),
             (
                 "uncertainty_mev",
                 "Its uncertainty",

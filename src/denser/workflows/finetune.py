@@ -125,6 +125,17 @@ class FineTuned:
     kept_start: bool
     """Whether no weights of the run were better on the validation part than the initial ones."""
 
+    def record(self) -> dict:
+        """For JSON: numbers of labels and steps, and the errors before and after."""
+        return {
+            "n_train": self.n_train,
+            "n_validation": self.n_validation,
+            "n_steps": self.steps,
+            "kept_start": self.kept_start,
+            "test": None if self.test is None else self.test.record(),
+            "remembered": None if self.remembered is None else self.remembered.record(),
+        }
+
 
 def finetune(
     plan: Plan,

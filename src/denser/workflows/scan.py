@@ -202,7 +202,7 @@ def write_csv(path: Path, scans: Sequence[Scan]) -> None:
     """Write molecule, distance in angstrom and both energies in hartree, a row per point."""
     with replacing(Path(path)) as temporary, temporary.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["molecule", "distance_angstrom", "one_step_hartree", "scf_hartree"])
+        rows.writerow(["molecule", "distance_angstrom", "e_one_step_hartree", "e_scf_hartree"])
         for curve in scans:
             points = zip(curve.distances, curve.one_step, curve.scf, strict=True)
             for d, one, reference in points:

@@ -109,7 +109,7 @@ class Bader:
         """Return plain data; lengths in angstrom, charges in e, moments in debye."""
         return {
             "charges_e": self.charges.tolist(),
-            "electrons": self.electrons.tolist(),
+            "n_electrons": self.electrons.tolist(),
             "volumes_angstrom3": (self.volumes * BOHR**3).tolist(),
             "laplacian_integrals_e_per_bohr2": self.laplacians.tolist(),
             "atomic_dipoles_debye": (self.dipoles * DEBYE).tolist(),
@@ -117,7 +117,7 @@ class Bader:
             "non_nuclear_attractors": [
                 {
                     "position_angstrom": (position * BOHR).tolist(),
-                    "electrons": float(electrons),
+                    "n_electrons": float(electrons),
                     "volume_angstrom3": float(volume * BOHR**3),
                 }
                 for position, electrons, volume in zip(
@@ -127,7 +127,7 @@ class Bader:
                     strict=True,
                 )
             ],
-            "vacuum_electrons": self.vacuum_electrons,
+            "n_electrons_of_vacuum": self.vacuum_electrons,
         }
 
     def lines(self) -> list[str]:

@@ -94,7 +94,7 @@ class MBIS:
             "charges_e": self.charges.tolist(),
             "shell_populations_e": [n.tolist() for n in self.populations],
             "shell_widths_angstrom": [(s * BOHR).tolist() for s in self.widths],
-            "dipoles_debye": (self.dipoles * DEBYE).tolist(),
+            "atomic_dipoles_debye": (self.dipoles * DEBYE).tolist(),
             "volumes_bohr3": self.volumes.tolist(),
             "divergence_e": self.divergence,
             "residual_e": self.residual,

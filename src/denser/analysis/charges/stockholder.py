@@ -95,7 +95,7 @@ class Hirshfeld:
         return {
             "symbols": self.structure.symbols,
             "charges_e": self.charges.tolist(),
-            "dipoles_debye": (self.dipoles * DEBYE).tolist(),
+            "atomic_dipoles_debye": (self.dipoles * DEBYE).tolist(),
             "volumes_bohr3": self.volumes.tolist(),
             "volume_ratios": self.volume_ratios.tolist(),
             "residual_e": self.residual,

@@ -58,8 +58,8 @@ class Localisation:
         """Return plain data without the fields."""
         return {
             "source": self.source,
-            "kinetic_energy_hartree": self.kinetic_energy,
-            "kinetic_energy_ev": self.kinetic_energy * HARTREE,
+            "e_kinetic_hartree": self.kinetic_energy,
+            "e_kinetic_ev": self.kinetic_energy * HARTREE,
             "volume_with_elf_above_0.8_bohr3": self._volume(),
         }
 

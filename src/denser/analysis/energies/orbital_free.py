@@ -72,12 +72,12 @@ class OrbitalFreeEnergies:
     def to_dict(self) -> dict:
         """Plain numbers in hartree."""
         return {
-            "kinetic_hartree": dict(self.kinetic),
-            "hartree_energy_hartree": self.hartree,
-            "exchange_correlation_hartree": dict(self.exchange_correlation),
-            "external_local_hartree": self.external_local,
+            "e_kinetic_hartree": dict(self.kinetic),
+            "e_coulomb_hartree": self.hartree,
+            "e_exchange_correlation_hartree": dict(self.exchange_correlation),
+            "e_external_local_hartree": self.external_local,
             "periodic": self.periodic,
-            "electrons": "valence",
+            "kind": "valence",
             "note": STATEMENT,
         }
 
