@@ -13,8 +13,8 @@ from denser.types.units import BOHR
 def test_covalent_radii():
     assert covalent_radius(6) * BOHR == pytest.approx(0.75)
     assert bond_length(6, 1) * BOHR == pytest.approx(0.76 + 0.31)
-    with pytest.raises(InputError, match="no covalent radius is known for Br"):
-        covalent_radius(35)
+    with pytest.raises(InputError, match="no covalent radius is known for Cs"):
+        covalent_radius(55)
 
 
 def test_bonded_atoms_of_ethanol():

@@ -17,9 +17,8 @@ from denser.atoms.sad import (
 from denser.fields.windows import groups_of_like_reach
 
 
-def test_supported_elements_are_two_rows():
-    expected = [chemical_symbols[z] for z in range(1, 19) if z != 18]
-    assert supported_elements() == expected
+def test_supported_elements_are_five_rows():
+    assert supported_elements() == chemical_symbols[1:55]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -29,7 +28,7 @@ def test_every_atom_integrates_to_its_valence(recipe):
         z = chemical_symbols.index(symbol)
         n = np.trapezoid(4 * np.pi * r**2 * atomic_density(z, r, recipe), r)
         assert n == pytest.approx(valence_charges(Structure([z], [[0, 0, 0]]))[0], abs=1e-6)
-        assert atomic_density(z, r, recipe).min() > -1e-12
+        assert atomic_density(z, r, recipe).min() > -1e-5  # fitted ones; `superposition` clips
 
 
 @pytest.mark.parametrize(("name", "spacing"), [("HCN", 0.25), ("CH3Cl", 0.25), ("NaCl", 0.16)])
@@ -87,8 +86,8 @@ def test_charge_scales_to_the_electrons_left(ethanol):
 
 def test_errors_are_clear():
     grid = Grid([-5, -5, -5], np.eye(3) * 10, (16, 16, 16))
-    with pytest.raises(InputError, match=r"atom 2 is Fe.*supported elements: H He"):
-        superposition(Structure([6, 26], [[0, 0, 0], [0, 0, 3]]), grid)
+    with pytest.raises(InputError, match=r"atom 2 is Au.*supported elements: H He"):
+        superposition(Structure([6, 79], [[0, 0, 0], [0, 0, 3]]), grid)
     with pytest.raises(InputError, match=r"atom 1 is X \(a ghost.*supported elements: H He"):
         superposition(Structure([0], [[0, 0, 0]]), grid)
     with pytest.raises(InputError, match="no valence electrons"):

@@ -45,7 +45,7 @@ class ContinuousDensity:
     Parameters
     ----------
     density : Density
-        Valence or all-electron, of H to Ar. A structure with a cell is periodic with the
+        Valence or all-electron, of H to Xe. A structure with a cell is periodic with the
         period of the grid. Values outside the box of an isolated molecule have no meaning.
 
     Attributes

@@ -116,7 +116,7 @@ def has_free_atoms(structure: Structure) -> bool:
 
 @cache
 def free_atom(z: int) -> FreeAtom:
-    """Return the free atom with atomic number `z`, H to Ar.
+    """Return the free atom with atomic number `z`, H to Xe.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def core_values(structure: Structure, grid: Grid) -> np.ndarray:
     Parameters
     ----------
     structure : Structure
-        H to Ar.
+        H to Xe.
     grid : Grid
         A grid with any cell. For a periodic structure it is one period. For an isolated
         molecule, cores are cut off at the faces of the box.
@@ -228,7 +228,7 @@ def without_core(density: Density) -> Density:
 
 
 def pseudo_charges(structure: Structure) -> np.ndarray:
-    """Valence charges of the free pseudo-atoms (n_atoms,), those of GTH; H to Ar."""
+    """Valence charges of the free pseudo-atoms (n_atoms,), those of GTH; H to Xe."""
     return np.array([free_atom(int(z)).valence for z in structure.numbers], dtype=float)
 
 

@@ -12,12 +12,19 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR
 
 PYYKKO = dict(
-    zip(
-        range(1, 18),
-        [32, 46, 133, 102, 85, 75, 71, 63, 64, 67, 155, 139, 126, 116, 111, 103, 99],
-        strict=True,
+    enumerate(
+        [
+            32, 46,
+            133, 102, 85, 75, 71, 63, 64, 67,
+            155, 139, 126, 116, 111, 103, 99, 96,
+            196, 171, 148, 136, 134, 122, 119, 116, 111, 110, 112,
+            118, 124, 121, 121, 116, 114, 117,
+            210, 185, 163, 154, 147, 138, 128, 125, 125, 120, 128,
+            136, 142, 140, 140, 136, 133, 131,
+        ],
+        start=1,
     )
-)
+)  # fmt: skip
 """Single-bond covalent radii by atomic number, pm (Pyykko and Atsumi 2009); those of
 `ase.data` are Cordero's."""
 
@@ -26,9 +33,9 @@ BONDED = 1.25
 
 
 def covalent_radius(z: int) -> float:
-    """Pyykko's single-bond radius, bohr; an InputError for an element other than H to Cl."""
+    """Pyykko's single-bond radius, bohr; an InputError for an element beyond Xe."""
     if z not in PYYKKO:
-        raise InputError(f"no covalent radius is known for {chemical_symbols[z]}, only for H to Cl")
+        raise InputError(f"no covalent radius is known for {chemical_symbols[z]}, only for H to Xe")
     return PYYKKO[z] / 100 / BOHR
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
-from pyscf.lib.exceptions import BasisNotFoundError
 from pyscf.pbc import gto
 from pyscf.pbc.dft.multigrid import MultiGridNumInt2
 
 from denser.atoms.sad import closed_shell_electrons, valence_charges
+from denser.dft.basis import basis_name, pseudopotential, shells
 from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -20,6 +18,10 @@ from denser.types.units import BOHR
 
 PRECISION = 1e-6
 """PySCF's `cell.precision`: accuracy of lattice sums and of the multigrid's grid levels."""
+
+PRECISION_OF_MOLOPT = 1e-8
+"""The same where an atom has a MOLOPT basis, whose contractions cancel: at 1e-6 the multigrid's
+density of HI errs by 0.8 %, at 1e-8 by less than 0.001 %."""
 
 
 def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> gto.Cell:
@@ -60,21 +62,13 @@ def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> g
     # Set explicitly: a mesh derived from a cutoff would be odd and one node larger.
     cell.mesh = list(grid.shape)
     cell.charge = structure.charge
-    cell.basis = recipe.basis
-    cell.pseudo = recipe.pseudo
-    cell.precision = PRECISION
+    elements = sorted(set(structure.symbols))
+    cell.basis = {s: shells(s, basis_name(s, recipe.basis)) for s in elements}
+    cell.pseudo = {s: pseudopotential(s, recipe.pseudo) for s in elements}
+    molopt = any("MOLOPT" in basis_name(s, recipe.basis).upper() for s in elements)
+    cell.precision = PRECISION_OF_MOLOPT if molopt else PRECISION
     cell.verbose = 0
-    try:
-        with (
-            warnings.catch_warnings()
-        ):  # for an unknown basis PySCF first warns about another package
-            warnings.simplefilter("ignore")
-            cell.build()
-    except (BasisNotFoundError, KeyError) as error:
-        raise InputError(
-            f"PySCF lacks basis {recipe.basis!r} or pseudopotential {recipe.pseudo!r} for an "
-            f"element of {structure.formula}; try gth-tzv2p and gth-pbe"
-        ) from error
+    cell.build()
     return cell
 
 

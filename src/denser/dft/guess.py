@@ -9,7 +9,7 @@ from pyscf.pbc.scf.hf import RHF as PeriodicRHF
 from pyscf.pbc.scf.khf import KSCF
 from pyscf.scf.hf import RHF, SCF
 
-from denser.dft.cell import PRECISION
+from denser.dft.cell import PRECISION_OF_MOLOPT
 from denser.dft.isolated import Isolation
 from denser.dft.pyscf_private import basis_and_pseudopotentials, multigrid_rks
 from denser.dft.refine import refine
@@ -90,7 +90,7 @@ def guess_for(mf: SCF, density: Density, recipe: Recipe = Recipe(), steps: int =
     cell.unit, cell.a, cell.mesh = "bohr", grid.cell, list(grid.shape)
     cell.basis, cell.pseudo = basis_and_pseudopotentials(mol)
     cell.charge = mol.charge
-    cell.cart, cell.precision, cell.verbose = mol.cart, PRECISION, 0
+    cell.cart, cell.precision, cell.verbose = mol.cart, PRECISION_OF_MOLOPT, 0
     cell.build()
     isolation = None
     if density.structure.cell is None:

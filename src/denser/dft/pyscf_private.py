@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.fft
 from pyscf import gto, lib
+from pyscf.data import nist
 from pyscf.pbc import gto as pbcgto
 from pyscf.pbc.dft import rks
 from pyscf.pbc.dft.multigrid import MultiGridNumInt2, multigrid_pair
 from pyscf.pbc.grad import rhf as rhf_grad
 from pyscf.pbc.gto.pseudo import pp_int
+from pyscf.x2c import x2c
 
 if TYPE_CHECKING:
     from denser.dft.isolated import Isolation
@@ -173,3 +175,16 @@ def basis_and_pseudopotentials(mol: gto.Mole) -> tuple[dict, dict]:
 def contraction_coefficients(mol: gto.Mole, shell: int) -> np.ndarray:
     """Coefficients of a shell's normalised primitives (n_primitives, n_contractions)."""
     return mol._libcint_ctr_coeff(shell)
+
+
+def x2c_hcore(
+    kinetic: np.ndarray, potential: np.ndarray, pvp: np.ndarray, overlap: np.ndarray
+) -> np.ndarray:
+    """Exact two-component Hamiltonian of one electron without spin (n, n), hartree.
+
+    Parameters
+    ----------
+    kinetic, potential, pvp, overlap : (n, n) float
+        Matrices of -nabla^2/2, V, p V p and 1.
+    """
+    return x2c._x2c1e_get_hcore(kinetic, potential, pvp, overlap, nist.LIGHT_SPEED)

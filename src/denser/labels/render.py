@@ -20,6 +20,8 @@ from denser.types.grid import Grid
 # Real solid harmonics in PySCF's order, as {monomial (i, j, k): coefficient}.
 _S, _P, _D = np.sqrt(1 / (4 * np.pi)), np.sqrt(3 / (4 * np.pi)), np.sqrt(15 / (4 * np.pi))
 _Z2 = np.sqrt(5 / (16 * np.pi))
+_F0, _F1 = np.sqrt(7 / (16 * np.pi)), np.sqrt(21 / (32 * np.pi))
+_F2, _F3 = np.sqrt(105 / (16 * np.pi)), np.sqrt(35 / (32 * np.pi))
 _HARMONICS = {
     0: [{(0, 0, 0): _S}],
     1: [{(1, 0, 0): _P}, {(0, 1, 0): _P}, {(0, 0, 1): _P}],
@@ -30,19 +32,31 @@ _HARMONICS = {
         {(1, 0, 1): _D},
         {(2, 0, 0): _D / 2, (0, 2, 0): -_D / 2},
     ],
+    3: [
+        {(2, 1, 0): 3 * _F3, (0, 3, 0): -_F3},
+        {(1, 1, 1): 2 * _F2},
+        {(0, 1, 2): 4 * _F1, (2, 1, 0): -_F1, (0, 3, 0): -_F1},
+        {(0, 0, 3): 2 * _F0, (2, 0, 1): -3 * _F0, (0, 2, 1): -3 * _F0},
+        {(1, 0, 2): 4 * _F1, (3, 0, 0): -_F1, (1, 2, 0): -_F1},
+        {(2, 0, 1): _F2, (0, 2, 1): -_F2},
+        {(3, 0, 0): _F3, (1, 2, 0): -3 * _F3},
+    ],
 }
 _NEGLIGIBLE = 1e-8
 _BLOCK = 16
 
 
 @cache
+def _bases() -> dict:
+    return json.loads((files("denser.atoms") / "tables" / "basis.json").read_text())["elements"]
+
+
 def _basis(symbol: str) -> list[dict]:
-    text = (files("denser.atoms") / "tables" / "gth-tzv2p.json").read_text()
-    return json.loads(text)["elements"][symbol]
+    return _bases()[symbol]["shells"]
 
 
 def n_orbitals(numbers: np.ndarray) -> int:
-    """Number of GTH-TZV2P basis functions of atoms with these atomic numbers."""
+    """Number of basis functions of atoms with these atomic numbers."""
     return sum(
         (2 * shell["l"] + 1) * len(shell["coefficients"])
         for z in numbers
@@ -99,7 +113,7 @@ def density_on_grid(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """Density of doubly occupied GTH-TZV2P orbitals on a periodic orthorhombic grid.
+    """Density of doubly occupied orbitals on a periodic orthorhombic grid.
 
     Parameters
     ----------

@@ -158,7 +158,7 @@ def bader(density: Density | ContinuousDensity, critical: CriticalPoints | None 
     Parameters
     ----------
     density : Density or ContinuousDensity
-        Valence (it is completed) or all-electron, H to Ar. A spacing above 0.26 bohr is halved
+        Valence (it is completed) or all-electron, H to Xe. A spacing above 0.26 bohr is halved
         by interpolation.
     critical : CriticalPoints, optional
         Critical points of this density, if they are known already.

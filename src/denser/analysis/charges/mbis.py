@@ -131,7 +131,7 @@ def mbis(density: Density) -> MBIS:
     Parameters
     ----------
     density : Density
-        Valence or all-electron density, H to Ar. An all-electron density should have the cores of
+        Valence or all-electron density, H to Xe. An all-electron density should have the cores of
         PBE atoms, because a difference at a nucleus is too sharp for the grid.
 
     Raises

@@ -181,7 +181,7 @@ def fit_rigid(
     Parameters
     ----------
     structure : Structure
-        At any position; H to Ar.
+        At any position; H to Xe.
     target : Field
         Electron density or potential, of any scale and offset.
     d_min : float

@@ -211,7 +211,7 @@ def critical_points(density: Density | ContinuousDensity) -> CriticalPoints:
     Parameters
     ----------
     density : Density or ContinuousDensity
-        Valence (it is completed) or all-electron, H to Ar.
+        Valence (it is completed) or all-electron, H to Xe.
 
     Returns
     -------

@@ -5,28 +5,37 @@ python -m denser.dft.tables.free_atoms src/denser/atoms/tables
 A spherical, spin-averaged Kohn-Sham atom is a problem in one dimension. The radial functions
 u(r) = r R(r) are expanded in finite elements (polynomials between Lobatto nodes). These describe
 both the cusp at the nucleus and the tail, and the energies converge to about 1e-9 hartree (the
-method of HelFEM: Lehtola, Int. J. Quantum Chem. 119, e25945, 2019).
+method of HelFEM: Lehtola, Int. J. Quantum Chem. 119, e25945, 2019). Beyond argon, atoms with all
+electrons are scalar relativistic (spin-free exact two-component theory, X2C), as the GTH
+pseudopotentials are.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import gamma
 from pathlib import Path
 
 import numpy as np
 import pyscf
+from pyscf.data import elements
 from pyscf.dft import libxc
-from pyscf.pbc import gto as pbcgto
 from scipy.interpolate import BarycentricInterpolator
 from scipy.linalg import eigh
 from scipy.special import erf
 
-ELEMENTS = (
-    "H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne",
-    "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Ar",
-)  # fmt: skip
+from denser.dft.basis import ELEMENTS, pseudopotential, valence
+from denser.dft.pyscf_private import x2c_hcore
+
+RELATIVISTIC = 18
+"""All-electron atoms beyond this atomic number are scalar relativistic."""
+
+_CORES: dict[int, tuple[int, ...]] = {
+    0: (), 2: (2,), 10: (4, 6), 18: (6, 12), 28: (6, 12, 10), 36: (8, 18, 10), 46: (8, 18, 20),
+}  # fmt: skip
+"""Electrons of each angular momentum in the cores of GTH, by their sum."""
 
 R_MAX = 40.0
 """The atoms are in a sphere of this radius, bohr."""
@@ -118,47 +127,67 @@ class RadialAtom:
         return n
 
 
-def configuration(n_electrons: int, n_core: int = 0) -> list[np.ndarray]:
-    """Electrons in the s and p shells of a ground state up to argon, without the first n_core.
+def configuration(symbol: str, pseudo: bool) -> list[np.ndarray]:
+    """Electrons in the shells of each angular momentum of a neutral atom, those of GTH-PBE.
 
-    Shells fill in the order 1s 2s 2p 3s 3p; a p shell shares its electrons evenly.
+    Shells of one angular momentum fill in order and share their electrons evenly.
     """
-    shells: list[list[float]] = [[], []]
-    for angular in (0, 0, 1, 0, 1):
-        filled = min(n_electrons, 4 * angular + 2)
-        core = min(n_core, filled)
-        n_electrons, n_core = n_electrons - filled, n_core - core
-        if filled > core:
-            shells[angular].append(filled - core)
-    return [np.array(s, dtype=float) for s in shells]
+    counts = list(pseudopotential(symbol)[0])
+    if not pseudo:
+        core = _CORES[elements.charge(symbol) - valence(symbol)]
+        counts = [sum(both) for both in zip_longest(core, counts, fillvalue=0)]
+    shells = []
+    for angular, n in enumerate(counts):
+        full = 4 * angular + 2
+        shells.append(np.array([full] * (n // full) + [n % full] * (n % full > 0), dtype=float))
+    return shells
 
 
-def free_atom(symbol: str, pseudo: bool, xc: str = "pbe", n_elements: int = 20) -> RadialAtom:
+def free_atom(
+    symbol: str,
+    pseudo: bool,
+    xc: str = "pbe",
+    n_elements: int = 20,
+    relativistic: bool | None = None,
+) -> RadialAtom:
     """Solve the spherical, spin-averaged Kohn-Sham equations of a neutral atom.
 
     Parameters
     ----------
     symbol : str
-        H to Ar.
     pseudo : bool
         With the GTH-PBE pseudopotential and its valence electrons, otherwise with all electrons.
     xc : str
         An LDA or GGA by PySCF's name.
+    n_elements : int
+    relativistic : bool, optional
+        Scalar relativistic; default: for all electrons beyond argon.
     """
     fe = FiniteElements.build(n_elements)
     r, w = fe.r, fe.weights
-    z = ELEMENTS.index(symbol) + 1
-    gth = pbcgto.pseudo.load("gth-pbe", symbol)
-    n_core = z - sum(gth[0]) if pseudo else 0
-    shells = configuration(z, n_core)
-    n_electrons = z - n_core
+    z = elements.charge(symbol)
+    if relativistic is None:
+        relativistic = z > RELATIVISTIC and not pseudo
+    shells = configuration(symbol, pseudo)
+    n_electrons = int(sum(shell.sum() for shell in shells))
     kinetic = 0.5 * (fe.du * w) @ fe.du.T
     centrifugal = fe.matrix(1 / r**2)
     overlap = fe.matrix(np.ones_like(r))
-    v_ext = fe.matrix(_gth_local_potential(symbol, r) if pseudo else -z / r)
-    hcore = [kinetic + 0.5 * angular * (angular + 1) * centrifugal + v_ext for angular in (0, 1)]
+    nuclear = _gth_local_potential(symbol, r) if pseudo else -z / r
+    v_ext = fe.matrix(nuclear)
+    hcore = []
+    for angular in range(len(shells)):
+        t = kinetic + 0.5 * angular * (angular + 1) * centrifugal
+        if relativistic:
+            # p V p of functions u(r) Y / r
+            slope = fe.du - fe.u / r
+            pvp = (slope * (w * nuclear)) @ slope.T
+            pvp += angular * (angular + 1) * fe.matrix(nuclear / r**2)
+            hcore.append(x2c_hcore(t, v_ext, pvp, overlap))
+        else:
+            hcore.append(t + v_ext)
     if pseudo:
-        for angular, (radius, n, h) in enumerate(gth[5:7]):
+        for angular, (radius, n, h) in enumerate(pseudopotential(symbol)[5:][: len(shells)]):
             p = fe.u @ (w * r * _gth_projectors(angular, radius, n, r)).T
             hcore[angular] = hcore[angular] + p @ np.reshape(h, (n, n)) @ p.T
 
@@ -224,7 +253,11 @@ def _extrapolate(history: list) -> list[np.ndarray]:
     b[:n, :n] /= max(np.abs(b[:n, :n]).max(), 1e-300)
     b[n, :n] = b[:n, n] = 1.0
     c = np.linalg.lstsq(b, np.eye(n + 1)[n], rcond=1e-14)[0][:n]
-    return [sum(ci * fock[a] for ci, (fock, _) in zip(c, history, strict=True)) for a in (0, 1)]
+    n_angular = len(history[0][0])
+    return [
+        sum(ci * fock[a] for ci, (fock, _) in zip(c, history, strict=True))
+        for a in range(n_angular)
+    ]
 
 
 def gth_local(symbol: str) -> tuple[float, float, tuple[float, ...]]:
@@ -233,7 +266,7 @@ def gth_local(symbol: str) -> tuple[float, float, tuple[float, ...]]:
     V(r) = -Z erf(x / sqrt(2)) / r + exp(-x^2 / 2) sum_k C_k x^(2 (k - 1)), x = r / r_loc
     (Hartwigsen, Goedecker and Hutter, Phys. Rev. B 58, 3641, 1998, equation 1).
     """
-    occupation, r_loc, _, coefficients = pbcgto.pseudo.load("gth-pbe", symbol)[:4]
+    occupation, r_loc, _, coefficients = pseudopotential(symbol)[:4]
     return float(sum(occupation)), r_loc, tuple(coefficients)
 
 
@@ -259,13 +292,13 @@ def make_table() -> dict[str, np.ndarray]:
     table = {
         "source": np.array(
             "denser.dft.tables.free_atoms: spherical spin-averaged PBE atoms in radial finite "
-            "elements, "
+            "elements, scalar relativistic beyond argon, "
             f"GTH-PBE pseudopotentials, libxc of PySCF {pyscf.__version__}; e/bohr^3"
         ),
         "r": TABLE_R,
     }
     for symbol in ELEMENTS:
-        table[f"{symbol}_valence"] = np.array(sum(pbcgto.pseudo.load("gth-pbe", symbol)[0]))
+        table[f"{symbol}_valence"] = np.array(valence(symbol))
         for kind in ("all_electron", "pseudo"):
             table[f"{symbol}_{kind}"] = free_atom(symbol, kind == "pseudo").density(TABLE_R)
     return table

@@ -1,0 +1,63 @@
+"""Basis sets and pseudopotentials of the elements; the one place that chooses them.
+
+The level of theory is called "gth-tzv2p" with "gth-pbe" (`denser.types.recipe.Recipe`). GTH-TZV2P
+ends at argon. Heavier elements have TZV2P-MOLOPT-PBE-GTH on the same level. The minimal sets, for
+superposed atoms and two-centre tables, are GTH-SZV where it exists, otherwise SZV-MOLOPT-SR-GTH.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+from ase.data import atomic_numbers, chemical_symbols
+from pyscf.lib.exceptions import BasisNotFoundError
+from pyscf.pbc import gto
+
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+
+ELEMENTS = tuple(chemical_symbols[1:55])
+"""Symbols of the elements with tables, H to Xe."""
+
+_LEVEL = Recipe()
+_GTH_TZV2P = range(1, 19)
+_GTH_SZV = (*_GTH_TZV2P, 31, 32, 33)
+
+
+def basis_name(symbol: str, basis: str = _LEVEL.basis) -> str:
+    """PySCF's name of the basis set of an element on the level of theory `basis`."""
+    if basis != _LEVEL.basis or atomic_numbers[symbol] in _GTH_TZV2P:
+        return basis
+    return f"TZV2P-MOLOPT-PBE-GTH-q{valence(symbol)}"
+
+
+def minimal_basis_name(symbol: str) -> str:
+    """PySCF's name of the minimal basis set of an element."""
+    if atomic_numbers[symbol] in _GTH_SZV:
+        return "gth-szv"
+    return f"SZV-MOLOPT-SR-GTH-q{valence(symbol)}"
+
+
+def shells(symbol: str, name: str) -> list:
+    """Shells of an element in PySCF's form; an InputError if PySCF has no such basis."""
+    return _loaded(gto.basis.load, name, symbol, "basis")
+
+
+def pseudopotential(symbol: str, name: str = _LEVEL.pseudo) -> list:
+    """Pseudopotential of an element in PySCF's form; an InputError if PySCF has none."""
+    return _loaded(gto.pseudo.load, name, symbol, "pseudopotential")
+
+
+def valence(symbol: str) -> int:
+    """Number of valence electrons of the GTH-PBE pseudopotential."""
+    return int(sum(pseudopotential(symbol)[0]))
+
+
+def _loaded(load: Callable[[str, str], list], name: str, symbol: str, what: str) -> list:
+    try:
+        with warnings.catch_warnings():  # for an unknown name PySCF warns about another package
+            warnings.simplefilter("ignore")
+            return load(name, symbol)
+    except (BasisNotFoundError, KeyError) as error:
+        raise InputError(f"PySCF lacks the {what} {name!r} of {symbol}") from error
