@@ -5,11 +5,9 @@ import pytest
 import torch
 from scipy.integrate import lebedev_rule
 
-from denser.model import expansion
 from denser.model.expansion import (
     add_to_grid,
     evaluate,
-    l1_distance,
     orthonormal_radial,
     project,
 )
@@ -76,30 +74,6 @@ def test_grid_and_points_agree_with_periodic_images():
     d, parents = displacements_to(grid, positions, grid.points().reshape(-1, 3)[chosen])
     expected = evaluate(c, ALPHAS, d, parents).numpy()
     np.testing.assert_allclose(values.numpy().ravel()[chosen], expected, atol=5e-6)
-
-
-@pytest.mark.parametrize("at_once", [1, 4000, 1 << 30])
-def test_distance_is_that_of_delta_at_points_and_so_is_its_gradient(monkeypatch, at_once):
-    """At a few points at a time, one of them alone, or at all."""
-    monkeypatch.setattr(expansion, "_AT_ONCE", at_once)
-    grid, positions, c = random_case(degree=3)
-    chosen = np.random.default_rng(0).integers(0, grid.size, 30)
-    points = grid.points().reshape(-1, 3)[chosen]
-    d, parents = displacements_to(grid, positions, points)
-    points = torch.tensor(points)
-    images = points[0] - d[:, 0]
-    target, weights = 0.1 * torch.randn(30).double(), torch.rand(30).double()
-    plain, made = c.clone().requires_grad_(), c.clone().requires_grad_()
-    expected = (weights * (evaluate(plain, ALPHAS, d, parents) - target).abs()).sum()
-    found = l1_distance(made, ALPHAS, points, images, parents, target, weights)
-    torch.testing.assert_close(found, expected)
-    (3 * expected).backward()
-    (3 * found).backward()
-    torch.testing.assert_close(made.grad, plain.grad)
-    with torch.no_grad():
-        again = l1_distance(made, ALPHAS, points, images, parents, target, weights)
-    assert not again.requires_grad
-    torch.testing.assert_close(again, expected.detach())
 
 
 def test_only_s_functions_hold_charge():

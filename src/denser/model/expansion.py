@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from math import gamma
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,9 +30,6 @@ from denser.types.grid import Grid
 
 CUTOFF = 1e-6
 """A patch ends where its Gaussians are below this, e/bohr^3."""
-
-_AT_ONCE = 1 << 19
-"""Number of harmonic values that are computed at a time on a CPU; they fit into its caches."""
 
 
 @cache
@@ -75,87 +71,16 @@ def evaluate(
     return (terms * harmonics).sum(dim=(0, 1))
 
 
-def l1_distance(
-    coefficients: Tensor,
-    exponents: Tensor,
-    points: Tensor,
-    images: Tensor,
-    parents: Tensor,
-    target: Tensor,
-    weights: Tensor,
-) -> Tensor:
-    """Sum over points of weight |delta - target|, differentiable only in the coefficients.
-
-    The result is that of `evaluate`, in a third of the time on a CPU: the gradient of a point is
-    computed together with delta, so that no intermediate results are stored.
-
-    Parameters
-    ----------
-    coefficients, exponents, parents
-        As in `evaluate`.
-    points : (n_points, 3) tensor
-        Bohr.
-    images : (n_images, 3) tensor
-        Positions of atoms and their images, bohr.
-    target : (n_points,) tensor
-        e/bohr^3.
-    weights : (n_points,) tensor
-
-    Returns
-    -------
-    () tensor
-    """
-    factors = coefficients[parents].transpose(1, 2).contiguous()  # (images, lm, k)
-    return _L1Distance.apply(factors, exponents, points, images, target, weights)
-
-
-class _L1Distance(torch.autograd.Function):
-    """Compute the gradient together with the value, a few points at a time."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        factors: Tensor,
-        exponents: Tensor,
-        points: Tensor,
-        images: Tensor,
-        target: Tensor,
-        weights: Tensor,
-    ) -> Tensor:
-        degree = round(factors.shape[1] ** 0.5) - 1
-        wanted = ctx.needs_input_grad[0]
-        gradient = torch.zeros_like(factors)
-        total = factors.new_zeros(())
-        n = max(1, _AT_ONCE // factors[..., 0].numel()) if points.is_cpu else len(points)
-        for start in range(0, len(points), n):
-            some = slice(start, start + n)
-            x, y, z = (points[some].T[:, None] - images.T[:, :, None]).unbind(0)
-            harmonics, radial = _factors(x, y, z, exponents, degree)
-            delta = torch.bmm(factors, radial).mul_(harmonics).sum(dim=(0, 1))
-            error = delta - target[some]
-            total += (weights[some] * error.abs()).sum()
-            if wanted:
-                harmonics *= weights[some] * error.sign()
-                gradient.baddbmm_(harmonics, radial.transpose(1, 2))
-        ctx.save_for_backward(gradient)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return scale * gradient, None, None, None, None, None
-
-
 def _factors(
     x: Tensor, y: Tensor, z: Tensor, exponents: Tensor, degree: int
 ) -> tuple[Tensor, Tensor]:
     """r^l Y_lm (images, lm, points) and the Gaussians of displacements (images, points)."""
     harmonics = torch.stack(harmonic_terms(x, y, z, degree), dim=1)
-    return harmonics, _gaussians(x * x + y * y + z * z, exponents)
+    return harmonics, radial_gaussians(x * x + y * y + z * z, exponents)
 
 
-def _gaussians(r2: Tensor, exponents: Tensor) -> Tensor:
-    """exp(-alpha_k r^2) (images, k, points), the square of an earlier one if alpha doubles."""
+def radial_gaussians(r2: Tensor, exponents: Tensor) -> Tensor:
+    """exp(-alpha_k r^2) (a, k, points) of r^2 (a, points): that of half the alpha, squared."""
     found: list[Tensor] = []
     alphas = exponents.tolist()
     for k, alpha in enumerate(alphas):

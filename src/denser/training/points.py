@@ -8,6 +8,7 @@ nodes along each axis, with a random start. This takes an eighth of the nodes, a
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +21,8 @@ from denser.labels.label import Label
 from denser.labels.packed import PackedLabel
 from denser.labels.render import density_on_grid
 from denser.model.aspherical_config import AsphericalConfig
-from denser.model.expansion import l1_distance
 from denser.model.graph import Graph
+from denser.model.l1_distance import Cloud, l1_distances
 from denser.model.network import Network
 from denser.training.config import Config, DataConfig
 from denser.training.processes import Processes
@@ -40,6 +41,13 @@ _USUAL = 0.01
 
 _REACH = 7.0
 """Images of atoms within this distance (bohr) of the box are included."""
+
+
+_ATOMS = {"cpu": 40, "cuda": 8192}
+"""Number of atoms that are computed together."""
+
+_Sample = tuple[int, np.ndarray, int]
+"""Label, rotation and first node."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +78,45 @@ class PointSet:
 
     def error(self, network: Network, chosen: slice, rotation: Tensor | None = None) -> Tensor:
         """Err_rho estimated from some of the nodes, after a rotation by a (3, 3) matrix."""
-        graph, nodes, images = self.graph, self.nodes[chosen], self.images
+        rotations = None if rotation is None else rotation[None]
+        return errors_of(network, [self], [chosen], rotations)[0]
+
+    def cloud(self, config: AsphericalConfig, chosen: slice, rotation: Tensor | None) -> Cloud:
+        """Some of the nodes, for `denser.model.l1_distance`."""
+        nodes, images = self.nodes[chosen], self.images
         if rotation is not None:
-            graph, nodes, images = graph.turned(rotation), nodes @ rotation, images @ rotation
+            nodes, images = nodes @ rotation, images @ rotation
         target = self.rho[chosen] - self.sad[chosen]
         weights = self.weights[chosen] * (len(self.nodes) / len(nodes))
-        where = (network.get_buffer("exponents"), nodes, images, self.parents)
-        return l1_distance(network(graph), *where, target, weights)
+        n_atoms = len(self.graph.numbers)
+        where = (n_atoms, images, self.parents)
+        return Cloud.of(nodes, target, weights, *where, config.exponents, config.output_degree)
+
+
+def errors_of(
+    network: Network,
+    sets: Sequence[PointSet],
+    chosen: Sequence[slice],
+    rotations: Tensor | None = None,
+) -> Tensor:
+    """Err_rho of several labels at once (n_labels,), each from some of its nodes.
+
+    Parameters
+    ----------
+    network : Network
+    sets : sequence of PointSet
+    chosen : sequence of slice
+        Nodes of each label.
+    rotations : (n_labels, 3, 3) tensor, optional
+        Orthogonal matrices that the labels are rotated by.
+    """
+    turns = [None] * len(sets) if rotations is None else list(rotations)
+    clouds = [
+        points.cloud(network.config, nodes, turn)
+        for points, nodes, turn in zip(sets, chosen, turns, strict=True)
+    ]
+    graph = Graph.joined([points.graph for points in sets], rotations)
+    return l1_distances(network(graph), network.get_buffer("exponents"), Cloud.joined(clouds))
 
 
 class Points:
@@ -200,17 +240,35 @@ class Points:
         round_trip = 2 * peers.size
         share = share[peers.rank :: round_trip] + share[round_trip - 1 - peers.rank :: round_trip]
         total = 0.0
-        for i, turn, start in share:
-            rotation = torch.as_tensor(turn, dtype=torch.float32, device=self.device)
-            points = self[i]
-            # a label of a shard has fewer points, and more of them are used in a step
-            every = max(1, min(stride, len(points.nodes) // config.sample.points))
-            chosen_nodes = slice(int(start) % every, None, every)
-            error = points.error(network, chosen_nodes, rotation) / batch
-            found = float(error.detach())
-            error.backward(error.new_tensor((found * batch / _USUAL) ** (exponent - 1)))
-            total += found
+        for group in self._groups(share):
+            sets = [self[i] for i, _, _ in group]
+            nodes = []
+            for points, (_, _, start) in zip(sets, group, strict=True):
+                # a label of a shard has fewer points, and more of them are used in a step
+                every = max(1, min(stride, len(points.nodes) // config.sample.points))
+                nodes.append(slice(int(start) % every, None, every))
+            turns_of = torch.as_tensor(
+                np.stack([turn for _, turn, _ in group]), dtype=torch.float32, device=self.device
+            )
+            errors = errors_of(network, sets, nodes, turns_of) / batch
+            found = errors.detach()
+            errors.backward((found * batch / _USUAL) ** (exponent - 1))
+            total += float(found.sum())
         return total, [self.labels[i].name for i in chosen]
+
+    def _groups(self, share: list[_Sample]) -> Iterator[list[_Sample]]:
+        """Samples that are computed together."""
+        group: list[_Sample] = []
+        n = 0
+        for sample in share:
+            size = len(self.labels[sample[0]].structure)
+            if group and n + size > _ATOMS.get(self.device.type, 8192):
+                yield group
+                group, n = [], 0
+            group.append(sample)
+            n += size
+        if group:
+            yield group
 
     def errors(self, network: Network, bf16: bool, peers: Processes) -> np.ndarray:
         """Err_rho (a fraction) of each label (n_labels,), estimated from half of its nodes.
