@@ -71,10 +71,13 @@ def test_held_out_molecules_are_no_part_of_a_plan():
     ("text", "words"),
     [
         ("molecules = 3", "lacks seed"),
+        ("seed = 1", "needs molecules"),
+        ("seed = 1\nmolecules = 3\nheld_out = true", "has no held_out"),
+        ("seed = 1\nstructures = 3", "structures must be"),
         ("seed = 1\nmolecules = 3\nwidht = 2", "unknown key widht; did you mean width?"),
         ("seed = 1\nmolecules = 3\ndistorted = 2.0", "distorted must be between 0 and 1"),
         ("seed = 1\nmolecules = 3\nwidth = [0.2, 0.1]", "two increasing lengths"),
-        ("seed = 1\nmolecules = 0", "molecules 1 or more"),
+        ("seed = 1\nmolecules = -1", "must be 0 or more"),
         ("seed = 1\nmolecules = 'x'", "molecules"),
         ("seed", "cannot be read as TOML"),
     ],
@@ -84,6 +87,56 @@ def test_a_bad_plan_is_a_sentence(tmp_path, text, words):
     path.write_text(text)
     with pytest.raises(InputError, match=words):
         read_plan(path)
+
+
+WATERS = """3
+Properties=species:S:1:pos:R:3 name="{0}"
+O 0.0 0.0 0.1
+H 0.0 0.8 -0.5
+H 0.0 -0.8 -0.5
+"""
+
+
+def _plan_of_a_file(tmp_path, names, more=""):
+    (tmp_path / "waters.xyz").write_text("".join(WATERS.format(name) for name in names))
+    (tmp_path / "plan.toml").write_text(f'seed = 1\nstructures = "waters.xyz"\n{more}')
+    return read_plan(tmp_path / "plan.toml")
+
+
+def test_a_plan_of_a_file_splits_off_what_is_held_out(tmp_path):
+    names = [f"water_{i:03d}" for i in range(40)] + ["water_040_held"]
+    plan = _plan_of_a_file(tmp_path, names, "distorted = 0.5\npaper_box = 0.5")
+    inputs = planned(plan)
+    assert [x.name.removesuffix("_rattled") for x in inputs] == names[:-1]
+    assert 8 < sum(x.name.endswith("_rattled") for x in inputs) < 32
+    assert {x.box for x in inputs} == {"paper", "isolated"}
+    (test,) = planned(replace(plan, held_out=True))
+    assert (test.name, test.box) == ("water_040_held", "isolated")
+    exact = test.structure.positions
+    for x in inputs:
+        shift = np.abs(x.structure.positions - exact).max()
+        assert (shift > 1e-3) == x.name.endswith("_rattled")
+    # a name decides alone: other molecules of the file change nothing
+    (alone,) = planned(_plan_of_a_file(tmp_path, names[7:8], "distorted = 0.5\npaper_box = 0.5"))
+    np.testing.assert_array_equal(alone.structure.positions, inputs[7].structure.positions)
+
+
+def test_structures_of_a_plan_have_names_of_their_own(tmp_path):
+    with pytest.raises(InputError, match=r"waters.xyz\[1\] has the name 'a'"):
+        planned(_plan_of_a_file(tmp_path, ["a", "a"]))
+    plan = _plan_of_a_file(tmp_path, ["a"])
+    (tmp_path / "waters.xyz").write_text("1\n\nHe 0 0 0\n")
+    with pytest.raises(InputError, match="has no name"):
+        planned(plan)
+
+
+def test_published_structures_of_other_kinds():
+    """A tenth is held out, no name is there twice, and test molecules are in neither part."""
+    plan = read_plan(PLAN.with_name("kinds.toml"))
+    train, test = planned(plan), planned(read_plan(PLAN.with_name("kinds-test.toml")))
+    assert 0.08 < len(test) / (len(train) + len(test)) < 0.12
+    assert len({x.name for x in train + test}) == len(train) + len(test)
+    assert not {x.structure.formula for x in train} & set(held_out.FORMULAS)
 
 
 def test_a_structure_may_name_its_own_box(tmp_path):

@@ -17,7 +17,7 @@ import numpy as np
 from denser.atoms.sad import superposition_at
 from denser.io.files import replacing
 from denser.labels.cloud import cloud
-from denser.labels.held_out import FORMULAS, names, why_held_out
+from denser.labels.held_out import ENDING, FORMULAS, names, why_held_out
 from denser.labels.label import Label
 from denser.labels.packed import (
     N_POINTS,
@@ -275,7 +275,7 @@ def contents(folder: Path) -> str:
                     record["box"], level, made, record["split"], path.name,
                 )
             )  # fmt: skip
-    for name in (*names(), *FORMULAS.values(), "qm9:test"):
+    for name in (*names(), *FORMULAS.values(), "qm9:test", f"*{ENDING}"):
         rows.writerow((name, *[""] * (len(COLUMNS) - 3), "held out", ""))
     return text.getvalue()
 

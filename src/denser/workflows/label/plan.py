@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,30 @@ from denser.labels import qm9
 from denser.labels.held_out import is_named, why_held_out
 from denser.training.config import from_dict
 from denser.types.errors import InputError
+from denser.types.structure import Structure
 from denser.types.units import BOHR
+from denser.workflows.inputs import read_frames
 from denser.workflows.label.calculation import LabelSettings
 from denser.workflows.label.inputs import LabelInput
+from denser.workflows.many import Failed
 
 
 @dataclass(frozen=True)
 class LabelPlan:
-    """A training set from the training part of QM9's split.
+    """Structures to label, from the training part of QM9's split or from a file.
 
     Parameters
     ----------
     seed : int
     molecules : int
-        Their number, in a random order given by the seed; held-out molecules are left out.
+        Their number; 0: all of the file. Those of QM9 come in a random order given by the seed,
+        those of a file in its order. Held-out molecules are left out.
+    structures : str
+        File of structures, each with its name in `name=` or its title; empty: QM9. `read_plan`
+        takes its path relative to the folder of the plan.
+    held_out : bool
+        Take only the molecules of the file that are held out (`denser.labels.held_out`), as they
+        are in the file: for evaluation and never for training.
     first_number : int
         Molecules with smaller QM9 numbers are left out.
     distorted : float
@@ -41,7 +52,9 @@ class LabelPlan:
     """
 
     seed: int
-    molecules: int
+    molecules: int = 0
+    structures: str = ""
+    held_out: bool = False
     first_number: int = 1
     distorted: float = 0.0
     width: tuple[float, float] = (0.03, 0.10)
@@ -55,8 +68,10 @@ class LabelPlan:
                 raise InputError(f"{name} must be between 0 and 1, found {getattr(self, name):g}")
         if not 0 < self.width[0] <= self.width[1] < 1:
             raise InputError(f"width must be two increasing lengths below 1, found {self.width}")
-        if self.seed < 0 or self.molecules < 1:
-            raise InputError("seed must be 0 or more, and molecules 1 or more")
+        if self.seed < 0 or self.molecules < 0:
+            raise InputError("seed and molecules must be 0 or more")
+        if not self.structures and (self.molecules == 0 or self.held_out):
+            raise InputError("a plan of QM9 molecules needs molecules, and has no held_out")
 
     def settings(self) -> LabelSettings:
         """Settings of the calculations; each structure names its own box."""
@@ -75,34 +90,34 @@ def read_plan(path: Path) -> LabelPlan:
         data = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as TOML ({error})") from error
-    missing = {"seed", "molecules"} - set(data)
-    if missing:
-        raise InputError(f"{path}: lacks {min(missing)}")
-    return from_dict(LabelPlan, data, str(path))
+    if "seed" not in data:
+        raise InputError(f"{path}: lacks seed")
+    plan = from_dict(LabelPlan, data, str(path))
+    if plan.structures:
+        plan = replace(plan, structures=str(path.parent / plan.structures))
+    return plan
 
 
 def planned(plan: LabelPlan) -> list[LabelInput]:
     """Structures of a plan, in its order, without molecules that qm9pack lacks.
 
     For molecule n of QM9, `default_rng([seed, n])` decides whether it is distorted, whether it has
-    the paper's box, and draws the width of the displacements and the displacements.
+    the paper's box, and draws the width of the displacements and the displacements. For a structure
+    of a file four numbers from the hash of its name take the place of n.
 
     Raises
     ------
     InputError
-        qm9pack is not installed.
+        qm9pack is not installed; or the file cannot be read, a structure has no name, or two
+        have the same one.
     """
-    order = np.random.default_rng(plan.seed).permutation(qm9.split_numbers("train")).tolist()
-    chosen = [n for n in order if n >= plan.first_number and not is_named(f"qm9_{n:06d}")]
-    chosen = chosen[: plan.molecules]
-    found = dict(qm9.molecules(tuple(chosen)))
+    chosen = _from_file(plan, Path(plan.structures)) if plan.structures else _from_qm9(plan)
+    if plan.held_out:
+        box = "paper" if plan.paper_box == 1 else "isolated"
+        return [LabelInput(name, structure, box=box) for name, structure, _ in chosen]
     inputs = []
-    for n in chosen:
-        name = f"qm9_{n:06d}"
-        structure = found.get(name)
-        if structure is None or why_held_out(name, structure) is not None:
-            continue
-        random = np.random.default_rng([plan.seed, n])
+    for name, structure, key in chosen:
+        random = np.random.default_rng([plan.seed, *key])
         distorted, paper = random.random() < plan.distorted, random.random() < plan.paper_box
         width = random.uniform(*plan.width)
         positions = structure.positions * BOHR
@@ -113,3 +128,35 @@ def planned(plan: LabelPlan) -> list[LabelInput]:
         structure = replace(structure, positions=np.round(positions, 8) / BOHR)
         inputs.append(LabelInput(name, structure, box="paper" if paper else "isolated"))
     return inputs
+
+
+def _from_qm9(plan: LabelPlan) -> list[tuple[str, Structure, list[int]]]:
+    """Names, structures and keys of random numbers of the training part of QM9's split."""
+    order = np.random.default_rng(plan.seed).permutation(qm9.split_numbers("train")).tolist()
+    chosen = [n for n in order if n >= plan.first_number and not is_named(f"qm9_{n:06d}")]
+    chosen = chosen[: plan.molecules]
+    found = dict(qm9.molecules(tuple(chosen)))
+    names = {f"qm9_{n:06d}": n for n in chosen}
+    return [
+        (name, found[name], [n])
+        for name, n in names.items()
+        if name in found and why_held_out(name, found[name]) is None
+    ]
+
+
+def _from_file(plan: LabelPlan, path: Path) -> list[tuple[str, Structure, list[int]]]:
+    """Names, structures and keys of random numbers of a file's structures."""
+    chosen: dict[str, tuple[str, Structure, list[int]]] = {}
+    for i, frame in enumerate(read_frames(path)):
+        if isinstance(frame, Failed):
+            raise InputError(f"{path}[{i}]: {frame.error}")
+        name = str(frame.atoms.info.get("name", frame.title))
+        if not name or name in chosen:
+            what = f"has the name {name!r} of another structure" if name else "has no name"
+            raise InputError(f"{path}[{i}] {what}; write a name=... of its own in its comment line")
+        structure = Structure.of(frame.atoms)
+        if (why_held_out(name, structure) is None) == plan.held_out:
+            continue
+        key = np.frombuffer(sha256(name.encode()).digest()[:16], dtype="<u4").tolist()
+        chosen[name] = name, structure, key
+    return list(chosen.values())[: plan.molecules or None]
