@@ -229,7 +229,7 @@ def test_cube_layout_is_the_standard_one(tmp_path):
     text = (tmp_path / "a.cube").read_text().splitlines()
     assert text[:3] == [
         "denser: valence density in e/bohr^3",
-        "charge=-1",
+        "charge=-1 spin=1",
         "    4   -1.250000    2.500000    0.375000",
     ]
     assert text[3] == "    2  2.50000000  0.15000000 -0.10000000"

@@ -127,7 +127,7 @@ def test_ions():
 
 def test_reasons_of_failure():
     radical = Structure.of(Atoms("OH", [[0, 0, 0], [0, 0, 0.97]]))
-    assert "an odd number: radicals and other open shells" in calculate(SETTINGS.task("x", radical))
+    assert "labels cover closed shells only" in calculate(SETTINGS.task("x", radical))
     iron = Structure.of(Atoms("Fe"))
     assert "Fe" in calculate(SETTINGS.task("x", iron))
     hurried = replace(SETTINGS, max_cycle=1)
@@ -280,7 +280,7 @@ def test_a_run_and_its_repetition(tmp_path):
     done = cli(*arguments)
     assert done.exit_code == 2
     assert "4 labelled" in done.stdout and "2 failed" in done.stdout
-    assert "open shells are not covered" in done.stderr
+    assert "closed shells only" in done.stderr
     with LabelStore(store) as labels:
         assert labels.names() == ["h2", "h2_rattled", "he", "he_rattled"]
         assert set(labels.failed()) == {"no", "no_rattled"}
@@ -470,7 +470,7 @@ def test_parsl_with_its_local_provider(tmp_path):
     assert done.returncode == 2, done.stderr
     assert "1 labelled" in done.stdout and "1 failed" in done.stdout
     with LabelStore(store) as labels:
-        assert labels.names() == ["h2"] and "open shells" in labels.failed()["no"]
+        assert labels.names() == ["h2"] and "closed shells only" in labels.failed()["no"]
     config.write_text("nothing = 1\n")
     write(tmp_path / "he.xyz", Atoms("He"))
     done = subprocess.run(

@@ -88,7 +88,7 @@ def test_bad_input(run):
         ((), "nothing to optimise"),
         (("h.xyz", "-o", "h.extxyz"), "give -o FOLDER"),
         (("h.xyz", "--fmax", "-1"), "positive force"),
-        (("h.xyz",), "open shells"),
+        (("h.xyz",), "closed shells only"),
         (("none.xyz",), "no such file"),
     ):
         code, out, err = run(*arguments)

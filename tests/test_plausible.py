@@ -91,31 +91,34 @@ def test_a_molecule_across_the_faces_of_its_cell():
 
 @pytest.mark.parametrize("name", ["O2", "S2", "SO", "NH", "CH2_s3B1d"])
 def test_ground_states_with_open_shells(name):
-    (sentence,) = open_shells(Structure.of(scaled(name, 1)))
+    atoms = scaled(name, 1)
+    (sentence,) = open_shells(Structure.of(atoms, spin=0))
     assert "has an open shell" in sentence and "excited singlet" in sentence
+    assert open_shells(Structure.of(atoms, spin=2)) == []
 
 
 def test_open_shells_among_other_molecules_and_ions():
     both = scaled("O2", 1) + molecule("H2O")
     both.positions[2:] += [0, 0, 5]
-    assert "O2" in open_shells(Structure.of(both))[0]
+    assert "O2" in open_shells(Structure.of(both, spin=0))[0]
     for symbol, charge, n in (
         ("Mg", 0, 0), ("C", 0, 1), ("N", 1, 1), ("Na", 1, 0), ("Cl", -1, 0), ("O", 0, 1),
+        ("N", 0, 1), ("Fe", 2, 0),
     ):  # fmt: skip
         assert len(open_shells(Structure(Atoms(symbol).numbers, np.zeros((1, 3)), charge))) == n
     for name in ("N2", "CO", "H2O", "SO2", "SiH2_s1A1d"):
-        assert open_shells(Structure.of(scaled(name, 1))) == []
+        assert open_shells(Structure.of(scaled(name, 1), spin=0)) == []
 
 
-def test_structures_that_say_that_they_have_an_open_shell():
-    with pytest.raises(InputError, match="magnetic moments of O2 add up to 2"):
-        Structure.of(molecule("O2"))
-    water = molecule("H2O")
-    water.info["multiplicity"] = 3
-    with pytest.raises(InputError, match="multiplicity 3, an open shell"):
-        Structure.of(water)
-    water.info["multiplicity"] = 1
-    assert len(Structure.of(water)) == 3
+def test_an_assumed_doublet_is_said():
+    radical = Structure(np.array([8, 1]), np.array([[0.0, 0, 0], [0, 0, 1.83]]))
+    assert open_shells(radical) == [
+        "HO has an odd number of electrons; it is taken as a doublet (--spin 1)"
+    ]
+    assert open_shells(Structure.of(radical, spin=1)) == []
+    (sentence,) = open_shells(Structure(np.array([7]), np.zeros((1, 3))))
+    assert "N has 3 unpaired electrons, and this is an excited doublet; --spin 3" in sentence
+    assert open_shells(Structure(np.array([7]), np.zeros((1, 3)), spin=3)) == []
 
 
 def test_python_warns():

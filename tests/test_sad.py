@@ -8,8 +8,9 @@ from denser.atoms.sad import (
     CUTOFF,
     RECIPES,
     atomic_density,
-    closed_shell_electrons,
+    count_electrons,
     hirshfeld_weights,
+    require_closed_shell,
     superposition,
     supported_elements,
     valence_charges,
@@ -128,9 +129,21 @@ def test_functions_are_grouped_by_reach():
     assert groups_of_like_reach(reach) == [[1, 3], [4], [0, 5]]
 
 
-def test_an_odd_number_of_electrons_asks_for_the_charge_unless_it_was_given():
+def test_open_shells_are_refused_where_closed_ones_are_needed():
     positions = np.array([[0.0, 0, 0], [0, 0, 1.8]])
-    with pytest.raises(InputError, match="open shells are not covered; if it is an ion, give its"):
-        closed_shell_electrons(Structure([8, 1], positions))
-    with pytest.raises(InputError, match=r"with charge 1 has 1 .*; check the charge$"):
-        closed_shell_electrons(Structure([1, 1], positions, 1))
+    with pytest.raises(InputError, match="labels cover closed shells only; if it is"):
+        require_closed_shell(Structure([8, 1], positions), "labels")
+    with pytest.raises(InputError, match=r"has 1 unpaired electron, an.*; check the charge$"):
+        require_closed_shell(Structure([1, 1], positions, 1), "labels")
+    with pytest.raises(InputError, match=r"2 unpaired electrons, and .*; --spin 0 is a closed"):
+        require_closed_shell(Structure([8, 8], positions, spin=2), "labels")
+    require_closed_shell(Structure([8, 8], positions), "labels")
+
+
+def test_valence_electrons_are_enough_for_the_unpaired_ones():
+    positions = np.zeros((1, 3))
+    assert count_electrons(Structure([8], positions, spin=2)) == 6
+    with pytest.raises(InputError, match="6 valence electrons, fewer than 8 unpaired"):
+        count_electrons(Structure([8], positions, spin=8))
+    with pytest.raises(InputError, match="without valence electrons"):
+        count_electrons(Structure([1], positions, 1))

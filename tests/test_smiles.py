@@ -189,3 +189,12 @@ def test_a_drug_keeps_its_bonds():
     smiles = "CCCc1nn(C)c2c1nc([nH]c2=O)-c1cc(ccc1OCC)S(=O)(=O)N1CCN(C)CC1"
     found = bonds_of(from_smiles(smiles))
     assert max(itertools.chain(*found.values())) < 1.85
+
+
+@pytest.mark.parametrize(
+    ("smiles", "spin"),
+    [("[OH]", 1), ("C[CH2]", 1), ("[O][O]", 2), ("O=O", 0), ("[CH2]", 0), ("[N]=O", 1), ("O", 0)],
+)
+def test_radicals(smiles, spin):
+    structure = Structure.of(from_smiles(smiles))
+    assert structure.spin == spin and structure.spin_assumed == (spin == 0)

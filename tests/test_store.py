@@ -89,11 +89,12 @@ def test_columns_in_ase_units(store, water):
     np.testing.assert_allclose(row.toatoms().positions, water.structure.positions * BOHR)
 
 
-def test_a_charge_is_a_column(store, water):
-    charged = replace(water, structure=replace(water.structure, charge=-1))
+def test_charge_and_spin_are_columns(store, water):
+    charged = replace(water, structure=Structure.of(water.structure, charge=-1))
     store.add(charged, Facts("paper"))
-    assert store.read("H2O").structure.charge == -1
-    assert ase.db.connect(store.path).count(charge=-1) == 1
+    structure = store.read("H2O").structure
+    assert (structure.charge, structure.spin) == (-1, 1)
+    assert ase.db.connect(store.path).count(charge=-1, spin=1) == 1
     assert store.info().charges == {-1: 1}
 
 

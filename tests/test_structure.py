@@ -114,3 +114,40 @@ def test_positions_must_fit_numbers():
 
 def test_formula_and_symbols():
     assert Structure.from_ase(molecule("CH3CH2OH")).formula == "C2H6O"
+
+
+def test_spin_defaults_to_the_smallest_and_must_fit(water):
+    assert (Structure.of(water).spin, Structure.of(water, charge=1).spin) == (0, 1)
+    triplet = Structure.of(water, spin=2)
+    assert (triplet.spin, triplet.spin_assumed) == (2, False)
+    assert Structure.of(triplet) is triplet and Structure.of(triplet, isolated=True).spin == 2
+    assert Structure.of(triplet, charge=1).spin == 1  # a spin belongs to a charge
+    assert Structure.of(triplet, charge=1).spin_assumed
+    assert "spin 2" in repr(triplet)
+    for spin, words in (
+        (1, r"H2O has 10 electrons, of which 1 cannot be unpaired \(their number must be even\)"),
+        (12, "that is too many"), (-2, "number of unpaired electrons, found -2"),
+        (0.5, "spin must be a whole number"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            Structure.of(water, spin=spin)
+
+
+def test_spin_of_ase_atoms():
+    oxygen = molecule("O2")  # with magnetic moments
+    assert Structure.of(oxygen).spin == 2
+    assert Structure.of(oxygen, spin=0).spin == 0
+    assert Structure.of(oxygen, charge=1).spin == 1
+    for key, value, spin in (
+        ("multiplicity", 3, 2), ("multiplicity", 1, 0), ("spin", 2, 2), ("spin", 3, 2),
+        ("spin", 1, 0), ("Spin", 0, 0), ("spin_multiplicity", 5, 4), ("spin", "high", 2),
+    ):  # fmt: skip
+        oxygen.info = {key: value}
+        assert Structure.of(oxygen).spin == spin, (key, value)
+    back = Structure.of(Structure.of(molecule("OH")).to_ase())
+    assert back.spin == 1 and "spin" not in Structure.of(molecule("H2O")).to_ase().info
+    iron = Atoms("Fe", magmoms=[2.7])
+    with pytest.raises(InputError, match=r"moments of Fe add up to 2.7: .* remove them"):
+        Structure.of(iron)
+    ion = Atoms("H2O", molecule("H2O").positions, charges=[-1, 0, 0])
+    assert Structure.of(ion, charge=0).charge == 0

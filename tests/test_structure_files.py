@@ -220,9 +220,10 @@ TABLE = {
                    [("H2O", "", False, ""), "line 9", ("H2O", "last", False, "")]),
     "none.xyz": (lines(WATER), ["expected the number of atoms"]),
     "empty.xyz": ("", ["contains no structure"]),
-    "open.xyz": (xyz([("O", 0, 0, 0), ("O", 0, 0, 1.2)], "0 3"), ["multiplicity 3, an open shell"]),
+    "open.xyz": (xyz([("O", 0, 0, 0), ("O", 0, 0, 1.2)], "0 3"), [("O2", "", False, "")]),
+    "odd.xyz": (xyz(WATER, "0 2"), ["10 electrons, of which 1 cannot be unpaired"]),
     "spin.xyz": (xyz([("O", 0, 0, 0), ("O", 0, 0, 1.2)], "Properties=species:S:1:pos:R:3 spin=3"),
-                 ["spin 3, an open shell"]),
+                 [("O2", "", False, "")]),
     "half.xyz": (xyz(WATER, "charge=0.5"), ["whole number of electrons, found 0.5"]),
     "lib.sdf": (sdf(WATER, "one") + sdf([("R#", 0, 0, 0)], "two") + sdf(WATER, "three"),
                 [("H2O", "one", False, ""), "(R#) is no element", ("H2O", "three", False, "")]),
@@ -278,7 +279,7 @@ TABLE = {
               [("H2O", "t", False, "")]),
     "check.com": ("# opt geom=check\n\nt\n\n0 1\n\n", ["from a checkpoint file"]),
     "chain.com": ("# hf\n\nt\n\n0 1\nF 0 0 0\nH 0 0 0.92\nTv 0 0 2.5\n", ["some directions only"]),
-    "open.com": (GAUSSIAN.replace("-2 1", "0 3"), ["multiplicity 3, an open shell"]),
+    "open.com": (GAUSSIAN.replace("-2 1", "0 2"), ["1 cannot be unpaired"]),
     "int.inp": ("* int 0 1\n*\n", ["coordinates as int are not read"]),
     "gamess.inp": (" $CONTRL\n $END\n", ["is it an ORCA input?"]),
     "OH.cif": ("data_OH\nloop_\n" + "".join(f"_chem_comp_atom.{key}\n" for key in (
@@ -386,6 +387,7 @@ def test_symbols_names_and_comments():
         "": {}, "step 12": {}, "100 1": {}, "energy=-2 1": {}, "initial_charges=3": {},
         "+1 1": {"charge": 1, "multiplicity": 1}, "Charge=1.0": {"charge": 1},
         "total charge: 2; multiplicity = 3": {"charge": 2, "multiplicity": 3},
+        "charge=1 spin=2": {"charge": 1, "spin": 2}, "spin_density: 3": {},
     }.items():  # fmt: skip
         assert stated_in_comment(comment) == stated
 

@@ -7,7 +7,13 @@ the small molecules of the NIST CCCBDB).
 from __future__ import annotations
 
 import numpy as np
-from ase.data import atomic_numbers, chemical_symbols, covalent_radii, vdw_radii
+from ase.data import (
+    atomic_numbers,
+    chemical_symbols,
+    covalent_radii,
+    ground_state_magnetic_moments,
+    vdw_radii,
+)
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
@@ -184,9 +190,6 @@ def _distances(structure: Structure, pairs: np.ndarray) -> np.ndarray:
     return np.linalg.norm(steps, axis=1) * BOHR
 
 
-_CLOSED_ATOMS = (2, 4, 10, 12, 18, 20, 30, 36)
-"""Numbers of electrons of single atoms and ions whose ground state has a closed shell."""
-
 _OPEN_SHELL = {
     "O2", "S2", "OS", "HN", "HP", "FN", "ClN", "BrN", "FP", "ClP", "B2", "Si2", "CH2", "BN", "C2O",
     "CN2", "HO+", "HS+", "H2N+", "CH-", "HSi-", "C2",
@@ -196,11 +199,25 @@ triplet, or, as that of C2 and BN, no closed shell that one determinant describe
 
 
 def open_shells(structure: Structure) -> list[str]:
-    """One sentence if the ground state of a molecule in the structure has an open shell.
+    """One sentence if the spin was assumed, or the ground state of a molecule has another one.
 
-    Molecules and atoms with an even number of electrons are looked up, such as O2, NH and CH2. If
-    there are several molecules, they are taken to be neutral, unless the structure is one molecule.
+    Molecules with an even number of electrons are looked up, such as O2, NH and CH2, and single
+    atoms. If there are several molecules, they are taken to be neutral, unless the structure is
+    one molecule.
     """
+    expected = _expected_spin(structure)
+    if structure.spin < 2 and expected is not None and expected > structure.spin:
+        state = "singlet" if structure.spin == 0 else "doublet"
+        name = _formula(structure.numbers, structure.charge)
+        return [
+            f"the ground state of {name} has {expected} unpaired electrons, and this is an excited "
+            f"{state}; --spin {expected} gives the ground state"
+        ]
+    if structure.spin_assumed and structure.spin:
+        name = _formula(structure.numbers, structure.charge)
+        return [f"{name} has an odd number of electrons; it is taken as a doublet (--spin 1)"]
+    if structure.spin:
+        return []
     if structure.cell is not None and not structure.is_orthorhombic:
         return []
     pairs = bonds(structure)
@@ -214,14 +231,29 @@ def open_shells(structure: Structure) -> list[str]:
         if len(numbers) > 3:
             continue
         name = _formula(numbers, structure.charge)
-        atom = len(numbers) == 1 and n_parts == 1 and 0 < numbers[0] <= 36
-        open_atom = atom and int(numbers[0]) - structure.charge not in _CLOSED_ATOMS
-        if name in _OPEN_SHELL or open_atom:
+        if name in _OPEN_SHELL:
             return [
-                f"the ground state of {name} has an open shell, and denser treats closed shells "
-                "only: the density is that of an excited singlet"
+                f"the ground state of {name} has an open shell, and this is an excited singlet; "
+                "--spin 2 gives the triplet"
             ]
     return []
+
+
+def _expected_spin(structure: Structure) -> int | None:
+    """Unpaired electrons of a single atom in its ground state, if they are known.
+
+    An ion of a main-group element has those of the neutral atom with as many electrons.
+    """
+    if len(structure) != 1 or structure.numbers[0] == 0:
+        return None
+    z = int(structure.numbers[0])
+    n_electrons = z - structure.charge
+    if not 0 < n_electrons < len(ground_state_magnetic_moments):
+        return 0
+    transition = any(low <= k <= low + 9 for k in (z, n_electrons) for low in (21, 39, 57, 72))
+    if structure.charge and transition:
+        return None
+    return round(ground_state_magnetic_moments[n_electrons])
 
 
 def _formula(numbers: np.ndarray, charge: int) -> str:

@@ -75,13 +75,13 @@ def valence_charges(structure: Structure) -> np.ndarray:
     return np.array([table[symbol]["valence"] for symbol in structure.symbols], dtype=float)
 
 
-def closed_shell_electrons(structure: Structure) -> int:
-    """Number of valence electrons of a structure that models and SCF can treat.
+def count_electrons(structure: Structure) -> int:
+    """Number of valence electrons of a structure.
 
     Raises
     ------
     InputError
-        An element has no table, there are no electrons, or their number is odd.
+        An element has no table, or there are no electrons, or fewer than unpaired ones.
     """
     n_electrons = int(valence_charges(structure).sum()) - structure.charge
     if n_electrons <= 0:
@@ -89,15 +89,37 @@ def closed_shell_electrons(structure: Structure) -> int:
             f"charge {structure.charge:+d} leaves {structure.formula} without valence electrons; "
             "check the charge"
         )
-    if n_electrons % 2:
-        advice = "check the charge"
-        if structure.charge == 0:
-            advice = "if it is an ion, give its charge (--charge, or atoms.info['charge'])"
+    if structure.spin > n_electrons:
         raise InputError(
             f"{structure.formula} with charge {structure.charge} has {n_electrons} valence "
-            "electrons, an odd number: radicals and other open shells are not covered; " + advice
+            f"electrons, fewer than {structure.spin} unpaired ones; check the spin"
         )
     return n_electrons
+
+
+def require_closed_shell(structure: Structure, what: str) -> None:
+    """Raise an InputError for an open shell; `what` covers closed shells only.
+
+    Parameters
+    ----------
+    structure : Structure
+    what : str
+        Subject of the sentence in the plural, such as "forces".
+    """
+    if not structure.spin:
+        return
+    n = structure.spin
+    found = f"{structure.formula} with charge {structure.charge} has {n} unpaired electron"
+    found += "" if n == 1 else "s"
+    if n % 2 == 0:
+        advice = "--spin 0 is a closed shell"
+    elif structure.charge == 0:
+        found += ", an odd number of electrons"
+        advice = "if it is an ion, give its charge (--charge, or atoms.info['charge'])"
+    else:
+        found += ", an odd number of electrons"
+        advice = "check the charge"
+    raise InputError(f"{found}, and {what} cover closed shells only; {advice}")
 
 
 def gaussians(z: int, recipe: str = "gth-szv-1e") -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -29,11 +29,14 @@ from denser.cli.options import (
     Embed,
     Json,
     ModelName,
+    Multiplicity,
     Padding,
     Refine,
     Smiles,
     Spacing,
+    Spin,
     prediction_options,
+    unpaired,
 )
 from denser.types.errors import InputError
 
@@ -182,6 +185,8 @@ def analyze(
         Flag, typer.Option("--valence", help="Density files contain valence electrons.")
     ] = False,
     charge: Charge = None,
+    spin: Spin = None,
+    multiplicity: Multiplicity = None,
     model: ModelName = "default",
     box: BoxName = Box.auto,
     padding: Padding = 4.0,
@@ -241,7 +246,16 @@ def analyze(
         format=format.lstrip("."),
         pictures=few and not no_pictures,
         kind="all-electron" if all_electron else "valence" if valence else "auto",
-        options=prediction_options(charge, model, box, padding, device, spacing, refine=refine),
+        options=prediction_options(
+            charge,
+            model,
+            box,
+            padding,
+            device,
+            spacing,
+            refine=refine,
+            spin=unpaired(spin, multiplicity),
+        ),
         steps=steps,
         isovalue=isovalue,
         xray=xray,

@@ -17,9 +17,12 @@ from denser.cli.options import (
     Files,
     Json,
     ModelName,
+    Multiplicity,
     Padding,
     Smiles,
+    Spin,
     prediction_options,
+    unpaired,
 )
 from denser.types.errors import InputError
 
@@ -41,6 +44,8 @@ def energy(
         Path | None, typer.Option(help="Write a Molden file (one structure only).")
     ] = None,
     charge: Charge = None,
+    spin: Spin = None,
+    multiplicity: Multiplicity = None,
     model: ModelName = "default",
     box: BoxName = Box.auto,
     padding: Padding = 4.0,
@@ -58,7 +63,9 @@ def energy(
         orbital_index(name, 500, 1000)
     if wanted:
         _make_folder(out)
-    starts = StartDensities(prediction_options(charge, model, box, padding, device))
+    starts = StartDensities(
+        prediction_options(charge, model, box, padding, device, spin=unpaired(spin, multiplicity))
+    )
     inputs = _inputs(files, smiles, embed)
     if molden is not None and len(inputs) != 1:
         raise InputError(f"--molden names one file, but there are {len(inputs)} structures")
@@ -95,6 +102,8 @@ def scf(
         int, typer.Option(help="Number of Kohn-Sham steps before the first cycle.")
     ] = 1,
     charge: Charge = None,
+    spin: Spin = None,
+    multiplicity: Multiplicity = None,
     model: ModelName = "default",
     box: BoxName = Box.auto,
     padding: Padding = 4.0,
@@ -108,7 +117,9 @@ def scf(
 
     if steps < 1:
         raise InputError(f"the start needs at least one Kohn-Sham step, found --steps {steps}")
-    starts = StartDensities(prediction_options(charge, model, box, padding, device))
+    starts = StartDensities(
+        prediction_options(charge, model, box, padding, device, spin=unpaired(spin, multiplicity))
+    )
     inputs = _inputs(files, smiles, embed)
     single = len(inputs) == 1 and out is not None and bool(out.suffix) and not out.is_dir()
     if out is not None and single:

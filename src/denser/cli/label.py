@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from denser.cli.common import with_common_options
-from denser.cli.options import Box, BoxName, Charge, Embed, Json, JsonObject, Padding
+from denser.cli.options import (
+    Box,
+    BoxName,
+    Charge,
+    Embed,
+    Json,
+    JsonObject,
+    Multiplicity,
+    Padding,
+    Spin,
+    unpaired,
+)
 from denser.cli.shards import contents, pack, shard_info, unpack
 from denser.types.errors import InputError
 
@@ -46,6 +57,8 @@ def label(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Store of labels (.db).")],
     charge: Charge = None,
+    spin: Spin = None,
+    multiplicity: Multiplicity = None,
     embed: Embed = False,
     box: BoxName = Box.auto,
     padding: Padding = 4.0,
@@ -84,7 +97,9 @@ def label(
         settings = LabelSettings(recipe, box.value, padding, max_cycle, share)
         parsl = _parsl_file(executor)
         isolated = box.value != "auto"
-        found, bad = read_inputs(structures, charge, _tell, isolated, embed)
+        found, bad = read_inputs(
+            structures, charge, _tell, isolated, embed, unpaired(spin, multiplicity)
+        )
         if rattle is not None:
             if not 0 < rattle < 1:
                 raise InputError(f"--rattle is a width in angstrom below 1, got {rattle:g}")

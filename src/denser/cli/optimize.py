@@ -15,9 +15,12 @@ from denser.cli.options import (
     Embed,
     Json,
     ModelName,
+    Multiplicity,
     Padding,
     Smiles,
+    Spin,
     Structures,
+    unpaired,
 )
 from denser.types.errors import InputError
 
@@ -55,6 +58,8 @@ def optimize(
     smiles: Smiles = None,
     embed: Embed = False,
     charge: Charge = None,
+    spin: Spin = None,
+    multiplicity: Multiplicity = None,
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/angstrom.")] = 0.05,
     steps: Annotated[int, typer.Option(min=0, help="Largest number of steps.")] = 200,
     optimizer: Annotated[Optimizer, typer.Option(help="Optimiser of ASE.")] = Optimizer.bfgs,
@@ -83,7 +88,16 @@ def optimize(
 
     chosen = None if dispersion is None else dispersion.value
     settings = Settings(
-        fmax, steps, optimizer.value, model, task.value, chosen, charge, padding, device
+        fmax,
+        steps,
+        optimizer.value,
+        model,
+        task.value,
+        chosen,
+        charge,
+        padding,
+        device,
+        unpaired(spin, multiplicity),
     )
     inputs = find_inputs(files or [], smiles or [], densities=False, embed=embed)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from denser.types.errors import InputError
+
 if TYPE_CHECKING:
     from denser.model.options import PredictionOptions
 
@@ -38,6 +40,15 @@ Smiles = Annotated[
     list[str] | None, typer.Option(help="SMILES, in addition to files or instead of them.")
 ]
 Charge = Annotated[int | None, typer.Option(help="Total charge; default: that in the file.")]
+Spin = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Number of unpaired electrons; default: that in the file, else 0 or 1."
+    ),
+]
+Multiplicity = Annotated[
+    int | None, typer.Option(min=1, help="Spin multiplicity: another way to give --spin, plus 1.")
+]
 ModelName = Annotated[str, typer.Option(envvar="DENSER_MODEL", help="Shipped model or model file.")]
 BoxName = Annotated[
     Box,
@@ -70,6 +81,23 @@ JsonObject = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per input on standard output.")]
 
 
+def unpaired(spin: int | None, multiplicity: int | None) -> int | None:
+    """Number of unpaired electrons from --spin or --multiplicity, None if neither is given.
+
+    Raises
+    ------
+    InputError
+        They contradict each other.
+    """
+    if multiplicity is None:
+        return spin
+    if spin is not None and spin != multiplicity - 1:
+        raise InputError(
+            f"--spin {spin} is --multiplicity {spin + 1}, found {multiplicity}; give one of them"
+        )
+    return multiplicity - 1
+
+
 def prediction_options(
     charge: int | None,
     model: str,
@@ -80,6 +108,8 @@ def prediction_options(
     average: int = 1,
     refine: int = 0,
     grid: Path | None = None,
+    *,
+    spin: int | None = None,
 ) -> PredictionOptions:
     """Return the options of a prediction as one object, checked."""
     from denser.model.options import PredictionOptions
@@ -90,5 +120,5 @@ def prediction_options(
 
         nodes = read(grid).grid
     return PredictionOptions(
-        charge, model, box.value, padding, spacing, device, average, refine, nodes
+        charge, model, box.value, padding, spacing, device, average, refine, nodes, spin
     )

@@ -17,12 +17,15 @@ from denser.cli.options import (
     GridFile,
     Json,
     ModelName,
+    Multiplicity,
     Padding,
     Refine,
     Smiles,
     Spacing,
+    Spin,
     Structures,
     prediction_options,
+    unpaired,
 )
 
 
@@ -37,6 +40,8 @@ def predict(
     smiles: Smiles = None,
     embed: Embed = False,
     charge: Charge = None,
+    spin: Spin = None,
+    multiplicity: Multiplicity = None,
     model: ModelName = "default",
     box: BoxName = Box.auto,
     padding: Padding = 4.0,
@@ -57,7 +62,16 @@ def predict(
     from denser.workflows.predict import Batch
 
     options = prediction_options(
-        charge, model, box, padding, device, spacing, average, refine, grid
+        charge,
+        model,
+        box,
+        padding,
+        device,
+        spacing,
+        average,
+        refine,
+        grid,
+        spin=unpaired(spin, multiplicity),
     )
     batch = Batch(files or [], smiles or [], out, format, options, resume, embed)
     raise typer.Exit(batch.run(as_json=json))

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from denser.cli.options import Device, Json, ModelName, Padding, prediction_options
+from denser.cli.options import (
+    Device,
+    Json,
+    ModelName,
+    Multiplicity,
+    Padding,
+    Spin,
+    prediction_options,
+    unpaired,
+)
 from denser.types.errors import InputError
 from denser.types.units import BOHR
 
@@ -22,6 +31,8 @@ def scan(
     csv: Annotated[Path | None, typer.Option(help="Write the curves to this .csv file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves: .png, .svg or .pdf")] = None,
     charge: Annotated[int, typer.Option(help="Total charge.")] = 0,
+    spin: Spin = None,
+    multiplicity: Multiplicity = None,
     model: ModelName = "default",
     padding: Padding = 4.0,
     scf: Annotated[bool, typer.Option(help="Also compute the self-consistent curve.")] = True,
@@ -41,7 +52,8 @@ def scan(
         check_suffix(plot)
     if not padding >= MIN_PADDING:
         raise InputError(f"--padding {padding:g} cuts the density off; give at least {MIN_PADDING}")
-    options = prediction_options(charge, model, padding=padding, device=device)
+    n_unpaired = unpaired(spin, multiplicity)
+    options = prediction_options(charge, model, padding=padding, device=device, spin=n_unpaired)
     predictor = Predictor.of(options, bf16=False)
     done: list[scans.Scan] = []
 
@@ -50,7 +62,7 @@ def scan(
             if sys.stderr.isatty() and not is_quiet():
                 typer.echo(f"\r{name}: {n} of {total}", err=True, nl=n == total)
 
-        return scans.scan(name, wanted, predictor, charge, padding, scf, report)
+        return scans.scan(name, wanted, predictor, charge, padding, scf, report, n_unpaired)
 
     def take(name: str, result: scans.Scan | Failed) -> None:
         if isinstance(result, Failed):

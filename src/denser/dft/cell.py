@@ -6,7 +6,7 @@ import numpy as np
 from pyscf.pbc import gto
 from pyscf.pbc.dft.multigrid import MultiGridNumInt2
 
-from denser.atoms.sad import closed_shell_electrons, valence_charges
+from denser.atoms.sad import count_electrons, valence_charges
 from denser.dft.basis import basis_name, pseudopotential, shells
 from denser.types.arrays import seal
 from denser.types.density import Density
@@ -35,7 +35,6 @@ def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> g
     Parameters
     ----------
     structure : Structure
-        Closed shell: an even number of valence electrons.
     grid : Grid
         Its box is the period of the calculation.
     recipe : Recipe
@@ -49,10 +48,10 @@ def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> g
     Raises
     ------
     InputError
-        An element is not supported, the number of electrons is odd or zero, the basis or
-        pseudopotential is unknown, or the box is left-handed.
+        An element is not supported, there are no electrons, the basis or pseudopotential is
+        unknown, or the box is left-handed.
     """
-    closed_shell_electrons(structure)
+    count_electrons(structure)
     if np.linalg.det(grid.cell) < 0:
         raise InputError("the grid's cell is left-handed; swap two of its vectors")
     cell = gto.Cell()
@@ -62,6 +61,7 @@ def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> g
     # Set explicitly: a mesh derived from a cutoff would be odd and one node larger.
     cell.mesh = list(grid.shape)
     cell.charge = structure.charge
+    cell.spin = structure.spin
     elements = sorted(set(structure.symbols))
     cell.basis = {s: shells(s, basis_name(s, recipe.basis)) for s in elements}
     cell.pseudo = {s: pseudopotential(s, recipe.pseudo) for s in elements}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pyscf.pbc.dft import rks
 
-from denser.atoms.sad import valence_charges
+from denser.atoms.sad import require_closed_shell, valence_charges
 from denser.dft.cell import build_cell, require_electrons, require_fitting_dm
 from denser.dft.functionals import require_density_functional
 from denser.dft.isolated import Isolation
@@ -101,9 +101,10 @@ def mean_field(
     Raises
     ------
     InputError
-        As in `denser.dft.cell.build_cell`; or the functional is unknown or neither an LDA nor a
-        GGA.
+        As in `denser.dft.cell.build_cell`; the structure has unpaired electrons; or the functional
+        is unknown or neither an LDA nor a GGA.
     """
+    require_closed_shell(structure, "Kohn-Sham steps")
     require_density_functional(recipe.xc)
     isolation = Isolation(structure, valence_charges(structure), grid) if isolated else None
     return multigrid_rks(build_cell(structure, grid, recipe), recipe.xc, isolation)

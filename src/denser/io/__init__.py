@@ -10,6 +10,7 @@ same folder and then renamed, so it is always complete.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from denser.io.files import DENSITY_UNIT, naming, plain_name
 from denser.io.formats import DENSITIES
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
+from denser.types.structure import Structure
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -63,8 +65,12 @@ def read(path: str | Path, kind: str = "auto", charge: int | None = None) -> Fie
     return _read(path, kind, charge, strict=False)
 
 
-def read_density(path: str | Path, kind: str = "auto", charge: int | None = None) -> Density:
+def read_density(
+    path: str | Path, kind: str = "auto", charge: int | None = None, spin: int | None = None
+) -> Density:
     """Read a density with its atoms; the parameters are those of `read`.
+
+    `spin` is the number of unpaired electrons; by default that of the file.
 
     Raises
     ------
@@ -76,6 +82,9 @@ def read_density(path: str | Path, kind: str = "auto", charge: int | None = None
         raise InputError(f"{path}: holds no atoms; give a density with atoms, such as a .cube")
     if found.unit != DENSITY_UNIT:
         raise InputError(f"{path}: expected a density in {DENSITY_UNIT}, found {found.unit}")
+    if spin is not None and spin != found.structure.spin:
+        with naming(Path(path)):
+            return replace(found, structure=Structure.of(found.structure, spin=spin))
     return found
 
 

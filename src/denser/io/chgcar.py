@@ -88,6 +88,7 @@ def write(path: str | Path, obj: Density) -> None:
     notes = [
         "origin=" + ",".join(repr(float(x)) for x in grid.origin),
         f"charge={structure.charge}",
+        *([f"spin={structure.spin}"] if structure.spin else []),
         "box=" + ("isolated" if structure.cell is None else "periodic"),
         "valence=" + ",".join(repr(charge) for _, charge in species),
     ]
@@ -166,6 +167,7 @@ def read(path: str | Path) -> Density | Foreign:
             (positions + grid.origin)[back],
             notes.get("charge", 0),
             None if notes.get("box") == "isolated" else cell,
+            spin=notes.get("spin"),
         )
         values /= grid.volume
         if not notes:
@@ -207,7 +209,7 @@ def _notes(reader: TextReader) -> dict:
     if not comment.startswith(_TAG):
         return {}
     words = dict(word.split("=", 1) for word in comment.split() if "=" in word)
-    kinds = {"origin": float, "charge": int, "valence": float, "order": int}
+    kinds = {"origin": float, "charge": int, "spin": int, "valence": float, "order": int}
     notes: dict = {
         "box": words.get("box"),
         "all_electron": comment.startswith(f"{_TAG} all-electron density"),
@@ -215,7 +217,7 @@ def _notes(reader: TextReader) -> dict:
     with naming(reader.path):
         for key, kind in kinds.items():
             if key not in words:
-                if key == "order":
+                if key in ("order", "spin"):
                     continue
                 raise _damaged(key, "there")
             try:
@@ -227,6 +229,8 @@ def _notes(reader: TextReader) -> dict:
         if len(notes["charge"]) != 1:
             raise _damaged("charge", "one number")
     notes["charge"] = notes["charge"][0]
+    if "spin" in notes:
+        notes["spin"] = notes["spin"][0]
     return notes
 
 

@@ -52,7 +52,8 @@ def write(path: str | Path, obj: Density) -> None:
     with naming(path):
         header = [
             f"denser: {what} in {obj.unit}",
-            f"charge={structure.charge}{'' if structure.cell is None else ' box=periodic'}",
+            f"charge={structure.charge}{f' spin={structure.spin}' if structure.spin else ''}"
+            f"{'' if structure.cell is None else ' box=periodic'}",
             _row(len(structure), grid.origin),
             *(_row(n, step, 8) for n, step in zip(grid.shape, steps, strict=True)),
             *(
@@ -115,11 +116,13 @@ def read(path: str | Path) -> Field | Density | Foreign:
         table = np.array(atoms)
         numbers, charges = table[:, 0].astype(int), table[:, 1]
         charge = re.search(r"\bcharge=([+-]?\d+)\b", comment)
+        spin = re.search(r"\bspin=(\d+)\b", comment) if own is not None else None
         structure = Structure(
             numbers,
             table[:, 2:] * to_bohr,
             int(charge[1]) if charge else 0,
             grid.cell if own is not None and comment.endswith(" box=periodic") else None,
+            spin=int(spin[1]) if spin else None,
         )
         given = charges.any() and not np.array_equal(charges, numbers)
         if own is None and charge is None:

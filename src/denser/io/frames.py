@@ -35,7 +35,7 @@ class Frame:
     Parameters
     ----------
     atoms : ase.Atoms
-        `info` has "charge" and "multiplicity" if the file states them.
+        `info` has "charge", "multiplicity" and "spin" as far as the file states them.
     title : str
         The title or name that the file gives it.
     notes : tuple of str
@@ -119,12 +119,12 @@ def _first(letters: str, name: str) -> str:
 
 
 def stated_in_comment(comment: str) -> dict[str, Any]:
-    """Charge and multiplicity in a comment line: `-2 1`, `charge: -2 mult: 1`, `total_charge=-2`.
+    """Charge and spin in a comment line: `-2 1`, `charge: -2 mult: 1`, `total_charge=-2 spin=2`.
 
     Returns
     -------
     dict
-        "charge" and "multiplicity", as far as they are there.
+        "charge", "multiplicity" and "spin", as far as they are there.
     """
     if pair := re.fullmatch(r"\s*([+-]?\d{1,2})\s+([1-9])\s*", comment):
         return {"charge": int(pair[1]), "multiplicity": int(pair[2])}
@@ -132,6 +132,7 @@ def stated_in_comment(comment: str) -> dict[str, Any]:
     for key, words in (
         ("charge", r"(?:total[_ ]?)?charge"),
         ("multiplicity", r"(?:spin[_ ]?)?mult(?:iplicity)?"),
+        ("spin", r"(?:total[_ ]?)?spin"),
     ):
         pattern = rf"(?<![\w-]){words}\s*[:=]\s*[\"']?([+-]?\d+(?:\.\d+)?)(?![\w.])"
         if match := re.search(pattern, comment, flags=re.IGNORECASE):

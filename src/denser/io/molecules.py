@@ -63,7 +63,21 @@ def _of_mdl(record: str, embed: bool) -> Frame:
     if molecule is None:
         raise InputError("cannot be read as a molfile; is it damaged?")
     code = [*record.splitlines(), "", ""][1][20:22]
-    return frame_of_molecule(molecule, embed, {"2D": True, "3D": False}.get(code))
+    frame = frame_of_molecule(molecule, embed, {"2D": True, "3D": False}.get(code))
+    if spin := _unpaired(record):
+        frame.atoms.info["spin"] = spin
+    return frame
+
+
+def _unpaired(record: str) -> int:
+    """Unpaired electrons of a molfile: its radicals are singlets (1), doublets (2), triplets (3).
+
+    RDKit does not tell singlets from triplets.
+    """
+    lines = [line.split()[3:] for line in record.splitlines() if line.startswith("M  RAD")]
+    kinds = [word for line in lines for word in line[1::2]]  # V2000: pairs of atom and kind
+    kinds += re.findall(r"^M  V30 .*\bRAD=(\d)", record, flags=re.MULTILINE)
+    return sum(max(int(kind) - 1, 0) for kind in kinds if kind.isdigit())
 
 
 def _of_mol2(block: str, embed: bool) -> Frame:

@@ -69,6 +69,7 @@ def write(path: str | Path, obj: Field) -> None:
             "numbers": structure.numbers,
             "positions": structure.positions,
             "charge": structure.charge,
+            "spin": structure.spin,
             "valence_charges": obj.valence_charges,
             "all_electron": obj.all_electron,
         }
@@ -102,6 +103,7 @@ def read(path: str | Path) -> Field | Density:
                 arrays["positions"],
                 int(arrays["charge"]),
                 arrays.get("structure_cell"),
+                spin=int(arrays["spin"]) if "spin" in arrays else None,
             )
             return Density(
                 grid,

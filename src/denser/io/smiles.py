@@ -32,7 +32,8 @@ def from_smiles(smiles: str) -> Atoms:
     Returns
     -------
     ase.Atoms
-        With `info["charge"]`, the sum of the formal charges.
+        With `info["charge"]`, the sum of the formal charges, and, for radicals,
+        `info["spin"]`.
 
     Raises
     ------
@@ -97,7 +98,10 @@ def embed(molecule: Chem.Mol, name: str) -> Atoms:
 
 
 def from_rdkit(molecule: Chem.Mol) -> Atoms:
-    """Atoms of an RDKit molecule with its conformer, its charge (`info["charge"]`) and its bonds.
+    """Atoms of an RDKit molecule with its conformer, charge, spin (`info`) and bonds.
+
+    An atom with an odd number of radical electrons has one unpaired electron. Two of them at one
+    atom, as in a carbene, are taken for a pair: RDKit has the same number for both.
 
     Raises
     ------
@@ -114,6 +118,8 @@ def from_rdkit(molecule: Chem.Mol) -> Atoms:
     numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
     atoms = Atoms(numbers, molecule.GetConformer().GetPositions())
     atoms.info["charge"] = Chem.GetFormalCharge(molecule)
+    if spin := sum(atom.GetNumRadicalElectrons() % 2 for atom in molecule.GetAtoms()):
+        atoms.info["spin"] = spin
     bonds = list(molecule.GetBonds())
     Bonds(
         np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in bonds], dtype=int),

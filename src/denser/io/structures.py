@@ -177,7 +177,11 @@ def _stated_in_output(path: Path) -> tuple[dict[str, int], tuple[str, ...]]:
 
 
 def as_structure(
-    source: Any, charge: int | None = None, isolated: bool = False, embed: bool = False
+    source: Any,
+    charge: int | None = None,
+    isolated: bool = False,
+    embed: bool = False,
+    spin: int | None = None,
 ) -> Structure:
     """Return one structure from whatever describes it; the public functions call this first.
 
@@ -185,7 +189,7 @@ def as_structure(
     ----------
     source : Structure, ase.Atoms, Path, str, rdkit.Chem.Mol or pymatgen's Molecule or Structure
         A string is a file if there is one of this name or it ends like one, else a SMILES.
-    charge, isolated
+    charge, isolated, spin
         As in `Structure.of`.
     embed : bool
         As in `read_structures`.
@@ -201,7 +205,7 @@ def as_structure(
         What was chosen where a file leaves a choice, such as alternate locations.
     """
     if isinstance(source, Structure | Atoms):
-        return Structure.of(source, charge, isolated)
+        return Structure.of(source, charge, isolated, spin)
     frame: Frame | None = None
     name = ""
     if isinstance(source, Path):
@@ -226,7 +230,7 @@ def as_structure(
     for note in frame.notes:
         warnings.warn(f"{name}{note}", stacklevel=3)
     try:
-        return Structure.of(frame.atoms, charge, isolated)
+        return Structure.of(frame.atoms, charge, isolated, spin)
     except InputError as error:
         raise InputError(f"{name}{error}") from error
 

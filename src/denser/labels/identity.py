@@ -11,7 +11,7 @@ from denser.types.units import BOHR
 
 
 def content_hash(structure: Structure, box: str) -> str:
-    """Short hash of numbers, positions, charge, cell and box; labels with the same hash are equal.
+    """Short hash of atoms, charge, spin, cell and box; labels with the same hash are equal.
 
     The hash of an isolated structure does not depend on its position in space, because its box
     moves with it. Positions are rounded to 1e-6 angstrom.
@@ -24,7 +24,8 @@ def content_hash(structure: Structure, box: str) -> str:
     digest = hashlib.sha256(structure.numbers.astype("<i4").tobytes() + steps.tobytes())
     if structure.cell is not None:
         digest.update(np.floor(structure.cell * BOHR * 1e6 + 1 / 3).astype("<i8").tobytes())
-    digest.update(f"{structure.charge} {box}".encode())
+    spin = f" spin {structure.spin}" if structure.spin else ""
+    digest.update(f"{structure.charge} {box}{spin}".encode())
     return "c" + digest.hexdigest()[:16]  # a letter first: ASE refuses text that reads as a number
 
 

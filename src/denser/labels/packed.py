@@ -123,7 +123,7 @@ class Shard:
 
 
 def content_key(structure: Structure, box: str) -> str:
-    """Short hash of atoms, charge, cell and box; labels with the same hash are equal.
+    """Short hash of atoms, charge, spin, cell and box; labels with the same hash are equal.
 
     Like `denser.labels.store.content_hash`, for a structure on the lattice of `on_lattice`.
     """
@@ -133,7 +133,8 @@ def content_key(structure: Structure, box: str) -> str:
     digest = hashlib.sha256(structure.numbers.astype("<i4").tobytes() + steps.tobytes())
     if structure.cell is not None:
         digest.update(np.round(structure.cell / _LENGTH).astype("<i4").tobytes())
-    digest.update(f"{structure.charge} {box}".encode())
+    spin = f" spin {structure.spin}" if structure.spin else ""
+    digest.update(f"{structure.charge} {box}{spin}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -151,6 +152,7 @@ def on_lattice(structure: Structure, grid: Grid) -> tuple[Structure, Grid]:
             rounded(structure.positions),
             structure.charge,
             cell if periodic else None,
+            spin=structure.spin,
         ),
         Grid(rounded(grid.origin), cell, grid.shape),
     )

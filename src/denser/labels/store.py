@@ -45,8 +45,9 @@ _OF_ONE = (
 )
 _COLUMNS = {
     "name": ("Name", ""),
-    "content": ("Hash of structure, charge and box", ""),
+    "content": ("Hash of structure, charge, spin and box", ""),
     "converged": ("Converged", ""),
+    "spin": ("Unpaired electrons, if there are any", ""),
     "group": ("File that it came from: frames of a trajectory share it", ""),
     "box": ("Box: cell, paper, or padding per side in angstrom", ""),
     "attempt": ("Attempt that converged", ""),
@@ -221,6 +222,7 @@ class LabelStore:
                 row.positions / BOHR,
                 round(row.charge),
                 row.cell / BOHR if row.pbc.all() else None,
+                spin=int(row.get("spin", 0)),
             ),
             Grid(grid["origin"], grid["cell"], tuple(grid["shape"])),
             unpack(data["mo_coeff"], tuple(data["mo_coeff_shape"])),
@@ -320,6 +322,8 @@ class LabelStore:
         row: Any = AtomsRow(atoms)  # which has its columns as attributes
         row.ctime, row.user = now(), ""  # otherwise ASE stores the user's name
         columns = {"name": name, "content": content, "converged": converged, **columns}
+        if structure.spin:
+            columns["spin"] = structure.spin
         try:
             self._begin()
             earlier = self._entry(name)

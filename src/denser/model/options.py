@@ -45,6 +45,8 @@ class PredictionOptions:
         Kohn-Sham steps that improve the predicted density; 0 for none.
     grid : Grid, Field or None
         Nodes of the result, or a field on them, in place of a box, padding and spacing.
+    spin : int or None
+        Number of unpaired electrons; by default that of the structure.
 
     Raises
     ------
@@ -61,10 +63,15 @@ class PredictionOptions:
     average: int = 1
     refine: int = 0
     grid: Grid | Field | None = None
+    spin: int | None = None
 
     def __post_init__(self) -> None:
         if self.charge is not None and not _is_whole(self.charge):
             raise InputError(f"the charge must be a whole number, found {self.charge!r}")
+        if self.spin is not None and not (_is_whole(self.spin) and self.spin >= 0):
+            raise InputError(
+                f"the spin must be a number of unpaired electrons, found {self.spin!r}"
+            )
         if self.box not in BOXES:
             raise InputError(f"unknown box {self.box!r}; known: {', '.join(BOXES)}")
         if not _is_number(self.padding):

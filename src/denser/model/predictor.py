@@ -16,7 +16,13 @@ import torch
 from ase.data import chemical_symbols
 
 from denser.atoms.plausible import strange
-from denser.atoms.sad import RECIPES, closed_shell_electrons, superposition, supported_elements
+from denser.atoms.sad import (
+    RECIPES,
+    count_electrons,
+    require_closed_shell,
+    superposition,
+    supported_elements,
+)
 from denser.fields.cube_group import cube_operations
 from denser.io.structures import as_structure
 from denser.model.boxes import check_memory, make_grid, respace, respaced
@@ -225,7 +231,8 @@ class Predictor:
                     f"atom {i} is {symbol}{ghost}, which model {self.model.name!r} does not cover; "
                     f"it covers {' '.join(covered)}"
                 )
-        closed_shell_electrons(structure)
+        count_electrons(structure)
+        require_closed_shell(structure, f"densities of model {self.model.name!r}")
 
     @classmethod
     def of(cls, options: PredictionOptions, bf16: bool | None = None) -> Predictor:
@@ -240,6 +247,7 @@ class Predictor:
         padding: float = 4.0,
         spacing: float | None = None,
         *,
+        spin: int | None = None,
         options: PredictionOptions | None = None,
     ) -> Prediction:
         """Predict one structure; the parameters are those of `denser.predict`.
@@ -248,8 +256,12 @@ class Predictor:
         this predictor, and Kohn-Sham steps (`refine`) are not taken here.
         """
         if options is None:
-            options = PredictionOptions(charge, box=box, padding=padding, spacing=spacing)
-        structure = as_structure(atoms, options.charge, isolated=options.box != "auto")
+            options = PredictionOptions(
+                charge, box=box, padding=padding, spacing=spacing, spin=spin
+            )
+        structure = as_structure(
+            atoms, options.charge, isolated=options.box != "auto", spin=options.spin
+        )
         self.require_covered(structure)
         box, padding, spacing = options.box, options.padding, options.spacing
         if box == "auto":
@@ -280,6 +292,7 @@ def predict(
     device: str = "auto",
     average: int = 1,
     grid: Grid | Field | None = None,
+    spin: int | None = None,
 ) -> Density:
     """Predict the DFT valence density of a molecule or crystal from its atoms.
 
@@ -307,6 +320,8 @@ def predict(
     grid : Grid or Field, optional
         Nodes of the result, for example those of another program's density, in place of padding
         and spacing. For the networks of Gaussians only, such as the default.
+    spin : int, optional
+        Number of unpaired electrons; by default that of `atoms`, or else the smallest possible.
 
     Returns
     -------
@@ -323,9 +338,11 @@ def predict(
     -----
     UserWarning
         A molecule that the model does not know well (`Predictor.doubt`), bonds of unlikely length,
-        or a ground state with an open shell (`denser.atoms.plausible.strange`).
+        or a ground state with another spin (`denser.atoms.plausible.strange`).
     """
-    options = PredictionOptions(charge, model, box, padding, spacing, device, average, grid=grid)
+    options = PredictionOptions(
+        charge, model, box, padding, spacing, device, average, grid=grid, spin=spin
+    )
     predictor = Predictor.of(options)
     prediction = predictor.predict(atoms, options=options)
     structure = prediction.density.structure

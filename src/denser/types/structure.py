@@ -1,8 +1,8 @@
-"""Molecules and crystals: atoms, positions, charge and cell."""
+"""Molecules and crystals: atoms, positions, charge, spin and cell."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +43,21 @@ class Structure:
         Rows are lattice vectors in bohr; None for an isolated molecule.
     bonds : Bonds or None
         Bonds that the input names. Nothing but files of molecules uses them.
+    spin : int, optional
+        Number of unpaired electrons, 2S as in PySCF. By default the smallest possible one: 0 for
+        an even number of electrons, 1 (a doublet) for an odd number.
+
+    Attributes
+    ----------
+    spin_assumed : bool
+        Whether nobody stated the spin.
 
     Raises
     ------
     InputError
         No atoms, shapes that do not fit, a coordinate that is not finite, an atomic number
-        that is no element, a charge that is no whole number, or two atoms closer than 0.4
-        angstrom.
+        that is no element, a charge or a spin that is no whole number, a spin that does not fit
+        the number of electrons, or two atoms closer than 0.4 angstrom.
     """
 
     numbers: np.ndarray
@@ -57,6 +65,8 @@ class Structure:
     charge: int = 0
     cell: np.ndarray | None = None
     bonds: Bonds | None = None
+    spin: Any = None  # an int once the structure is made
+    spin_assumed: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         numbers = read_only(self.numbers, int)
@@ -82,6 +92,12 @@ class Structure:
                 "finite number"
             )
         object.__setattr__(self, "charge", _whole(self.charge))
+        n_electrons = int(numbers.sum()) - self.charge
+        if self.spin is None:
+            object.__setattr__(self, "spin_assumed", True)
+            object.__setattr__(self, "spin", n_electrons % 2)
+        else:
+            object.__setattr__(self, "spin", _fitting_spin(self.spin, n_electrons, self))
         if self.cell is not None:
             cell = read_only(self.cell, float)
             object.__setattr__(self, "cell", cell)
@@ -147,6 +163,8 @@ class Structure:
         parts = [self.formula, f"{len(self)} atom{'s' if len(self) > 1 else ''}"]
         if self.charge:
             parts.append(f"charge {self.charge:+d}")
+        if self.spin:
+            parts.append(f"spin {self.spin}")
         if self.cell is not None:
             lengths = np.linalg.norm(self.cell, axis=1) * BOHR
             parts.append(f"cell {' x '.join(f'{x:.2f}' for x in lengths)} angstrom")
@@ -189,28 +207,35 @@ class Structure:
         return bool((diagonal > 0).all() and np.allclose(self.cell, np.diag(diagonal), atol=1e-6))
 
     @classmethod
-    def from_ase(cls, atoms: Atoms, charge: int | None = None, isolated: bool = False) -> Structure:
-        """Take numbers, positions, charge and (if periodic in all directions) the cell.
+    def from_ase(
+        cls,
+        atoms: Atoms,
+        charge: int | None = None,
+        isolated: bool = False,
+        spin: int | None = None,
+    ) -> Structure:
+        """Take numbers, positions, charge, spin and (if periodic in all directions) the cell.
 
         `charge` defaults to "charge" or "total_charge" in `atoms.info`, then to the sum of the
         initial charges. With `isolated` the atoms are treated as a molecule and their cell is
-        ignored.
+        ignored. `spin` defaults to what `atoms.info` ("multiplicity" or "spin") or the initial
+        magnetic moments state, unless `charge` is not that of the atoms. Some programs mean the
+        multiplicity by "spin": the number of electrons tells which it is.
 
         Raises
         ------
         InputError
-            As in the class; the atoms are periodic in one or two directions only; or `atoms.info`
-            ("multiplicity", "spin") or the initial magnetic moments state an open shell of this
-            charge.
+            As in the class; or the atoms are periodic in one or two directions only.
         """
         info = {str(key).lower(): value for key, value in atoms.info.items()}
         stated = info.get("charge", info.get("total_charge"))
-        if charge is None or charge == (stated or 0):
-            _closed_shell(atoms, info)
-            charge = stated
+        own = charge is None or charge == (stated or 0)
+        charge = stated if charge is None else charge
         if charge is None:
             total = float(np.sum(atoms.get_initial_charges()))
             charge = round(total) if np.isfinite(total) else _whole(total)
+        if spin is None and own:
+            spin = _stated_spin(atoms, info, _whole(charge))
         if isolated or not atoms.pbc.any():
             cell = None
         elif atoms.pbc.all():
@@ -222,69 +247,103 @@ class Structure:
                 "wire set pbc to True in all three, in a cell with vacuum around it, and for a "
                 "molecule set pbc to False"
             )
-        return cls(atoms.numbers, atoms.positions / BOHR, charge, cell, Bonds.from_ase(atoms))
+        bonds = Bonds.from_ase(atoms)
+        return cls(atoms.numbers, atoms.positions / BOHR, charge, cell, bonds, spin)
 
     @classmethod
     def of(
-        cls, atoms: Atoms | Structure, charge: int | None = None, isolated: bool = False
+        cls,
+        atoms: Atoms | Structure,
+        charge: int | None = None,
+        isolated: bool = False,
+        spin: int | None = None,
     ) -> Structure:
         """Return a Structure from either type; every public function calls this first.
 
-        `charge` and `isolated` as in `from_ase`.
+        `charge`, `isolated` and `spin` as in `from_ase`.
         """
         if isinstance(atoms, Structure):
             cell = None if isolated else atoms.cell
-            if (charge is None or charge == atoms.charge) and cell is atoms.cell:
+            same = charge is None or charge == atoms.charge
+            stated = spin is None or (spin == atoms.spin and not atoms.spin_assumed)
+            if same and cell is atoms.cell and stated:
                 return atoms
             charge = atoms.charge if charge is None else charge
-            return cls(atoms.numbers, atoms.positions, charge, cell, atoms.bonds)
+            if spin is None and same and not atoms.spin_assumed:
+                spin = atoms.spin
+            return cls(atoms.numbers, atoms.positions, charge, cell, atoms.bonds, spin)
         if not hasattr(atoms, "get_positions"):
             raise InputError(
                 f"expected an ase.Atoms or a denser.Structure, found {type(atoms).__name__}; "
                 "read files with ase.io.read"
             )
-        return cls.from_ase(atoms, charge, isolated)
+        return cls.from_ase(atoms, charge, isolated, spin)
 
     def to_ase(self) -> Atoms:
-        """Return `ase.Atoms` in angstrom, with the charge in `info`."""
+        """Return `ase.Atoms` in angstrom, with charge and spin in `info` unless they are zero."""
         from ase import Atoms
 
         cell = None if self.cell is None else self.cell * BOHR
         atoms = Atoms(self.numbers, self.positions * BOHR, cell=cell, pbc=cell is not None)
         if self.charge:
             atoms.info["charge"] = self.charge
+        if self.spin:
+            atoms.info["spin"] = self.spin
         if self.bonds is not None:
             self.bonds.put_into(atoms)
         return atoms
 
 
-def _closed_shell(atoms: Atoms, info: dict[str, Any]) -> None:
-    """Raise an InputError if a structure is said to have unpaired electrons.
+_NUMBERS = (int, float, np.integer, np.floating)
 
-    A "spin" of 0 or 1 is a closed shell: other programs mean the multiplicity or 2S.
-    """
-    for key in ("multiplicity", "spin_multiplicity", "spin", "total_spin"):
-        value = info.get(key)
-        if isinstance(value, int | float | np.integer | np.floating) and value > 1:
-            raise InputError(
-                f"the structure states {key} {value:g}, an open shell; denser covers closed shells "
-                "only"
-            )
-    unpaired = float(np.sum(atoms.get_initial_magnetic_moments()))
-    if not abs(unpaired) < 0.5:
+
+def _stated_spin(atoms: Atoms, info: dict[str, Any], charge: int) -> int | None:
+    """Unpaired electrons that `info` or else the initial magnetic moments state, if any do."""
+    for key in ("multiplicity", "spin_multiplicity"):
+        if isinstance(value := info.get(key), _NUMBERS):
+            return _whole(value, "multiplicity") - 1
+    for key in ("spin", "total_spin"):
+        if isinstance(value := info.get(key), _NUMBERS):
+            spin = _whole(value, "spin")
+            odd = (int(atoms.numbers.sum()) - charge) % 2
+            return spin if spin % 2 == odd or spin < 1 else spin - 1
+    unpaired = abs(float(np.sum(atoms.get_initial_magnetic_moments())))
+    if unpaired < 0.5:
+        return None
+    spin = round(unpaired) if np.isfinite(unpaired) else -1
+    try:
+        return _fitting_spin(spin, int(atoms.numbers.sum()) - charge)
+    except InputError as error:
         raise InputError(
             f"the initial magnetic moments of {atoms.get_chemical_formula()} add up to "
-            f"{unpaired:g}, an open shell; denser covers closed shells only: remove the moments "
-            "(atoms.set_initial_magnetic_moments()) if a closed shell is meant"
+            f"{unpaired:g}: {error}, or remove them (atoms.set_initial_magnetic_moments())"
+        ) from error
+
+
+def _fitting_spin(spin: int, n_electrons: int, structure: Structure | None = None) -> int:
+    """Return a spin as int, or raise InputError if these electrons cannot have it."""
+    spin = _whole(spin, "spin")
+    name = "the structure" if structure is None else structure.formula
+    if spin < 0:
+        raise InputError(f"the spin is the number of unpaired electrons, found {spin}")
+    if (n_electrons - spin) % 2 or spin > n_electrons:
+        of = "" if structure is None or not structure.charge else f" with charge {structure.charge}"
+        most = "odd" if n_electrons % 2 else "even"
+        why = f"their number must be {most}" if (n_electrons - spin) % 2 else "that is too many"
+        raise InputError(
+            f"{name}{of} has {n_electrons} electrons, of which {spin} cannot be unpaired ({why}); "
+            f"give another spin (such as {n_electrons % 2}) or charge"
         )
+    return spin
 
 
-def _whole(charge: float) -> int:
-    """Return a charge as int, or raise InputError."""
+def _whole(value: Any, name: str = "charge") -> int:
+    """Return a charge or a spin as int, or raise InputError."""
     try:
-        whole = int(charge)
+        whole = int(value)
     except (TypeError, ValueError, OverflowError):
         whole = None
-    if whole is None or whole != charge:
-        raise InputError(f"the charge must be a whole number of electrons, found {charge!r}")
+    if whole is None or whole != value:
+        what = "number" if name == "multiplicity" else "number of electrons"
+        raise InputError(f"the {name} must be a whole {what}, found {value!r}")
     return whole

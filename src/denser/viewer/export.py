@@ -37,7 +37,9 @@ def export(session: Session, what: str) -> tuple[str, bytes]:
         return f"{stem}.csv", state.to_csv(session).encode()
     if what == "atoms.xyz" and session.structure is not None:
         atoms = session.structure.to_ase()
-        lines = [str(len(atoms)), f"charge={session.structure.charge}"]
+        structure = session.structure
+        spin = f" multiplicity={structure.spin + 1}" if structure.spin else ""
+        lines = [str(len(atoms)), f"charge={structure.charge}{spin}"]
         lines += [
             f"{s:2s} {x:14.8f} {y:14.8f} {z:14.8f}"
             for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)

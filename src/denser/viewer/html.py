@@ -72,6 +72,8 @@ def _structure_rows(shown: Structure) -> list[tuple[str, str]]:
     rows = [("Formula", shown.formula), ("Atoms", str(len(shown)))]
     if shown.charge:
         rows.append(("Charge", f"{shown.charge:+d}"))
+    if shown.spin:
+        rows.append(("Unpaired electrons", str(shown.spin)))
     if shown.cell is not None:
         lengths = " x ".join(f"{x:.3f}" for x in np.linalg.norm(shown.cell, axis=1) * BOHR)
         rows.append(("Cell", f"{lengths} angstrom"))

@@ -464,7 +464,7 @@ def _edited(structure: Structure, on_screen: Shown, edit: dict) -> Structure:
 
             return clean_up(structure)
         if op == "charge":
-            return replace(structure, charge=int(edit["value"]), bonds=None)
+            return replace(structure, charge=int(edit["value"]), bonds=None, spin=None)
     except (KeyError, TypeError, OverflowError) as error:
         raise InputError(f"the request {op!r} is not complete ({error})") from error
     except ValueError as error:

@@ -127,7 +127,7 @@ def change_element(
         shift = bond * (length / np.linalg.norm(bond) - 1)
         moving = [atom, *(b for b in around if b not in anchors)]
         positions[moving] += shift
-    result = replace(structure, numbers=numbers, positions=positions, bonds=None)
+    result = replace(structure, numbers=numbers, positions=positions, bonds=None, spin=None)
     if not hydrogens or number not in VALENCES or old not in VALENCES:
         return result
     growth = VALENCES[number] - VALENCES[old]

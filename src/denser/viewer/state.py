@@ -155,6 +155,7 @@ def to_dict(session: Session) -> dict:
         "model": model_card(session)["name"],
         "formula": session.structure.formula,
         "charge": session.structure.charge,
+        "spin": session.structure.spin,
         "symbols": session.structure.symbols,
         "positions_angstrom": (session.structure.positions * BOHR).tolist(),
         "dipole_vector_debye": vector["vector"] if vector else None,

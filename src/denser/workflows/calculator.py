@@ -89,6 +89,8 @@ class Calculator(ase_calculator.Calculator):
         Convergence threshold of the SCF, hartree.
     device : str
         Device of the network: "auto", "cpu", "cuda", ...
+    spin : int, optional
+        Number of unpaired electrons; by default that of the atoms.
     **options
         Options of ASE's calculator: `label`, `atoms`, `directory`.
 
@@ -124,6 +126,7 @@ class Calculator(ase_calculator.Calculator):
         estimate: str = "mixed",
         conv_tol: float = 1e-9,
         device: str = "auto",
+        spin: int | None = None,
         **options: Any,
     ) -> None:
         if task not in TASKS:
@@ -134,11 +137,11 @@ class Calculator(ase_calculator.Calculator):
             raise InputError(f"unknown estimate {estimate!r}; known: {', '.join(ESTIMATES)}")
         require_kind(dispersion)
         super().__init__(**options)
-        chosen = PredictionOptions(charge, model, padding=padding, device=device)
+        chosen = PredictionOptions(charge, model, padding=padding, device=device, spin=spin)
         # Rounding to bfloat16 would make the energy jagged.
         self.predictor = Predictor.of(chosen, bf16=False)
         self.recipe = self.predictor.model.recipe
-        self.task, self.dispersion, self.charge = task, dispersion, charge
+        self.task, self.dispersion, self.charge, self.spin = task, dispersion, charge, spin
         self.padding, self.grid, self.conv_tol = padding, grid, conv_tol
         self.rigid, self.mixed = forces == "rigid", estimate == "mixed"
         if task == "density":
@@ -176,11 +179,12 @@ class Calculator(ase_calculator.Calculator):
         return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """As in ASE, but also look at the charge in `atoms.info`, which ASE ignores."""
+        """As in ASE, but also look at charge and spin in `atoms.info`, which ASE ignores."""
         changes = super().check_state(atoms, tol)
-        last = None if self.atoms is None else self.atoms.info.get("charge")
-        if not changes and self.charge is None and atoms.info.get("charge") != last:
-            changes = ["initial_charges"]
+        last = {} if self.atoms is None else self.atoms.info
+        for key, given in (("charge", self.charge), ("spin", self.spin)):
+            if not changes and given is None and atoms.info.get(key) != last.get(key):
+                changes = ["initial_charges"]
         return changes
 
     def calculate(
@@ -193,7 +197,7 @@ class Calculator(ase_calculator.Calculator):
         super().calculate(atoms, properties, system_changes)
         if self.atoms is None:
             raise InputError("the calculator has no atoms; give them to `calculate`")
-        structure = Structure.of(self.atoms, self.charge)
+        structure = Structure.of(self.atoms, self.charge, spin=self.spin)
         if system_changes or self._work is None or not self.results:
             self._work = self._energy(structure)
             self.results = {}
@@ -271,7 +275,7 @@ class Calculator(ase_calculator.Calculator):
 
     def make_box(self, atoms: Atoms) -> None:
         """Make the box for these atoms, so that a run which continues keeps its first box."""
-        self._grid_of(Structure.of(atoms, self.charge))
+        self._grid_of(Structure.of(atoms, self.charge, spin=self.spin))
 
     def _grid_of(self, structure: Structure) -> Grid:
         """The given grid, that of the cell, or a box that moves with the centre of the atoms."""

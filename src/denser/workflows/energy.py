@@ -91,14 +91,14 @@ class StartDensities:
         return StartDensity(prediction.density, seconds_in_all, atoms.info.get("geometry", ""))
 
     def read(self, path: Path) -> StartDensity:
-        """Valence density in a file; a given charge replaces that of the file.
+        """Valence density in a file; a given charge or spin replaces that of the file.
 
         Raises
         ------
         InputError
             The file contains no valence density with its atoms.
         """
-        density = read_density(path, charge=self.options.charge)
+        density = read_density(path, charge=self.options.charge, spin=self.options.spin)
         if density.all_electron:
             raise InputError(
                 f"{path}: holds all electrons; orbitals need a valence density of the model's "
@@ -281,6 +281,7 @@ def _record(start: StartDensity, density: Density, e_tot: float, homo: float, lu
     return {
         "formula": structure.formula,
         "charge": structure.charge,
+        "spin": structure.spin,
         "n_atoms": len(structure),
         "grid_shape": list(density.grid.shape),
         "e_tot_hartree": float(e_tot),

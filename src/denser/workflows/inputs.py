@@ -240,13 +240,14 @@ def content(
     options: Mapping[str, Any],
     model: str | None,
     isolated: bool = False,
+    spin: int | None = None,
 ) -> str | None:
     """Hash of everything that determines a result; None if the input cannot be read.
 
     Parameters
     ----------
     source : ase.Atoms, Path or Failed
-        Elements, positions, charge and cell, or the bytes of a density file, enter the hash.
+        Elements, positions, charge, spin and cell, or the bytes of a density file, enter the hash.
     charge : int or None
         Total charge; by default that of the atoms.
     options : mapping
@@ -255,6 +256,8 @@ def content(
         `Model.identity` of the model of the prediction; None for a density file.
     isolated : bool
         Treat the atoms as a molecule and ignore their cell.
+    spin : int or None
+        Unpaired electrons; by default those of the atoms.
     """
     parts: dict[str, Any] = {"denser": __version__, "options": dict(options)}
     try:
@@ -263,7 +266,7 @@ def content(
         if isinstance(source, Path):
             parts["file"] = file_hash(source)
         else:
-            structure = Structure.of(source, charge, isolated)
+            structure = Structure.of(source, charge, isolated, spin)
             parts |= {"structure": _structure_hash(structure), "model": model}
     except InputError:  # which the work will report
         return None
@@ -278,7 +281,7 @@ def file_hash(path: Path) -> str:
 def _structure_hash(structure: Structure) -> str:
     digest = hashlib.sha256(structure.numbers.astype("<i8").tobytes())
     digest.update(np.ascontiguousarray(structure.positions, "<f8").tobytes())
-    digest.update(f"charge {structure.charge}".encode())
+    digest.update(f"charge {structure.charge} spin {structure.spin}".encode())
     if structure.cell is not None:
         digest.update(np.ascontiguousarray(structure.cell, "<f8").tobytes())
     return digest.hexdigest()

@@ -186,10 +186,12 @@ def _stated(task: HasName) -> dict:
 
 
 def headline(record: dict) -> str:
-    """Name, title, formula and charge of an input, at the beginning of its line of text."""
+    """Name, title, formula, charge and spin of an input, at the beginning of its line of text."""
     title = f" ({record['title']})" if "title" in record else ""
     charge = f" {record['charge']:+d}" if record["charge"] else ""
-    return f"{record['input']}{title}: {record['formula']}{charge}"
+    n = record.get("spin", 0)
+    spin = f" ({n} unpaired electron{'' if n == 1 else 's'})" if n else ""
+    return f"{record['input']}{title}: {record['formula']}{charge}{spin}"
 
 
 def print_json(record: dict) -> None:

@@ -40,7 +40,7 @@ class Settings:
         Largest number of steps, those of an earlier run included.
     optimizer : str
         A key of `OPTIMIZERS`.
-    model, task, dispersion, charge, padding, device
+    model, task, dispersion, charge, padding, device, spin
         As in `denser.Calculator`.
     """
 
@@ -53,6 +53,7 @@ class Settings:
     charge: int | None = None
     padding: float = 4.0
     device: str = "auto"
+    spin: int | None = None
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.fmax) and self.fmax > 0):
@@ -62,14 +63,14 @@ class Settings:
 
     def of_the_forces(self) -> dict[str, Any]:
         """Return what the forces depend on: an optimisation with other values starts again."""
-        left_out = ("fmax", "steps", "optimizer", "device", "charge")
+        left_out = ("fmax", "steps", "optimizer", "device", "charge", "spin")
         return {key: value for key, value in asdict(self).items() if key not in left_out}
 
     def calculator(self) -> Calculator:
         """Return a new calculator."""
         return Calculator(
             self.model, self.task, self.dispersion, self.charge,
-            padding=self.padding, device=self.device,
+            padding=self.padding, device=self.device, spin=self.spin,
         )  # fmt: skip
 
 
@@ -105,7 +106,9 @@ def optimize_all(
         out, trajectory = (folder / f"{entry.stem}{end}" for end in (".extxyz", ".traj"))
         for path in (out, trajectory):
             refuse_inputs(path, list(files))
-        made_from = content(entry.source, settings.charge, settings.of_the_forces(), identity)
+        made_from = content(
+            entry.source, settings.charge, settings.of_the_forces(), identity, spin=settings.spin
+        )
         tell = partial(_tell, report, entry.name) if len(inputs) == 1 else _nothing
         return optimize(entry.atoms(), out, trajectory, settings, made_from, tell)
 
@@ -143,7 +146,7 @@ def optimize(
         The structure cannot be treated.
     """
     begin = time.perf_counter()
-    structure = Structure.of(atoms, settings.charge)
+    structure = Structure.of(atoms, settings.charge, spin=settings.spin)
     frames = _frames(trajectory, made_from)
     here = atoms.copy()
     here.info["charge"] = structure.charge
@@ -165,7 +168,9 @@ def optimize(
     with replacing(out) as temporary:
         write(temporary, last, format="extxyz")
     predictor = calculator.predictor
-    prediction = predictor.predict(here, settings.charge, padding=settings.padding)
+    prediction = predictor.predict(
+        here, settings.charge, padding=settings.padding, spin=settings.spin
+    )
     errors = {}
     if not converged:
         errors["optimization"] = (
@@ -177,6 +182,7 @@ def optimize(
         "trajectory": str(trajectory),
         "formula": structure.formula,
         "charge": structure.charge,
+        "spin": structure.spin,
         "n_atoms": len(structure),
         "converged": converged,
         "n_steps": n_steps,

@@ -106,7 +106,9 @@ class Batch:
         outputs = _Outputs(self.out.parent if self.single else self.out)
         identity, isolated = predictor.model.identity(), options.box != "auto"
         made_from = {
-            x.name: content(x.source, options.charge, options.plain(), identity, isolated)
+            x.name: content(
+                x.source, options.charge, options.plain(), identity, isolated, options.spin
+            )
             for x in self.inputs
         }
         todo = [
@@ -241,6 +243,7 @@ def _record(output: Path, prediction: Prediction, model: str, options: Predictio
         "output": str(output),
         "formula": structure.formula,
         "charge": structure.charge,
+        "spin": structure.spin,
         "n_atoms": len(structure),
         "n_electrons": round(density.integrate(), 6),
         "grid_shape": list(grid.shape),

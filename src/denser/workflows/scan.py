@@ -91,6 +91,7 @@ def scan(
     padding: float = 4.0,
     with_scf: bool = True,
     report: Callable[[int, int], None] | None = None,
+    spin: int | None = None,
 ) -> Scan:
     """Compute the energy of a diatomic molecule along its bond.
 
@@ -113,6 +114,8 @@ def scan(
         Whether to compute the self-consistent curve too.
     report : callable, optional
         Called with the number of points done and the number of points known so far.
+    spin : int, optional
+        Number of unpaired electrons; by default the smallest possible.
 
     Returns
     -------
@@ -121,7 +124,7 @@ def scan(
     Raises
     ------
     InputError
-        The molecule is not diatomic or has an odd number of electrons, or the distances cannot
+        The molecule is not diatomic or has unpaired electrons, or the distances cannot
         be used.
     """
     numbers = np.array(diatomic(name))
@@ -137,7 +140,7 @@ def scan(
         raise InputError(
             f"the distances of {name} must be finite and above {MIN_DISTANCE * BOHR:g} angstrom"
         )
-    longest = _stretched(numbers, float(wanted[-1]), charge)
+    longest = _stretched(numbers, float(wanted[-1]), charge, spin)
     predictor.require_covered(longest)
     recipe, network = predictor.model.recipe, predictor.network
     grid = Grid.around(longest, padding / BOHR, recipe.spacing, network.multiple_of)
@@ -148,7 +151,7 @@ def scan(
         new = [d for d in chosen if not any(abs(d - old) < FINE / 2 for old in energies)]
         total = len(energies) + len(new)
         for d in new:
-            structure = _stretched(numbers, float(d), charge)
+            structure = _stretched(numbers, float(d), charge, spin)
             rho = predictor.density(superposition(structure, grid, recipe.sad))
             step = one_step(rho, mf=mean_field(structure, grid, recipe, isolated=True))
             e_scf = np.nan
@@ -241,10 +244,10 @@ def plot_scans(path: Path, scans: Sequence[Scan]) -> None:
         figure.savefig(temporary, dpi=DPI, format=path.suffix[1:].lower())
 
 
-def _stretched(numbers: np.ndarray, distance: float, charge: int) -> Structure:
+def _stretched(numbers: np.ndarray, distance: float, charge: int, spin: int | None) -> Structure:
     positions = np.zeros((2, 3))
     positions[:, 2] = -distance / 2, distance / 2
-    return Structure(numbers, positions, charge)
+    return Structure.of(Structure(numbers, positions, charge), spin=spin)
 
 
 def _subscripted(name: str) -> str:

@@ -314,5 +314,5 @@ def _without_box(density: Density) -> Density:
     low, high = grid.origin, grid.origin + np.diag(grid.cell)
     if min((structure.positions - low).min(), (high - structure.positions).min()) < FREE:
         return density
-    alone = Structure(structure.numbers, structure.positions, structure.charge)
+    alone = Structure.of(structure, isolated=True)
     return replace(density, structure=alone)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denser.atoms.sad import closed_shell_electrons, superposition
+from denser.atoms.sad import count_electrons, require_closed_shell, superposition
 from denser.labels.coefficients import require_storable
 from denser.labels.facts import Facts
 from denser.labels.identity import content_hash
@@ -137,7 +137,8 @@ def _calculate(task: LabelTask) -> tuple[Label, Facts] | str:
     from denser.dft.cell import build_cell, density_from_dm
 
     structure, recipe = task.structure, task.settings.recipe
-    n_occupied = closed_shell_electrons(structure) // 2
+    n_occupied = count_electrons(structure) // 2
+    require_closed_shell(structure, "labels")
     begin = time.perf_counter()
     found = _converge(task)
     if found is None:

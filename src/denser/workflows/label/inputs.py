@@ -46,6 +46,7 @@ def read_inputs(
     tell: Callable[[str], None],
     isolated: bool = False,
     embed: bool = False,
+    spin: int | None = None,
 ) -> tuple[list[LabelInput], int]:
     """Read structures from files and QM9 selections; also return the number of unusable ones.
 
@@ -61,6 +62,8 @@ def read_inputs(
         Treat all of them as molecules and ignore their cells.
     embed : bool
         As in `denser.io.structures.read_structures`.
+    spin : int or None
+        Unpaired electrons of all structures; by default those in the files.
 
     Raises
     ------
@@ -73,7 +76,7 @@ def read_inputs(
     stems = dict(zip(files, output_stems(files), strict=True))
     for text in inputs:
         if text.startswith("qm9:"):
-            structures += _from_qm9(text.removeprefix("qm9:"), charge, tell)
+            structures += _from_qm9(text.removeprefix("qm9:"), charge, spin, tell)
             continue
         path = Path(text)
         frames = read_frames(path, embed)
@@ -86,7 +89,7 @@ def read_inputs(
                 if isinstance(frame, Failed):
                     raise InputError(frame.error)
                 name = store_name(stem + ending)
-                structure = Structure.of(frame.atoms, charge, isolated)
+                structure = Structure.of(frame.atoms, charge, isolated, spin)
                 structures.append(LabelInput(name, structure, group))
                 for note in (*frame.notes, *open_shells(structure)):
                     if note not in said:  # once for all frames
@@ -98,7 +101,9 @@ def read_inputs(
     return structures, bad
 
 
-def _from_qm9(text: str, charge: int | None, tell: Callable[[str], None]) -> list[LabelInput]:
+def _from_qm9(
+    text: str, charge: int | None, spin: int | None, tell: Callable[[str], None]
+) -> list[LabelInput]:
     chosen = qm9.select(text)
     if chosen.n_test:
         tell(
@@ -106,7 +111,7 @@ def _from_qm9(text: str, charge: int | None, tell: Callable[[str], None]) -> lis
             "split; use them for evaluation only, never to train, select or tune"
         )
     found = [
-        LabelInput(name, Structure.of(structure, charge))
+        LabelInput(name, Structure.of(structure, charge, spin=spin))
         for name, structure in qm9.molecules(chosen.numbers)
     ]
     if len(found) < len(chosen.numbers):

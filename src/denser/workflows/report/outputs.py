@@ -320,7 +320,9 @@ def fitted(atoms: Atoms, settings: Settings, against: str, path: Path) -> tuple[
     if d_min is None:
         raise InputError("a fit needs the resolution of the map; give either --xray or --cryo")
     options = settings.options
-    structure = Structure.of(atoms, options.charge, isolated=options.box != "auto")
+    structure = Structure.of(
+        atoms, options.charge, isolated=options.box != "auto", spin=options.spin
+    )
     with naming(Path(against)):
         fit = fit_rigid(structure, _map(against), d_min, settings.b_factor, kind)
     moved = atoms.copy()

@@ -91,6 +91,7 @@ def analyse(
     return {
         "formula": structure.formula,
         "charge": structure.charge,
+        "spin": structure.spin,
         "n_atoms": len(structure),
         "symbols": structure.to_ase().get_chemical_symbols(),
         "density": "all-electron" if density.all_electron else "valence",
@@ -112,7 +113,7 @@ def _density(
     """The density of an input, the level of theory for further steps, and notes about both."""
     options = settings.options
     if isinstance(entry.source, Path):
-        density = read_density(entry.source, settings.kind, options.charge)
+        density = read_density(entry.source, settings.kind, options.charge, options.spin)
         return density, Recipe(), [describe(density)]
     atoms = entry.atoms()
     predictor = Predictor.of(options)
@@ -245,7 +246,9 @@ class Report:
         model = Predictor.of(options).model.identity() if predicts else None
         for entry in self.inputs:
             isolated = options.box != "auto"
-            made_from = content(entry.source, options.charge, settings, model, isolated)
+            made_from = content(
+                entry.source, options.charge, settings, model, isolated, options.spin
+            )
             self.content[entry.name] = made_from
 
     def _own_files(self, folder: Path) -> Iterator[Path]:

@@ -82,7 +82,7 @@ def flatten(record: dict) -> dict[str, str | int | float]:
     add("input", record.get("input"))
     if "title" in record:
         add("title", record["title"])
-    for key in ("formula", "charge", "n_atoms", "n_electrons", "error"):
+    for key in ("formula", "charge", "spin", "n_atoms", "n_electrons", "error"):
         add(key, record.get(key))
     add("", record.get("properties", {}))
     for name, error in record.get("errors", {}).items():
