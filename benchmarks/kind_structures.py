@@ -148,7 +148,8 @@ def transferred(atoms: Atoms, sizes: list[int], random: np.random.Generator) -> 
     atoms.positions[first == first[acceptor]] += along / length * (target - length)
     share = random.uniform(0.42, 0.58)
     atoms.positions[proton] = atoms.positions[donor] + along / length * target * share
-    return atoms
+    apart = atoms.get_all_distances() + 9 * np.eye(len(atoms))
+    return atoms if apart.min() > 0.7 else None
 
 
 def made(name: str, smiles: str, how: str) -> Atoms | None:

@@ -130,6 +130,16 @@ def test_structures_of_a_plan_have_names_of_their_own(tmp_path):
         planned(plan)
 
 
+def test_a_structure_that_cannot_be_used_is_told_and_the_rest_goes_on(tmp_path):
+    plan = _plan_of_a_file(tmp_path, ["a", "b", "c"])
+    text = (tmp_path / "waters.xyz").read_text().split("3\n")
+    text[2] = text[2].replace("O 0.0 0.0 0.1", "O 0.0 0.8 -0.4")
+    (tmp_path / "waters.xyz").write_text("3\n".join(text))
+    told = []
+    assert [x.name for x in planned(plan, told.append)] == ["a", "c"]
+    assert len(told) == 1 and "closer than 0.4 angstrom" in told[0]
+
+
 def test_published_structures_of_other_kinds():
     """A tenth is held out, no name is there twice, and test molecules are in neither part."""
     plan = read_plan(PLAN.with_name("kinds.toml"))

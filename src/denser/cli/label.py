@@ -261,7 +261,7 @@ def labels_make(
         found = read_plan(plan)
         if first is not None:
             found = replace(found, molecules=first)
-        structures = planned(found)
+        structures = planned(found, _tell)
         parsl = _parsl_file(executor)
         totals = _run(structures, out, found.settings(), workers, parsl, nice, retry_failed)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -98,8 +99,10 @@ def read_plan(path: Path) -> LabelPlan:
     return plan
 
 
-def planned(plan: LabelPlan) -> list[LabelInput]:
+def planned(plan: LabelPlan, tell: Callable[[str], None] = lambda text: None) -> list[LabelInput]:
     """Structures of a plan, in its order, without molecules that qm9pack lacks.
+
+    `tell` is called with a sentence about each structure that cannot be used.
 
     For molecule n of QM9, `default_rng([seed, n])` decides whether it is distorted, whether it has
     the paper's box, and draws the width of the displacements and the displacements. For a structure
@@ -111,7 +114,7 @@ def planned(plan: LabelPlan) -> list[LabelInput]:
         qm9pack is not installed; or the file cannot be read, a structure has no name, or two
         have the same one.
     """
-    chosen = _from_file(plan, Path(plan.structures)) if plan.structures else _from_qm9(plan)
+    chosen = _from_file(plan, Path(plan.structures), tell) if plan.structures else _from_qm9(plan)
     if plan.held_out:
         box = "paper" if plan.paper_box == 1 else "isolated"
         return [LabelInput(name, structure, box=box) for name, structure, _ in chosen]
@@ -125,7 +128,11 @@ def planned(plan: LabelPlan) -> list[LabelInput]:
             positions = positions + width * random.standard_normal(positions.shape)
             name += "_rattled"
         # rounded like XYZ files, so that labels made from files are the same
-        structure = replace(structure, positions=np.round(positions, 8) / BOHR)
+        try:
+            structure = replace(structure, positions=np.round(positions, 8) / BOHR)
+        except InputError as error:  # displaced atoms meet
+            tell(f"{name}: {error}")
+            continue
         inputs.append(LabelInput(name, structure, box="paper" if paper else "isolated"))
     return inputs
 
@@ -144,17 +151,24 @@ def _from_qm9(plan: LabelPlan) -> list[tuple[str, Structure, list[int]]]:
     ]
 
 
-def _from_file(plan: LabelPlan, path: Path) -> list[tuple[str, Structure, list[int]]]:
+def _from_file(
+    plan: LabelPlan, path: Path, tell: Callable[[str], None]
+) -> list[tuple[str, Structure, list[int]]]:
     """Names, structures and keys of random numbers of a file's structures."""
     chosen: dict[str, tuple[str, Structure, list[int]]] = {}
     for i, frame in enumerate(read_frames(path)):
         if isinstance(frame, Failed):
-            raise InputError(f"{path}[{i}]: {frame.error}")
+            tell(f"{path}[{i}]: {frame.error}")
+            continue
         name = str(frame.atoms.info.get("name", frame.title))
         if not name or name in chosen:
             what = f"has the name {name!r} of another structure" if name else "has no name"
             raise InputError(f"{path}[{i}] {what}; write a name=... of its own in its comment line")
-        structure = Structure.of(frame.atoms)
+        try:
+            structure = Structure.of(frame.atoms)
+        except InputError as error:
+            tell(f"{path}[{i}] ({name}): {error}")
+            continue
         if (why_held_out(name, structure) is None) == plan.held_out:
             continue
         key = np.frombuffer(sha256(name.encode()).digest()[:16], dtype="<u4").tolist()
