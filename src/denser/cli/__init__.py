@@ -25,6 +25,7 @@ from denser.cli.predict import predict
 from denser.cli.refine import refine
 from denser.cli.scan import scan
 from denser.cli.train import finetune, train
+from denser.cli.tsc import tsc
 from denser.cli.view import view
 from denser.types.errors import InputError
 
@@ -66,6 +67,7 @@ for command in (
     finetune,
     optimize,
     refine,
+    tsc,
     scan,
     formats,
     info,

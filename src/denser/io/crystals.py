@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gemmi
@@ -13,7 +14,8 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from denser.io.coordinates import reason
+from denser.io.coordinates import decoded, reason
+from denser.io.files import naming, read_bytes
 from denser.io.frames import ISOTOPES, Frame, checked, element_of_name
 from denser.types.errors import InputError
 
@@ -208,21 +210,125 @@ def _better_places(sites: Sequence[_Site], notes: list[str]) -> list[_Site]:
 
 def _small(block: Any) -> Frame:
     """The cell of a small-molecule or inorganic CIF, with all symmetry copies."""
-    small = gemmi.make_small_structure_from_block(block)
+    small = _sites_of(block)
     notes: list[str] = []
-    if not small.cell.is_crystal():
-        raise InputError("the CIF gives no cell for its fractional coordinates")
     for i in reversed(_left_out(small.sites, notes)):
         del small.sites[i]
-    chosen = small.get_all_unit_cell_sites()
-    cell = small.cell
-    atoms = Atoms(
-        [_element(site.element.name) for site in chosen],
-        scaled_positions=[site.fract.tolist() for site in chosen],
-        cell=[cell.a, cell.b, cell.c, cell.alpha, cell.beta, cell.gamma],
+    return checked(Frame(_filled(small), block.name, tuple(notes)))
+
+
+def _sites_of(block: Any) -> Any:
+    small = gemmi.make_small_structure_from_block(block)
+    if not small.cell.is_crystal():
+        raise InputError("the CIF gives no cell for its fractional coordinates")
+    return small
+
+
+def _filled(small: Any) -> Atoms:
+    """The atoms of the whole cell, each site followed by its symmetry copies."""
+    sites = small.get_all_unit_cell_sites()
+    return Atoms(
+        [_element(site.element.name) for site in sites],
+        scaled_positions=[site.fract.tolist() for site in sites],
+        cell=small.cell.parameters,
         pbc=True,
     )
-    return checked(Frame(atoms, block.name, tuple(notes)))
+
+
+@dataclass(frozen=True, eq=False)
+class AsymmetricUnit:
+    """The sites of a small-molecule CIF, as a refinement names them; see `read_asymmetric_unit`.
+
+    Parameters
+    ----------
+    labels : tuple of str
+    parts : (n,) int
+        Disorder group of each site; 0 for those that every group has beside it.
+    arrangements : tuple of int
+        The disorder groups, the best occupied one first; (0,) if there is no disorder.
+    d_min : float or None
+        Resolution of the measurement, angstrom, if the CIF states it.
+    """
+
+    labels: tuple[str, ...]
+    parts: np.ndarray
+    arrangements: tuple[int, ...]
+    d_min: float | None
+    _block: Any
+
+    def cell(self, part: int) -> tuple[Frame, np.ndarray]:
+        """The whole cell with the sites of one arrangement, and the index of each site in it.
+
+        Returns
+        -------
+        Frame
+        first : (n,) int
+            Index of the atom at the site itself among the atoms of the cell; -1 for sites of other
+            arrangements.
+
+        Raises
+        ------
+        InputError
+            The atoms are not a crystal, as when hydrogens are missing.
+        """
+        small = _sites_of(self._block)
+        kept = np.isin(self.parts, (0, part))
+        for i in reversed(np.flatnonzero(~kept)):
+            del small.sites[int(i)]
+        first = np.full(len(self.labels), -1)
+        filled = [site.label for site in small.get_all_unit_cell_sites()]
+        first[kept] = [filled.index(site.label) for site in small.sites]
+        return checked(Frame(_filled(small), self._block.name)), first
+
+
+def read_asymmetric_unit(path: Path, block: str | None = None) -> AsymmetricUnit:
+    """Read the sites of a small-molecule CIF.
+
+    Parameters
+    ----------
+    path : Path
+    block : str, optional
+        Name of the data block; by default the first one with atoms.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read or has no such block, labels repeat, a site is occupied in
+        part outside of a disorder group, or a group is disordered over a symmetry element.
+    """
+    with naming(path):
+        try:
+            document = gemmi.cif.read_string(decoded(read_bytes(path)))
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"cannot be read as a CIF ({reason(error)})") from error
+        named = [b for b in document if block is None or b.name == block]
+        found = next((b for b in named if b.find_values("_atom_site_fract_x")), None)
+        if found is None:
+            blocks = ", ".join(b.name for b in document)
+            which = f"no block {block!r} with" if block else "no"
+            raise InputError(f"has {which} atoms in fractional coordinates; its blocks: {blocks}")
+        sites = _sites_of(found).sites
+        labels = tuple(site.label for site in sites)
+        if len(set(labels)) < len(labels):
+            twice = next(name for name in labels if labels.count(name) > 1)
+            raise InputError(f"has two sites with the label {twice}")
+        kept: list[str] = []
+        _left_out(sites, kept)
+        parts = np.array([site.disorder_group for site in sites])
+        best = {int(g): max(s.occ for s in sites if s.disorder_group == g) for g in parts if g}
+        order = tuple(sorted(best, key=lambda g: (-best[g], g))) or (0,)
+        return AsymmetricUnit(labels, parts, order, _resolution(found), found)
+
+
+def _resolution(block: Any) -> float | None:
+    """Smallest d spacing of the measurement, angstrom."""
+    values = [
+        gemmi.cif.as_number(block.find_value(name) or "?")
+        for name in ("_diffrn_radiation_wavelength", "_diffrn_reflns_theta_max")
+    ]
+    if not np.isfinite(values).all() or not 0 < values[1] <= 90:
+        return None
+    return float(values[0] / (2 * np.sin(np.radians(values[1]))))
 
 
 def _left_out(sites: gemmi.SmallStructure.SiteList, notes: list[str]) -> list[int]:

@@ -1,8 +1,12 @@
-"""Tables of aspherical form factors (.tsc), for refinement in Olex2 and SHELXL-like programs.
+"""Tables of aspherical form factors (.tsc and .tscb), for refinement in Olex2 and other programs.
 
 Format: Midgley, Fuller, Dolomanov and Puschmann, arXiv 1911.08847. Each reflection has a line with
 h k l and one "real,imaginary" per scatterer, in electrons, without displacement or position of the
 atom. `SYMM: expanded` means that all symmetry-equivalent reflections are listed.
+
+The binary form (.tscb), as NoSpherA2 and Olex2 use it, is in little-endian order: the lengths of a
+header and of the labels (int32), both texts, the number of reflections (int32), and for each one
+h k l (int32) and the form factors (complex128).
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ def write(
     form_factors: np.ndarray,
     title: str = "denser",
 ) -> None:
-    """Write the form factors of all atoms.
+    """Write the form factors of all atoms; a name that ends in .tscb gets the binary form.
 
     Parameters
     ----------
@@ -52,6 +56,9 @@ def write(
         )
     if not np.isfinite(form_factors).all():
         raise InputError(f"{path}: some form factors are not finite; nothing was written")
+    if path.suffix.lower() == ".tscb":
+        _write_binary(path, labels, hkl, form_factors)
+        return
     header = f"TITLE: {' '.join(title.split())}\nSYMM: expanded\nSCATTERERS: {' '.join(labels)}\n"
     table = np.empty((len(hkl), 3 + 2 * len(labels)))
     table[:, :3] = hkl
@@ -60,6 +67,33 @@ def write(
     with replacing(path) as temporary, open(temporary, "w") as file:
         file.write(header + "DATA:\n")
         np.savetxt(file, table, fmt=row)
+
+
+def _row(n_atoms: int) -> np.dtype:
+    return np.dtype([("hkl", "<i4", 3), ("values", "<c16", n_atoms)])
+
+
+def _write_binary(path: Path, labels: list[str], hkl: np.ndarray, values: np.ndarray) -> None:
+    rows = np.empty(len(hkl), dtype=_row(len(labels)))
+    rows["hkl"], rows["values"] = hkl, values.T
+    names = " ".join(labels).encode()
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(np.array([0, len(names)], dtype="<i4").tobytes() + names)
+        file.write(np.array(len(hkl), dtype="<i4").tobytes())
+        file.write(rows.tobytes())
+
+
+def _read_binary(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+    content = read_bytes(path)
+    try:
+        header, length = np.frombuffer(content, "<i4", 2).tolist()
+        start = 8 + header
+        labels = content[start : start + length].decode().split()
+        (n,) = np.frombuffer(content, "<i4", 1, start + length).tolist()
+        rows = np.frombuffer(content, _row(len(labels)), n, start + length + 4)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no binary table of form factors, or is cut off") from error
+    return labels, rows["hkl"].astype(int), rows["values"].T.copy()
 
 
 def read(path: str | Path) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -71,6 +105,8 @@ def read(path: str | Path) -> tuple[list[str], np.ndarray, np.ndarray]:
         A missing, truncated or malformed file.
     """
     path = Path(path)
+    if path.suffix.lower() == ".tscb":
+        return _read_binary(path)
     lines = read_bytes(path).decode("utf-8", "replace").splitlines()
     labels: list[str] = []
     start = len(lines)
