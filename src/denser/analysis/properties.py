@@ -168,7 +168,7 @@ class Analysis:
 
 def analyze(
     density: Any,
-    properties: Iterable[str] = DEFAULT,
+    properties: str | Iterable[str] = DEFAULT,
     recipe: Recipe = Recipe(),
 ) -> dict[str, Any]:
     """Compute properties of a density.
@@ -178,7 +178,7 @@ def analyze(
     density : Density, or a file or molecule
         A file of a density is read; for a molecule, as `denser.predict` takes it, the density is
         predicted.
-    properties : iterable of str
+    properties : str or iterable of str
         Names in `denser.analysis.catalogue.PROPERTIES`.
     recipe : Recipe
         Level of theory of the Kohn-Sham calculations.
@@ -194,6 +194,12 @@ def analyze(
     InputError
         An unknown name, or a density that does not have a property.
     """
+    if isinstance(properties, str):
+        properties = (properties,)
+    if not isinstance(properties, Iterable):
+        raise InputError(
+            f"expected names of properties, such as ['hirshfeld'], found {properties!r}"
+        )
     analysis = Analysis(_density(density), recipe)
     return {name: analysis.property(name) for name in properties}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
@@ -29,6 +30,9 @@ from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 RECIPES = ("gth-szv-1e", "gth-szv-1e-atrocious")
 """SAD recipes: that of Li et al. (2025), and their deliberately poor variant, made from atoms
@@ -136,7 +140,7 @@ def atomic_density(z: int, r: np.ndarray, recipe: str = "gth-szv-1e") -> np.ndar
 
 
 def superposition(
-    structure: Structure, grid: Grid, recipe: str = "gth-szv-1e", cutoff: float = CUTOFF
+    structure: Structure | Atoms, grid: Grid, recipe: str = "gth-szv-1e", cutoff: float = CUTOFF
 ) -> Density:
     """Superpose neutral spherical atoms on a periodic grid.
 
@@ -145,7 +149,7 @@ def superposition(
 
     Parameters
     ----------
-    structure : Structure
+    structure : Structure or ase.Atoms
     grid : Grid
         Its box, of any shape, is the period.
     recipe : str
@@ -163,6 +167,7 @@ def superposition(
     InputError
         Unsupported element, or no electrons left.
     """
+    structure = Structure.of(structure)
     charges = valence_charges(structure)
     n_electrons = charges.sum() - structure.charge
     if n_electrons <= 0:

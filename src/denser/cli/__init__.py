@@ -83,6 +83,10 @@ def main() -> None:
     SIGTERM, which batch systems send to end a job, is treated like Ctrl-C.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for i, argument in enumerate(sys.argv[1:], start=1):
+        if not argument.strip():
+            typer.echo(f"denser: argument {i} is empty; was a variable not set?", err=True)
+            sys.exit(2)
     try:
         code = app(prog_name="denser", standalone_mode=False)
     except InputError as error:

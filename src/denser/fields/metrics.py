@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,11 +29,20 @@ def err_rho(predicted: Field, reference: Field) -> float:
     InputError
         The two grids differ, or the reference contains no electrons.
     """
+    _require_fields(predicted, reference)
     error = np.abs((predicted - reference).values)
     n_electrons = reference.n_electrons if isinstance(reference, Density) else reference.integrate()
     if n_electrons <= 0:
         raise InputError("the reference density holds no electrons")
     return float(error.sum() * reference.grid.dv / n_electrons)
+
+
+def _require_fields(*fields: Any) -> None:
+    for field in fields:
+        if not isinstance(field, Field):
+            raise InputError(
+                f"expected two densities, found {type(field).__name__}; denser.read reads files"
+            )
 
 
 # Two densities from any program
@@ -99,6 +109,7 @@ def compare(a: Field, b: Field) -> Comparison:
         The grids differ, a field is not a density (another unit, values that are not finite
         numbers), or the reference contains no electrons.
     """
+    _require_fields(a, b)
     for name, field in (("the first file", a), ("the second file", b)):
         if field.unit != "e/bohr^3":
             raise InputError(f"{name} has values in {field.unit}; compare needs densities")

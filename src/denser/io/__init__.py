@@ -21,6 +21,7 @@ from denser.io.files import DENSITY_UNIT, naming, plain_name
 from denser.io.formats import DENSITIES
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
+from denser.types.paths import file_path
 from denser.types.structure import Structure
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def read_density(
 
 
 def _read(path: str | Path, kind: str, charge: int | None, strict: bool) -> Field | Density:
-    path = Path(path)
+    path = file_path(path)
     module = _with_grid(path) if _holds_either(path) else None
     found = (module or _of_name(path)).read(path)
     with naming(Path(path)):
@@ -105,7 +106,7 @@ def write(path: str | Path, obj: Field | Density) -> None:
         Unknown suffix, values that are not finite real numbers, a target that cannot be
         written, or a Field without atoms for a format that needs them.
     """
-    _of_name(path).write(path, obj)
+    _of_name(file_path(path)).write(path, obj)
 
 
 def check_suffix(path: str | Path) -> None:

@@ -46,6 +46,9 @@ def from_smiles(smiles: str) -> Atoms:
     except ImportError as error:
         raise InputError("--smiles needs RDKit; pip install 'denser[smiles]'") from error
     RDLogger.DisableLog("rdApp.*")
+    if not isinstance(smiles, str) or not smiles.strip():
+        found = "an empty text" if isinstance(smiles, str) else type(smiles).__name__
+        raise InputError(f"expected a SMILES, found {found}")
     molecule = Chem.MolFromSmiles(smiles)
     if molecule is None or molecule.GetNumAtoms() == 0:
         raise InputError(f"SMILES {smiles!r} cannot be parsed; check brackets, rings and valences")

@@ -25,6 +25,7 @@ from denser.io.frames import Frame, checked
 from denser.io.smiles import from_smiles
 from denser.types.density import Density
 from denser.types.errors import InputError
+from denser.types.paths import file_path
 from denser.types.structure import Structure
 
 STANDARD_INPUT = "-"
@@ -55,7 +56,7 @@ def read_structures(path: Path, embed: bool = False) -> Iterator[Frame | InputEr
     InputError
         The file is missing or unreadable, or contains no structure.
     """
-    path = Path(path)
+    path = file_path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name the structure files in it")
     n = 0
@@ -211,6 +212,7 @@ def as_structure(
     if isinstance(source, Path):
         frame, name = _only(source, embed), f"{source}: "
     elif isinstance(source, str):
+        file_path(source, "a file name or a SMILES")  # not empty
         if _names_file(source):
             frame, name = _only(Path(source), embed), f"{source}: "
         else:

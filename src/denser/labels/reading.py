@@ -12,6 +12,7 @@ from denser.labels.packed import holds_shards, recipe_of_shards
 from denser.labels.store import LabelStore
 from denser.types.errors import InputError
 from denser.types.grid import Grid
+from denser.types.paths import file_path
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
@@ -62,7 +63,7 @@ def read_labels(path: str | Path, recipe: Recipe | None = None) -> list[Label]:
     InputError
         No labels there, one that cannot be read, or another level of theory.
     """
-    path = Path(path)
+    path = file_path(path, "a store or a folder of labels")
     if holds_shards(path):
         raise InputError(
             f"{path}: the labels of shards hold densities at points only, which `denser train` can "
@@ -92,7 +93,7 @@ def read_recipe(path: str | Path) -> Recipe | None:
     InputError
         A store or a shard that cannot be read.
     """
-    path = Path(path)
+    path = file_path(path, "a store or a folder of labels")
     if holds_shards(path):
         return recipe_of_shards(path)
     if path.suffix != ".db":

@@ -23,6 +23,7 @@ from denser.labels.identity import content_hash, store_name
 from denser.labels.label import Label
 from denser.types.errors import InputError
 from denser.types.grid import Grid
+from denser.types.paths import file_path
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE, HARTREE
@@ -100,7 +101,7 @@ class LabelStore:
     def __init__(self, path: str | Path, recipe: Recipe | None = None) -> None:
         from ase.db import connect
 
-        self.path = Path(path)
+        self.path = file_path(path)
         _check_path(self.path, recipe is not None)
         self._stack = ExitStack()
         try:

@@ -25,6 +25,7 @@ from denser.model.resnet import X2, X4, ResNet, ResNetConfig
 from denser.model.unet import UNet, UNetConfig
 from denser.types.checked import checked
 from denser.types.errors import InputError
+from denser.types.paths import file_path
 from denser.types.recipe import Recipe
 
 ARCHITECTURES: dict[str, tuple[Callable[[Any], Network], type]] = {
@@ -186,7 +187,7 @@ def model_path(name: str | Path) -> Path:
     InputError
         The name is not that of a shipped model, or the file is a PyTorch checkpoint.
     """
-    path = Path(name)
+    path = file_path(name, "the name of a model or a model file")
     if path.suffix == "" and not path.exists():
         shipped = shipped_models()
         if str(name) not in shipped:

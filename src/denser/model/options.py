@@ -72,7 +72,7 @@ class PredictionOptions:
             raise InputError(
                 f"the spin must be a number of unpaired electrons, found {self.spin!r}"
             )
-        if self.box not in BOXES:
+        if not isinstance(self.box, str) or self.box not in BOXES:
             raise InputError(f"unknown box {self.box!r}; known: {', '.join(BOXES)}")
         if not _is_number(self.padding):
             raise InputError(f"the padding must be a length in angstrom, found {self.padding!r}")

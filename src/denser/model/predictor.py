@@ -401,6 +401,8 @@ def _for_prediction(model: Model, device: torch.device) -> Model:
 
 
 def _device(name: str) -> torch.device:
+    if not isinstance(name, str):
+        raise InputError(f"the device must be a text such as 'cpu', found {type(name).__name__}")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
