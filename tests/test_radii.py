@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
+from ase.formula import Formula
 
 from denser.atoms.radii import bond_length, bonded_atoms, bonds, covalent_radius
 from denser.types.errors import InputError
@@ -24,6 +26,32 @@ def test_bonded_atoms_of_ethanol():
     count = {"C": 4, "O": 2, "H": 1}
     assert [len(others) for others in found] == [count[s] for s in structure.symbols]
     assert len(bonds(structure)) == 8
+
+
+@pytest.mark.parametrize("cubic", [True, False])
+@pytest.mark.parametrize(
+    ("name", "lattice", "a", "expected"),
+    [
+        ("NaCl", "rocksalt", 5.64, {"NaCl"}),
+        ("MgO", "rocksalt", 4.21, {"MgO"}),
+        ("CaF2", "fluorite", 5.46, {"CaF"}),
+        ("Na", "bcc", 4.29, {"Na2"}),
+    ],
+)
+def test_cations_are_not_bonded_to_each_other(name, lattice, a, expected, cubic):
+    atoms = bulk(name, lattice, a=a, cubic=cubic)
+    if name == "Na":
+        atoms = atoms.repeat(2)
+    structure = Structure.of(atoms)
+    kinds = {atoms[pair].get_chemical_formula("metal") for pair in bonds(structure).tolist()}
+    assert kinds == {Formula(text).format("metal") for text in expected}
+
+
+def test_metals_that_are_very_near_are_bonded():
+    quadruple = Atoms("Re2Cl2", [[0, 0, 0], [0, 0, 2.24], [2.3, 0, -0.5], [2.3, 0, 2.74]])
+    assert [0, 1] in bonds(Structure.of(quadruple)).tolist()
+    apart = Atoms("Na2Cl", [[0, 0, 0], [0, 0, 3.9], [2.0, 0, 1.95]])
+    assert bonds(Structure.of(apart)).tolist() == [[0, 2], [1, 2]]
 
 
 def test_bonds_through_the_faces_of_a_cell():

@@ -32,6 +32,17 @@ BONDED = 1.25
 """Atoms nearer than this times the sum of their covalent radii are bonded."""
 
 
+_NON_METALS = np.array(
+    [1, 2, *range(5, 11), *range(14, 19), *range(32, 37), *range(51, 55), 85, 86]
+)
+
+_ANIONS = np.array([1, 7, 8, 9, 16, 17, 34, 35, 52, 53])
+"""Elements that are anions beside metals: H, N, O, F and their heavier ones."""
+
+_METAL_BOND = 0.9
+"""Two metals beside anions are bonded below this times the sum of their covalent radii."""
+
+
 def covalent_radius(z: int) -> float:
     """Pyykko's single-bond radius, bohr; an InputError for an element beyond Xe."""
     if z not in PYYKKO:
@@ -48,7 +59,8 @@ def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
     """Pairs of bonded atoms (n_bonds, 2) int, i < j in ascending order, from distances.
 
     Atoms are bonded if they are nearer than `BONDED` times the sum of their covalent radii
-    (Cordero).
+    (Cordero). Two metal atoms that both have an anion beside them, as in NaCl, are cations, and
+    not bonded unless they are very near.
 
     Parameters
     ----------
@@ -59,15 +71,38 @@ def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
     cell = structure.cell if periodic else None
     radii = covalent_radii[structure.numbers] * BONDED / BOHR
     if cell is not None and not structure.is_orthorhombic:
-        i, j, _ = structure.neighbours(radii)
-        return np.unique(np.stack([i, j], axis=1)[i < j], axis=0)
+        i, j, vectors = structure.neighbours(radii)
+        lengths = np.linalg.norm(vectors[i < j], axis=1)
+        pairs = _without_cations(structure, np.stack([i, j], axis=1)[i < j], lengths)
+        return np.unique(pairs, axis=0)
     tree = cKDTree(structure.positions) if cell is None else structure.tree()
     pairs = tree.query_pairs(2 * radii.max(), output_type="ndarray")
     steps = structure.positions[pairs[:, 0]] - structure.positions[pairs[:, 1]]
     if cell is not None:
         steps = nearest_image(steps, cell)
-    pairs = pairs[np.linalg.norm(steps, axis=1) < radii[pairs].sum(axis=1)]
+    lengths = np.linalg.norm(steps, axis=1)
+    near = lengths < radii[pairs].sum(axis=1)
+    pairs = _without_cations(structure, pairs[near], lengths[near])
     return pairs[np.lexsort(pairs.T[::-1])]
+
+
+def _without_cations(structure: Structure, pairs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Leave out pairs of metals that both have an anion beside them.
+
+    Parameters
+    ----------
+    pairs : (n, 2) int
+    lengths : (n,) float
+        Bohr.
+    """
+    metal = ~np.isin(structure.numbers, _NON_METALS)
+    anion = np.isin(structure.numbers, _ANIONS)
+    cation = np.zeros(len(structure), dtype=bool)
+    for first, second in (pairs.T, pairs.T[::-1]):
+        cation[first[metal[first] & anion[second]]] = True
+    radii = covalent_radii[structure.numbers] / BOHR
+    far = lengths > _METAL_BOND * radii[pairs].sum(axis=1)
+    return pairs[~(cation[pairs].all(axis=1) & far)]
 
 
 def bonded_atoms(structure: Structure) -> list[list[int]]:
