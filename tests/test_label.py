@@ -218,13 +218,19 @@ def test_names_and_unusable_inputs(tmp_path, frames):
     assert ["bad.xyz" in told[0], "closer than" in told[1], "no such file" in told[2]] == [True] * 3
 
 
-def test_an_open_shell_is_told_once_for_each_file(tmp_path):
+def test_an_excited_singlet_is_refused_before_its_calculation(tmp_path):
     frames = [Atoms("O2", [[0, 0, 0], [0, 0, d]]) for d in (1.2, 1.25)]
-    write(tmp_path / "oxygen.xyz", frames, plain=True)
+    path = str(tmp_path / "oxygen.xyz")
+    write(path, frames, plain=True)
     told = []
-    found, bad = read_inputs([str(tmp_path / "oxygen.xyz")], None, told.append)
-    assert (len(found), bad, len(told)) == (2, 0, 1)
+    assert read_inputs([path], None, told.append) == ([], 2)
     assert "oxygen.xyz[0]: the ground state of O2 has an open shell" in told[0]
+    assert "--spin 2 gives the triplet, and --spin 0 this singlet" in told[0]
+    told.clear()
+    found, bad = read_inputs([path], None, told.append, spin=0)  # told once for each file
+    assert (len(found), bad, len(told)) == (2, 0, 1)
+    found, bad = read_inputs([path], None, told.append, spin=2)
+    assert (len(found), bad, len(told)) == (2, 0, 1)
 
 
 def test_slabs_are_refused_unless_they_are_to_be_molecules(tmp_path):

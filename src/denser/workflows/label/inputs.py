@@ -90,6 +90,9 @@ def read_inputs(
                     raise InputError(frame.error)
                 name = store_name(stem + ending)
                 structure = Structure.of(frame.atoms, charge, isolated, spin)
+                if spin is None and structure.spin == 0 and (excited := open_shells(structure)):
+                    # Its SCF would take minutes, and then likely not converge.
+                    raise InputError(f"{excited[0]}, and --spin 0 this singlet")
                 structures.append(LabelInput(name, structure, group))
                 for note in (*frame.notes, *open_shells(structure)):
                     if note not in said:  # once for all frames
