@@ -1,5 +1,6 @@
 """Starting self-consistent calculations from predictions."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,18 @@ from pyscf import gto
 from pyscf.pbc import gto as pbcgto
 from pyscf.pbc.dft import rks
 
+from denser.atoms.free_atoms import free_atom
 from denser.atoms.sad import superposition
-from denser.dft.guess import structure_of
+from denser.dft.guess import density_matrix, structure_of
 from denser.dft.scf import scf
 from denser.labels.reading import read_label
 from denser.model.predictor import Predictor
+from denser.types.density import Density
 from denser.types.errors import InputError
+from denser.types.grid import Grid
 from denser.types.recipe import Recipe
-from denser.workflows.scf_guess import dm_from_density, pyscf_guess
+from denser.types.structure import Structure
+from denser.workflows.scf_guess import _sources, dm_from_density, pyscf_guess
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 
@@ -29,8 +34,18 @@ def predictor():
 def water(**options):
     atoms = molecule("H2O")
     places = list(zip(atoms.symbols, atoms.positions, strict=True))
-    settings = {"basis": "gth-szv", "pseudo": "gth-pbe", "verbose": 0} | options
-    return gto.M(atom=places, **settings)
+    return gto.M(atom=places, **({"basis": "6-31g", "verbose": 0} | options))
+
+
+@contextmanager
+def periodic_rks(cell):
+    mf = rks.RKS(cell, xc="pbe")
+    yield mf
+    mf._chkfile.close()  # else the garbage collector warns
+
+
+def electrons(mf, dm):
+    return np.einsum("...ij,ji->...", dm, mf.get_ovlp())
 
 
 def test_a_predicted_start_saves_cycles_and_ends_at_the_same_energy(predictor):
@@ -44,42 +59,119 @@ def test_a_predicted_start_saves_cycles_and_ends_at_the_same_energy(predictor):
     assert result.cycles < plain.cycles
 
 
-def test_the_users_own_molecule_in_his_own_basis_and_functional(predictor):
-    mol = water()
+@pytest.mark.parametrize("options", [{}, {"basis": "gth-szv", "pseudo": "gth-pbe"}])
+def test_the_users_own_molecule_in_his_own_basis_and_functional(predictor, options):
+    mol = water(**options)
     mf = mol.RKS(xc="pbe0")
-    dm = pyscf_guess(mf, predictor, padding=2.0)
+    dm = pyscf_guess(mf, predictor, padding=3.0)
     assert dm.shape == (mol.nao, mol.nao)
-    assert np.einsum("ij,ji", dm, mf.get_ovlp()) == pytest.approx(8, abs=1e-9)
+    assert electrons(mf, dm) == pytest.approx(mol.nelectron, abs=1e-9)
     energy = mf.kernel(dm)
     plain = mol.RKS(xc="pbe0")
     assert energy == pytest.approx(plain.kernel(), abs=1e-8)
     assert mf.cycles < plain.cycles
 
 
+def test_open_shells_have_the_same_orbitals_for_both_spins(predictor):
+    mol = water(spin=2)
+    dm = pyscf_guess(mol.UKS(xc="pbe"), predictor, padding=3.0)
+    assert electrons(mol.UHF(), dm) == pytest.approx([6, 4], abs=1e-9)
+    # the orbitals of the four are among those of the six
+    s = mol.intor("int1e_ovlp")
+    np.testing.assert_allclose(dm[0] @ s @ dm[1], dm[1], atol=1e-9)
+    restricted = pyscf_guess(mol.ROHF(), predictor, padding=3.0)
+    np.testing.assert_allclose(restricted, dm, atol=1e-9)
+
+
+def test_ghost_atoms_have_functions_and_no_density(predictor):
+    mol = water()
+    ghosts = [(f"X-{mol.atom_symbol(i)}", mol.atom_coord(i) + [0, 0, 8]) for i in range(3)]
+    places = [(mol.atom_symbol(i), mol.atom_coord(i)) for i in range(3)]
+    both = gto.M(atom=[*ghosts, *places], unit="bohr", basis="6-31g", verbose=0)
+    mf = both.RKS(xc="pbe")
+    dm = pyscf_guess(mf, predictor, padding=3.0)
+    assert electrons(mf, dm) == pytest.approx(10, abs=1e-9)
+    own = pyscf_guess(mol.RKS(xc="pbe"), predictor, padding=3.0)
+    n = mol.nao
+    assert np.abs(dm[n:, n:] - own).max() < 0.05
+
+
+def neon(periodic):
+    """Valence density of a free neon atom, and its place in bohr."""
+    length = 10.0
+    cell = np.eye(3) * length if periodic else None
+    structure = Structure(np.array([10]), np.full((1, 3), length / 2 + 0.07), cell=cell)
+    grid = Grid(np.zeros(3), np.eye(3) * length, (40, 40, 40))
+    r = np.linalg.norm(grid.points() - structure.positions[0], axis=-1)
+    charges = np.array([free_atom(10).valence], dtype=float)
+    return Density(grid, free_atom(10).pseudo(r), structure=structure, valence_charges=charges)
+
+
+@pytest.mark.filterwarnings("ignore:Function int1e_r2")  # PySCF says this of its own integral
+@pytest.mark.parametrize(
+    "options", [{"basis": "def2-svp"}, {"basis": "gth-dzvp", "pseudo": "gth-pbe"}]
+)
+def test_the_density_of_an_atom_gives_its_orbitals(options):
+    """With all electrons and with a pseudopotential, against PySCF's converged atom."""
+    density = neon(periodic=False)
+    place = density.structure.positions[0]
+    mf = gto.M(atom=[("Ne", place)], unit="bohr", verbose=0, **options).RKS(xc="pbe")
+    mf.kernel()
+    cores = np.array(["pseudo" not in options])
+    dm = density_matrix(mf, _sources(density, cores, False), "pbe")
+    assert 0 <= mf.energy_tot(dm) - mf.e_tot < 2e-4
+
+
+@pytest.mark.filterwarnings("ignore:Function int1e_r2")
+def test_the_same_in_a_cell():
+    """The box is large, so that the density matrices of atom and cell agree."""
+    isolated, periodic = neon(False), neon(True)
+    place = isolated.structure.positions[0]
+    for options, core in (
+        ({"basis": "sto-3g"}, True), ({"basis": "gth-szv", "pseudo": "gth-pbe"}, False)
+    ):  # fmt: skip
+        mol = gto.M(atom=[("Ne", place)], unit="bohr", verbose=0, **options)
+        cell = pbcgto.M(
+            atom=[("Ne", place)], unit="bohr", a=periodic.grid.cell, verbose=0, precision=1e-6,
+            mesh=[51] * 3, **options,
+        )  # fmt: skip
+        cores = np.array([core])
+        dm = density_matrix(mol.RKS(xc="pbe"), _sources(isolated, cores, False), "pbe")
+        with periodic_rks(cell) as mf:
+            own = density_matrix(mf, _sources(periodic, cores, core), "pbe", core)
+        np.testing.assert_allclose(own, dm, atol=2e-3)
+
+
 def test_the_users_own_cell(predictor):
     mol = water()
     cell = pbcgto.M(
         atom=mol.atom, a=np.eye(3) * 12.0, unit="bohr", basis="gth-szv", pseudo="gth-pbe",
-        verbose=0, precision=1e-6, mesh=[76] * 3,
+        verbose=0, precision=1e-6, mesh=[60] * 3,
     )  # fmt: skip
     cell.set_geom_(mol.atom_coords(), unit="bohr")
-    mf = rks.RKS(cell, xc="pbe")
-    dm = pyscf_guess(mf, predictor)
-    assert np.einsum("ij,ji", dm, mf.get_ovlp()) == pytest.approx(8, abs=1e-9)
-    structure = structure_of(mf)
+    with periodic_rks(cell) as mf:
+        dm = pyscf_guess(mf, predictor)
+        assert electrons(mf, dm) == pytest.approx(8, abs=1e-9)
+        structure = structure_of(mf)
     assert structure.formula == "H2O" and structure.is_orthorhombic
 
 
-def test_other_calculations_are_refused():
+def test_other_calculations_are_refused(predictor):
+    sodium = gto.M(atom="Na 0 0 0; Cl 0 0 2.4", basis="lanl2dz", ecp="lanl2dz", verbose=0)
+    ghosts = gto.M(atom="X-O 0 0 0", basis={"X-O": gto.basis.load("sto-3g", "O")}, verbose=0)
     for mf, message in (
-        (water().UKS(), "found UKS"),
-        (water(pseudo=None, basis="sto-3g").RKS(), "has all its electrons"),
-        (water(pseudo="gth-blyp").RKS(), "not 'gth-pbe'"),
+        (water().GHF(), "found GHF"),
+        (sodium.RKS(), "leaves 1 electrons, but that of the model .* leaves 9"),
+        (ghosts.RHF(), "ghost atoms only"),
+        (water(), "found Mole"),
     ):
         with pytest.raises(InputError, match=message):
-            pyscf_guess(mf)
+            pyscf_guess(mf, predictor)
     cell = pbcgto.M(atom="He 0 0 0", a=np.eye(3) * 5, basis="gth-szv", pseudo="gth-pbe", verbose=0)
-    with pytest.raises(InputError, match="k points"):
-        pyscf_guess(cell.KRKS(kpts=cell.make_kpts([2, 1, 1])))
-    with pytest.raises(InputError, match="only at the Gamma point"):
-        pyscf_guess(cell.RKS(kpt=np.array([0.1, 0, 0])))
+    for mf, message in (
+        (cell.KRKS(kpts=cell.make_kpts([2, 1, 1])), "k points"),
+        (cell.RKS(kpt=np.array([0.1, 0, 0])), "only at the Gamma point"),
+    ):
+        mf._chkfile.close()
+        with pytest.raises(InputError, match=message):
+            pyscf_guess(mf, predictor)

@@ -1,103 +1,199 @@
-"""Starting density matrices for self-consistent calculations, including the user's own."""
+"""Starting density matrices for PySCF calculations of any kind, from a density.
+
+One Kohn-Sham matrix of the density, in the basis of the calculation:
+
+F = T + V_nuc + v_H[rho] + v_xc[rho],
+
+with the one-electron part of the calculation itself, and the two potentials integrated on
+atom-centred grids. Its lowest orbitals give the density matrix.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 from pyscf import gto
+from pyscf.dft import gen_grid, numint
 from pyscf.pbc import gto as pbcgto
-from pyscf.pbc.scf.hf import RHF as PeriodicRHF
+from pyscf.pbc.dft import gen_grid as pbc_grid
+from pyscf.pbc.dft import numint as pbc_numint
+from pyscf.pbc.scf.ghf import GHF as PeriodicGHF
+from pyscf.pbc.scf.hf import SCF as PeriodicSCF
 from pyscf.pbc.scf.khf import KSCF
-from pyscf.scf.hf import RHF, SCF
+from pyscf.pbc.scf.uhf import UHF as PeriodicUHF
+from pyscf.scf.dhf import DHF
+from pyscf.scf.ghf import GHF
+from pyscf.scf.hf import SCF
+from pyscf.scf.uhf import UHF
 
-from denser.dft.cell import PRECISION_OF_MOLOPT
-from denser.dft.isolated import Isolation
-from denser.dft.pyscf_private import basis_and_pseudopotentials, multigrid_rks
-from denser.dft.refine import refine
-from denser.types.density import Density
+from denser.dft.pyscf_private import basis_and_pseudopotentials
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 
+LEVEL = 1
+"""Level of PySCF's grids, on which the potentials are integrated. A finer one saves no cycles."""
 
-def structure_of(mf: SCF, recipe: Recipe = Recipe()) -> Structure:
-    """Return the structure of a PySCF calculation that can start from a valence density.
+_MEMORY = 1000
+"""For orbitals on the grid, MB."""
+
+Sources = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""From points (n, 3), bohr, to the density (n,), e/bohr^3, its gradient (n, 3), and the
+electrostatic energy of an electron there (n,), hartree."""
+
+
+def structure_of(mf: SCF) -> Structure:
+    """Return the structure of a PySCF calculation without its ghost atoms.
 
     Parameters
     ----------
-    mf : pyscf.scf.hf.RHF
-        RKS or RHF of a molecule, or of a cell at the Gamma point, in any basis, with the
-        recipe's pseudopotentials on all atoms.
-    recipe : Recipe
+    mf : pyscf.scf.hf.SCF
+        Hartree-Fock or Kohn-Sham of a molecule, or of a cell at the Gamma point: restricted,
+        unrestricted or restricted open shell.
 
     Raises
     ------
     InputError
         The calculation is of another kind.
     """
+    if not isinstance(mf, SCF):
+        raise InputError(
+            f"expected a Hartree-Fock or Kohn-Sham calculation of PySCF, found {type(mf).__name__}"
+        )
     if isinstance(mf, KSCF):
         raise InputError(
             "there is no guess for k points; use a calculation at the Gamma point of a larger "
             "cell (pyscf.pbc.dft.RKS)"
         )
-    if not isinstance(mf, (RHF, PeriodicRHF)):
-        what = type(mf).__name__
+    if isinstance(mf, (GHF, DHF, PeriodicGHF)):
         raise InputError(
-            f"only closed shells in PySCF's RKS or RHF can be started, found {what}; start that "
-            "from the density matrix of an RKS calculation"
+            f"there is a guess for restricted and unrestricted calculations only, found "
+            f"{type(mf).__name__}; convert a density matrix of UKS"
         )
-    kpt = getattr(mf, "kpt", None)
-    if kpt is not None and np.abs(kpt).max() > 1e-9:
+    if isinstance(mf, PeriodicSCF) and np.abs(mf.kpt).max() > 1e-9:
         raise InputError(
             "the calculation is at a k point; there is a guess only at the Gamma point"
         )
     mol = mf.mol
-    _, pseudopotentials = basis_and_pseudopotentials(mol)
-    for i in range(mol.natm):
-        symbol, pure = mol.atom_symbol(i), mol.atom_pure_symbol(i)
-        found = pseudopotentials.get(symbol)
-        if found is None:
-            raise InputError(
-                f"atom {i + 1} ({pure}) has all its electrons or an effective core potential, but "
-                f"the model predicts valence densities; set mol.pseudo = {recipe.pseudo!r}"
-            )
-        if found != pbcgto.pseudo.load(recipe.pseudo, pure):
-            raise InputError(
-                f"the pseudopotential of atom {i + 1} ({pure}) is not {recipe.pseudo!r}, that of "
-                "the model; set mol.pseudo to it"
-            )
-    numbers = np.array([gto.charge(mol.atom_pure_symbol(i)) for i in range(mol.natm)])
+    atoms = real_atoms(mol)
+    if not atoms.size:
+        raise InputError("the calculation has no atoms, or ghost atoms only")
+    numbers = np.array([gto.charge(mol.atom_pure_symbol(int(i))) for i in atoms])
     cell = mol.lattice_vectors() if isinstance(mol, pbcgto.Cell) else None
-    return Structure(numbers, mol.atom_coords(), mol.charge, cell)
+    return Structure(numbers, mol.atom_coords()[atoms], mol.charge, cell)
 
 
-def guess_for(mf: SCF, density: Density, recipe: Recipe = Recipe(), steps: int = 1) -> np.ndarray:
-    """Density matrix (nao, nao) in the basis of `mf`, from Kohn-Sham steps in that basis.
+def real_atoms(mol: gto.Mole) -> np.ndarray:
+    """Indices of the atoms that are no ghosts (n,)."""
+    return np.flatnonzero(mol.atom_charges())
+
+
+def have_cores(mf: SCF, valence_charges: np.ndarray, recipe: Recipe = Recipe()) -> np.ndarray:
+    """Whether each atom has all its electrons in the calculation (n_atoms,); ghosts left out.
+
+    The others must have as many electrons as the pseudopotentials of a valence density.
 
     Parameters
     ----------
-    mf : pyscf.scf.hf.RHF
-        Its structure must be that of `density`, see `structure_of`.
-    density : Density
-        In the cell of `mf`, or in a box around its molecule.
+    mf : pyscf.scf.hf.SCF
+    valence_charges : (n_atoms,) float
     recipe : Recipe
-        Its functional gives the potential.
-    steps : int
-        Number of steps of `denser.dft.refine.refine`.
+        Pseudopotential of the density.
+
+    Raises
+    ------
+    InputError
+        A pseudopotential or effective core potential with another core, or a cell in which
+        only some of the atoms have one.
     """
-    mol, grid = mf.mol, density.grid
-    cell = pbcgto.Cell()
-    cell.atom = [(mol.atom_symbol(i), mol.atom_coord(i) - grid.origin) for i in range(mol.natm)]
-    cell.unit, cell.a, cell.mesh = "bohr", grid.cell, list(grid.shape)
-    cell.basis, cell.pseudo = basis_and_pseudopotentials(mol)
-    cell.charge = mol.charge
-    cell.cart, cell.precision, cell.verbose = mol.cart, PRECISION_OF_MOLOPT, 0
-    cell.build()
-    isolation = None
-    if density.structure.cell is None:
-        isolation = Isolation(density.structure, density.valence_charges, grid)
-    result = refine(density, recipe, steps, mf=multigrid_rks(cell, recipe.xc, isolation))
-    occupied = result.mo_coeff[:, result.mo_occ > 0]
-    # The molecule's overlap has no periodic images: orthonormalise the orbitals again.
-    values, vectors = np.linalg.eigh(occupied.T @ np.asarray(mf.get_ovlp()) @ occupied)
-    occupied = occupied @ (vectors / np.sqrt(values)) @ vectors.T
-    return 2 * occupied @ occupied.T
+    mol = mf.mol
+    charges = mol.atom_charges()
+    out = []
+    for i, valence in zip(real_atoms(mol), valence_charges, strict=True):
+        symbol = mol.atom_pure_symbol(int(i))
+        bare = (
+            not mol.atom_nelec_core(int(i))
+            and mol.atom_symbol(int(i)) not in (basis_and_pseudopotentials(mol)[1])
+        )
+        if not bare and charges[i] != valence:
+            raise InputError(
+                f"the pseudopotential of atom {i + 1} ({symbol}) leaves {charges[i]} electrons, "
+                f"but that of the model ({recipe.pseudo}) leaves {valence:g}; use a basis for all "
+                f"electrons, or mol.pseudo = {recipe.pseudo!r}"
+            )
+        out.append(bare)
+    if isinstance(mol, pbcgto.Cell) and len(set(out)) > 1:
+        raise InputError(
+            "some atoms of the cell have a pseudopotential and others all their electrons; there "
+            "is a guess if all are alike"
+        )
+    return np.array(out, dtype=bool)
+
+
+def density_matrix(mf: SCF, sources: Sources, xc: str, nuclei: bool = False) -> np.ndarray:
+    """Density matrix of the lowest orbitals of F in the shape that `mf.kernel` takes.
+
+    Parameters
+    ----------
+    mf : pyscf.scf.hf.SCF
+    sources : Sources
+        The density and the potential of the electrons.
+    xc : str
+        An LDA or GGA by PySCF's name.
+    nuclei : bool
+        Whether the potential contains that of the nuclei. F then takes only the kinetic
+        energy from `mf`.
+    """
+    mol = mf.mol
+    fock = _potential_matrix(mol, sources, xc)
+    fock = fock + (_kinetic(mol) if nuclei else np.asarray(mf.get_hcore()))
+    overlap = mf.get_ovlp()
+    both = np.stack([fock, fock]) if isinstance(mf, (UHF, PeriodicUHF)) else fock
+    energy, coefficients = mf.eig(both, overlap)
+    return mf.make_rdm1(coefficients, mf.get_occ(energy, coefficients))
+
+
+def _kinetic(mol: gto.Mole) -> np.ndarray:
+    if isinstance(mol, pbcgto.Cell):
+        return np.asarray(mol.pbc_intor("int1e_kin", hermi=1)).real
+    return mol.intor_symmetric("int1e_kin")
+
+
+def _potential_matrix(mol: gto.Mole, sources: Sources, xc: str) -> np.ndarray:
+    """Matrix of the electrostatic and exchange-correlation potentials (nao, nao), hartree."""
+    ni = numint.NumInt()
+    kind = "LDA" if ni._xc_type(xc) == "LDA" else "GGA"
+    matrix = np.zeros((mol.nao, mol.nao))
+    for orbitals, weights, points in _blocks(mol, 0 if kind == "LDA" else 1):
+        rho, gradient, electrostatic = sources(points)
+        rho = np.maximum(rho, 1e-12)
+        given = rho[None] if kind == "LDA" else np.vstack([rho, gradient.T])
+        v = ni.eval_xc_eff(xc, given, deriv=1, xctype=kind)[1]
+        v[0] += electrostatic
+        v *= weights
+        v[0] /= 2  # the other half comes with the transpose
+        orbitals = orbitals[None] if kind == "LDA" else orbitals
+        matrix += orbitals[0].T @ np.einsum("xgp,xg->gp", orbitals, v)
+    return matrix + matrix.T
+
+
+def _blocks(mol: gto.Mole, deriv: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Basis functions, with derivatives, on blocks of points, with weights and points."""
+    if isinstance(mol, pbcgto.Cell):
+        grids = pbc_grid.BeckeGrids(mol)
+        grids.level = LEVEL
+        grids.build()
+        loop = pbc_numint.NumInt().block_loop(
+            mol, grids, mol.nao, deriv, kpt=np.zeros(3), max_memory=_MEMORY
+        )
+        for orbitals, _, _, weights, points in loop:
+            yield np.asarray(orbitals).real, weights, points
+        return
+    grids = gen_grid.Grids(mol)
+    grids.level = LEVEL
+    grids.build()
+    for orbitals, _, weights, points in numint.NumInt().block_loop(
+        mol, grids, mol.nao, deriv, max_memory=_MEMORY
+    ):
+        yield orbitals, weights, points

@@ -117,7 +117,7 @@ class Ion:
     def __init__(self, charge: float, sigma: float, z: int | None) -> None:
         self.charge, self.sigma = charge, sigma
         self.radius = 6.0 * sigma  # erfc: 2e-9
-        self.core = None if z is None else _core_charge(z)
+        self.core = None if z is None else core_charge(z)
         if z is not None:
             self.radius = max(self.radius, free_atom(z).core_radius)
 
@@ -134,7 +134,7 @@ class Ion:
 
 
 @cache
-def _core_charge(z: int) -> BSpline:
+def core_charge(z: int) -> BSpline:
     """Charge not screened by core electrons: their number at the nucleus, zero outside the core.
 
     The excess charge of the nucleus over the ion and the core density n have the potential q(r)/r,

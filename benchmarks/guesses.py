@@ -1,0 +1,135 @@
+"""Cycles of PySCF's SCF from the prediction and from PySCF's own starts.
+
+python benchmarks/guesses.py                                  # all 20 molecules, 4 levels
+python benchmarks/guesses.py --smallest 10 --basis def2-svp   # some, smallest first
+python benchmarks/guesses.py --only acetate water -o guesses.json
+
+Half of the molecules are of QM9's kind, the others are ions, compounds of S, P and Cl, and
+pieces of drugs. A cycle builds one Fock matrix. "builds" counts those of the start too: one for the
+starting density matrix of every start, and one for that of `vsap` and of the prediction. All use
+the molecular code with PySCF's settings; --density-fit adds density fitting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from pyscf import gto
+
+import denser
+import denser.dft
+from denser.model.predictor import Predictor
+from denser.types.structure import Structure
+
+QM9_LIKE = {
+    "water": "O",
+    "ammonia": "N",
+    "formaldehyde": "C=O",
+    "acetonitrile": "CC#N",
+    "formamide": "NC=O",
+    "ethanol": "CCO",
+    "furan": "c1ccoc1",
+    "imidazole": "c1c[nH]cn1",
+    "acetone": "CC(=O)C",
+    "fluorobenzene": "c1ccccc1F",
+}
+OTHERS = {
+    "chloromethane": "CCl",
+    "methylphosphine": "CP",
+    "methylammonium": "C[NH3+]",
+    "acetate": "CC(=O)[O-]",
+    "dimethyl sulfide": "CSC",
+    "dimethyl sulfoxide": "CS(=O)C",
+    "thiophene": "c1ccsc1",
+    "dimethyl phosphate": "COP(=O)([O-])OC",
+    "methanesulfonamide": "CS(=O)(=O)N",
+    "acetanilide": "CC(=O)Nc1ccccc1",
+}
+SMILES = QM9_LIKE | OTHERS
+GUESSES = ("minao", "atom", "vsap", "huckel", "denser")
+EXTRA_BUILDS = {"vsap": 1, "denser": 1}
+
+
+def measure(
+    mol: gto.Mole, xc: str, guess: str, predictor: Predictor, fitted: bool
+) -> tuple[int, float, float]:
+    """Cycles, wall time in seconds with that of the guess, and energy in hartree."""
+    mf = mol.RKS(xc=xc)
+    if fitted:
+        mf = mf.density_fit()
+    start = time.perf_counter()
+    if guess == "denser":
+        mf.kernel(denser.pyscf_guess(mf, predictor))
+    else:
+        mf.init_guess = guess
+        mf.kernel()
+    seconds = time.perf_counter() - start
+    return (mf.cycles if mf.converged else mf.max_cycle), seconds, mf.e_tot
+
+
+def main() -> None:
+    """Print the table and write the results."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help=", ".join(SMILES))
+    parser.add_argument("--smallest", type=int, default=len(SMILES), help="number of molecules")
+    parser.add_argument("--basis", nargs="+", default=["def2-svp", "def2-tzvp"])
+    parser.add_argument("--xc", nargs="+", default=["pbe", "b3lyp"])
+    parser.add_argument("--density-fit", action="store_true")
+    parser.add_argument("-o", "--out", type=Path, help="write the results to a JSON file")
+    options = parser.parse_args()
+    names = options.only or list(SMILES)
+    if unknown := set(names) - set(SMILES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(SMILES)}")
+    predictor = Predictor()
+    structures = {name: Structure.of(denser.from_smiles(SMILES[name])) for name in names}
+    names = sorted(names, key=lambda name: structures[name].numbers.sum())[: options.smallest]
+    results = []
+    for basis in options.basis:
+        for xc in options.xc:
+            print(f"\n{xc}/{basis}: cycles\n{'':20}" + "".join(f"{g:>8}" for g in GUESSES))
+            for name in names:
+                structure = structures[name]
+                mol = gto.M(
+                    atom=list(zip(structure.symbols, structure.positions, strict=True)),
+                    unit="bohr", charge=structure.charge, basis=basis, verbose=0,
+                )  # fmt: skip
+                row: dict = {"molecule": name, "atoms": len(structure), "basis": basis, "xc": xc}
+                for guess in GUESSES:
+                    cycles, seconds, energy = measure(
+                        mol, xc, guess, predictor, options.density_fit
+                    )
+                    builds = cycles + 1 + EXTRA_BUILDS.get(guess, 0)
+                    row[guess] = {"cycles": cycles, "builds": builds, "seconds": seconds}
+                    row[guess]["hartree"] = energy
+                results.append(row)
+                print(f"{name:20}" + "".join(f"{row[g]['cycles']:8}" for g in GUESSES), flush=True)
+                if options.out:
+                    options.out.write_text(json.dumps(results, indent=1) + "\n")
+            report([r for r in results if (r["basis"], r["xc"]) == (basis, xc)])
+    print(f"\nall, {len(results)} calculations of {len(names)} molecules")
+    report(results)
+    if options.out:
+        print(f"written to {options.out}")
+
+
+def report(rows: list[dict]) -> None:
+    """Print the means, and what the prediction saves against the best other start."""
+    means = {}
+    for key in ("cycles", "builds", "seconds"):
+        means[key] = {g: float(np.mean([row[g][key] for row in rows])) for g in GUESSES}
+        print(f"{'mean ' + key:20}" + "".join(f"{means[key][g]:8.1f}" for g in GUESSES))
+    best = min(GUESSES[:-1], key=means["cycles"].__getitem__)
+    for key in ("cycles", "builds"):
+        share = 1 - means[key]["denser"] / means[key][best]
+        each = [1 - row["denser"][key] / row[best][key] for row in rows]
+        print(f"{key} saved against {best}: {100 * share:.0f} % (worst {100 * min(each):.0f} %)")
+
+
+if __name__ == "__main__":
+    main()
