@@ -222,7 +222,7 @@ def drugs(path: Path, groups: dict[str, int], seen: set[str]) -> Iterator[tuple[
 
 
 def main() -> int:
-    """Make all geometries that the output lacks, and write them sorted into random order."""
+    """Make the geometries that the output lacks, and write all of them, small ones first."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("moses", type=Path)
     parser.add_argument("-o", "--out", type=Path, default=DATA / "kinds.xyz.gz")
@@ -252,7 +252,8 @@ def main() -> int:
         if i % EVERY == EVERY // 2:
             atoms.info["name"] += "_held"
         there.append(atoms)
-    there.sort(key=lambda atoms: sha256(atoms.info["name"].encode()).digest())
+    # small molecules first, since all kinds have some and they are labelled in seconds
+    there.sort(key=lambda a: (len(a) // 8, sha256(a.info["name"].encode()).digest()))
     lines = []
     for atoms in there:
         info = " ".join(f'{key}="{value}"' for key, value in atoms.info.items())
