@@ -85,6 +85,15 @@ def test_electrons_before_scaling_are_those_of_the_network(water):
     assert found.errors["model"] == pytest.approx(found.errors["sad"], rel=1e-4)
 
 
+def test_electrons_and_doubt_do_not_depend_on_the_grid(water, monkeypatch):
+    predictor = Predictor()
+    monkeypatch.setattr("denser.model.predictor.DOUBT", 1e-9)  # so that every excess is doubted
+    coarse = replace(water, grid=replace(water.grid, shape=(24, 24, 24)))
+    fine, rough = measure(water, predictor), measure(coarse, predictor)
+    assert rough.electrons_off == pytest.approx(fine.electrons_off, abs=1e-4)
+    assert rough.in_doubt and fine.in_doubt
+
+
 def test_the_box_repeats_unless_told_otherwise(water, small_model):
     predictor = Predictor(small_model, bf16=False)
     periodic, isolated = (measure(water, predictor, p).errors for p in (True, False))

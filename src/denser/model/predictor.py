@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -64,6 +64,17 @@ class Prediction:
 
     def __repr__(self) -> str:
         return f"Prediction({self.density!r}, box {self.box!r})"
+
+
+class Scaled(NamedTuple):
+    """A density of exactly N_e electrons, and what scaling it removed.
+
+    `excess` is that of `Predictor.normalised`, and `n_electrons` the electrons before scaling.
+    """
+
+    density: Density
+    excess: float
+    n_electrons: float
 
 
 class Predictor:
@@ -135,25 +146,28 @@ class Predictor:
         periodic : bool
             Whether the box is periodic or surrounded by vacuum.
         """
-        return self.predicted(sad, periodic)[0]
+        return self.predicted(sad, periodic).density
 
-    def predicted(self, sad: Density, periodic: bool = False) -> tuple[Density, float]:
-        """Density as in `density`, and the excess of electrons that scaling removed.
+    def predicted(self, sad: Density, periodic: bool = False) -> Scaled:
+        """Density as in `density`, and the electrons that scaling removed.
 
         If the network gives the density as Gaussians (`Network.deformed_atoms`), it is known
-        between the nodes, and the excess does not depend on the grid. The box of Li et al., which
+        between the nodes, and its electrons are counted exactly. The box of Li et al., which
         is periodic although its molecule is not, is left to its nodes.
         """
         recipe = self.model.recipe.sad
         found = self.network.deformed_atoms(sad, periodic, recipe, self.operations)
         if found is None:
-            return self.normalised(self.raw(sad, periodic), sad)
+            raw = self.raw(sad, periodic)
+            total = float(raw.double().sum()) * sad.grid.dv
+            return Scaled(*self.normalised(raw, sad), total)
         atoms, raw = found
+        total = atoms.moments(sad.grid.origin)[0]
         density = self.normalised(self._usable(raw, sad), sad)[0]
         atoms, excess = atoms.scaled(sad.valence_charges, sad.n_electrons)
         if periodic == (sad.structure.cell is not None):
             density = density.known_between_nodes(atoms)
-        return density, excess
+        return Scaled(density, excess, total)
 
     def raw(self, sad: Density, periodic: bool = False) -> torch.Tensor:
         """Output of the network (nx, ny, nz), e/bohr^3, before `normalised`.
@@ -273,7 +287,7 @@ class Predictor:
         start = time.perf_counter()
         sad = superposition(structure, grid, self.model.recipe.sad)
         middle = time.perf_counter()
-        density, excess = self.predicted(sad, periodic=box != "isolated")
+        density, excess, _ = self.predicted(sad, periodic=box != "isolated")
         end = time.perf_counter()
         if options.grid is not None:
             density = _on_nodes(density, options.grid)

@@ -99,8 +99,7 @@ def measure(
     start = time.perf_counter()
     sad = superposition(structure, grid, predictor.model.recipe.sad)
     middle = time.perf_counter()
-    raw = predictor.raw(sad, periodic)
-    predicted, excess = predictor.normalised(raw, sad)
+    predicted, excess, n_electrons = predictor.predicted(sad, periodic)
     end = time.perf_counter()
     errors = {"model": err_rho(predicted, reference)}
     for key, recipe in BASELINES.items():
@@ -125,7 +124,7 @@ def measure(
         around=error_around_elements(predicted, reference, distances),
         by_distance=error_by_distance(predicted, reference, distances),
         dipole_error=dipole_error,
-        electrons_off=float(raw.double().sum()) * grid.dv - reference.n_electrons,
+        electrons_off=n_electrons - reference.n_electrons,
         in_doubt=predictor.in_doubt(excess),
         seconds_sad=middle - start,
         seconds_network=end - middle,
