@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from iodata import load_one
 from typer.testing import CliRunner
 
 from denser.analysis.moments import dipole
@@ -115,9 +116,19 @@ def test_molden_file_is_read_back(converged, energy):
     overlap = mol.intor("int1e_ovlp")
     molecule = build_cell(label.structure, label.grid).to_mol()
     np.testing.assert_allclose(overlap, molecule.intor("int1e_ovlp"), atol=1e-6)
-    # Orthonormal in the cell; without the images of this small box nearly so.
+    # Those of the cell are orthonormal with the images of this small box only.
     overlap = mo_coeff.T @ overlap @ mo_coeff
-    np.testing.assert_allclose(overlap[:n, :n], np.eye(n), atol=0.02)
+    np.testing.assert_allclose(overlap, np.eye(len(mo_occ)), atol=1e-7)
+    dm, of_cell = (c @ c.T for c in (mo_coeff[:, :n], label.mo_coeff))
+    np.testing.assert_allclose(dm, of_cell, atol=0.02)
+
+
+def test_iodata_reads_the_molden_file(energy):
+    """IOData refuses orbitals that are not orthonormal, or a basis in other conventions."""
+    _, folder = energy
+    found = load_one(f"{folder}.molden")
+    np.testing.assert_array_equal(found.atcorenums, [6, 1, 1])
+    assert found.mo.nelec == 8 and found.charge == 0
 
 
 def test_orbital_names():

@@ -44,7 +44,7 @@ electrostatic energy of an electron there (n,), hartree."""
 
 
 def structure_of(mf: SCF) -> Structure:
-    """Return the structure of a PySCF calculation without its ghost atoms.
+    """Return the structure of a PySCF calculation without its ghost atoms, with the lowest spin.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def structure_of(mf: SCF) -> Structure:
         raise InputError("the calculation has no atoms, or ghost atoms only")
     numbers = np.array([gto.charge(mol.atom_pure_symbol(int(i))) for i in atoms])
     cell = mol.lattice_vectors() if isinstance(mol, pbcgto.Cell) else None
-    return Structure(numbers, mol.atom_coords()[atoms], mol.charge, cell)
+    return Structure(numbers, mol.atom_coords()[atoms], mol.charge, cell, spin=mol.nelectron % 2)
 
 
 def real_atoms(mol: gto.Mole) -> np.ndarray:

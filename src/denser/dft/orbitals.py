@@ -57,8 +57,8 @@ def write_molden(
 ) -> None:
     """Write orbitals and their basis to a Molden file, in the coordinates of the molecule.
 
-    Molden files have no periodic images: the orbitals are those of the cell, but the overlap is
-    that of the molecule. Both agree if there is enough vacuum in the box.
+    Molden files have no periodic images. The orbitals of the cell are orthonormalised in the
+    overlap of the molecule, which other programs check.
 
     Parameters
     ----------
@@ -71,7 +71,20 @@ def write_molden(
     """
     molecule = cell.to_mol()
     molecule.set_geom_(cell.atom_coords() + origin, unit="bohr")
+    occupied, empty = mo_coeff[:, mo_occ > 0], mo_coeff[:, mo_occ == 0]
+    overlap = molecule.intor("int1e_ovlp")
+    occupied = orthonormal(occupied, overlap)
+    empty = orthonormal(empty - occupied @ (occupied.T @ overlap @ empty), overlap)
+    order = np.argsort(mo_occ == 0, kind="stable")
+    mo_energy, mo_occ = mo_energy[order], mo_occ[order]
     with replacing(Path(path)) as temporary:
         molden.from_mo(
-            molecule, str(temporary), mo_coeff, ene=mo_energy, occ=mo_occ, ignore_h=False
-        )
+            molecule, str(temporary), np.hstack([occupied, empty]), ene=mo_energy, occ=mo_occ,
+            ignore_h=False,
+        )  # fmt: skip
+
+
+def orthonormal(orbitals: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+    """Symmetrically orthonormalised orbitals C (C^T S C)^(-1/2), the nearest orthonormal ones."""
+    values, vectors = np.linalg.eigh(orbitals.T @ overlap @ orbitals)
+    return orbitals @ (vectors / np.sqrt(values)) @ vectors.T

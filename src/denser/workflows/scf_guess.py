@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from denser.types.units import BOHR
 if TYPE_CHECKING:
     from denser.dft.guess import Sources
     from denser.model.checkpoint import Model
+    from denser.types.structure import Structure
 
 SPACING = 0.3 * BOHR
 """Of the predicted density, angstrom. A finer grid saves no cycles."""
@@ -58,10 +60,22 @@ def pyscf_guess(
     predictor = model if isinstance(model, Predictor) else Predictor(model)
     recipe = predictor.model.recipe
     structure = structure_of(mf)
-    density = predictor.predict(structure, padding=padding, spacing=SPACING).density
+    density = _predicted(predictor, structure, padding)
     cores = have_cores(mf, density.valence_charges, recipe)
     nuclei = structure.cell is not None and bool(cores.all())
     return density_matrix(mf, _sources(density, cores, nuclei), recipe.xc, nuclei)
+
+
+def _predicted(predictor: Predictor, structure: Structure, padding: float) -> Density:
+    """The density of a closed shell; for an odd number of electrons, the mean of both ions."""
+    if not structure.spin:
+        return predictor.predict(structure, padding=padding, spacing=SPACING).density
+    ions = [replace(structure, charge=structure.charge + q, spin=0) for q in (-1, 1)]
+    anion, cation = (
+        predictor.predict(ion, padding=padding, spacing=SPACING).density for ion in ions
+    )
+    values = (np.asarray(anion.values, dtype=float) + cation.values) / 2
+    return Density(anion.grid, values, structure=structure, valence_charges=anion.valence_charges)
 
 
 def _sources(density: Density, cores: np.ndarray, nuclei: bool) -> Sources:
