@@ -47,6 +47,25 @@ def models_info(
         typer.echo("\n".join(_lines(record)))
 
 
+@app.command("pack-state")
+@with_common_options
+def models_pack_state(
+    run: Annotated[Path, typer.Argument(help="Folder of `denser train`, finished or not.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write (.safetensors).")],
+    json: JsonObject = False,
+) -> None:
+    """Pack the state of a training run into a file; `denser train --state FILE` goes on with it."""
+    from denser.training.packed_state import pack_state
+    from denser.workflows.many import print_json
+
+    pack_state(run, out)
+    n_bytes = out.stat().st_size
+    if json:
+        print_json({"output": str(out), "bytes": n_bytes})
+    else:
+        typer.echo(f"wrote {out} ({n_bytes / 1e6:.1f} MB)")
+
+
 @app.command("import")
 @with_common_options
 def models_import(

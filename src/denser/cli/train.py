@@ -31,13 +31,23 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change one setting: section.key=value.")
     ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on from this file of `denser models pack-state`, unless the folder of the run "
+            "has a state already."
+        ),
+    ] = None,
     json: JsonObject = False,
 ) -> None:
     """Train a network; run it again to continue after an interruption."""
     from denser.training import loop
     from denser.training.config import read_config
+    from denser.training.packed_state import unpack_state
 
     settings = read_config(config, tuple(set_ or ()))
+    if state is not None and _RANK == 0 and not (out / "state.pt").exists():
+        unpack_state(state, out)
     with _shown(out, json) as (report, stop):
         path = loop.train(settings, out, report, stop, shlex.join(sys.argv))
     written = _written(out, path)

@@ -41,6 +41,23 @@ class DataSet:
     validation: list[AnyLabel]
     rehearsal: list[AnyLabel]
 
+    def extends(self, earlier: dict) -> bool:
+        """Whether all labels of an earlier `record` are here, unchanged and in the same part.
+
+        More may have come to `train`. The validation labels must be the same.
+        """
+        parts = {"train": self.train, "validation": self.validation, "rehearsal": self.rehearsal}
+        chosen = []
+        for part, labels in parts.items():
+            names = set(earlier[f"{part}_names"])
+            found = [label for label in labels if label.name in names]
+            if names - {label.name for label in found}:
+                return False
+            if part != "train" and len(found) < len(labels):
+                return False
+            chosen += found
+        return content_hash(chosen) == earlier["data_hash"]
+
     def record(self) -> dict:
         """Names, and one hash of all training and validation labels."""
         names = list(dict.fromkeys(label.name for label in self.train))

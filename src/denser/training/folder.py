@@ -13,6 +13,7 @@ import torch
 
 from denser.io.files import replacing
 from denser.training.config import Config, from_dict
+from denser.training.dataset import DataSet
 from denser.types.errors import InputError
 
 COLUMNS = (
@@ -65,10 +66,11 @@ def open_folder(out: Path) -> None:
         ) from error
 
 
-def check_same_run(out: Path, config: Config, data_hash: str) -> None:
+def check_same_run(out: Path, config: Config, data: DataSet) -> None:
     """Raise an InputError if `out` belongs to a run with other settings or other labels.
 
     Settings are compared after defaults are filled in, so keys of later versions do not matter.
+    Training labels may have been added.
     """
     path = out / "config.json"
     if path.exists():
@@ -84,10 +86,10 @@ def check_same_run(out: Path, config: Config, data_hash: str) -> None:
     path = out / "run.json"
     if path.exists() and (out / "state.pt").exists():
         try:
-            earlier_hash = json.loads(path.read_text()).get("data_hash", data_hash)
-        except (ValueError, OSError) as error:
+            same = data.extends(json.loads(path.read_text()))
+        except (ValueError, OSError, KeyError) as error:
             raise InputError(f"{path}: cannot be read ({error}); delete it to continue") from error
-        if earlier_hash != data_hash:
+        if not same:
             raise InputError(
                 f"{out}: the labels are not those at the start of this run (see {path}); restore "
                 "them, or start again in another folder"

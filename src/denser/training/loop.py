@@ -109,7 +109,7 @@ def _train(
     _require_elements(network, [*data.train, *data.validation, *data.rehearsal])
     record = data.record()
     open_folder(out)
-    check_same_run(out, config, record["data_hash"])
+    check_same_run(out, config, data)
     average = _copy_of(network)
     optimizers = optimizers_of(config.optimizer, network)
     samples = samples_of(config, [*data.train, *data.rehearsal], network, device)
@@ -118,15 +118,15 @@ def _train(
     state_path = out / "state.pt"
     if state_path.exists():
         saved = read_state(state_path, device)
-        network.load_state_dict(saved["network"])
-        average.load_state_dict(saved["average"])
         try:
+            network.load_state_dict(saved["network"])
+            average.load_state_dict(saved["average"])
             for optimizer, optimizer_state in zip(optimizers, saved["optimizers"], strict=True):
                 optimizer.load_state_dict(optimizer_state)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             raise InputError(
-                f"{state_path} is from another version of denser, which had other groups of "
-                "weights; continue from its model (model.start) in another folder"
+                f"{state_path} is from another version of denser or of the model in model.start, "
+                "which had other weights; continue from its model (model.start) in another folder"
             ) from error
         state = replace(state, **saved["state"])
     info = {"config": config.to_dict()} | record | _circumstances(peers, command)
