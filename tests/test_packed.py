@@ -372,6 +372,7 @@ def test_loss_of_a_packed_label_is_that_of_the_label_at_the_same_points(packed_f
         torch.nn.init.normal_(head, std=0.02)
     labels = read_shards(folder)
     points = Points(labels, "gth-szv-1e", device, network.config)
+    measured = points.errors(network, False, Processes(0, 1, device))
     for i, original in enumerate(read_labels(store)):
         found = points[i]
         assert len(found.nodes) == N_POINTS
@@ -386,6 +387,7 @@ def test_loss_of_a_packed_label_is_that_of_the_label_at_the_same_points(packed_f
             drawn = Points([original], "gth-szv-1e", device, network.config)[0]
             usual = float(drawn.error(network, slice(None)))
         assert abs(errors[0] - errors[1]) < 1.2 * ROUNDING
+        assert measured[i] == pytest.approx(errors[0], rel=1e-5)  # of all points
         assert errors[0] == pytest.approx(usual, rel=0.1)  # the noise of other points
 
 
