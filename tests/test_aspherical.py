@@ -13,6 +13,7 @@ from denser.labels.reading import read_label
 from denser.model.aspherical import Aspherical
 from denser.model.aspherical_config import AsphericalConfig
 from denser.model.graph import Graph
+from denser.model.growing import relative
 from denser.model.harmonics import spherical_harmonics
 from denser.training.config import Config, SampleConfig, ScheduleConfig
 from denser.training.points import PER_LABEL, Points
@@ -113,6 +114,31 @@ def test_a_grown_network_has_room_for_more_functions(network, ethanol):
         larger.grown({"exponents": was.exponents})
     with pytest.raises(InputError, match="keeps its output_degree, 5, found 4"):
         larger.grown({"output_degree": 4})
+
+
+def test_further_elements_change_nothing_for_the_others(network, ethanol):
+    """New elements start as copies of their relatives, in any order of the rows."""
+    was = network.config.elements
+    larger = network.grown({"elements": (35, *reversed(was), 16), "width": 3})
+    torch.testing.assert_close(coefficients(larger, ethanol), coefficients(network, ethanol))
+    numbers = np.where(ethanol.numbers == 8, 16, ethanol.numbers)
+    thiol = Structure(numbers, ethanol.positions)
+    if not network.config.electrons:  # which are those of sulphur
+        torch.testing.assert_close(coefficients(larger, thiol), coefficients(network, ethanol))
+    assert float(coefficients(larger, thiol).abs().max()) > 0
+    with pytest.raises(InputError, match="keeps its elements; H is missing"):
+        network.grown({"elements": (6, 7, 8, 9)})
+    with pytest.raises(InputError, match="no tight-binding parameters for U"):
+        Aspherical(AsphericalConfig(electrons=2)).grown({"elements": (*was, 92)})
+
+
+def test_relatives():
+    known = (1, 3, 5, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17)
+    pairs = {35: 17, 53: 17, 34: 16, 19: 11, 20: 12, 30: 12, 29: 11, 33: 15, 32: 14, 31: 5, 13: 5}
+    pairs |= {4: 12, 2: 1, 36: 17, 26: 12, 6: 6}
+    assert {z: relative(z, known) for z in pairs} == pairs
+    assert relative(53, (*known, 35)) == 35
+    assert relative(20, (1, 6, 19)) == 19
 
 
 def test_functions_of_a_higher_degree_turn_with_the_molecule(network, ethanol):

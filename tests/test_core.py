@@ -16,6 +16,7 @@ from denser.atoms.free_atoms import (
     without_core,
 )
 from denser.atoms.sad import superposition
+from denser.dft.basis import ELEMENTS
 from denser.dft.tables import free_atoms
 from denser.io import npz
 from denser.types.density import Density
@@ -116,7 +117,7 @@ def test_the_shipped_table_is_what_its_maker_makes():
 
 
 def test_elements():
-    assert supported_elements() == list(free_atoms.ELEMENTS)
+    assert supported_elements() == list(ELEMENTS)
     assert free_atom(18).radius < 25
     with pytest.raises(InputError, match="no free atom of Cs"):
         free_atom(55)

@@ -91,6 +91,29 @@ def test_network_of_atoms_is_tuned_on_points(tmp_path):
     assert load_model(result.path).architecture == "aspherical"
 
 
+def test_an_element_that_the_model_does_not_know_gets_a_row(tmp_path):
+    torch.manual_seed(0)
+    network = build("aspherical", {"channels": 8, "layers": 1})
+    path = tmp_path / "atoms.safetensors"
+    save_model(path, Model("atoms", "aspherical", network, Recipe()))
+    labels = (str(LABELS), str(LABELS.parent / "heavy"))
+    told: list[str] = []
+    quick = ("sample.points=256", "optimizer.lr=0.01")
+    names = tmp_path / "test.txt"
+    names.write_text("HBr\n")  # and none to learn from: a copy of the nearest halogen remains
+    result = finetune(
+        plan(path, labels=labels, settings=quick, test=str(names)),
+        tmp_path / "run",
+        tell=told.append,
+    )
+    assert any("atoms.safetensors does not know Br; each new" in sentence for sentence in told)
+    tuned = load_model(result.path)
+    assert tuned.network.elements == (1, 6, 7, 8, 9, 35)
+    assert tuned.describe()["elements"][-1] == "Br"
+    assert result.test.names == ("HBr",)
+    np.testing.assert_allclose(result.test.before, result.test.sad, rtol=1e-3)  # untrained
+
+
 MAGNESIUM = Atoms("Mg4", [[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]])
 """Nothing that the shipped models have learnt from."""
 

@@ -194,5 +194,5 @@ def test_an_element_without_parameters_is_named():
         require_parameters((6, 26))
     with pytest.raises(InputError, match="electrons must be 0 to 4, found 5"):
         AsphericalConfig(electrons=5)
-    with pytest.raises(InputError, match="tight-binding parameters for Br"):
-        AsphericalConfig((1, 35), electrons=2)
+    with pytest.raises(InputError, match="tight-binding parameters for Xe"):
+        AsphericalConfig((1, 54), electrons=2)

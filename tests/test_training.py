@@ -576,7 +576,7 @@ def test_label_with_an_element_that_the_network_lacks_is_named(tmp_path):
         data={"sad": "gth-szv-1e"},
     )
     with pytest.raises(
-        InputError, match=r"label \w+ contains .*add it to model\.options\.elements"
+        InputError, match=r"label \w+ contains .*list it .* in model\.options\.elements"
     ):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run" / "state.pt").exists()

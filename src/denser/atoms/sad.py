@@ -74,7 +74,9 @@ def valence_charges(structure: Structure) -> np.ndarray:
             i = int(np.argmax(structure.numbers == z)) + 1
             raise InputError(
                 f"atom {i} is {chemical_symbols[z]}{' (a ghost or dummy atom)' if z == 0 else ''}, "
-                "which is not supported; supported elements: " + " ".join(supported_elements())
+                "which is not supported; supported elements: "
+                + " ".join(supported_elements())
+                + "; leave the atom out or replace it"
             )
     return np.array([table[symbol]["valence"] for symbol in structure.symbols], dtype=float)
 

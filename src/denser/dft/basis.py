@@ -1,8 +1,8 @@
 """Basis sets and pseudopotentials of the elements; the one place that chooses them.
 
 The level of theory is called "gth-tzv2p" with "gth-pbe" (`denser.types.recipe.Recipe`). GTH-TZV2P
-ends at argon. Heavier elements have TZV2P-MOLOPT-PBE-GTH on the same level. The minimal sets, for
-superposed atoms and two-centre tables, are GTH-SZV where it exists, otherwise SZV-MOLOPT-SR-GTH.
+ends at argon. Heavier elements have TZV2P-MOLOPT-PBE-GTH on the same level. The minimal
+sets are GTH-SZV to argon and SZV-MOLOPT-SR-GTH beyond.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ ELEMENTS = tuple(chemical_symbols[1:55])
 """Symbols of the elements with tables, H to Xe."""
 
 _LEVEL = Recipe()
-_GTH_TZV2P = range(1, 19)
-_GTH_SZV = (*_GTH_TZV2P, 31, 32, 33)
+LAST_OF_GTH = 18
+"""GTH-TZV2P and GTH-SZV are used up to this atomic number."""
 
 
 def basis_name(symbol: str, basis: str = _LEVEL.basis) -> str:
     """PySCF's name of the basis set of an element on the level of theory `basis`."""
-    if basis != _LEVEL.basis or atomic_numbers[symbol] in _GTH_TZV2P:
+    if basis != _LEVEL.basis or atomic_numbers[symbol] <= LAST_OF_GTH:
         return basis
     return f"TZV2P-MOLOPT-PBE-GTH-q{valence(symbol)}"
 
 
 def minimal_basis_name(symbol: str) -> str:
     """PySCF's name of the minimal basis set of an element."""
-    if atomic_numbers[symbol] in _GTH_SZV:
+    if atomic_numbers[symbol] <= LAST_OF_GTH:
         return "gth-szv"
     return f"SZV-MOLOPT-SR-GTH-q{valence(symbol)}"
 

@@ -13,6 +13,7 @@ from pyscf.gto.mole import cart2sph
 from scipy.linalg import eigh
 from scipy.sparse import block_diag, diags_array
 
+from denser.dft.basis import basis_name
 from denser.dft.tables.sad import pseudo_atom
 from denser.labels.render import axis_functions
 from denser.types.density import Density
@@ -56,7 +57,7 @@ def auxiliary_shells(
 
 @cache
 def _element_shells(symbol: str, basis: str, beta: float) -> list[tuple[int, float]]:
-    shells = aug_etb(pseudo_atom(symbol, basis), beta=beta)[symbol]
+    shells = aug_etb(pseudo_atom(symbol, basis_name(symbol, basis)), beta=beta)[symbol]
     return [(angular, float(exponent)) for angular, (exponent, _) in shells]
 
 

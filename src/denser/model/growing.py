@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 
 from denser.model.expansion import orthonormal_radial
 from denser.model.tight_binding import (
@@ -23,6 +24,8 @@ from denser.types.errors import InputError
 if TYPE_CHECKING:
     from denser.model.aspherical import Aspherical
 
+_NOBLE_GASES = (2, 10, 18, 36, 54, 86)
+
 
 def grown(network: Aspherical, options: Mapping[str, Any]) -> Aspherical:
     """The same network with new parts that contribute nothing at first.
@@ -31,15 +34,18 @@ def grown(network: Aspherical, options: Mapping[str, Any]) -> Aspherical:
     ----------
     network : Aspherical
     options : mapping
-        Fields of the config: more `electrons`, `hidden`, `width`, `exponents` or `output_degree`,
-        or a first `reach`; the others must not change.
+        Fields of the config: more `elements` (see `with_elements`), `electrons`, `hidden`,
+        `width`, `exponents` or `output_degree`, or a first `reach`; the others must not change.
 
     Raises
     ------
     InputError
         A trained network cannot change the option.
     """
-    old, new = network.config, replace(network.config, **options)
+    new = replace(network.config, **options)
+    if new.elements != network.config.elements:
+        network = with_elements(network, new.elements)
+    old = network.config
     for name in options:
         was, wanted = getattr(old, name), getattr(new, name)
         more = name in ("electrons", "hidden", "width", "output_degree") and wanted > was
@@ -47,9 +53,9 @@ def grown(network: Aspherical, options: Mapping[str, Any]) -> Aspherical:
         first = name == "reach" and not was
         if not (wanted == was or more or first):
             raise InputError(
-                f"a trained network keeps its {name}, {was!r}, found {wanted!r}; only electrons, "
-                "hidden, width, exponents and output_degree can increase, and a first reach can be "
-                "given"
+                f"a trained network keeps its {name}, {was!r}, found {wanted!r}; only elements, "
+                "electrons, hidden, width, exponents and output_degree can increase, and a first "
+                "reach can be given"
             )
 
     def places(*sizes: int) -> list[int]:
@@ -92,3 +98,71 @@ def grown(network: Aspherical, options: Mapping[str, Any]) -> Aspherical:
             value[tuple(slice(n) for n in before[key].shape)] = before[key]
     larger.load_state_dict(state)
     return larger
+
+
+def with_elements(network: Aspherical, elements: Sequence[int]) -> Aspherical:
+    """The same network with further elements; its predictions for the others do not change.
+
+    A new element starts as a copy of its `relative`.
+
+    Parameters
+    ----------
+    network : Aspherical
+    elements : sequence of int
+        Atomic numbers of all elements, in any order.
+
+    Raises
+    ------
+    InputError
+        A known element is missing, or there are no parameters for a new one.
+    """
+    old, new = network.config, replace(network.config, elements=tuple(elements))
+    missing = set(old.elements) - set(new.elements)
+    if missing:
+        raise InputError(
+            f"a trained network keeps its elements; {chemical_symbols[min(missing)]} is missing in "
+            "model.options.elements"
+        )
+    rows = torch.tensor([old.elements.index(relative(z, old.elements)) for z in new.elements])
+    larger = type(network)(new)
+    state = network.state_dict()
+    for key, value in state.items():
+        name = key.split(".")[0]
+        if name in ("embedding", "gates", "heads"):
+            state[key] = value[rows]
+        elif name == "shown_atoms":
+            state[key] = value[:, rows]
+        elif name == "shown_far":  # columns by element and distance
+            state[key] = value.unflatten(1, (len(old.elements), -1))[:, rows].flatten(1)
+    larger.load_state_dict(state)
+    return larger
+
+
+def relative(z: int, known: Sequence[int]) -> int:
+    """The known element that an element resembles most.
+
+    It is itself, or the nearest of its group. Groups 11 and 12 count as groups 1 and 2, other
+    transition metals as group 2, helium as hydrogen and noble gases as halogens. Without such an
+    element it is the one with the nearest number of valence electrons, then the nearest period.
+    """
+    if z in known:
+        return z
+    valence, period = _place(z)
+
+    def distance(other: int) -> tuple[int, int, int]:
+        its_valence, its_period = _place(other)
+        like_hydrogen = (other == 1) != (z <= 2)
+        return abs(its_valence - valence) + 9 * like_hydrogen, abs(its_period - period), other
+
+    return min(known, key=distance)
+
+
+def _place(z: int) -> tuple[int, int]:
+    """Valence electrons in s and p functions, and period, of an element."""
+    period = sum(z > gas for gas in _NOBLE_GASES) + 1
+    n = z - (0, *_NOBLE_GASES)[period - 1]
+    length = (*_NOBLE_GASES, 118)[period - 1] - (0, *_NOBLE_GASES)[period - 1]
+    from_end = length - n  # 0 for a noble gas
+    if from_end < 6 and period > 1:
+        return min(8 - from_end, 7), period
+    return {7: 1}.get(from_end, min(n, 2)), period

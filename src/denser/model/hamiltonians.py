@@ -38,6 +38,16 @@ _STO3G = {
         (-0.2196203690, 0.2255954336, 0.9003984260),
         (0.01058760429, 0.5951670053, 0.4620010120),
     ),
+    4: (
+        (0.24645814, 0.09095855, 0.04016826),
+        (-0.3088441215, 0.0196064117, 1.131034442),
+        (-0.1215468600, 0.5715227604, 0.5498949471),
+    ),
+    5: (
+        (0.1349014, 0.0726364, 0.0320846),
+        (-0.3842642607, -0.1972567438, 1.375495512),
+        (-0.3481691526, 0.6290323690, 0.6662832743),
+    ),
 }
 """By shell: exponents (bohr^-2) for a Slater exponent of one; coefficients of s and of p."""
 
@@ -58,8 +68,18 @@ ELEMENTS = {
     15: (5, 3, 1.75, 1.3, -18.6, -14.0),
     16: (6, 3, 2.122, 1.827, -20.0, -11.0),
     17: (7, 3, 2.183, 1.733, -26.3, -14.2),
+    19: (1, 4, 1.22, 1.22, -4.3, -2.7),
+    20: (2, 4, 1.25, 1.25, -7.0, -4.0),
+    29: (1, 4, 2.2, 2.2, -11.4, -6.06),
+    30: (2, 4, 2.01, 1.7, -12.4, -6.53),
+    32: (4, 4, 2.16, 1.85, -16.0, -9.0),
+    33: (5, 4, 2.23, 1.89, -16.22, -12.16),
+    34: (6, 4, 2.44, 2.07, -20.5, -14.4),
+    35: (7, 4, 2.588, 2.131, -22.07, -13.1),
+    53: (7, 5, 2.679, 2.322, -18.0, -12.7),
 }
-"""Hoffmann's parameters; Li, Be and Na are tighter than his, to overlap with neighbours only."""
+"""Hoffmann's parameters; Li, Be, Na, K and Ca are tighter than his, to overlap with neighbours
+only. The filled d shells of Cu and Zn are not among the functions."""
 
 _K = 1.75
 
@@ -72,9 +92,12 @@ _REPULSION = 0.3
 _REPULSIONS = {
     1: 0.4195, 3: 0.174, 4: 0.224, 5: 0.296, 6: 0.3647, 7: 0.4309, 8: 0.4954, 9: 0.5584,
     11: 0.165, 12: 0.224, 13: 0.203, 14: 0.247, 15: 0.289, 16: 0.3288, 17: 0.3668,
+    19: 0.136, 20: 0.181, 29: 0.243, 30: 0.277, 32: 0.240, 33: 0.272, 34: 0.301,
+    35: 0.3277, 53: 0.2842,
 }  # fmt: skip
 """The same for each element, for PBE's levels: the change of a level with its occupation (as in M.
-Gaus, A. Goez, M. Elstner, J. Chem. Theory Comput. 9, 338, 2013)."""
+Gaus, A. Goez, M. Elstner, J. Chem. Theory Comput. 9, 338, 2013), a second derivative of the
+energy of the free pseudo-atom."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -241,9 +241,15 @@ class Predictor:
         for i, symbol in enumerate(structure.symbols, start=1):
             if symbol not in covered:
                 ghost = " (a ghost or dummy atom)" if structure.numbers[i - 1] == 0 else ""
+                advice = "leave the atom out or replace it"
+                if symbol in tables:
+                    advice = (
+                        "make labels with it (denser label) and fine-tune the model on them "
+                        "(denser finetune), or compute the density (denser scf)"
+                    )
                 raise InputError(
                     f"atom {i} is {symbol}{ghost}, which model {self.model.name!r} does not cover; "
-                    f"it covers {' '.join(covered)}"
+                    f"it covers {' '.join(covered)}; {advice}"
                 )
         count_electrons(structure)
         require_closed_shell(structure, f"densities of model {self.model.name!r}")

@@ -273,7 +273,7 @@ def _require_elements(network: Network, labels: list[AnyLabel]) -> None:
             if missing:
                 raise InputError(
                     f"label {label.name} contains {chemical_symbols[min(missing)]}, which the "
-                    "network does not know; add it to model.options.elements (a new network), or "
+                    "network does not know; list it with the others in model.options.elements, or "
                     "leave the label out with data.exclude"
                 )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from ase.data import chemical_symbols
 from rich.table import Table
 
 from denser.atoms.sad import superposition
@@ -171,6 +172,16 @@ def finetune(
     labels = require_orbitals(
         read_all(plan.labels, start.recipe), "fine tuning measures its result on"
     )
+    added = further_elements(start, labels)
+    before = start
+    if added:
+        n_known = len(start.network.elements or ())
+        tell(
+            f"{plan.model} does not know "
+            + " ".join(chemical_symbols[z] for z in added["elements"][n_known:])
+            + "; each new element begins as a copy of the known one that resembles it most"
+        )
+        before = replace(start, network=start.network.grown(added))
     parts = _split_labels(plan, labels)
     remembered = _remembered(plan, start, labels)
     config = configuration(plan, start, labels, parts, remembered)
@@ -196,8 +207,8 @@ def finetune(
     if is_first():
         n = len(parts.test) + len(remembered)
         tell(f"measuring {n} label{'' if n == 1 else 's'} before and after")
-        test = _measure(parts.test, start, tuned, stop, tell)
-        measured = _measure(remembered, start, tuned, stop, tell)
+        test = _measure(parts.test, before, tuned, stop, tell)
+        measured = _measure(remembered, before, tuned, stop, tell)
         info = tuned.info | _lineage(start, tuned) | _record(tuned, test, measured)
         save_model(path, Model(out.name, tuned.architecture, tuned.network, tuned.recipe, info))
     last = load_model(path).info
@@ -306,7 +317,11 @@ def configuration(
             "seed": plan.seed,
             "cache_gb": 4.0,
         },
-        "model": {"architecture": start.architecture, "start": plan.model},
+        "model": {
+            "architecture": start.architecture,
+            "start": plan.model,
+            "options": further_elements(start, labels),
+        },
         "optimizer": {"ema": 0.99} | defaults["optimizer"],
         "schedule": length | {"warmup": 0.05, "validate_every": 0.1, "patience": 4},
         "sample": defaults["sample"],
@@ -314,6 +329,14 @@ def configuration(
         "bf16": Predictor(start).bf16,
     }
     return with_settings(data, plan.settings, "the settings of fine tuning")
+
+
+def further_elements(start: Model, labels: list[Label]) -> dict[str, list[int]]:
+    """Option of a network with room for elements of the labels that the model does not know."""
+    known = start.network.elements
+    new = set() if known is None else {z for x in labels for z in x.structure.numbers.tolist()}
+    new -= set(known or ())
+    return {"elements": [*(known or ()), *sorted(new)]} if new else {}
 
 
 def _measure(

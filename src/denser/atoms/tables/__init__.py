@@ -1,1 +1,1 @@
-"""Atomic tables, made by `denser.dft.tables.sad`."""
+"""Atomic tables, made by `denser.dft.tables`."""

@@ -1,7 +1,5 @@
 """Free atoms at the basis-set limit, with all electrons and with the GTH pseudopotential.
 
-python -m denser.dft.tables.free_atoms src/denser/atoms/tables
-
 A spherical, spin-averaged Kohn-Sham atom is a problem in one dimension. The radial functions
 u(r) = r R(r) are expanded in finite elements (polynomials between Lobatto nodes). These describe
 both the cusp at the nucleus and the tail, and the energies converge to about 1e-9 hartree (the
@@ -12,7 +10,7 @@ pseudopotentials are.
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from math import gamma
@@ -26,7 +24,7 @@ from scipy.interpolate import BarycentricInterpolator
 from scipy.linalg import eigh
 from scipy.special import erf
 
-from denser.dft.basis import ELEMENTS, pseudopotential, valence
+from denser.dft.basis import pseudopotential, valence
 from denser.dft.pyscf_private import x2c_hcore
 
 RELATIVISTIC = 18
@@ -169,7 +167,7 @@ def free_atom(
     if relativistic is None:
         relativistic = z > RELATIVISTIC and not pseudo
     shells = configuration(symbol, pseudo)
-    n_electrons = int(sum(shell.sum() for shell in shells))
+    n_electrons = float(sum(shell.sum() for shell in shells))
     kinetic = 0.5 * (fe.du * w) @ fe.du.T
     centrifugal = fe.matrix(1 / r**2)
     overlap = fe.matrix(np.ones_like(r))
@@ -287,29 +285,21 @@ def _gth_projectors(angular: int, radius: float, n: int, r: np.ndarray) -> np.nd
     return rows * np.exp(-0.5 * (r / radius) ** 2)
 
 
-def make_table() -> dict[str, np.ndarray]:
-    """Densities of all atoms at `TABLE_R`, e/bohr^3, with the program that made them."""
-    table = {
-        "source": np.array(
-            "denser.dft.tables.free_atoms: spherical spin-averaged PBE atoms in radial finite "
-            "elements, scalar relativistic beyond argon, "
-            f"GTH-PBE pseudopotentials, libxc of PySCF {pyscf.__version__}; e/bohr^3"
-        ),
-        "r": TABLE_R,
-    }
-    for symbol in ELEMENTS:
+def write_table(folder: Path, symbols: Sequence[str]) -> None:
+    """Make the densities of these elements anew in `free_atoms.npz`; others are kept.
+
+    At `TABLE_R`, e/bohr^3, with the program that made them.
+    """
+    path = folder / "free_atoms.npz"
+    table = dict(np.load(path)) if path.exists() else {}
+    table["source"] = np.array(
+        "denser.dft.tables.free_atoms: spherical spin-averaged PBE atoms in radial finite "
+        "elements, scalar relativistic beyond argon, "
+        f"GTH-PBE pseudopotentials, libxc of PySCF {pyscf.__version__}; e/bohr^3"
+    )
+    table["r"] = TABLE_R
+    for symbol in symbols:
         table[f"{symbol}_valence"] = np.array(valence(symbol))
         for kind in ("all_electron", "pseudo"):
             table[f"{symbol}_{kind}"] = free_atom(symbol, kind == "pseudo").density(TABLE_R)
-    return table
-
-
-def main() -> None:
-    """Write the table to the folder named on the command line."""
-    path = Path(sys.argv[1]) / "free_atoms.npz"
-    np.savez_compressed(path, allow_pickle=False, **make_table())
-    sys.stdout.write(f"wrote {path}\n")
-
-
-if __name__ == "__main__":
-    main()
+    np.savez_compressed(path, allow_pickle=False, **table)
