@@ -268,7 +268,7 @@ TABLE = {
     "zero.gro": (gro([("OW", *WATER[0][1:]), ("HW1", *WATER[1][1:]), ("HW2", *WATER[2][1:])],
                      "SOL", "0.0 0.0 0.0"), [("H2O", "a title", False, "")]),
     "box.gro": (gro([("NA", 0, 0, 0), ("CLA", 3, 0, 0), ("CL1", 9, 0, 0)], "LIG", "2.0 2.0 2.0"),
-                [("Cl2N", "a title", True, "")]),
+                [("Cl2N", "a title", True, "hydrogens may be missing")]),
     "ions.gro": (gro([("NA", 0, 0, 0)], "NA", "0 0 0") + gro([("CL", 0, 0, 0)], "CL", "0 0 0"),
                  [("Na", "a title", False, ""), ("Cl", "a title", False, "")]),
     "virtual.gro": (gro([("MW", 0, 0, 0)], "SOL", "0 0 0"), ["no element follows from"]),
@@ -287,6 +287,28 @@ TABLE = {
                + "O -1 0 0 0\nH 0 0 0 0.97\n", [("HO", "OH", False, "")]),
     "labels.extxyz": (xyz([("O1", 0, 0, 0.119), ("1", 0, 0.763, -0.477), ("D", 0, -0.763, -0.477)],
                           'Lattice="9 0 0 0 9 0 0 0 9"'), [("H2O", "", True, "")]),
+    "ions.pdb": (pdb([("NA", 0, 0, 0)], elements=False, names={0: "SOD "}, residue="SOD")
+                 .replace("END\n", "")
+                 + pdb([("CL", 4, 0, 0)], elements=False, names={0: "CLA "}, residue="CLA"),
+                 [("ClNa", "", False, "")]),
+    "chloride.pdb": (pdb([("C", 0, 0, 0), ("CL", 1.78, 0, 0), *[("H", -0.36, *x) for x in
+                          ((1.03, 0), (-0.51, 0.89), (-0.51, -0.89))]], elements=False,
+                         names={1: " CL1"}), [("CH3Cl", "", False, "")]),
+    "hydrate.xyz": (xyz([*WATER, ("O", 3, 0, 0)], ""),
+                    [("H2O2", "", False, "N and O atoms have about 2 open valences")]),
+    "ice.cif": (HALITE.replace("Na1 Na+ 0 0 0 1\nCl1 Cl- 0.5 0.5 0.5 {}", "O1 O 0 0 0 1"),
+                [("O4", "salt", True, "hydrogens may be missing: its N and O atoms")]),
+    "urea.xyz": (xyz([("C", 0, 0, 0), ("O", 0, 0, 1.26), ("N", 0, 1.15, -0.68),
+                      ("N", 0, -1.15, -0.68)], ""), ["CN2O has no hydrogens, but its N and O"]),
+    "comma.xyz": ("3\n\nO 0,0 0,0 0,119\nH 0,0 0,763 -0,477\nH 0,0 -0,763 -0,477\n",
+                  ["line 3: numbers have commas"]),
+    "rows.xyz": ("3\n\nO, 0, 0, 0.119\nH, 0, 0.763, -0.477\nH, 0, -0.763, -0.477\n",
+                 [("H2O", "", False, "")]),
+    "fortran.xyz": ("3\n\nO 0D0 0.0d+00 1.19D-01\nH 0. 7.63D-1 -4.77D-1\nH 0. -0.763 -0.477\n",
+                    [("H2O", "", False, "")]),
+    "crystal.res": ("TITL a\nCELL 0.71 5 5 5 90 90 90\nSFAC C\nC1 1 0 0 0 11 0.02\nEND\n",
+                    ["give the CIF"]),
+    "commented.smi": ("# from a vendor\nO water\n", [("H2O", "water", False, "")]),
     "a.unheard": ("abc\n", ["unknown format; `denser formats` lists"]),
 }  # fmt: skip
 

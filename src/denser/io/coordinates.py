@@ -83,9 +83,13 @@ def _cartesian(lines: Sequence[str], first: int, unit: float = 1.0) -> Atoms:
     """Atoms from lines of a symbol and three coordinates; `first` is the number of the first."""
     symbols, positions = [], []
     for number, line in enumerate(lines, start=first):
+        if len(re.findall(r"\d,\d", line)) > 2 and "." not in line:
+            raise InputError(
+                f"line {number}: numbers have commas, found {line[:60]!r}; write decimal points"
+            )
         words = line.replace(",", " ").split()
         try:
-            positions.append([float(word) * unit for word in words[1:4]])
+            positions.append([_number(word) * unit for word in words[1:4]])
             if len(positions[-1]) < 3:
                 raise ValueError("three coordinates are expected")
             symbols.append(symbol_of(words[0]))
@@ -96,6 +100,11 @@ def _cartesian(lines: Sequence[str], first: int, unit: float = 1.0) -> Atoms:
                 f"line {number}: expected a symbol and three coordinates, found {line[:60]!r}"
             ) from error
     return Atoms(symbols, np.reshape(positions, (-1, 3)))
+
+
+def _number(word: str) -> float:
+    """A number, also one with Fortran's exponent (`1.2D-01`)."""
+    return float(re.sub(r"(?<=[\d.])[dD](?=[+-]?\d)", "e", word))
 
 
 def _with_ase(text: str, format: str, **options: Any) -> Atoms:

@@ -51,7 +51,8 @@ def read_pdb(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
             structure = gemmi.read_pdb_string(model if "CRYST1" in model else header + model)
             if len(structure) == 0:
                 raise InputError("contains no atoms that can be read")
-            sites = list(_pdb_sites(structure[0]))
+            blank = not any(line[76:78].strip() for line in atoms)
+            sites = list(_pdb_sites(structure[0], blank))
             title = dict(structure.info).get("_struct.title", "")
             yield _frame(sites, structure.cell, structure.spacegroup_hm, title.strip())
         except InputError as error:
@@ -92,14 +93,17 @@ def _check_coordinates(lines: Sequence[str]) -> None:
             raise InputError(f"expected three coordinates in columns 31-54 of {line[:60]!r}")
 
 
-def _pdb_sites(model: Any) -> Iterator[_Site]:
+def _pdb_sites(model: Any, blank: bool) -> Iterator[_Site]:
+    """Atoms of a model; `blank` if the file gives no elements, which gemmi then guesses."""
     for chain in model:
         for residue in chain:
             kind = gemmi.find_tabulated_residue(residue.name)
             polymer = kind.is_amino_acid() or kind.is_nucleic_acid()
             for atom in residue:
                 element = atom.element.name
-                if element == "X" or (polymer and element not in ("H", "D", *"CNOPS", "Se")):
+                strange = polymer and element not in ("H", "D", *"CNOPS", "Se")
+                ion = atom.name == residue.name or atom.name[:2].upper() in ("CL", "BR")
+                if element == "X" or strange or (blank and ion):
                     element = element_of_name(atom.name, residue.name, polymer)
                 yield _Site(
                     element, tuple(atom.pos), atom.charge, atom.altloc.strip("\0 "), atom.occ,

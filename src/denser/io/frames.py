@@ -22,6 +22,9 @@ _PAULING = 0.31
 _MISSING = 2.5
 """More open valences than this, summed over all carbon atoms, are missing hydrogens."""
 
+_MISSING_ELSEWHERE = 1.6
+"""The same for nitrogen and oxygen; two, as of the O of a water, are more."""
+
 ISOTOPES = {"D": "H", "T": "H"}
 
 _IONS = {"SOD": "Na", "CLA": "Cl", "POT": "K", "CAL": "Ca", "CES": "Cs"}
@@ -147,22 +150,29 @@ def checked(frame: Frame) -> Frame:
     Raises
     ------
     InputError
-        There are no atoms; or no hydrogens at all, although carbon atoms have open valences.
+        There are no atoms; or no hydrogens at all, although carbon, nitrogen or oxygen atoms of an
+        organic molecule have open valences.
     """
     atoms = frame.atoms
     if len(atoms) == 0:
         raise InputError("the structure has no atoms")
-    missing = open_valences(atoms)
-    if missing <= _MISSING:
+    missing, what = open_valences(atoms), "carbon atoms"
+    enough = _MISSING
+    if missing <= enough:
+        missing, what = (
+            _open_hetero_atoms(atoms) - abs(atoms.info.get("charge", 0)),
+            "N and O atoms",
+        )
+        enough = _MISSING_ELSEWHERE
+    if missing <= enough:
         return frame
-    carbons = f"its carbon atoms have about {missing:.0f} open valences"
-    if 1 not in atoms.numbers:
+    valences = f"its {what} have about {missing:.0f} open valences"
+    if 1 not in atoms.numbers and 6 in atoms.numbers and missing > _MISSING:
         raise InputError(
-            f"{atoms.get_chemical_formula()} has no hydrogens, but {carbons}; add the hydrogens "
+            f"{atoms.get_chemical_formula()} has no hydrogens, but {valences}; add the hydrogens "
             "(--embed does so for files with bonds: .sdf, .mol, .mol2)"
         )
-    note = f"hydrogens may be missing: {carbons}"
-    return replace(frame, notes=(*frame.notes, note))
+    return replace(frame, notes=(*frame.notes, f"hydrogens may be missing: {valences}"))
 
 
 def open_valences(atoms: Atoms) -> float:
@@ -176,6 +186,24 @@ def open_valences(atoms: Atoms) -> float:
     carbon = atoms.numbers == 6
     if not carbon.any() or not np.isfinite(atoms.positions).all():
         return 0.0
+    i, _, orders = _orders(atoms)
+    free = 4.0 - np.bincount(i, orders, minlength=len(atoms))[carbon]
+    return float(free[free > 0.8].sum())
+
+
+def _open_hetero_atoms(atoms: Atoms) -> float:
+    """The same for N and O atoms that are bonded to C and H only, or to nothing."""
+    hetero = np.isin(atoms.numbers, (7, 8))
+    if len(atoms) < 2 or not hetero.any() or not np.isfinite(atoms.positions).all():
+        return 0.0
+    i, j, orders = _orders(atoms)
+    other = np.bincount(i, (orders > 0) & ~np.isin(atoms.numbers[j], (1, 6)), len(atoms)) > 0
+    free = np.where(atoms.numbers == 7, 3.0, 2.0) - np.bincount(i, orders, minlength=len(atoms))
+    return float(free[hetero & ~other & (free > 0.8)].sum())
+
+
+def _orders(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of near atoms in both directions, and Pauling's bond orders; 0 if they are too far."""
     radii = covalent_radii[atoms.numbers]
     if atoms.pbc.any():
         from ase.neighborlist import neighbor_list
@@ -187,9 +215,7 @@ def open_valences(atoms: Atoms) -> float:
         distance = np.linalg.norm(atoms.positions[i] - atoms.positions[j], axis=1)
     single = radii[i] + radii[j]
     orders = np.minimum(np.exp((single - distance) / _PAULING), 3.0) * (distance < _BOND * single)
-    valence = np.bincount(i, orders, minlength=len(atoms))
-    free = 4.0 - valence[carbon]
-    return float(free[free > 0.8].sum())
+    return i, j, orders
 
 
 def is_drawing(atoms: Atoms, says_flat: bool | None) -> bool:

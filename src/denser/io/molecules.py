@@ -39,10 +39,10 @@ def read_mol2(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
 
 
 def read_smi(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
-    """Yield the molecules of a list of SMILES, each followed by its name."""
+    """Yield the molecules of a list of SMILES, each followed by its name; # begins a comment."""
     for line in text.splitlines():
         smiles, _, title = line.strip().partition("\t" if "\t" in line.strip() else " ")
-        if smiles and smiles.lower() not in ("smiles", "canonical_smiles"):
+        if smiles and smiles[0] != "#" and smiles.lower() not in ("smiles", "canonical_smiles"):
             yield _attempt(_of_smiles, smiles, title.strip())
 
 

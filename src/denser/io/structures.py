@@ -138,9 +138,13 @@ def _with_ase(path: Path) -> Iterator[Frame | InputError]:
                 yield InputError("unknown format; `denser formats` lists those that are read")
                 return
             except Exception as error:  # ASE's readers raise many kinds of errors
-                yield InputError(f"cannot be read as a structure ({reason(error)})")
+                why = "" if isinstance(error, AttributeError | TypeError) else f" ({reason(error)})"
+                hint = "; of SHELX files give the CIF" if path.suffix.lower() in _SHELX else ""
+                yield InputError(f"cannot be read as a structure{why}{hint}")
                 return
 
+
+_SHELX = (".res", ".ins")
 
 _OUTPUTS = {
     "charge": (
