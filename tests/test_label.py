@@ -126,8 +126,10 @@ def test_ions():
 
 
 def test_reasons_of_failure():
-    radical = Structure.of(Atoms("OH", [[0, 0, 0], [0, 0, 0.97]]))
-    assert "labels cover closed shells only" in calculate(SETTINGS.task("x", radical))
+    bare = Structure.of(Atoms("H"), charge=1)
+    assert "without valence electrons" in calculate(SETTINGS.task("x", bare))
+    septet = Structure.of(Atoms("O"), spin=8)
+    assert "fewer than 8 unpaired ones" in calculate(SETTINGS.task("x", septet))
     iron = Structure.of(Atoms("Fe"))
     assert "Fe" in calculate(SETTINGS.task("x", iron))
     hurried = replace(SETTINGS, max_cycle=1)
@@ -279,14 +281,14 @@ def test_bad_command_lines(tmp_path, frames):
 def test_a_run_and_its_repetition(tmp_path):
     write(tmp_path / "h2.xyz", molecule("H2"))
     write(tmp_path / "he.xyz", Atoms("He"))
-    write(tmp_path / "no.xyz", Atoms("NO", molecule("NO").positions))
+    write(tmp_path / "no.xyz", Atoms("H", info={"charge": 1}))
     store = tmp_path / "labels.db"
     files = [tmp_path / name for name in ("h2.xyz", "he.xyz", "no.xyz")]
     arguments = ["label", *files, "-o", store, *COARSE, "--rattle", "0.05", "--workers", "2"]
     done = cli(*arguments)
     assert done.exit_code == 2
     assert "4 labelled" in done.stdout and "2 failed" in done.stdout
-    assert "closed shells only" in done.stderr
+    assert "without valence electrons" in done.stderr
     with LabelStore(store) as labels:
         assert labels.names() == ["h2", "h2_rattled", "he", "he_rattled"]
         assert set(labels.failed()) == {"no", "no_rattled"}
@@ -465,7 +467,7 @@ def test_parsl_with_its_local_provider(tmp_path):
     config = tmp_path / "config.py"
     config.write_text(PARSL.format(run_dir=str(tmp_path / "parsl")))
     write(tmp_path / "h2.xyz", molecule("H2"))
-    write(tmp_path / "no.xyz", Atoms("NO", molecule("NO").positions))
+    write(tmp_path / "no.xyz", Atoms("H", info={"charge": 1}))
     store = tmp_path / "labels.db"
     line = command(tmp_path / "h2.xyz", tmp_path / "no.xyz", "-o", store)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -476,7 +478,7 @@ def test_parsl_with_its_local_provider(tmp_path):
     assert done.returncode == 2, done.stderr
     assert "1 labelled" in done.stdout and "1 failed" in done.stdout
     with LabelStore(store) as labels:
-        assert labels.names() == ["h2"] and "closed shells only" in labels.failed()["no"]
+        assert labels.names() == ["h2"] and "without valence" in labels.failed()["no"]
     config.write_text("nothing = 1\n")
     write(tmp_path / "he.xyz", Atoms("He"))
     done = subprocess.run(

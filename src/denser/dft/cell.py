@@ -81,8 +81,8 @@ def density_from_dm(cell: gto.Cell, dm: np.ndarray, grid: Grid, structure: Struc
     ----------
     cell : pyscf.pbc.gto.Cell
         From `build_cell` with the same structure and grid.
-    dm : (nao, nao) float
-        Spin-summed.
+    dm : (nao, nao) or (2, nao, nao) float
+        Spin-summed, or of both spins.
     grid : Grid
     structure : Structure
 
@@ -102,7 +102,8 @@ def density_from_dm(cell: gto.Cell, dm: np.ndarray, grid: Grid, structure: Struc
             f"the cell has a mesh of {tuple(int(n) for n in cell.mesh)}, which is not the grid "
             f"of shape {grid.shape}; build it with build_cell(structure, grid)"
         )
-    rho = MultiGridNumInt2(cell).get_rho(cell, np.asarray(dm), None)
+    dm = np.asarray(dm)
+    rho = MultiGridNumInt2(cell).get_rho(cell, dm if dm.ndim == 2 else dm.sum(axis=0), None)
     return Density(
         grid,
         seal(rho.reshape(grid.shape)),
@@ -129,7 +130,7 @@ def require_electrons(cell: gto.Cell, rho: np.ndarray) -> None:
 def require_fitting_dm(cell: gto.Cell, dm: np.ndarray) -> None:
     """Raise an InputError unless `dm` is a matrix over the cell's basis functions."""
     nao = cell.nao_nr()
-    if np.shape(dm) != (nao, nao):
+    if np.shape(dm) not in ((nao, nao), (2, nao, nao)):
         raise InputError(
             f"the basis has {nao} functions, so the density matrix must have shape "
             f"({nao}, {nao}); found {np.shape(dm)}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from pyscf.pbc.dft import rks
 
+from denser.atoms.sad import require_closed_shell
 from denser.dft.isolated import kernel, potential_and_energy
 from denser.dft.local_response import LocalResponse
 from denser.dft.one_step import OneStep
@@ -74,13 +75,14 @@ def scf_gradient(
     Raises
     ------
     InputError
-        The calculation has not converged.
+        The calculation has not converged, or the structure has unpaired electrons.
     """
     if not result.converged:
         raise InputError(
             f"the SCF of {structure.formula} has not converged, so there is no derivative of its "
             "energy; raise max_cycle or start from another density"
         )
+    require_closed_shell(structure, "forces")
     mf = mean_field(structure, grid, recipe, isolated=isolated)
     rho = density_on_mesh(mf, result.dm)
     v = potential_and_energy(mf, rho, grid)[0]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pyscf.pbc.dft import rks
 
+from denser.atoms.sad import require_closed_shell
 from denser.dft.cell import require_electrons
 from denser.dft.isolated import potential_and_energy
 from denser.dft.local_response import LocalResponse
@@ -150,9 +151,9 @@ def one_step(
     Raises
     ------
     InputError
-        The density has values that are not finite, another number of electrons than its
-        structure, or negative regions; `mf` belongs to another grid; or as in
-        `denser.dft.scf.mean_field` and `denser.dft.cell.require_electrons`.
+        The structure has unpaired electrons; the density has values that are not finite, another
+        number of electrons than its structure, or negative regions; `mf` belongs to another
+        grid; or as in `denser.dft.scf.mean_field` and `denser.dft.cell.require_electrons`.
 
     Warns
     -----
@@ -160,6 +161,7 @@ def one_step(
         The grid is too coarse for an energy.
     """
     start = time.perf_counter()
+    require_closed_shell(density.structure, "Kohn-Sham steps")
     check_density(density)
     if mf is None:
         density = on_recipe_grid(density, recipe)

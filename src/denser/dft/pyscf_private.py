@@ -15,7 +15,7 @@ import scipy.fft
 from pyscf import gto, lib
 from pyscf.data import nist
 from pyscf.pbc import gto as pbcgto
-from pyscf.pbc.dft import rks
+from pyscf.pbc.dft import rks, uks
 from pyscf.pbc.dft.multigrid import MultiGridNumInt2, multigrid_pair
 from pyscf.pbc.grad import rhf as rhf_grad
 from pyscf.pbc.gto.pseudo import pp_int
@@ -30,7 +30,7 @@ _GAMMA = np.zeros((1, 3))
 # Kohn-Sham objects
 
 
-class _RKS(rks.RKS):
+class _Isolated:
     """As in PySCF, without its report on a charged cell, and with the energy of isolation.
 
     The report evaluates the density on a mesh other than the requested one and fails with an
@@ -39,24 +39,33 @@ class _RKS(rks.RKS):
 
     isolation: Isolation | None = None
 
-    def _finalize(self) -> _RKS:
+    def _finalize(self) -> _Isolated:
         return self
 
     def get_veff(
         self, cell: pbcgto.Cell | None = None, dm: np.ndarray | None = None, *args: Any, **more: Any
     ) -> np.ndarray:
-        dm = np.asarray(self.make_rdm1() if dm is None else dm)
-        veff = super().get_veff(cell, dm, *args, **more)
+        own: Any = self
+        dm = np.asarray(own.make_rdm1() if dm is None else dm)
+        veff = super().get_veff(cell, dm, *args, **more)  # type: ignore[misc]
         if self.isolation is None:
             return veff
-        rho = density_on_mesh(self, dm)
+        rho = density_on_mesh(own, dm)
         return lib.tag_array(
-            veff + _potential_matrix(self, self.isolation.potential(rho)),
+            veff + _potential_matrix(own, self.isolation.potential(rho)),
             ecoul=veff.ecoul + self.isolation.energy(rho),
             exc=veff.exc,
             vj=None,
             vk=None,
         )
+
+
+class _RKS(_Isolated, rks.RKS):
+    pass
+
+
+class _UKS(_Isolated, uks.UKS):
+    pass
 
 
 def multigrid_rks(cell: pbcgto.Cell, xc: str, isolation: Isolation | None = None) -> rks.RKS:
@@ -69,10 +78,18 @@ def multigrid_rks(cell: pbcgto.Cell, xc: str, isolation: Isolation | None = None
     isolation : Isolation, optional
         For a molecule on its own: becomes a part of energies and potentials.
     """
-    mf = _RKS(cell)
+    return _multigrid(_RKS(cell), xc, isolation)
+
+
+def multigrid_uks(cell: pbcgto.Cell, xc: str, isolation: Isolation | None = None) -> uks.UKS:
+    """Spin-polarised Kohn-Sham object (`cell.spin` unpaired electrons), as `multigrid_rks`."""
+    return _multigrid(_UKS(cell), xc, isolation)
+
+
+def _multigrid(mf: Any, xc: str, isolation: Isolation | None) -> Any:
     mf.xc = xc
     mf.isolation = isolation
-    mf._numint = MultiGridNumInt2(cell)
+    mf._numint = MultiGridNumInt2(mf.cell)
     mf.chkfile = None
     if getattr(mf, "_chkfile", None) is not None:
         mf._chkfile.close()  # PySCF leaves this to the garbage collector, which warns
@@ -80,8 +97,12 @@ def multigrid_rks(cell: pbcgto.Cell, xc: str, isolation: Isolation | None = None
 
 
 def density_on_mesh(mf: rks.RKS, dm: np.ndarray) -> np.ndarray:
-    """Density of a density matrix (nao, nao) on the cell's mesh (nx, ny, nz), e/bohr^3."""
-    rho = mf._numint.get_rho(mf.cell, np.asarray(dm), None)
+    """Density of a density matrix on the cell's mesh (nx, ny, nz), e/bohr^3.
+
+    `dm` (nao, nao); or (2, nao, nao), whose two spins are added.
+    """
+    dm = np.asarray(dm)
+    rho = mf._numint.get_rho(mf.cell, dm if dm.ndim == 2 else dm.sum(axis=0), None)
     return np.asarray(rho).reshape(mf.cell.mesh)
 
 

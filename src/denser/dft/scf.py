@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pyscf.pbc.dft import rks
+from pyscf.pbc.dft import rks, uks
 
-from denser.atoms.sad import require_closed_shell, valence_charges
+from denser.atoms.sad import valence_charges
 from denser.dft.cell import build_cell, require_electrons, require_fitting_dm
 from denser.dft.functionals import require_density_functional
 from denser.dft.isolated import Isolation
-from denser.dft.pyscf_private import density_on_mesh, multigrid_rks
+from denser.dft.pyscf_private import density_on_mesh, multigrid_rks, multigrid_uks
 from denser.io.structures import as_structure
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
@@ -50,6 +50,8 @@ class FrontierOrbitals:
 class KSResult(FrontierOrbitals):
     """A Kohn-Sham calculation, in PySCF's names and order of basis functions.
 
+    For unpaired electrons the arrays have a first axis of length 2, for the two spins.
+
     Parameters
     ----------
     e_tot : float
@@ -58,7 +60,7 @@ class KSResult(FrontierOrbitals):
         Orbital energies, hartree; relative to the vacuum for an isolated molecule. In a periodic
         box they have no absolute zero.
     mo_occ : (nmo,) float
-        Occupations, 2 or 0.
+        Occupations, 2 or 0; 1 or 0 for unpaired electrons.
     mo_coeff : (nao, nmo) float
         Orbitals in columns; nmo is nao minus the number of linear dependences of the basis.
     dm : (nao, nao) float
@@ -68,6 +70,8 @@ class KSResult(FrontierOrbitals):
     converged : bool
     seconds : float
         Wall time, including the set-up.
+    s_squared : float
+        Expectation value of S^2; S (S + 1) without contamination by other spins.
     """
 
     e_tot: float
@@ -78,6 +82,7 @@ class KSResult(FrontierOrbitals):
     cycles: int
     converged: bool
     seconds: float
+    s_squared: float = 0.0
 
     def __repr__(self) -> str:
         state = "converged" if self.converged else "not converged"
@@ -86,8 +91,10 @@ class KSResult(FrontierOrbitals):
 
 def mean_field(
     structure: Structure, grid: Grid, recipe: Recipe = Recipe(), *, isolated: bool = False
-) -> rks.RKS:
-    """Return PySCF's closed-shell Kohn-Sham object at Gamma with multigrid integration.
+) -> rks.RKS | uks.UKS:
+    """Return PySCF's Kohn-Sham object at Gamma with multigrid integration.
+
+    Closed shells are restricted, structures with unpaired electrons are spin-polarised.
 
     Parameters
     ----------
@@ -101,13 +108,13 @@ def mean_field(
     Raises
     ------
     InputError
-        As in `denser.dft.cell.build_cell`; the structure has unpaired electrons; or the functional
-        is unknown or neither an LDA nor a GGA.
+        As in `denser.dft.cell.build_cell`; or the functional is unknown or neither an LDA nor a
+        GGA.
     """
-    require_closed_shell(structure, "Kohn-Sham steps")
     require_density_functional(recipe.xc)
     isolation = Isolation(structure, valence_charges(structure), grid) if isolated else None
-    return multigrid_rks(build_cell(structure, grid, recipe), recipe.xc, isolation)
+    make = multigrid_uks if structure.spin else multigrid_rks
+    return make(build_cell(structure, grid, recipe), recipe.xc, isolation)
 
 
 def scf(
@@ -120,7 +127,7 @@ def scf(
     *,
     isolated: bool = False,
 ) -> KSResult:
-    """Converge the Kohn-Sham equations of a closed shell at the recipe's level of theory.
+    """Converge the Kohn-Sham equations at the recipe's level of theory.
 
     Gaussian and plane waves: orbitals in Gaussians, density and potentials on `grid`, whose
     box is periodic, at the Gamma point.
@@ -134,8 +141,9 @@ def scf(
     conv_tol : float
         Change of the energy between cycles, hartree.
     max_cycle : int
-    dm0 : (nao, nao) float, optional
-        Density matrix to start from; default PySCF's `minao` guess.
+    dm0 : (nao, nao) or (2, nao, nao) float, optional
+        Density matrix to start from (with two spins for unpaired electrons); default PySCF's
+        `minao` guess.
     isolated : bool
         As in `mean_field`.
 
@@ -172,4 +180,42 @@ def scf(
         cycles=int(mf.cycles),
         converged=bool(mf.converged),
         seconds=time.perf_counter() - start,
+        s_squared=_s_squared(mf) if structure.spin else 0.0,
     )
+
+
+def other_state(
+    structure: Structure, grid: Grid, recipe: Recipe, result: KSResult, max_cycle: int = 50
+) -> KSResult:
+    """Converge again from the orbitals of an open shell with one electron excited.
+
+    The electron goes from the highest occupied to the lowest empty orbital of the spin with the
+    smaller gap. The SCF finds the same state again, or another one, whose energy may be lower.
+
+    Parameters
+    ----------
+    structure, grid, recipe
+        Of `result`.
+    result : KSResult
+        Of an open shell.
+    max_cycle : int
+    """
+    n_occupied = np.count_nonzero(result.mo_occ > 0, axis=1)
+    energy = result.mo_energy
+    gaps = [e[n] - e[n - 1] if n else np.inf for e, n in zip(energy, n_occupied, strict=True)]
+    spin = int(np.argmin(gaps))
+    n = n_occupied[spin]
+    occupied = [list(range(k)) for k in n_occupied]
+    occupied[spin][-1] = n
+    dm = np.array(
+        [c[:, own] @ c[:, own].T for c, own in zip(result.mo_coeff, occupied, strict=True)]
+    )
+    return scf(structure, grid, recipe, max_cycle=max_cycle, dm0=dm)
+
+
+def _s_squared(mf: uks.UKS) -> float:
+    """S_z (S_z + 1) + N_beta - sum_ij |<i alpha|j beta>|^2 over occupied orbitals."""
+    alpha, beta = (c[:, occ > 0] for c, occ in zip(mf.mo_coeff, mf.mo_occ, strict=True))
+    overlap = alpha.T @ np.asarray(mf.get_ovlp()) @ beta
+    s_z = 0.5 * (alpha.shape[1] - beta.shape[1])
+    return float(s_z * (s_z + 1) + beta.shape[1] - np.sum(overlap**2))

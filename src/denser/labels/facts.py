@@ -32,6 +32,10 @@ class Facts:
     residual : float or None
         If a few Kohn-Sham steps replaced the SCF: the threshold for the change of the density (a
         fraction).
+    s_squared : float or None
+        Expectation value of S^2 of an open shell.
+    states : tuple of float
+        Energies of the states of an open shell that the SCF found, hartree, lowest first.
     """
 
     box: str
@@ -42,6 +46,8 @@ class Facts:
     versions: dict[str, str] = field(default_factory=dict)
     host: dict[str, str | int] = field(default_factory=dict)
     residual: float | None = None
+    s_squared: float | None = None
+    states: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.dipole is not None:

@@ -32,11 +32,12 @@ class Label:
     grid : Grid
         The box of the calculation, which is the period of the orbitals.
     mo_coeff : (nao, nocc) float
-        Doubly occupied GTH-TZV2P orbitals in PySCF's order.
+        Doubly occupied orbitals in PySCF's order. With unpaired electrons (`structure.spin`) each
+        holds one electron: those of spin up come first, then those of spin down.
     e_tot : float or None
         Total energy, hartree, if known.
-    mo_energy : (nao,) float or None
-        Orbital energies, hartree, if known.
+    mo_energy : (nao,) or (2, nao) float or None
+        Orbital energies, hartree, if known; of both spins with unpaired electrons.
     source : str
         Name of the file that the structure came from, if known; see `group`.
     """
@@ -66,7 +67,37 @@ class Label:
     @property
     def n_electrons(self) -> int:
         """Number of valence electrons."""
-        return 2 * self.mo_coeff.shape[1]
+        return (1 if self.structure.spin else 2) * self.mo_coeff.shape[1]
+
+    @property
+    def orbitals(self) -> np.ndarray:
+        """Orbitals (nao, nocc) that give the density if each holds two electrons."""
+        return self.mo_coeff / np.sqrt(2.0) if self.structure.spin else self.mo_coeff
+
+    @property
+    def spin_orbitals(self) -> tuple[np.ndarray, np.ndarray]:
+        """Orbitals (nao, n) that give the density of one spin if each holds two electrons.
+
+        The spin density is the density of the first minus that of the second; without unpaired
+        electrons it is zero everywhere.
+        """
+        if not self.structure.spin:
+            return self.mo_coeff / np.sqrt(2.0), self.mo_coeff / np.sqrt(2.0)
+        n_up = (self.mo_coeff.shape[1] + self.structure.spin) // 2
+        return self.orbitals[:, :n_up], self.orbitals[:, n_up:]
+
+    @property
+    def frontier(self) -> tuple[float, float] | None:
+        """Energies of the highest occupied and the lowest empty orbital, hartree, if known."""
+        if self.mo_energy is None:
+            return None
+        n = self.mo_coeff.shape[1]
+        if not self.structure.spin:
+            return float(self.mo_energy[n - 1]), float(self.mo_energy[n])
+        counts = (n + self.structure.spin) // 2, (n - self.structure.spin) // 2
+        pairs = list(zip(self.mo_energy, counts, strict=True))
+        homo = max(e[k - 1] for e, k in pairs if k)
+        return float(homo), float(min(e[k] for e, k in pairs))
 
     @property
     def molecule(self) -> str:

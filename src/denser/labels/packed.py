@@ -56,11 +56,14 @@ class PackedPoints:
         rho - SAD, e/bohr^3; the SAD is that of neutral atoms, not scaled to N_e.
     weights : (n,) float
         1 / (p n N_e): sum weights |rho_1 - rho_2| estimates an Err_rho.
+    spin : (n,) float or None
+        Spin density, e/bohr^3; None for a closed shell.
     """
 
     xyz: np.ndarray
     deformation: np.ndarray
     weights: np.ndarray
+    spin: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +86,8 @@ class PackedLabel:
     record : dict
         Its origin and how it was made: `group`, `source`, `box`, `attempt`, `cycles`,
         `residual_percent`, `version`, `split`.
+    rounded_spin : (n_points,) int16 or None
+        Spin density over p n N_e, in steps; None for a closed shell.
     """
 
     name: str
@@ -96,6 +101,7 @@ class PackedLabel:
     homo: float | None
     lumo: float | None
     record: dict
+    rounded_spin: np.ndarray | None = None
 
     @property
     def molecule(self) -> str:
@@ -111,7 +117,8 @@ class PackedLabel:
         """Points with their density."""
         xyz, p = cloud(self.structure, self.grid, self.rounded.size)
         weights = 1.0 / (p * self.rounded.size * self.n_electrons)
-        return PackedPoints(xyz, self.rounded * self.step / weights, weights)
+        spin = None if self.rounded_spin is None else self.rounded_spin * self.step / weights
+        return PackedPoints(xyz, self.rounded * self.step / weights, weights, spin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +210,10 @@ def encode(labels: Sequence[PackedLabel], note: str, version: str) -> bytes:
         "homo": _numbers([label.homo for label in labels], "<f4"),
         "lumo": _numbers([label.lumo for label in labels], "<f4"),
     }
+    spins = [label.rounded_spin for label in labels if label.rounded_spin is not None]
+    if spins:
+        arrays["spin"] = np.array([label.structure.spin for label in labels], "u1")
+        arrays["spin_steps"] = np.stack(spins)  # of the open shells
     table = {"name": [label.name for label in labels]}
     for key in labels[0].record:
         table[key] = [label.record[key] for label in labels]
@@ -327,6 +338,8 @@ def _labels(header: dict, table: dict, arrays: dict[str, np.ndarray]) -> list[Pa
     last_bits = (low.astype(np.int16) << np.arange(shift, dtype=np.int16)).sum(-1, dtype=np.int16)
     steps = (arrays["high"].astype(np.int16) << shift) + last_bits
     names = table.pop("name")
+    spins = arrays.get("spin", np.zeros(len(names), int))
+    place = np.cumsum(spins > 0) - 1  # of each open shell in "spin_steps"
     labels = []
     for i, name in enumerate(names):
         atoms = slice(starts[i], starts[i + 1])
@@ -336,6 +349,7 @@ def _labels(header: dict, table: dict, arrays: dict[str, np.ndarray]) -> list[Pa
             arrays["positions"][atoms] * _LENGTH,
             int(arrays["charge"][i]),
             cell if arrays["periodic"][i] else None,
+            spin=int(spins[i]),
         )
         grid = Grid(arrays["origin"][i] * _LENGTH, cell, tuple(arrays["shape"][i]))
         e_tot, homo, lumo = (
@@ -346,6 +360,7 @@ def _labels(header: dict, table: dict, arrays: dict[str, np.ndarray]) -> list[Pa
                 name, structure, grid, int(arrays["n_electrons"][i]), recipe, steps[i],
                 header["step"], e_tot, homo, lumo,
                 {key: column[i] for key, column in table.items()},
+                arrays["spin_steps"][place[i]] if spins[i] else None,
             )
         )  # fmt: skip
     return labels

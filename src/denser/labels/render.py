@@ -129,6 +129,8 @@ def density_on_grid(
     -------
     (nx, ny, nz) tensor, e/bohr^3.
     """
+    if mo_coeff.shape[1] == 0:  # no electron of one spin
+        return torch.zeros(grid.shape, dtype=dtype, device=device)
     atom, exponents, powers, c = primitives(numbers, mo_coeff)
     x, y, z = (
         torch.as_tensor(

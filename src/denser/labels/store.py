@@ -53,6 +53,8 @@ _COLUMNS = {
     "box": ("Box: cell, paper, or padding per side in angstrom", ""),
     "attempt": ("Attempt that converged", ""),
     "cycles": ("Fock builds of the last attempt", ""),
+    "s_squared": ("Expectation value of S^2, of open shells", ""),
+    "n_states": ("States with this spin that the SCF found; it is the lowest", ""),
     "residual_percent": ("Threshold for the change of the density in the steps", "percent"),
     "seconds": ("Wall time of all attempts", "s"),
     "energy_hartree": ("Total energy", "hartree"),
@@ -273,9 +275,10 @@ class LabelStore:
         if label.e_tot is not None:
             columns["energy_hartree"] = label.e_tot
             results["energy"] = label.e_tot * HARTREE
-        if label.mo_energy is not None:
-            n_occupied = label.mo_coeff.shape[1]
-            homo, lumo = label.mo_energy[n_occupied - 1 : n_occupied + 1] * HARTREE
+        if facts.s_squared is not None:
+            columns |= {"s_squared": facts.s_squared, "n_states": len(facts.states)}
+        if label.frontier is not None:
+            homo, lumo = (e * HARTREE for e in label.frontier)
             columns |= {"homo_ev": homo, "lumo_ev": lumo, "gap_ev": lumo - homo}
         if facts.dipole is not None:
             columns["dipole_debye"] = float(np.linalg.norm(facts.dipole)) * DEBYE
@@ -290,6 +293,8 @@ class LabelStore:
             "versions": facts.versions,
             "host": facts.host,
         }
+        if facts.states:
+            data["states_hartree"] = list(facts.states)
         content = content or content_hash(label.structure, facts.box)
         return self._write(label.name, label.structure, content, True, columns, data, results)
 

@@ -71,7 +71,7 @@ class Images:
             device=self.device,
         )
         rho = density_on_grid(
-            structure.numbers, structure.positions, label.mo_coeff, grid, self.device
+            structure.numbers, structure.positions, label.orbitals, grid, self.device
         )
         pair = (sad, rho)
         size = 8 * grid.size

@@ -173,7 +173,7 @@ class Points:
     def _draw(self, label: Label, rng: np.random.Generator) -> PointSet:
         structure, grid = label.structure, _every_other(label.grid, rng)
         rendered = density_on_grid(
-            structure.numbers, structure.positions, label.mo_coeff, grid, self.device
+            structure.numbers, structure.positions, label.orbitals, grid, self.device
         )
         rho = rendered.cpu().numpy().ravel().astype(float)
         density = denser.atoms.sad.superposition(structure, grid, self.sad)

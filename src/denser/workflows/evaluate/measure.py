@@ -62,7 +62,7 @@ def reference_density(label: Label) -> Density:
             f"functions, found {len(label.mo_coeff)}; make the label again"
         )
     values = density_on_grid(
-        structure.numbers, structure.positions, label.mo_coeff, label.grid
+        structure.numbers, structure.positions, label.orbitals, label.grid
     ).numpy()
     density = Density(label.grid, seal(values), structure=structure, valence_charges=charges)
     found = density.integrate()

@@ -8,7 +8,7 @@ from denser.workflows.label.calculation import LabelSettings, LabelTask, calcula
 from denser.workflows.label.inputs import LabelInput, rattled, read_inputs
 from denser.workflows.label.plan import LabelPlan, planned, read_plan
 from denser.workflows.label.run import LabelProgress, LabelTotals, label
-from denser.workflows.label.transfer import import_labels, label_density
+from denser.workflows.label.transfer import import_labels, label_density, label_spin_density
 
 __all__ = [
     "BOXES",
@@ -22,6 +22,7 @@ __all__ = [
     "import_labels",
     "label",
     "label_density",
+    "label_spin_density",
     "planned",
     "rattled",
     "read_inputs",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denser.atoms.sad import count_electrons, require_closed_shell, superposition
+from denser.atoms.sad import superposition
 from denser.labels.coefficients import require_storable
 from denser.labels.facts import Facts
 from denser.labels.identity import content_hash
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 5
 """Largest number of Kohn-Sham steps from a prediction before the SCF is used instead."""
+
+SAME_STATE = 1e-5
+"""States of an open shell whose energies differ by less than this (hartree) count as one."""
 
 SMEARING = 0.02
 """Width of the Fermi smearing (hartree) for molecules whose plain SCF does not converge."""
@@ -137,19 +140,20 @@ def _calculate(task: LabelTask) -> tuple[Label, Facts] | str:
     from denser.dft.cell import build_cell, density_from_dm
 
     structure, recipe = task.structure, task.settings.recipe
-    n_occupied = count_electrons(structure) // 2
-    require_closed_shell(structure, "labels")
     begin = time.perf_counter()
     found = _converge(task)
     if found is None:
         tried = "smearing" + ("" if task.box == "cell" else " and a larger box")
         return f"not converged in {task.settings.max_cycle} cycles; {tried} did not help"
     box, grid, attempt, result = found
+    states: tuple[float, ...] = ()
+    if structure.spin:
+        result, states = _lowest(task, grid, result)
     moment = None
     if box != "cell":
         cell = build_cell(structure, grid, recipe)
         moment = dipole(density_from_dm(cell, result.dm, grid, structure))
-    occupied = result.mo_coeff[:, :n_occupied]
+    occupied = _occupied(result)
     require_storable(occupied)
     return (
         Label(task.name, structure, grid, occupied, result.e_tot, result.mo_energy, task.group),
@@ -162,8 +166,29 @@ def _calculate(task: LabelTask) -> tuple[Label, Facts] | str:
             {"denser": __version__} | {name: version(name) for name in ("pyscf", "numpy")},
             {"machine": platform.machine(), "processors": os.cpu_count() or 1},
             task.settings.residual if attempt == "steps" else None,
+            result.s_squared if structure.spin else None,
+            states,
         ),
     )
+
+
+def _occupied(result: KSResult) -> np.ndarray:
+    """Occupied orbitals in columns; of an open shell first spin up, then spin down."""
+    if result.mo_occ.ndim == 1:
+        return result.mo_coeff[:, result.mo_occ > 0]
+    return np.hstack([c[:, n > 0] for c, n in zip(result.mo_coeff, result.mo_occ, strict=True)])
+
+
+def _lowest(task: LabelTask, grid: Grid, result: KSResult) -> tuple[KSResult, tuple[float, ...]]:
+    """The lowest state of an open shell, and the energies of all that were found."""
+    from denser.dft.scf import other_state
+
+    recipe, cycles = task.settings.recipe, task.settings.max_cycle
+    other = other_state(task.structure, grid, recipe, result, cycles)
+    if not other.converged or abs(other.e_tot - result.e_tot) < SAME_STATE:
+        return result, (result.e_tot,)
+    first, second = sorted([result, other], key=lambda found: found.e_tot)
+    return first, (first.e_tot, second.e_tot)
 
 
 def _converge(task: LabelTask) -> tuple[str, Grid, str, KSResult] | None:
@@ -172,7 +197,7 @@ def _converge(task: LabelTask) -> tuple[str, Grid, str, KSResult] | None:
 
     structure, recipe = task.structure, task.settings.recipe
     cycles = task.settings.max_cycle
-    if task.settings.residual is not None:
+    if task.settings.residual is not None and not structure.spin:
         box, grid = next(task.grids())
         stepped = _few_steps(task, grid, task.settings.residual)
         if stepped is not None:

@@ -135,18 +135,24 @@ def packed(label: Label, recipe: Recipe, record: dict, n_points: int = N_POINTS)
     xyz, p = cloud(structure, grid, n_points)
     # the orbitals are at the atoms of the calculation; positions are rounded to 4e-6 bohr
     rho = density_at_points(
-        label.structure.numbers, label.structure.positions, label.mo_coeff, label.grid, xyz
+        label.structure.numbers, label.structure.positions, label.orbitals, label.grid, xyz
     )
     deformation = rho - superposition_at(structure, grid, xyz, recipe.sad)
     weights = 1.0 / (p * n_points * label.n_electrons)
     rounded, step = rounded_deformation(deformation, weights)
-    homo = lumo = None
-    if label.mo_energy is not None:
-        n = label.mo_coeff.shape[1]
-        homo, lumo = (float(e) for e in label.mo_energy[n - 1 : n + 1])
+    rounded_spin = None
+    if structure.spin:
+        up, down = (
+            density_at_points(
+                label.structure.numbers, label.structure.positions, orbitals, label.grid, xyz
+            )
+            for orbitals in label.spin_orbitals
+        )
+        rounded_spin, _ = rounded_deformation(up - down, weights)
+    homo, lumo = label.frontier or (None, None)
     return PackedLabel(
         label.name, structure, grid, label.n_electrons, recipe, rounded, step,
-        label.e_tot, homo, lumo, record,
+        label.e_tot, homo, lumo, record, rounded_spin,
     )  # fmt: skip
 
 
@@ -222,6 +228,9 @@ def unpack(shard: Path, out: Path) -> int:
                 atoms.info[f"{key}_ev"] = value * HARTREE
         images.append(atoms)
         points = label.points()
+        spin: dict[str, Any] = {"spin": label.structure.spin}
+        if points.spin is not None:
+            spin["spin_density"] = points.spin.astype(np.float32)
         sad = superposition_at(label.structure, label.grid, points.xyz, label.recipe.sad)
         with replacing(out / f"{label.name}.npz") as temporary, temporary.open("wb") as file:
             np.savez_compressed(
@@ -236,6 +245,7 @@ def unpack(shard: Path, out: Path) -> int:
                 density=(sad + points.deformation).astype(np.float32),
                 sad=sad.astype(np.float32),
                 weights=points.weights.astype(np.float32),
+                **spin,
             )
     with replacing(out / "structures.extxyz") as temporary:
         ase.io.write(temporary, images, format="extxyz")
@@ -270,7 +280,8 @@ def contents(folder: Path) -> str:
             level = f"{recipe.xc}/{recipe.basis}/{recipe.pseudo}, {recipe.spacing * BOHR:.4f} A"
             rows.writerow(
                 (
-                    label.name, label.structure.formula, label.structure.charge, 0,
+                    label.name, label.structure.formula, label.structure.charge,
+                    label.structure.spin,
                     record["source"], "yes" if label.molecule != label.name else "no",
                     record["box"], level, made, record["split"], path.name,
                 )
@@ -299,6 +310,7 @@ def shard_record(path: Path) -> dict[str, Any]:
         "boxes": (label.record["box"] for label in labels),
         "attempts": (label.record["attempt"] for label in labels),
         "charges": (f"{q:+d}" for label in labels if (q := label.structure.charge)),
+        "spins": (str(s) for label in labels if (s := label.structure.spin)),
     }
     return {
         "input": str(path),

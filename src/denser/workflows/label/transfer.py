@@ -15,7 +15,7 @@ from denser.labels.label import Label
 from denser.labels.reading import read_label
 from denser.labels.store import LabelStore, TakenError
 from denser.types.arrays import seal
-from denser.types.density import Density
+from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.workflows.many import Failed, attempt
@@ -23,17 +23,33 @@ from denser.workflows.many import Failed, attempt
 
 def label_density(label: Label) -> Density:
     """Valence density of a label on its own grid, from its orbitals, float64."""
+    structure = label.structure
+    return Density(
+        label.grid,
+        seal(_rendered(label, label.orbitals)),
+        structure=structure,
+        valence_charges=valence_charges(structure),
+    )
+
+
+def label_spin_density(label: Label) -> Field:
+    """Spin density of a label on its own grid, e/bohr^3: that of spin up minus that of spin down.
+
+    Its integral is the number of unpaired electrons.
+    """
+    up, down = label.spin_orbitals
+    return Field(label.grid, seal(_rendered(label, up) - _rendered(label, down)))
+
+
+def _rendered(label: Label, orbitals: np.ndarray) -> np.ndarray:
     import torch
 
     from denser.labels.render import density_on_grid
 
-    structure, grid = label.structure, label.grid
-    values = density_on_grid(
-        structure.numbers, structure.positions, label.mo_coeff, grid, dtype=torch.float64
+    structure = label.structure
+    return density_on_grid(
+        structure.numbers, structure.positions, orbitals, label.grid, dtype=torch.float64
     ).numpy()
-    return Density(
-        grid, seal(values), structure=structure, valence_charges=valence_charges(structure)
-    )
 
 
 def import_labels(

@@ -1,0 +1,118 @@
+"""Open shells: labels with both spins, and what they hold."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from denser import InputError, Structure
+from denser.atoms.sad import superposition
+from denser.dft.cell import build_cell
+from denser.dft.gradient import scf_gradient
+from denser.dft.one_step import one_step
+from denser.dft.pyscf_private import multigrid_rks, multigrid_uks
+from denser.labels.facts import Facts
+from denser.labels.label import Label
+from denser.labels.packed import read_shard
+from denser.labels.store import LabelStore
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.units import BOHR
+from denser.workflows.label import (
+    LabelSettings,
+    calculate,
+    label_density,
+    label_spin_density,
+)
+from denser.workflows.label.packing import contents, pack, unpack
+
+RECIPE = Recipe(spacing=0.2 / BOHR)
+SETTINGS = LabelSettings(RECIPE, "paper")
+
+
+@pytest.fixture(scope="module")
+def hydrogen() -> tuple[Label, Facts]:
+    """One electron: its spin density is its density."""
+    found = calculate(SETTINGS.task("h", Structure.of(Atoms("H"))))
+    assert not isinstance(found, str), found
+    return found
+
+
+def test_a_label_of_an_open_shell_holds_both_spins(hydrogen):
+    label, facts = hydrogen
+    assert label.structure.spin == 1 and label.n_electrons == 1
+    assert facts.s_squared == pytest.approx(0.75, abs=1e-6) and len(facts.states) >= 1
+    assert facts.states[0] == label.e_tot
+    rho, m = label_density(label), label_spin_density(label)
+    assert m.integrate() == pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(m.values, rho.values, atol=1e-12)
+    homo, lumo = label.frontier
+    assert homo == label.mo_energy[0, 0] and lumo == min(
+        label.mo_energy[0, 1], label.mo_energy[1, 0]
+    )
+
+
+def test_orbitals_of_two_spins_and_of_closed_shells():
+    rng = np.random.default_rng(3)
+    water = Structure.of(Atoms("OH2", [[0, 0, 0], [0, 0, 1], [0, 1, 0]]), spin=2)
+    grid = Grid.around(water, 2.0, 0.6)
+    nao = 17 + 2 * 9
+    triplet = Label("t", water, grid, rng.normal(size=(nao, 8)))
+    assert triplet.n_electrons == 8
+    up, down = triplet.spin_orbitals
+    assert (up.shape[1], down.shape[1]) == (5, 3)
+    np.testing.assert_allclose(np.hstack([up, down]), triplet.orbitals)
+    singlet = Label("s", Structure.of(water, spin=0), grid, rng.normal(size=(nao, 4)))
+    assert singlet.n_electrons == 8 and np.all(singlet.orbitals == singlet.mo_coeff)
+
+
+def test_stores_and_shards_keep_the_spin(tmp_path, hydrogen):
+    label, facts = hydrogen
+    helium, of_helium = calculate(SETTINGS.task("he", Structure.of(Atoms("He"))))
+    with LabelStore(tmp_path / "a.db", RECIPE) as store:
+        store.add(label, facts)
+        store.add(helium, of_helium)
+        row = store.row("h")
+        assert (row.spin, row.n_states) == (1, len(facts.states))
+        assert row.s_squared == pytest.approx(0.75, abs=1e-6)
+        back = store.read("h")
+        assert back.structure.spin == 1 and back.mo_energy.shape == label.mo_energy.shape
+        assert store.read("he").structure.spin == 0 and "spin" not in store.row("he")
+    np.testing.assert_allclose(back.mo_coeff, label.mo_coeff, atol=2e-7)
+    shard = tmp_path / "a.shard"
+    pack([tmp_path / "a.db"], shard)
+    found = {x.name: x for x in read_shard(shard).labels}
+    assert found["h"].structure.spin == 1 and found["he"].structure.spin == 0
+    assert found["he"].points().spin is None and found["he"].rounded_spin is None
+    points = found["h"].points()
+    total = (points.spin * points.weights).sum()  # over one electron
+    assert total == pytest.approx(1, abs=0.05)
+    assert ",1,a,no," in contents(tmp_path)
+    unpack(shard, tmp_path / "out")
+    with np.load(tmp_path / "out" / "h.npz") as data:
+        np.testing.assert_allclose(data["spin_density"], data["density"], atol=2e-3)
+        assert data["spin"] == 1
+
+
+def test_equal_spins_have_the_energy_of_a_closed_shell():
+    helium = Structure.of(Atoms("He"))
+    cell = build_cell(helium, Grid.paper(helium, 0.4), Recipe(spacing=0.4))
+    closed, both = multigrid_rks(cell, "pbe"), multigrid_uks(cell, "pbe")
+    dm = closed.get_init_guess()
+    e_closed, e_both = closed.energy_tot(dm), both.energy_tot(np.array([dm, dm]) / 2)
+    assert e_both == pytest.approx(e_closed, abs=1e-10)
+    assert abs(both.energy_tot(np.array([dm, 0 * dm])) - e_closed) > 0.1
+
+
+def test_forces_refuse_open_shells(hydrogen):
+    label, _ = hydrogen
+    found = SimpleNamespace(converged=True)
+    with pytest.raises(InputError, match=r"1 unpaired electron, .*forces cover closed shells only"):
+        scf_gradient(label.structure, label.grid, found, RECIPE)
+
+
+def test_kohn_sham_steps_refuse_open_shells():
+    atom = Structure.of(Atoms("H"))
+    with pytest.raises(InputError, match="Kohn-Sham steps cover closed shells only"):
+        one_step(superposition(atom, Grid.around(atom, 4.0, 0.4)), RECIPE)
