@@ -90,7 +90,8 @@ def read_inputs(
                     raise InputError(frame.error)
                 name = store_name(stem + ending)
                 structure = Structure.of(frame.atoms, charge, isolated, spin)
-                if spin is None and structure.spin == 0 and (excited := open_shells(structure)):
+                closed = structure.spin_assumed and not structure.spin
+                if closed and (excited := open_shells(structure)):
                     # Its SCF would take minutes, and then likely not converge.
                     raise InputError(f"{excited[0]}, and --spin 0 this singlet")
                 structures.append(LabelInput(name, structure, group))
