@@ -21,15 +21,25 @@ LABELS = Path(__file__).parent / "reference" / "labels"
 ROOT = Path(__file__).parents[1]
 
 SMALL = {
-    "data": {"labels": str(LABELS), "validation": ["HCN"]},
+    "data": {"labels": "labels", "validation": ["HCN"]},
     "model": {"architecture": "aspherical", "options": {"channels": 8, "layers": 1, "hidden": 8}},
     "optimizer": {"lr": 0.01, "lr_rest": 1e-4, "ema": 0.9},
-    "schedule": {"steps": 8, "validate_every": 0.5},
+    "schedule": {"steps": 6, "validate_every": 0.5},
     "sample": {"batch": 2, "points": 256},
 }
 
 
-def config_of(labels: Path = LABELS) -> Config:
+@pytest.fixture
+def labels(tmp_path) -> Path:
+    """Folder of three labels."""
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    for name in ("CH4", "H2O", "HCN"):
+        shutil.copy(LABELS / f"{name}.npz", folder)
+    return folder
+
+
+def config_of(labels: Path) -> Config:
     data = json.loads(json.dumps(SMALL))
     data["data"]["labels"] = str(labels)
     return from_dict(Config, data, "test")
@@ -47,9 +57,9 @@ def weights(path: Path) -> torch.Tensor:
     return torch.cat([p.detach().ravel() for p in load_model(path).network.parameters()])
 
 
-def test_a_packed_state_goes_on_elsewhere(tmp_path):
-    config = config_of()
-    run = stopped(config, tmp_path / "run", 5)
+def test_a_packed_state_goes_on_elsewhere(labels, tmp_path):
+    config = config_of(labels)
+    run = stopped(config, tmp_path / "run", 4)
     packed = tmp_path / "state.safetensors"
     pack_state(run, packed)
     found = []
@@ -101,16 +111,12 @@ def test_state_of_the_default_model_has_less_than_15_megabytes(tmp_path):
     assert (tmp_path / "state.pt").stat().st_size > 24e6
 
 
-def test_labels_may_be_added_to_a_run_but_not_moved_or_taken_away(tmp_path):
-    labels = tmp_path / "labels"
-    labels.mkdir()
-    for name in ("CH4", "H2O", "HCN"):
-        shutil.copy(LABELS / f"{name}.npz", labels)
+def test_labels_may_be_added_to_a_run_but_not_moved_or_taken_away(labels, tmp_path):
     config = config_of(labels)
     run = stopped(config, tmp_path / "run", 2)
     shutil.copy(LABELS / "H2CO.npz", labels)
     model = load_model(train(config, run))
-    assert "H2CO" in model.info["train_names"] and model.info["steps"] == 8
+    assert "H2CO" in model.info["train_names"] and model.info["steps"] == 6
     (labels / "CH4.npz").unlink()
     with pytest.raises(InputError, match="labels are not those at the start of this run"):
         train(config, run)
@@ -135,3 +141,36 @@ def test_configuration_that_trains_the_shipped_model_further_can_start():
     assert len(data.validation) == 60 == config.data.validation_subset
     assert not {x.molecule for x in data.train} & {x.molecule for x in data.validation}
     assert load_model(config.model.start).architecture == config.model.architecture
+
+
+def test_on_the_command_line(run, labels, tmp_path):
+    """Pack a run that is finished; with its state elsewhere there is nothing left to do."""
+    (tmp_path / "small.toml").write_text(
+        f"""
+        [data]
+        labels = "{labels}"
+        validation = ["HCN"]
+        [model]
+        architecture = "aspherical"
+        options = {{ channels = 4, layers = 1, hidden = 4 }}
+        [schedule]
+        steps = 1
+        [sample]
+        points = 64
+        """
+    )
+    code, _, err = run("train", "small.toml", "-o", "one")
+    assert code == 0, err
+    code, out, err = run("models", "pack-state", "one", "-o", "one.safetensors", "--json")
+    assert code == 0, err
+    assert json.loads(out)["bytes"] == Path("one.safetensors").stat().st_size
+    code, _, err = run("train", "small.toml", "-o", "two", "--state", "one.safetensors")
+    assert code == 0, err
+    torch.testing.assert_close(
+        *(weights(tmp_path / name / "model.safetensors") for name in ("one", "two")),
+        rtol=1e-4, atol=1e-6,
+    )  # fmt: skip
+    code, _, err = run("train", "small.toml", "-o", "three", "--state", "small.toml")
+    assert code == 2
+    assert "small.toml: cannot be read as the state of a run" in err
+    assert not Path("three").exists()

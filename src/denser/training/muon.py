@@ -19,7 +19,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     """Newton-Schulz iteration (m, n) to U V^T of the singular value decomposition, roughly."""
     a, b, c = 3.4445, -4.7750, 2.0315
     transposed = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if transposed else matrix
+    x = matrix.T.contiguous() if transposed else matrix
     x = x / (x.norm() + 1e-12)
     if fast_bf16(x.device):
         x = x.bfloat16()  # the iteration tolerates the rounding
