@@ -78,76 +78,105 @@ def environment(tmp_path_factory) -> dict[str, str]:
     return dict(os.environ, PYTHONPATH=os.pathsep.join(paths), COLUMNS="200")
 
 
-@pytest.fixture
-def python(environment, tmp_path):
-    """Run Python in a temporary folder: (exit code, stdout, stderr)."""
+COMMANDS = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from denser import cli
 
-    def call(*arguments: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path, env=environment, capture_output=True, text=True,
-        )  # fmt: skip
-        return done.returncode, done.stdout, done.stderr
+def run(line):
+    out, err = io.StringIO(), io.StringIO()
+    sys.argv = ["denser", *line.split()]
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            cli.main()
+        except SystemExit as stop:
+            return stop.code or 0, out.getvalue(), err.getvalue()
 
-    (tmp_path / "h2.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.74\n")
-    return call
+def dispersion(kind):
+    import denser
+    from ase.build import molecule
+    atoms = molecule("H2O")
+    atoms.calc = denser.Calculator(dispersion=kind)
+    try:
+        atoms.get_potential_energy()
+    except denser.InputError as error:
+        return str(error)
 
+try:
+    import rdkit
+except ImportError as error:
+    missing = str(error)
+lines, kinds = json.loads(sys.argv[1])
+done = {line: run(line) for line in lines}
+print(json.dumps([missing, done, {kind: dispersion(kind) for kind in kinds}]))
+"""
+"""All commands run in one process, as most of the time goes into starting one."""
 
-def test_what_the_base_install_does(python, tmp_path):
-    code, out, err = python("-c", "import rdkit")
-    assert code == 1 and "No module named 'rdkit'" in err
-    code, out, err = python("-m", "denser", "predict", "h2.xyz", "-o", "h2.cube")
-    assert code == 0, err
-    (tmp_path / "h2.pdb").write_text(PDB)
-    code, out, err = python("-m", "denser", "predict", "h2.pdb", "-o", "h2.ccp4")
-    assert code == 0, err
-    code, out, err = python("-m", "denser", "plot", "h2.cube")
-    assert code == 0, err
-    code, out, err = python("-m", "denser", "analyze", "h2.cube", "--json")
-    assert code == 0, err
-    assert json.loads(out)["formula"] == "H2"
-    command = ("energy", "h2.xyz", "--steps", "1", "--padding", "3", "--json")
-    code, out, err = python("-m", "denser", *command)
-    assert code == 0, err
-    assert json.loads(out)["e_tot_hartree"] == pytest.approx(-1.16, abs=0.02)
-    code, out, err = python("-m", "denser", "compare", "h2.cube", "h2.cube")
-    assert code == 0, err
-
-
-@pytest.mark.parametrize("command", ["--help", "energy --help", "view --help", "models list"])
-def test_help_needs_no_extra(python, command):
-    code, _, err = python("-m", "denser", *command.split())
-    assert (code, err) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("command", "extra"),
-    [
-        ("predict --smiles O -o a.cube", "smiles"),
-        ("predict a.sdf -o h2.cube", "smiles"),
-        ("predict a.mol2 -o h2.cube", "smiles"),
-        ("view --no-browser h2.xyz", "view"),
-        ("refine a.cif", "crystal"),
-        ("label qm9:train[0:2] -o a.db", "qm9"),
-        ("label h2.xyz -o a.db --executor parsl:config.py", "parsl"),
-    ],
+DO = (
+    "predict h2.xyz -o h2.cube",
+    "predict h2.pdb -o h2.ccp4",
+    "plot h2.cube",
+    "analyze h2.cube --json",
+    "energy h2.xyz --steps 1 --padding 3 --json",
+    "compare h2.cube h2.cube",
 )
-def test_a_command_says_which_extra_it_needs(python, tmp_path, command, extra):
-    (tmp_path / "config.py").write_text("config = None\n")
-    for name in ("a.sdf", "a.mol2", "a.pdb", "a.cif"):
-        (tmp_path / name).write_text("@<TRIPOS>MOLECULE\n")
-    code, _, err = python("-m", "denser", *command.split())
-    assert f"pip install 'denser[{extra}]'" in " ".join(err.split()), err
+
+HELP = ("--help", "energy --help", "view --help", "models list")
+
+NEED = {
+    "predict --smiles O -o a.cube": "smiles",
+    "predict a.sdf -o h2.cube": "smiles",
+    "predict a.mol2 -o h2.cube": "smiles",
+    "view --no-browser h2.xyz": "view",
+    "refine a.cif": "crystal",
+    "label qm9:train[0:2] -o a.db": "qm9",
+    "label h2.xyz -o a.db --executor parsl:config.py": "parsl",
+}
+
+DISPERSION = ("d3bj", "d4")
+
+
+@pytest.fixture(scope="module")
+def base(environment, tmp_path_factory) -> tuple[str, dict[str, list], dict[str, str]]:
+    """Error of `import rdkit`; (exit code, stdout, stderr) of each command; other errors."""
+    folder = tmp_path_factory.mktemp("commands")
+    (folder / "h2.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.74\n")
+    (folder / "h2.pdb").write_text(PDB)
+    (folder / "config.py").write_text("config = None\n")
+    for name in ("a.sdf", "a.mol2", "a.cif"):
+        (folder / name).write_text("@<TRIPOS>MOLECULE\n")
+    wanted = json.dumps([[*HELP, *DO, *NEED], DISPERSION])
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, wanted],
+        cwd=folder, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return tuple(json.loads(done.stdout))
+
+
+def test_what_the_base_install_does(base):
+    missing, done, _ = base
+    assert missing == "No module named 'rdkit'"
+    assert {line: done[line][2] for line in DO if done[line][0] != 0} == {}
+    assert json.loads(done["analyze h2.cube --json"][1])["formula"] == "H2"
+    energy = json.loads(done["energy h2.xyz --steps 1 --padding 3 --json"][1])
+    assert energy["e_tot_hartree"] == pytest.approx(-1.16, abs=0.02)
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_needs_no_extra(base, command):
+    code, out, err = base[1][command]
+    assert (code, err) == (0, "") and out
+
+
+@pytest.mark.parametrize("command", NEED)
+def test_a_command_says_which_extra_it_needs(base, command):
+    code, _, err = base[1][command]
+    assert f"pip install 'denser[{NEED[command]}]'" in " ".join(err.split()), err
     assert code == 2
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("kind", ["d3bj", "d4"])
-def test_dispersion_says_which_extra_it_needs(python, kind):
-    code, _, err = python(
-        "-c",
-        "import denser\nfrom ase.build import molecule\natoms = molecule('H2O')\n"
-        f"atoms.calc = denser.Calculator(dispersion={kind!r})\natoms.get_potential_energy()",
-    )
-    assert code == 1
-    assert err.splitlines()[-1].endswith("pip install 'denser[dispersion]'")
+@pytest.mark.parametrize("kind", DISPERSION)
+def test_dispersion_says_which_extra_it_needs(base, kind):
+    assert base[2][kind].endswith("pip install 'denser[dispersion]'")
