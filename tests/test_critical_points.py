@@ -224,3 +224,53 @@ def test_report(ethene):
     assert data["bond_paths"][0]["atoms"] == [1, 2]
     assert data["points"][data["bond_paths"][0]["point"] - 1]["kind"] == "bond"
     assert any(line.startswith("C1-C2") for line in found.lines())
+
+
+def atoms_and_bump(distance, height, place, width=1.0, z=6):
+    """Free atoms on an axis, and a Gaussian: a ripple, or an attractor without a nucleus."""
+    structure = Structure(np.full(len(distance), z), np.outer(distance, [0, 0, 1.0]))
+    grid = Grid.around(structure, padding=4.0, spacing=0.3)
+    points = grid.points()
+    values = height * np.exp(-((points - place) ** 2).sum(axis=-1) / width**2)
+    for position in structure.positions:
+        values = values + free_atom(z).pseudo(np.linalg.norm(points - position, axis=-1))
+    charges = valence_charges(structure)
+    values *= charges.sum() / (values.sum() * grid.dv)
+    return Density(grid, values, structure=structure, valence_charges=charges)
+
+
+def test_ripples_make_no_critical_points(monkeypatch):
+    """An attractor between two atoms goes with one of its bonds; the other then joins the atoms."""
+    density = atoms_and_bump([0, 7.0], 0.007, [0, 0, 3.5])
+    found = critical_points(density)
+    assert found.kinds == ["nucleus", "nucleus", "bond"] and found.is_complete
+    (bond,) = found.bonds
+    assert bond.atoms == (0, 1) and bond.length == pytest.approx(7.0, abs=1e-3)
+    monkeypatch.setattr("denser.analysis.topology.noise.NOISE", (0.0, 0.0))
+    every = critical_points(density)
+    assert every.count("attractor") == 1 and every.count("bond") == 2
+    assert every.is_complete and every.euler == found.euler
+
+
+def test_an_attractor_above_the_noise_is_found():
+    found = critical_points(atoms_and_bump([0, 7.0], 0.01, [0, 0, 3.5]))
+    assert found.count("attractor") == 1 and found.is_complete
+    assert sorted(bond.atoms for bond in found.bonds) == [(-1, 0), (-1, 1)]
+
+
+def test_contacts_as_weak_as_those_of_argon_are_found():
+    found = critical_points(atoms_and_bump([0, 7.1], 0.0, [0, 0, 0], z=18))
+    assert [bond.atoms for bond in found.bonds] == [(0, 1)]
+    assert 0.001 < found.rho[found.bonds[0].point] < 0.004
+    assert found.is_complete
+
+
+def test_laplacians_of_polar_bonds_carry_a_note(ethene):
+    _, _, found = ethene
+    assert not any(line.startswith("lap:") for line in found.lines())
+    assert "laplacian_note" not in found.to_dict()
+    from dataclasses import replace
+
+    polar = replace(found, symbols=["O", *found.symbols[1:]])
+    assert any(line.startswith("lap:") for line in polar.lines())
+    assert "free atoms" in polar.to_dict()["laplacian_note"]

@@ -9,7 +9,7 @@ from denser.analysis.potential.electrostatics import (
     Potential,
     electrostatic_potential,
 )
-from denser.analysis.potential.esp_surface import esp_surface
+from denser.analysis.potential.esp_surface import _maxima, esp_surface
 from denser.atoms.free_atoms import complete, core_values, free_atom
 from denser.atoms.sad import superposition, valence_charges
 from denser.labels.reading import read_label
@@ -277,6 +277,14 @@ def test_extrema_of_formaldehyde(formaldehyde, formaldehyde_potential):
     assert -45 < data["minima"][0]["potential_kcal_per_mol_e"] < -20
     assert data["area_angstrom2"] == pytest.approx(surface.area * BOHR**2)
     assert any("V_s,min" in line for line in surface.lines())
+
+
+def test_near_ions_the_noise_of_the_surface_makes_no_extrema():
+    """Two peaks 1e-3 hartree/e above the saddle between them, at low and at high potentials."""
+    faces = np.array([[0, 1, 2], [1, 2, 3]])  # vertices 0 and 3 are not neighbours
+    for base, n in ((0.03, 2), (0.25, 1)):
+        values = base + np.array([1e-3, 0.0, -1e-3, 1.1e-3])
+        assert len(_maxima(faces, values)) == n
 
 
 # PySCF's own integrals of a molecule's pseudopotential

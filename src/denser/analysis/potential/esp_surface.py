@@ -23,9 +23,14 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR, KCAL_PER_MOL
 
 PERSISTENCE = 2e-4
-"""An extremum is reported if it differs by at least this (hartree/e) from the saddle point that
+"""An extremum is reported if it differs by more than this (hartree/e) from the saddle point that
 leads to a higher maximum or a lower minimum. This excludes noise, for example on the rim of a
 linear molecule."""
+
+NEAR_IONS = (0.08, 0.01)
+"""Near an ion the potential is steep, and the noise of the place of the surface counts: the second
+number times what the potential has above the first, hartree/e, is added to `PERSISTENCE`. Surfaces
+of neutral molecules without ions have no such potentials."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,7 +274,7 @@ def _mean_and_variance(area: float, first: float, second: float) -> tuple[float,
 
 
 def _maxima(faces: np.ndarray, values: np.ndarray) -> list[int]:
-    """Maxima with a persistence above `PERSISTENCE`, in descending order.
+    """Maxima with a persistence above `PERSISTENCE` and `NEAR_IONS`, in descending order.
 
     From each vertex a path goes to the highest neighbour until it reaches a peak. The highest
     vertex between the regions of two peaks is a saddle; the lower peak counts if it is higher than
@@ -302,7 +307,8 @@ def _maxima(faces: np.ndarray, values: np.ndarray) -> list[int]:
         if a != b:
             lower, higher = sorted((a, b), key=lambda p: rank[p])
             joined[lower] = higher
-            if values[lower] - saddles[k] > PERSISTENCE:
+            beyond = max(0.0, abs(values[lower]) - NEAR_IONS[0])
+            if values[lower] - saddles[k] > PERSISTENCE + NEAR_IONS[1] * beyond:
                 kept.append(lower)
     kept += [p for p in joined if joined[p] == p]
     return sorted(kept, key=lambda p: -rank[p])
