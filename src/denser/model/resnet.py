@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from denser.fields.cube_group import CubeOperation
-from denser.model import image_density
-from denser.model.network import Network
+from denser.model.image_network import ImageNetwork
 from denser.model.unet import depth_to_space
-from denser.types.density import Density
 from denser.types.errors import InputError
 
 
@@ -73,7 +68,7 @@ class _ResidualBlock(nn.Module):
         return x + self.conv_block(x)
 
 
-class ResNet(Network):
+class ResNet(ImageNetwork):
     """Coarse SAD to fine density; the state-dict keys are those of the published checkpoints."""
 
     samples = "windows"
@@ -110,22 +105,6 @@ class ResNet(Network):
     def multiple_of(self) -> int:
         """Grid shapes must be a multiple of this."""
         return 2**self.config.stages
-
-    def raw_density(
-        self,
-        sad: Density,
-        periodic: bool,
-        operations: Sequence[CubeOperation] = (CubeOperation(),),
-        bf16: bool = False,
-    ) -> Tensor:
-        """As of `Network`."""
-        return image_density.raw_density(self, sad, periodic, operations, bf16)
-
-    def pullback(
-        self, sad: Density, field_of: Callable[[Tensor], Tensor], periodic: bool, recipe: str
-    ) -> np.ndarray:
-        """As of `Network`."""
-        return image_density.pullback(self, sad, field_of, periodic, recipe)
 
     def forward(self, sad: Tensor, periodic: bool = True) -> Tensor:
         """Density on the fine grid.

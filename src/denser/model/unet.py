@@ -7,19 +7,14 @@ signal, and the density is zero where the SAD is zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from denser.fields.cube_group import CubeOperation
-from denser.model import image_density
-from denser.model.network import Network
-from denser.types.density import Density
+from denser.model.image_network import ImageNetwork
 from denser.types.errors import InputError
 
 
@@ -98,7 +93,7 @@ class Block(nn.Module):
         return x + self.conv2(F.silu(self.conv1(x, periodic)), periodic)
 
 
-class UNet(Network):
+class UNet(ImageNetwork):
     """rho = relu(SAD (1 + u) + sqrt(SAD) v), with fields u, v from a U-Net on the SAD.
 
     The trunk starts at half of the fine resolution (space to depth). The two fields of the head
@@ -154,22 +149,6 @@ class UNet(Network):
             n += self.config.decoder_blocks[level] if level < levels - 1 else 0
             total += 2 * n * 2 ** (level + 1) + 2 ** (level + 2)
         return total
-
-    def raw_density(
-        self,
-        sad: Density,
-        periodic: bool,
-        operations: Sequence[CubeOperation] = (CubeOperation(),),
-        bf16: bool = False,
-    ) -> Tensor:
-        """As of `Network`."""
-        return image_density.raw_density(self, sad, periodic, operations, bf16)
-
-    def pullback(
-        self, sad: Density, field_of: Callable[[Tensor], Tensor], periodic: bool, recipe: str
-    ) -> np.ndarray:
-        """As of `Network`."""
-        return image_density.pullback(self, sad, field_of, periodic, recipe)
 
     def forward(self, sad: Tensor, periodic: bool = True) -> Tensor:
         """Raw density from superposed atomic densities.
