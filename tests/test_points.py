@@ -1,0 +1,49 @@
+"""Labels that are computed together, and one after the other."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from denser.labels.reading import read_label
+from denser.model.aspherical import Aspherical
+from denser.model.aspherical_config import AsphericalConfig
+from denser.model.expansion import evaluate
+from denser.training.points import Points, errors_of
+
+REFERENCE = Path(__file__).parent / "reference" / "labels"
+
+
+def test_labels_together_have_the_errors_and_gradients_of_each_alone():
+    """Rotated, with electrons and far atoms in the input, and harmonics above the features'."""
+    torch.manual_seed(0)
+    options = {"electrons": 3, "reach": 10.0, "output_degree": 5, "exponents": (0.3, 5.0, 1.1)}
+    network = Aspherical(AsphericalConfig(channels=8, layers=2, degree=2, hidden=8, **options))
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(0.03 * torch.randn_like(p))
+    labels = [read_label(REFERENCE / f"{name}.npz") for name in ("H2CO", "CH4", "H2O")]
+    points = Points(labels, "gth-szv-1e", torch.device("cpu"), network.config)
+    sets = [points[i] for i in range(3)]
+    nodes = [slice(5, None, 64), slice(0, None, 80), slice(1, None, 96)]
+    rng = np.random.default_rng(0)
+    turns = torch.tensor(np.stack([np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in sets])).float()
+    weights = torch.tensor([0.5, 2.0, 1.0])
+
+    def gradient(errors):
+        parts = torch.autograd.grad((weights * errors).sum(), list(network.parameters()))
+        return torch.cat([part.ravel() for part in parts])
+
+    together = errors_of(network, sets, nodes, turns)
+    alone = []
+    for found, chosen, turn in zip(sets, nodes, turns, strict=True):
+        coefficients = network(found.graph.turned(turn))
+        displacements = (found.nodes[chosen] - found.images[:, None]) @ turn
+        delta = evaluate(coefficients, network.exponents, displacements, found.parents)
+        error = (found.rho - found.sad)[chosen] - delta
+        scale = len(found.nodes) / len(error)
+        alone.append(scale * (found.weights[chosen] * error.abs()).sum())
+    expected = torch.stack(alone)
+    torch.testing.assert_close(together, expected, rtol=2e-5, atol=0)
+    one, other = gradient(together), gradient(expected)
+    assert float((one - other).norm()) < 1e-4 * float(other.norm())
