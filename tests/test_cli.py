@@ -152,6 +152,18 @@ def test_outputs_never_overwrite_each_other(run, names, outputs):
         assert found == formula
 
 
+def test_a_later_run_says_what_it_replaces(run, water):
+    for folder in ("d1", "d2"):
+        Path(folder).mkdir()
+        put(f"{folder}/opt.xyz", molecule("HF"))
+    command = ("-o", "d", "--format", "npz", "--spacing", "0.5")
+    assert "replaced" not in run("predict", "d1/opt.xyz", *command)[2]
+    assert "replaced" not in run("predict", "./d1/opt.xyz", *command)[2]  # the same again
+    code, out, err = run("predict", "d2/opt.xyz", *command, "--json")
+    assert code == 0 and f"{Path.cwd()}/d1/opt.xyz, which is replaced" in err
+    assert "is replaced" in json.loads(out)["warnings"][-1]
+
+
 def test_an_output_never_overwrites_an_input(run, water):
     put("w.xyz", water)
     assert run("predict", "w.xyz", "-o", "w.cube", "--spacing", "0.3")[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -121,9 +122,15 @@ class Batch:
         def work(entry: Input) -> dict:
             output = self._output(entry)
             refuse_inputs(output, self.files)
+            earlier = "" if self.single else outputs.replaced(output, _origin(entry))
             record = _predict(entry, output, predictor, options)
+            if earlier:
+                record["warnings"].append(
+                    f"{output} held the prediction of {earlier}, which is replaced; give both "
+                    "inputs in one command, or another folder"
+                )
             if not self.single or self.resume:
-                outputs.add(output, made_from[entry.name])
+                outputs.add(output, made_from[entry.name], _origin(entry))
             return record
 
         with many.Display(
@@ -141,6 +148,11 @@ class Batch:
 
     def _output(self, entry: Input) -> Path:
         return self.out if self.single else self.out / (entry.stem + self.suffix)
+
+
+def _origin(entry: Input) -> str:
+    """The file of an input, or its SMILES."""
+    return entry.name if entry.path is None else os.path.abspath(entry.path)
 
 
 class _Outputs:
@@ -174,9 +186,16 @@ class _Outputs:
         except OSError:
             return False
 
-    def add(self, output: Path, made_from: str | None) -> None:
+    def replaced(self, output: Path, origin: str) -> str:
+        """The other file (or SMILES) whose output this was, if it is there."""
+        earlier = self.known.get(output.name, {}).get("origin", origin)
+        return earlier if earlier != origin and output.exists() else ""
+
+    def add(self, output: Path, made_from: str | None, origin: str) -> None:
         """Record an output that was written."""
-        record = {"output": output.name, "content": made_from, "file": _stamp(output)}
+        record = {
+            "output": output.name, "content": made_from, "file": _stamp(output), "origin": origin
+        }  # fmt: skip
         # The line feed at the start ends an incomplete line.
         with open(self.path, "a") as file:
             file.write("\n" + json.dumps(record) + "\n")
