@@ -27,7 +27,7 @@ PERSISTENCE = 2e-4
 leads to a higher maximum or a lower minimum. This excludes noise, for example on the rim of a
 linear molecule."""
 
-NEAR_IONS = (0.08, 0.01)
+NEAR_IONS = (0.08, 0.02)
 """Near an ion the potential is steep, and the noise of the place of the surface counts: the second
 number times what the potential has above the first, hartree/e, is added to `PERSISTENCE`. Surfaces
 of neutral molecules without ions have no such potentials."""
