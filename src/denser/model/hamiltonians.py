@@ -148,7 +148,7 @@ def require_parameters(elements: tuple[int, ...]) -> None:
         raise InputError(
             f"there are no tight-binding parameters for {chemical_symbols[missing[0]]}, only for "
             + " ".join(chemical_symbols[z] for z in ELEMENTS)
-            + "; set model.options.electrons to 0, or leave the element out"
+            + "; leave the element out, or set model.options.electrons to 0 in a new network"
         )
 
 

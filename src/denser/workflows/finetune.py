@@ -15,6 +15,7 @@ from denser.fields.metrics import err_rho
 from denser.labels.label import Label, split
 from denser.labels.reading import read_labels
 from denser.model.checkpoint import Model, load_model, save_model
+from denser.model.network import Network
 from denser.model.predictor import Predictor
 from denser.training.config import Config, with_settings
 from denser.training.dataset import names_in, read_all, require_orbitals
@@ -181,7 +182,7 @@ def finetune(
             + " ".join(chemical_symbols[z] for z in added["elements"][n_known:])
             + "; each new element begins as a copy of the known one that resembles it most"
         )
-        before = replace(start, network=start.network.grown(added))
+        before = replace(start, network=_with_room(start, added, labels))
     parts = _split_labels(plan, labels)
     remembered = _remembered(plan, start, labels)
     config = configuration(plan, start, labels, parts, remembered)
@@ -337,6 +338,19 @@ def further_elements(start: Model, labels: list[Label]) -> dict[str, list[int]]:
     new = set() if known is None else {z for x in labels for z in x.structure.numbers.tolist()}
     new -= set(known or ())
     return {"elements": [*(known or ()), *sorted(new)]} if new else {}
+
+
+def _with_room(start: Model, added: dict[str, list[int]], labels: list[Label]) -> Network:
+    """The network with further elements; an error names the label that it is about."""
+    try:
+        return start.network.grown(added)
+    except InputError:
+        for label in labels:
+            try:
+                start.network.grown(further_elements(start, [label]))
+            except InputError as error:
+                raise InputError(f"label {label.name}: {error}") from error
+        raise
 
 
 def _measure(
