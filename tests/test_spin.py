@@ -1,5 +1,7 @@
 """Open shells: labels with both spins, and what they hold."""
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,13 +14,16 @@ from denser.dft.cell import build_cell
 from denser.dft.gradient import scf_gradient
 from denser.dft.one_step import one_step
 from denser.dft.pyscf_private import multigrid_rks, multigrid_uks
+from denser.io import read
 from denser.labels.facts import Facts
 from denser.labels.label import Label
 from denser.labels.packed import read_shard
 from denser.labels.store import LabelStore
+from denser.model.options import PredictionOptions
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.units import BOHR
+from denser.workflows.energy import StartDensities, StartDensity, scf_record, scf_summary
 from denser.workflows.label import (
     LabelSettings,
     calculate,
@@ -26,6 +31,7 @@ from denser.workflows.label import (
     label_spin_density,
 )
 from denser.workflows.label.packing import contents, pack, unpack
+from denser.workflows.open_shells import SPIN_UNIT, open_shell_scf, spin_path, superposed
 
 RECIPE = Recipe(spacing=0.2 / BOHR)
 SETTINGS = LabelSettings(RECIPE, "paper")
@@ -116,3 +122,37 @@ def test_kohn_sham_steps_refuse_open_shells():
     atom = Structure.of(Atoms("H"))
     with pytest.raises(InputError, match="Kohn-Sham steps cover closed shells only"):
         one_step(superposition(atom, Grid.around(atom, 4.0, 0.4)), RECIPE)
+
+
+def test_scf_of_a_radical_writes_both_densities(tmp_path):
+    atom = Structure.of(Atoms("H"))
+    start = StartDensity(superposition(atom, Grid.paper(atom, RECIPE.spacing)), None)
+    record = scf_record(start, RECIPE, 1, tmp_path / "h.cube")
+    assert (record["spin"], record["converged"]) == (1, True)
+    assert record["s_squared"] == pytest.approx(0.75, abs=1e-5)
+    assert record["spins_hirshfeld"] == pytest.approx([1], abs=0.02)
+    assert [Path(x).name for x in record["written"]] == ["h.cube", "h_spin.cube"]
+    rho, m = (read(x) for x in record["written"])
+    assert (rho.structure.spin, m.unit) == (1, SPIN_UNIT)
+    assert m.integrate() == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(m.values, rho.values, atol=1e-4)
+    record["input"] = "h"
+    assert "<S^2> 0.750, unpaired electrons by atom 1.00" in scf_summary(record)
+    with pytest.raises(InputError, match="--compare is for closed shells"):
+        open_shell_scf(rho, Recipe(), None, compare=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [("a.cube", "a_spin.cube"), ("a.b.npz", "a.b_spin.npz"), ("a.cube.gz", "a_spin.cube.gz")],
+)
+def test_name_of_the_file_of_a_spin_density(name, beside):
+    assert spin_path(Path("out", name)) == Path("out", beside)
+
+
+def test_open_shells_of_scf_start_from_superposed_atoms():
+    options = PredictionOptions(padding=2.0)
+    start = StartDensities(options, open_shells=True).predict(Atoms("H"))
+    assert start.density.structure.spin == 1 and start.seconds is None
+    paper = superposed(start.density.structure, replace(options, box="paper"))
+    assert paper.integrate() == pytest.approx(1, abs=1e-6)

@@ -110,7 +110,11 @@ def scf(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Run a self-consistent calculation that starts from the predicted density."""
+    """Run a self-consistent calculation that starts from the predicted density.
+
+    Structures with unpaired electrons start from superposed atoms. -o then also writes the spin
+    density, to NAME_spin beside the density.
+    """
     from denser.io import check_suffix
     from denser.workflows.energy import StartDensities, scf_record, scf_summary
     from denser.workflows.inputs import refuse_inputs
@@ -118,7 +122,8 @@ def scf(
     if steps < 1:
         raise InputError(f"the start needs at least one Kohn-Sham step, found --steps {steps}")
     starts = StartDensities(
-        prediction_options(charge, model, box, padding, device, spin=unpaired(spin, multiplicity))
+        prediction_options(charge, model, box, padding, device, spin=unpaired(spin, multiplicity)),
+        open_shells=True,
     )
     inputs = _inputs(files, smiles, embed)
     single = len(inputs) == 1 and out is not None and bool(out.suffix) and not out.is_dir()

@@ -27,8 +27,10 @@ from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
+from denser.types.structure import Structure
 from denser.types.units import HARTREE
 from denser.workflows.many import headline
+from denser.workflows.open_shells import open_shell_scf, superposed
 from denser.workflows.predict import geometry_text, refined_prediction
 from denser.workflows.scf_guess import dm_from_density
 
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 
     from denser.model.options import PredictionOptions
     from denser.workflows.inputs import Input
+
+
+MOST_ATOMS = 12
+"""Atoms whose unpaired electrons are in the line of text; the JSON has all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +64,13 @@ class StartDensities:
     ----------
     options : PredictionOptions
         The model is loaded when it is first used.
+    open_shells : bool
+        Whether structures with unpaired electrons, which no model knows, start from superposed
+        atoms.
     """
 
-    def __init__(self, options: PredictionOptions) -> None:
-        self.options = options
+    def __init__(self, options: PredictionOptions, open_shells: bool = False) -> None:
+        self.options, self.open_shells = options, open_shells
         self.predictor: Predictor | None = None
 
     @property
@@ -84,6 +93,11 @@ class StartDensities:
     def predict(self, atoms: Atoms) -> StartDensity:
         """Density of a structure."""
         options = self.options
+        if self.open_shells:
+            structure = Structure.of(atoms, options.charge, options.box != "auto", options.spin)
+            if structure.spin:
+                geometry = atoms.info.get("geometry", "")
+                return StartDensity(superposed(structure, options), None, geometry)
         if self.predictor is None:
             self.predictor = Predictor.of(options)
         prediction, seconds = refined_prediction(atoms, self.predictor, options)
@@ -156,8 +170,20 @@ def scf_record(
 ) -> dict:
     """Self-consistent energy from a predicted density; `compare` tries other starts as well.
 
-    `fock_builds` includes those that made the starting density matrix.
+    `fock_builds` includes those that made the starting density matrix. Open shells start from
+    superposed atoms; the spin density goes to a second file.
     """
+    if start.density.structure.spin:
+        result, density, more = open_shell_scf(start.density, recipe, out, compare)
+        record = _record(start, density, result.e_tot, result.homo, result.lumo)
+        row = {
+            "cycles": result.cycles,
+            "fock_builds": result.cycles + 1,
+            "seconds": round(result.seconds, 2),
+            "e_tot_hartree": result.e_tot,
+            "converged": result.converged,
+        }
+        return record | {"converged": result.converged, "starts": {"minao": row}} | more
     begin = time.perf_counter()
     dm = dm_from_density(start.density, recipe, steps)
     made = time.perf_counter() - begin + (start.seconds or 0.0)
@@ -223,12 +249,18 @@ def energy_summary(record: dict) -> str:
 
 def scf_summary(record: dict) -> str:
     """One line of text, and one for each start that was compared."""
-    first = record["starts"]["prediction"]
+    first = next(iter(record["starts"].values()))
+    spins = ""
+    if record["spin"]:
+        found = record["spins_hirshfeld"]
+        by_atom = " ".join(f"{m:.2f}" for m in found[:MOST_ATOMS])
+        more = " ..." if len(found) > MOST_ATOMS else ""
+        spins = f", <S^2> {record['s_squared']:.3f}, unpaired electrons by atom {by_atom}{more}"
     line = (
         f"{headline(record)}, "
         f"E {record['e_tot_hartree']:.8f} hartree"
         f"{'' if record['converged'] else ' (NOT CONVERGED)'}, gap {record['gap_ev']:.3f} eV, "
-        f"{dipole_text(record, 3)}, {first['cycles']} cycles{_in_cell(record)}"
+        f"{dipole_text(record, 3)}{spins}, {first['cycles']} cycles{_in_cell(record)}"
         f"{geometry_text(record)}"
     )
     line += f" -> {', '.join(record['written'])}" if record["written"] else ""

@@ -1,0 +1,88 @@
+"""Self-consistent calculations of open shells: `denser scf` for unpaired electrons.
+
+No model knows open shells, so the calculation starts from superposed atoms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from denser.analysis.charges.spin_populations import hirshfeld_spins
+from denser.atoms.sad import superposition
+from denser.dft.cell import build_cell, density_from_dm
+from denser.dft.scf import KSResult, scf
+from denser.io import write
+from denser.io.files import plain_name
+from denser.model.options import PredictionOptions
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import BOHR
+
+SPIN_UNIT = "unpaired e/bohr^3"
+"""Unit of spin densities in files, which are no densities of electrons."""
+
+
+def superposed(structure: Structure, options: PredictionOptions) -> Density:
+    """Superposed atoms in the box of the options, at the spacing of the labels."""
+    spacing = Recipe().spacing
+    if options.box == "paper":
+        grid = Grid.paper(structure, spacing)
+    elif structure.cell is not None:
+        grid = Grid.periodic(structure, spacing)
+    else:
+        grid = Grid.around(structure, options.padding / BOHR, spacing)
+    return superposition(structure, grid)
+
+
+def open_shell_scf(
+    start: Density, recipe: Recipe, out: Path | None, compare: bool
+) -> tuple[KSResult, Density, dict[str, Any]]:
+    """Converge an open shell on the grid of a density; write its density and spin density.
+
+    Returns
+    -------
+    KSResult
+    Density
+    dict
+        For the record: <S^2>, Hirshfeld's unpaired electrons of the atoms, and the files.
+
+    Raises
+    ------
+    InputError
+        As `denser.dft.scf.scf`; or other starts are to be compared.
+    """
+    if compare:
+        raise InputError("--compare is for closed shells: an open shell has one start only")
+    structure, grid = start.structure, start.grid
+    result = scf(structure, grid, recipe, isolated=structure.cell is None)
+    cell = build_cell(structure, grid, recipe)
+    up, down = (density_from_dm(cell, dm, grid, structure) for dm in result.dm)
+    values = np.maximum(up.values + down.values, 0.0)
+    density = up.with_values(values * (up.n_electrons / (values.sum() * grid.dv)))
+    m = up.values - down.values
+    spin = replace(up, values=m * (structure.spin / (m.sum() * grid.dv)), unit=SPIN_UNIT)
+    written = []
+    if out is not None:
+        beside = spin_path(out)
+        write(out, density)
+        write(beside, spin)
+        written = [str(out), str(beside)]
+    populations = hirshfeld_spins(density, spin)
+    return result, density, {
+        "s_squared": round(result.s_squared, 6),
+        "spins_hirshfeld": np.round(populations, 5).tolist(),
+        "written": written,
+    }  # fmt: skip
+
+
+def spin_path(out: Path) -> Path:
+    """Name of the file of a spin density beside that of its density: `oh_spin.cube`."""
+    suffixes = out.name[len(Path(plain_name(out)).stem) :]
+    return out.with_name(f"{Path(plain_name(out)).stem}_spin{suffixes}")
