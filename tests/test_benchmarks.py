@@ -1,6 +1,7 @@
 """The benchmark commands run and print their tables; the figures are for people to judge."""
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,24 @@ def test_step_sizes(tmp_path):
     done = bench("step_sizes.py", "--labels", labels, "--model", path)
     assert done.returncode == 2
     assert "fewer than the 112" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_guesses(tmp_path):
+    out = tmp_path / "guesses.json"
+    arguments = ["--only", "water", "--basis", "sto-3g", "--xc", "pbe", "-o", out]
+    done = bench("guesses.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(out.read_text())
+    assert row["denser"]["hartree"] == pytest.approx(row["minao"]["hartree"], abs=1e-7)
+    assert row["denser"]["builds"] == row["denser"]["cycles"] + 2
+    done = bench("guesses.py", "--only", "unobtainium")
+    assert done.returncode == 2 and "unobtainium" in done.stderr
+
+
+def test_level_of_theory_names_its_molecules():
+    done = bench("level_of_theory.py", "unobtainium")
+    assert done.returncode == 2 and "unobtainium" in done.stderr
 
 
 def test_properties_needs_labels(tmp_path):
