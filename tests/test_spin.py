@@ -20,6 +20,7 @@ from denser.labels.label import Label
 from denser.labels.packed import read_shard
 from denser.labels.store import LabelStore
 from denser.model.options import PredictionOptions
+from denser.training.dataset import _check
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.units import BOHR
@@ -156,3 +157,8 @@ def test_open_shells_of_scf_start_from_superposed_atoms():
     assert start.density.structure.spin == 1 and start.seconds is None
     paper = superposed(start.density.structure, replace(options, box="paper"))
     assert paper.integrate() == pytest.approx(1, abs=1e-6)
+
+
+def test_training_refuses_open_shells(hydrogen):
+    with pytest.raises(InputError, match=r"label h has 1 unpaired .* name it in data.exclude"):
+        _check(hydrogen[0], RECIPE)

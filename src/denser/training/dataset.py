@@ -178,6 +178,11 @@ def _check(label: AnyLabel, recipe: Recipe) -> None:
         valence_charges(label.structure)
     except InputError as error:
         raise InputError(f"label {label.name}: {error}") from error
+    if label.structure.spin:
+        raise InputError(
+            f"label {label.name} has {label.structure.spin} unpaired electrons, and networks learn "
+            "closed shells only; name it in data.exclude"
+        )
     spacing = label.grid.spacing
     if (np.abs(spacing / recipe.spacing - 1) > 0.1).any():
         raise InputError(
