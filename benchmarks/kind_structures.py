@@ -155,7 +155,8 @@ def transferred(atoms: Atoms, sizes: list[int], random: np.random.Generator) -> 
 def made(name: str, smiles: str, how: str) -> Atoms | None:
     """One geometry, centred; None if there is none."""
     random = random_for(name)
-    charge = Chem.GetFormalCharge(Chem.MolFromSmiles(smiles))
+    molecule = Chem.MolFromSmiles(smiles)
+    charge = Chem.GetFormalCharge(molecule)
     try:
         if how in ("cluster", "transfer"):
             parts = [from_smiles(part) for part in smiles.split(".")]
@@ -175,6 +176,9 @@ def made(name: str, smiles: str, how: str) -> Atoms | None:
         return None
     if atoms is not None:
         atoms.info = {"name": name, "charge": charge, "smiles": smiles}
+        spin = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
+        if spin and how == "molecule" and not name.startswith("carbene"):
+            atoms.info["spin"] = spin
     return atoms
 
 
