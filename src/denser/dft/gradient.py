@@ -138,6 +138,11 @@ def _gradient(step: OneStep, v: np.ndarray, direct: np.ndarray) -> StepGradient:
         df/drho_out, and df/drho_in with the output density held fixed; hartree.
     """
     mf = step.mf
+    if mf.open_space is not None:
+        raise InputError(
+            "there are no derivatives of energies in open space; take the step in a box: "
+            "one_step(density, mf=mean_field(structure, grid, isolated=True))"
+        )
     occupied = step.mo_occ > 0
     c, e = step.mo_coeff[:, occupied], step.mo_energy[occupied]
     empty, e_empty = step.mo_coeff[:, ~occupied], step.mo_energy[~occupied]

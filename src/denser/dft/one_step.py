@@ -142,7 +142,7 @@ def one_step(
         closed-shell Gamma-point object with `MultiGridNumInt2` on that grid): keeps its
         integrals from one step to the next. `recipe` and `isolated` are ignored then.
     isolated : bool
-        As in `denser.dft.scf.mean_field`.
+        As in `denser.dft.scf.mean_field`, in open space if `density` is known between the nodes.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def one_step(
     check_density(density)
     if mf is None:
         density = on_recipe_grid(density, recipe)
-        mf = mean_field(density.structure, density.grid, recipe, isolated=isolated)
+        mf = mean_field(density.structure, density.grid, recipe, isolated=isolated, about=density)
     elif tuple(mf.cell.mesh) != density.grid.shape:
         raise InputError(
             f"the calculation has a mesh of {tuple(int(n) for n in mf.cell.mesh)}, the density a "
@@ -183,6 +183,11 @@ def one_step(
     e_band = float(mo_occ @ mo_energy + mf.energy_nuc())
     e_harris = e_band - float(np.vdot(rho_in, v_in)) * dv + e_hxc_in
     e_ks = e_band - float(np.vdot(rho_out, v_in)) * dv + e_hxc_out
+    known = mf.open_space
+    if known is not None:
+        in_box, e_ks = e_ks, known.energy_of(mo_coeff[:, mo_occ > 0], rho_out - known.rho, mf)
+        if v_in is not known.potential:  # the same error of the box
+            e_harris += e_ks - in_box
     # <R|K|R>/2 is computed from the energies, which includes all orders.
     residual = rho_out - rho_in
     change = LocalResponse(rho_in, density.grid).screened(residual)
@@ -245,12 +250,15 @@ def on_recipe_grid(density: Density, recipe: Recipe) -> Density:
         )
     nx, ny, nz = (int(n) for n in 2 * np.ceil(lengths / (2 * recipe.spacing) - 1e-6))
     shape = (nx, ny, nz)
-    return Density(
+    resampled = Density(
         Grid(grid.origin, grid.cell, shape),
         resample(density.values, shape),
         structure=density.structure,
         valence_charges=density.valence_charges,
     )
+    if density.continuous is None:
+        return resampled
+    return resampled.known_between_nodes(density.continuous)
 
 
 def eigenstates(mf: rks.RKS, fock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 from pyscf.pbc import gto as pbcgto
 from pyscf.tools import molden
 
+from denser.dft.pyscf_private import molecule_of
 from denser.io.files import replacing
 from denser.types.density import Density
 
@@ -69,8 +70,7 @@ def write_molden(
     mo_coeff : (nao, n) float
     mo_energy, mo_occ : (n,) float
     """
-    molecule = cell.to_mol()
-    molecule.set_geom_(cell.atom_coords() + origin, unit="bohr")
+    molecule = molecule_of(cell, origin)
     occupied, empty = mo_coeff[:, mo_occ > 0], mo_coeff[:, mo_occ == 0]
     overlap = molecule.intor("int1e_ovlp")
     occupied = orthonormal(occupied, overlap)

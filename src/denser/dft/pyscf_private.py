@@ -14,6 +14,7 @@ import numpy as np
 import scipy.fft
 from pyscf import gto, lib
 from pyscf.data import nist
+from pyscf.gto import pp_int as molecular_pp_int
 from pyscf.pbc import gto as pbcgto
 from pyscf.pbc.dft import rks, uks
 from pyscf.pbc.dft.multigrid import MultiGridNumInt2, multigrid_pair
@@ -23,6 +24,7 @@ from pyscf.x2c import x2c
 
 if TYPE_CHECKING:
     from denser.dft.isolated import Isolation
+    from denser.dft.open_space import OpenSpace
 
 _GAMMA = np.zeros((1, 3))
 
@@ -38,6 +40,7 @@ class _Isolated:
     """
 
     isolation: Isolation | None = None
+    open_space: OpenSpace | None = None
 
     def _finalize(self) -> _Isolated:
         return self
@@ -61,7 +64,40 @@ class _Isolated:
 
 
 class _RKS(_Isolated, rks.RKS):
-    pass
+    """Also in open space, where the part of first order is the core Hamiltonian."""
+
+    def get_veff(
+        self, cell: pbcgto.Cell | None = None, dm: np.ndarray | None = None, *args: Any, **more: Any
+    ) -> np.ndarray:
+        known = self.open_space
+        if known is None:
+            return super().get_veff(cell, dm, *args, **more)
+        from denser.dft.isolated import potential_and_energy
+
+        rho = density_on_mesh(self, np.asarray(self.make_rdm1() if dm is None else dm))
+        v, energy = potential_and_energy(self, rho, known.grid)
+        return lib.tag_array(
+            potential_matrix(self, v),
+            ecoul=energy - float(np.vdot(rho, known.potential)) * float(known.grid.dv),
+            exc=0.0,
+            vj=None,
+            vk=None,
+        )
+
+    def get_hcore(self, *args: Any, **more: Any) -> np.ndarray:
+        if self.open_space is not None:
+            return self.open_space.matrix
+        return super().get_hcore(*args, **more)
+
+    def get_ovlp(self, *args: Any, **more: Any) -> np.ndarray:
+        if self.open_space is not None:
+            return self.open_space.overlap
+        return super().get_ovlp(*args, **more)
+
+    def energy_nuc(self) -> float:
+        if self.open_space is not None:
+            return self.open_space.constant
+        return super().energy_nuc()
 
 
 class _UKS(_Isolated, uks.UKS):
@@ -113,8 +149,10 @@ def core_hamiltonian(mf: rks.RKS) -> np.ndarray:
     """Kinetic energy, short-ranged local and non-local pseudopotential (nao, nao), hartree.
 
     The long-ranged part stays in reciprocal space, see `long_range_pseudopotential`. The matrix
-    is computed once and kept with `mf`.
+    is computed once and kept with `mf`. In open space it is `OpenSpace.matrix`.
     """
+    if mf.open_space is not None:
+        return mf.open_space.matrix
     if getattr(mf, "_denser_hcore", None) is None:
         mf._denser_hcore = np.asarray(mf.get_hcore())
     return mf._denser_hcore
@@ -137,8 +175,12 @@ def potential_matrix(mf: rks.RKS, v: np.ndarray) -> np.ndarray:
     mf : pyscf.pbc.dft.rks.RKS
         From `multigrid_rks`.
     v : (nx, ny, nz) float
-        On the cell's mesh, hartree.
+        On the cell's mesh, hartree. In open space the matrix is that of its difference from
+        `OpenSpace.potential`, because `core_hamiltonian` has the potential of that density.
     """
+    if mf.open_space is not None:
+        change = v - mf.open_space.potential
+        return _potential_matrix(mf, change) if change.any() else np.zeros((mf.cell.nao_nr(),) * 2)
     return _matrix_of_waves(mf, _waves(mf, v) + long_range_pseudopotential(mf))
 
 
@@ -191,6 +233,37 @@ def nuclear_repulsion_gradient(mf: rks.RKS) -> np.ndarray:
 def basis_and_pseudopotentials(mol: gto.Mole) -> tuple[dict, dict]:
     """Basis functions and pseudopotentials of a built molecule, by the symbols of its atoms."""
     return mol._basis, mol._pseudo
+
+
+def molecule_of(cell: pbcgto.Cell, origin: np.ndarray) -> gto.Mole:
+    """Molecule of a cell without its period; the cell's coordinates start at `origin` (3,)."""
+    # The molecule shares its arrays with the cell, so a copy is moved.
+    return cell.to_mol().set_geom_(cell.atom_coords() + origin, unit="bohr", inplace=False)
+
+
+def pseudopotential_terms(mol: gto.Mole, atom: int) -> tuple[float, float, list[float]]:
+    """Charge, r_loc (bohr) and C_i (hartree) of the local GTH pseudopotential of an atom."""
+    shells, r_loc, _, terms = mol._pseudo[mol.atom_symbol(atom)][:4]
+    return float(sum(shells)), float(r_loc), list(terms)
+
+
+def nonlocal_pseudopotential(mol: gto.Mole) -> np.ndarray:
+    """Non-local part of the GTH pseudopotentials of a molecule (nao, nao), hartree."""
+    projectors, strengths = pp_int.fake_cell_vnl(mol)
+    matrix = np.zeros((mol.nao, mol.nao))
+    if not strengths:
+        return matrix
+    kinds = ("int1e_ovlp", "int1e_r2_origi", "int1e_r4_origi")
+    overlaps = molecular_pp_int._int_vnl(mol, projectors, strengths, kinds)
+    row = [0] * len(kinds)
+    for shell, strength in enumerate(strengths):
+        size = 2 * projectors.bas_angular(shell) + 1
+        found = []
+        for i in range(len(strength)):
+            found.append(overlaps[i][row[i] : row[i] + size])
+            row[i] += size
+        matrix += np.einsum("ilp,ij,jlq->pq", found, strength, found, optimize=True)
+    return matrix
 
 
 def contraction_coefficients(mol: gto.Mole, shell: int) -> np.ndarray:

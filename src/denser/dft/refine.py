@@ -97,7 +97,7 @@ def refine(
     mf : pyscf.pbc.dft.rks.RKS, optional
         As in `one_step`.
     isolated : bool
-        As in `denser.dft.scf.mean_field`.
+        As in `one_step`.
     earlier : tuple of OneStep
         Steps that led to this density, to continue from them: `refined.density, steps=1,
         earlier=refined.steps`.

@@ -13,8 +13,10 @@ from denser.atoms.sad import valence_charges
 from denser.dft.cell import build_cell, require_electrons, require_fitting_dm
 from denser.dft.functionals import require_density_functional
 from denser.dft.isolated import Isolation
+from denser.dft.open_space import open_space
 from denser.dft.pyscf_private import density_on_mesh, multigrid_rks, multigrid_uks
 from denser.io.structures import as_structure
+from denser.types.density import Density
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
@@ -90,7 +92,12 @@ class KSResult(FrontierOrbitals):
 
 
 def mean_field(
-    structure: Structure, grid: Grid, recipe: Recipe = Recipe(), *, isolated: bool = False
+    structure: Structure,
+    grid: Grid,
+    recipe: Recipe = Recipe(),
+    *,
+    isolated: bool = False,
+    about: Density | None = None,
 ) -> rks.RKS | uks.UKS:
     """Return PySCF's Kohn-Sham object at Gamma with multigrid integration.
 
@@ -104,6 +111,11 @@ def mean_field(
     isolated : bool
         For a molecule on its own: remove the interaction with the periodic images and with the
         background of an ion (`denser.dft.isolated`). The labels have it.
+    about : Density, optional
+        On `grid`. For an isolated closed shell and a density that is known between the nodes (a
+        prediction of the default model): what is of first order in the difference from it is
+        computed in open space (`denser.dft.open_space`). The energy then hardly depends on the
+        place of the atoms on the grid.
 
     Raises
     ------
@@ -114,7 +126,10 @@ def mean_field(
     require_density_functional(recipe.xc)
     isolation = Isolation(structure, valence_charges(structure), grid) if isolated else None
     make = multigrid_uks if structure.spin else multigrid_rks
-    return make(build_cell(structure, grid, recipe), recipe.xc, isolation)
+    mf = make(build_cell(structure, grid, recipe), recipe.xc, isolation)
+    if isolated and not structure.spin and about is not None and about.continuous is not None:
+        mf.open_space = open_space(mf, about)
+    return mf
 
 
 def scf(
@@ -126,6 +141,7 @@ def scf(
     dm0: np.ndarray | None = None,
     *,
     isolated: bool = False,
+    about: Density | None = None,
 ) -> KSResult:
     """Converge the Kohn-Sham equations at the recipe's level of theory.
 
@@ -144,7 +160,7 @@ def scf(
     dm0 : (nao, nao) or (2, nao, nao) float, optional
         Density matrix to start from (with two spins for unpaired electrons); default PySCF's
         `minao` guess.
-    isolated : bool
+    isolated, about
         As in `mean_field`.
 
     Returns
@@ -163,7 +179,7 @@ def scf(
     if grid is None:
         make = Grid.around if structure.cell is None else Grid.periodic
         grid = make(structure, spacing=recipe.spacing)
-    mf = mean_field(structure, grid, recipe, isolated=isolated)
+    mf = mean_field(structure, grid, recipe, isolated=isolated, about=about)
     mf.conv_tol = conv_tol
     mf.max_cycle = max_cycle
     if dm0 is not None:
@@ -171,8 +187,13 @@ def scf(
     mf.kernel(dm0)
     if np.linalg.norm(grid.cell, axis=1).min() < NARROW:
         require_electrons(mf.cell, density_on_mesh(mf, mf.make_rdm1()))
+    e_tot, known = float(mf.e_tot), mf.open_space
+    if known is not None:
+        occupied = mf.mo_coeff[:, mf.mo_occ > 0]
+        change = density_on_mesh(mf, mf.make_rdm1()) - known.rho
+        e_tot = known.energy_of(occupied, change, mf)
     return KSResult(
-        e_tot=float(mf.e_tot),
+        e_tot=e_tot,
         mo_energy=mf.mo_energy,
         mo_occ=mf.mo_occ,
         mo_coeff=mf.mo_coeff,

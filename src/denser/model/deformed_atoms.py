@@ -24,12 +24,14 @@ import torch
 from torch import Tensor
 
 from denser.atoms.sad import atomic_density, gaussians, sum_of_atoms
+from denser.atoms.sad_fields import free_atom
 from denser.fields.moments import grid_moments, shifted, tensors
 from denser.fields.periodic import images_near, wrapped
 from denser.model.expansion import add_to_grid, evaluate, gaussian_reach
+from denser.model.gaussian_fields import deformation
 from denser.model.harmonics import solid_harmonics
 from denser.model.normalise import electron_factors
-from denser.types.density import Density
+from denser.types.density import AtomFields, Density
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR
@@ -237,6 +239,37 @@ class DeformedAtoms:
                 found[inside] += self.factors[a] * (spherical + delta.numpy())
             values[some] = found
         return np.maximum(values, 0.0)
+
+    @property
+    def exact_factors(self) -> np.ndarray:
+        """Factors (n_atoms,) that give exactly N_e electrons without the maximum with zero."""
+        electrons = float(self.factors @ self._local()[0])
+        return self.factors * ((electrons + self.clipped[0]) / electrons)
+
+    def fields(self, points: np.ndarray) -> tuple[AtomFields, AtomFields]:
+        """Density (n,), gradient (3, n) and Coulomb potential (n,) at points (n, 3), bohr.
+
+        First those of the free atoms, then those of their deformations, each with its exact factor.
+        The maximum with zero is left out, because it has no simple potential. Isolated atoms only.
+        """
+        coefficients = self.coefficients.detach().cpu().double().numpy()
+        exponents = self.exponents.cpu().double().numpy()
+        n = len(points)
+        sums = [(np.zeros(n), np.zeros((3, n)), np.zeros(n)) for _ in range(2)]
+        of_atoms = zip(
+            self.structure.numbers,
+            self.structure.positions,
+            coefficients,
+            self.exact_factors,
+            strict=True,
+        )
+        for z, position, c, factor in of_atoms:
+            x = np.ascontiguousarray((points - position).T)
+            parts = free_atom(x, int(z), self.recipe), deformation(x, c, exponents)
+            for total, part in zip(sums, parts, strict=True):
+                for values, added in zip(total, part, strict=True):
+                    values += factor * added
+        return sums[0], sums[1]
 
 
 def on_nodes(sad: Density, coefficients: Tensor, exponents: Tensor) -> Tensor:

@@ -107,14 +107,29 @@ class Field:
         return Field(self.grid, seal(values), self.unit)
 
 
+AtomFields = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Density (n,), its gradient (3, n) and its Coulomb potential (n,) at n points, atomic units."""
+
+
 class Continuous(Protocol):
-    """A density that is known at every point."""
+    """A density that is known at every point: free atoms, each with a factor and a deformation."""
+
+    @property
+    def recipe(self) -> str:
+        """SAD recipe of the free atoms."""
+
+    @property
+    def exact_factors(self) -> np.ndarray:
+        """Factors of the atoms (n_atoms,) that give exactly N_e electrons."""
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """Density at points (n, 3), bohr: (n,), e/bohr^3."""
 
     def moments(self, origin: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
         """Integrals of rho times 1, x_i, x_i x_j and x_i x_j x_k about `origin`, bohr."""
+
+    def fields(self, points: np.ndarray) -> tuple[AtomFields, AtomFields]:
+        """Fields of the free atoms and of their deformations at points (n, 3), bohr."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -277,7 +277,7 @@ def _converge(
     density: Density, recipe: Recipe, dm: np.ndarray | None, builds: int, seconds: float
 ) -> dict:
     isolated = density.structure.cell is None
-    result = scf(density.structure, density.grid, recipe, dm0=dm, isolated=isolated)
+    result = scf(density.structure, density.grid, recipe, dm0=dm, isolated=isolated, about=density)
     return {
         "cycles": result.cycles,
         # PySCF builds one Fock matrix from the starting density matrix before the first cycle.

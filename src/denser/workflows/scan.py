@@ -153,10 +153,10 @@ def scan(
         for d in new:
             structure = _stretched(numbers, float(d), charge, spin)
             rho = predictor.density(superposition(structure, grid, recipe.sad))
-            step = one_step(rho, mf=mean_field(structure, grid, recipe, isolated=True))
+            step = one_step(rho, mf=mean_field(structure, grid, recipe, isolated=True, about=rho))
             e_scf = np.nan
             if with_scf:
-                result = scf(structure, grid, recipe, dm0=step.dm, isolated=True)
+                result = scf(structure, grid, recipe, dm0=step.dm, isolated=True, about=rho)
                 e_scf = result.e_tot if result.converged else np.nan
             energies[float(d)] = step.e_tot, e_scf
             if report is not None:

@@ -1,0 +1,287 @@
+"""Kohn-Sham steps of isolated molecules in open space.
+
+A calculation in a box has two faults for a molecule on its own: the interaction with its images
+(`denser.dft.isolated`), and the grid, on which the energy changes by some meV when an atom moves
+through a period of it. A density that is known as Gaussians at the atoms
+(`denser.types.density.Continuous`) needs neither box nor grid. Let rho_0 be this density, with the
+Coulomb potential v_H and the exchange-correlation potential v_xc. The energy of a density matrix P
+with the density rho is, to first order in rho - rho_0,
+
+E = tr P [T + V_pp + v_H + v_xc] - <rho_0|v_H>/2 + E_xc[rho_0] - <rho_0|v_xc> + E_nuc.
+
+The integral of the densities of free atoms, most of rho_0, times V_pp + v_H/2 is a function of the
+distances of the atoms (`denser.atoms.sad_fields`), and only the rest is a sum over points.
+
+All of this is computed in open space: T and the non-local pseudopotential from integrals of PySCF's
+molecular code, local potentials and the energies of rho_0 on points around the atoms, where the
+potential of Gaussians is known. The rest, of second order in rho - rho_0, is computed in the box,
+
+E_2 = E_Hxc[rho] - E_Hxc[rho_0] - <rho - rho_0|v[rho_0]>,
+
+where its error is that of the box times a small number. In the energy of orbitals, exchange and
+correlation of second order are from the points, too (`OpenSpace.energy_of`). The points have the
+orientation of the molecule, so that the energy does not change when it turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pyscf import gto
+from pyscf.dft import gen_grid, numint
+from scipy.special import erf
+
+from denser.atoms.sad_fields import energy_of_free_atoms
+from denser.dft.isolated import potential_and_energy
+from denser.dft.pyscf_private import molecule_of, nonlocal_pseudopotential, pseudopotential_terms
+from denser.fields.fourier import poisson
+from denser.types.density import Continuous, Density
+from denser.types.grid import Grid
+from denser.types.structure import Structure
+
+if TYPE_CHECKING:
+    from pyscf.pbc.dft import rks
+
+POINTS = (40, 302)
+"""Spheres around each atom, and points on the largest of them."""
+
+_AT_ONCE = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """What `linearised` returns.
+
+    Parameters
+    ----------
+    matrix : (nao, nao) float
+        T + V_pp + v_H[rho_0] + v_xc[rho_0], hartree.
+    energy : float
+        -<rho_0|v_H>/2 + E_xc[rho_0] - <rho_0|v_xc> + E_nuc, hartree.
+    points : (n, 3) float
+        Bohr.
+    weights : (n,) float
+        Bohr^3.
+    fields, v_xc : (4, n) float
+        rho_0 and its gradient, and the derivative of the energy density with respect to them; (1,
+        n) for an LDA.
+    e_xc : (n,) float
+        Exchange-correlation energy of an electron, hartree.
+    """
+
+    matrix: np.ndarray
+    energy: float
+    points: np.ndarray
+    weights: np.ndarray
+    fields: np.ndarray
+    v_xc: np.ndarray
+    e_xc: np.ndarray
+
+    def second_order(self, mol: gto.Mole, orbitals: np.ndarray, xc: str) -> float:
+        """E_xc[rho] - E_xc[rho_0] - <rho - rho_0|v_xc> of doubly occupied orbitals, hartree."""
+        integrator = numint.NumInt()
+        kind = integrator._xc_type(xc)
+        rho = np.empty_like(self.fields)
+        for some, values in _orbital_values(mol, self.points, kind):
+            psi = values @ orbitals
+            rho[:, some] = 2 * np.einsum("gi,xgi->xg", psi[0], psi)
+        rho[1:] *= 2
+        e_xc = integrator.eval_xc_eff(xc, rho, deriv=0, xctype=kind)[0]
+        change = np.einsum("xg,xg->g", self.v_xc, rho - self.fields)
+        return float(self.weights @ (rho[0] * e_xc - self.fields[0] * self.e_xc - change))
+
+
+@dataclass(frozen=True, eq=False)
+class OpenSpace:
+    """First-order part of the energy about a density rho_0, in open space.
+
+    Parameters
+    ----------
+    mol : pyscf.gto.Mole
+    linear : Linear
+    rho : (nx, ny, nz) float
+        rho_0 in the box, e/bohr^3.
+    potential : (nx, ny, nz) float
+        Potential of Hartree, exchange, correlation and isolation of rho_0 in the box, hartree.
+    e_box : float
+        Their energy, hartree.
+    grid : Grid
+        The box.
+    overlap : (nao, nao) float
+        Overlap of the basis functions without periodic images.
+    """
+
+    mol: gto.Mole
+    linear: Linear
+    rho: np.ndarray
+    potential: np.ndarray
+    e_box: float
+    grid: Grid
+    overlap: np.ndarray
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """T + V_pp + v_H[rho_0] + v_xc[rho_0] (nao, nao), hartree."""
+        return self.linear.matrix
+
+    def energy_of(self, orbitals: np.ndarray, change: np.ndarray, mf: rks.RKS) -> float:
+        """Energy of doubly occupied orbitals, hartree.
+
+        Parameters
+        ----------
+        orbitals : (nao, n) float
+        change : (nx, ny, nz) float
+            Their density minus rho_0 in the box, e/bohr^3.
+        mf : pyscf.pbc.dft.rks.RKS
+            The calculation in the box.
+        """
+        potential = poisson(change, self.grid) + mf.isolation.kernel(change)
+        second = 0.5 * float(np.vdot(change, potential)) * float(self.grid.dv)
+        first = 2 * float(np.vdot(orbitals, self.matrix @ orbitals)) + self.linear.energy
+        return first + second + self.linear.second_order(self.mol, orbitals, mf.xc)
+
+    @property
+    def constant(self) -> float:
+        """What a calculation in the box adds to tr P matrix + E_Hxc[rho] - <rho|v[rho_0]>."""
+        return (
+            self.linear.energy
+            - self.e_box
+            + float(np.vdot(self.rho, self.potential) * self.grid.dv)
+        )
+
+
+def linearised(mol: gto.Mole, continuous: Continuous, structure: Structure, xc: str) -> Linear:
+    """First-order part of the energy about a density, in any basis.
+
+    Parameters
+    ----------
+    mol : pyscf.gto.Mole
+        With GTH pseudopotentials.
+    continuous : Continuous
+        Density of the valence electrons.
+    structure : Structure
+    xc : str
+        An LDA or a GGA, in PySCF's names.
+    """
+    points, weights = quadrature(mol, structure)
+    free, deformation = continuous.fields(points)
+    rho, gradient, v_h = (a + b for a, b in zip(free, deformation, strict=True))
+    cores = local_pseudopotential(mol, points)
+    local = v_h + cores
+    fields = np.vstack([rho, gradient])
+    integrator = numint.NumInt()
+    kind = integrator._xc_type(xc)
+    fields = fields if kind == "GGA" else fields[:1]
+    e_xc, v_xc = integrator.eval_xc_eff(xc, fields, deriv=1, xctype=kind)[:2]
+    matrix = mol.intor("int1e_kin") + nonlocal_pseudopotential(mol)
+    factors = v_xc * weights
+    factors[0] = 0.5 * (factors[0] + local * weights)  # the other half is the transpose
+    for some, values in _orbital_values(mol, points, kind):
+        weighted = np.einsum("xgi,xg->gi", values, factors[:, some])
+        part = values[0].T @ weighted
+        matrix += part + part.T
+    of_deformation = deformation[0] * (cores + free[2] + 0.5 * deformation[2])
+    energy = weights @ (rho * (e_xc - local) + of_deformation) - np.einsum(
+        "xg,xg,g->", fields, v_xc, weights, optimize=True
+    )
+    energy += energy_of_free_atoms(
+        structure.numbers,
+        structure.positions,
+        continuous.exact_factors,
+        continuous.recipe,
+        partial(_core_potential, mol, structure.numbers),
+    )
+    energy += mol.energy_nuc()
+    return Linear(matrix, float(energy), points, weights, fields, v_xc, e_xc)
+
+
+def _orbital_values(
+    mol: gto.Mole, points: np.ndarray, kind: str
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Basis functions, and their gradients for a GGA, at some points at a time (1 or 4, n, nao)."""
+    for start in range(0, len(points), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        values = numint.eval_ao(mol, points[some], deriv=int(kind == "GGA"))
+        yield some, values if kind == "GGA" else values[None]
+
+
+def quadrature(mol: gto.Mole, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, 3), bohr, and weights (n,), bohr^3, that turn with the molecule."""
+    axes = principal_axes(structure)
+    turned = mol.set_geom_(mol.atom_coords() @ axes.T, unit="bohr", inplace=False)
+    grids = gen_grid.Grids(turned)
+    grids.atom_grid = POINTS
+    grids.verbose = 0
+    grids.build()
+    used = grids.weights != 0  # PySCF adds points to fill its blocks
+    return grids.coords[used] @ axes, grids.weights[used]
+
+
+def principal_axes(structure: Structure) -> np.ndarray:
+    """Orthogonal axes (3, 3) in rows that turn with the molecule, of either direction.
+
+    The axes of the second moments of the atoms. Where two moments are the same, the atom farthest
+    from the centre decides. The points of a sphere are the same after inversion of an axis.
+    """
+    charges = structure.numbers + 0.0
+    x = structure.positions - np.average(structure.positions, axis=0, weights=charges)
+    moments, axes = np.linalg.eigh((charges[:, None] * x).T @ x)
+    axes = axes.T
+    scale = max(moments[-1], 1e-12)
+    for first, last in ((0, 2), (0, 1), (1, 2)):
+        if moments[last] - moments[first] < 1e-6 * scale:
+            plane = axes[first : last + 1]
+            within = x @ plane.T
+            length = charges * np.linalg.norm(within, axis=1)
+            far = within[int(np.argmax(np.round(length, 6)))]
+            if np.linalg.norm(far) > 1e-6:
+                basis = np.linalg.qr(np.column_stack([far, np.eye(len(plane))]))[0].T
+                axes[first : last + 1] = basis @ plane
+            break
+    return axes
+
+
+def local_pseudopotential(mol: gto.Mole, points: np.ndarray) -> np.ndarray:
+    """Local part of the GTH pseudopotentials of all atoms at points (n, 3): (n,), hartree.
+
+    -Z/r erf(r / (sqrt(2) r_loc)) + exp(-r^2 / (2 r_loc^2)) sum_i C_i (r / r_loc)^(2i - 2)
+    (Goedecker, Teter and Hutter, Phys. Rev. B 54, 1703 (1996)).
+    """
+    v = np.zeros(len(points))
+    for atom, position in enumerate(mol.atom_coords()):
+        v += _of_core(mol, atom, np.linalg.norm(points - position, axis=1))
+    return v
+
+
+def _of_core(mol: gto.Mole, atom: int, r: np.ndarray) -> np.ndarray:
+    z, r_loc, terms = pseudopotential_terms(mol, atom)
+    r = np.maximum(r / r_loc, 1e-9)
+    local = np.exp(-0.5 * r**2) * np.polynomial.polynomial.polyval(r**2, terms or [0.0])
+    return local - z / r_loc * erf(r / np.sqrt(2)) / r
+
+
+def _core_potential(mol: gto.Mole, numbers: np.ndarray, z: int, r: np.ndarray) -> np.ndarray:
+    return _of_core(mol, int(np.flatnonzero(numbers == z)[0]), r)
+
+
+def open_space(mf: rks.RKS, density: Density) -> OpenSpace:
+    """First-order part of the energy of a calculation about a density.
+
+    Parameters
+    ----------
+    mf : pyscf.pbc.dft.rks.RKS
+        From `denser.dft.scf.mean_field` with `isolated=True`, on the density's grid.
+    density : Density
+        Known between the nodes; this is rho_0.
+    """
+    assert density.continuous is not None  # `mean_field` looks
+    mol = molecule_of(mf.cell, density.grid.origin)
+    linear = linearised(mol, density.continuous, density.structure, mf.xc)
+    rho = np.asarray(density.values, dtype=float)
+    potential, e_box = potential_and_energy(mf, rho, density.grid)
+    overlap = mol.intor("int1e_ovlp")
+    return OpenSpace(mol, linear, rho, potential, e_box, density.grid, overlap)

@@ -1,0 +1,169 @@
+"""Density, gradient and Coulomb potential of the deformation of an atom at any points.
+
+With the solid harmonics S_lm = r^l Y_lm and x = r - R_a, a deformation of an atom has
+
+delta(x) = sum_lm S_lm(x) sum_k c_klm exp(-alpha_k x^2)
+v(x)     = sum_lm S_lm(x) sum_k c_klm (2 pi / alpha_k) F_l(alpha_k x^2),
+
+where F_l is Boys' function, because S_lm exp(-alpha x^2) is a derivative of a Gaussian. Where
+alpha_k x^2 is large, F_l is its asymptote, so that v is that of multipoles. All is
+computed in single precision, which suffices for a deformation.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from denser.model.harmonics import harmonic_terms, solid_harmonics
+
+Fields = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+_STEP, _TERMS = 0.0625, 5
+_LARGE = 21.0
+"""Beyond this, Boys' functions are their asymptotes, and Gaussians are zero, to 1e-9."""
+
+_SHELLS = (0.0, 5.0, 9.5, math.inf)
+"""Between these distances (bohr) the same Gaussians are computed."""
+
+_AT_ONCE = 8192
+
+
+def deformation(x: np.ndarray, coefficients: np.ndarray, exponents: np.ndarray) -> Fields:
+    """Density (n,), gradient (3, n) and potential (n,) of the deformation of one atom.
+
+    Parameters
+    ----------
+    x : (3, n) float
+        From the atom to the points, bohr.
+    coefficients : (n_exponents, (degree + 1)^2) float
+    exponents : (n_exponents,) float
+    """
+    n = x.shape[1]
+    rho, gradient, v = np.zeros(n), np.zeros((3, n)), np.zeros(n)
+    r2 = (x * x).sum(axis=0)
+    for low, high in zip(_SHELLS, _SHELLS[1:], strict=False):
+        inside = np.flatnonzero((r2 >= low**2) & (r2 < high**2))
+        near = exponents * low**2 < _LARGE
+        weights = _weights(coefficients[near], exponents[near])
+        moments = _moments(coefficients[~near], exponents[~near])
+        for start in range(0, len(inside), _AT_ONCE):
+            some = inside[start : start + _AT_ONCE]
+            points = torch.as_tensor(x[:, some], dtype=torch.float32)
+            rho[some], gradient[:, some], v[some] = _shell(points, *weights, moments)
+    return rho, gradient, v
+
+
+def _weights(c: np.ndarray, exponents: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Factors of Gaussians (row, k) and of Boys' functions (lm, k), and the exponents (k, 1)."""
+    degree = round(c.shape[-1] ** 0.5) - 1
+    by_axis = np.einsum("kl,ilm->imk", c, gradient_of_harmonics(degree))
+    by_axis = by_axis.reshape(3 * degree**2, len(c))
+    rows = np.concatenate([c.T, (-2 * exponents[:, None] * c).T, by_axis])
+    parts = (rows, (2 * np.pi / exponents[:, None] * c).T, exponents[:, None])
+    of_gaussians, of_boys, alphas = (torch.as_tensor(p, dtype=torch.float32) for p in parts)
+    return of_gaussians, of_boys, alphas
+
+
+def _moments(c: np.ndarray, exponents: np.ndarray) -> Tensor:
+    """Factors (lm,) of S_lm / r^(2l + 1) in the potential far from the Gaussians."""
+    degree = round(c.shape[-1] ** 0.5) - 1
+    parts = []
+    for n in range(degree + 1):
+        double = math.prod(range(1, 2 * n, 2))
+        size = 2 * np.pi / exponents * double * np.sqrt(np.pi) / 2 ** (n + 1)
+        parts.append((size / exponents ** (n + 0.5)) @ c[:, n * n : (n + 1) ** 2])
+    return torch.as_tensor(np.concatenate(parts), dtype=torch.float32)
+
+
+def _shell(
+    x: Tensor, of_gaussians: Tensor, of_boys: Tensor, alphas: Tensor, moments: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Density (n,), gradient (3, n) and potential (n,) at points (3, n)."""
+    m = len(moments)
+    degree = round(m**0.5) - 1
+    lower = degree**2
+    r2 = (x * x).sum(dim=0)
+    harmonics = torch.stack(harmonic_terms(x[0], x[1], x[2], degree))  # (lm, n)
+    t = alphas * r2
+    radial = of_gaussians @ torch.exp(-t)
+    rho = (harmonics * radial[:m]).sum(dim=0)
+    slope = (harmonics * radial[m : 2 * m]).sum(dim=0)
+    along = (radial[2 * m :].view(3, lower, -1) * harmonics[:lower]).sum(dim=1)
+    v = torch.zeros_like(rho)
+    inverse = 1 / r2.clamp(min=1e-12)
+    power = inverse.sqrt()
+    for n, f in enumerate(boys(t, degree)):
+        some = slice(n * n, (n + 1) ** 2)
+        radial_v = of_boys[some] @ f
+        if moments.any():
+            radial_v = radial_v + moments[some, None] * power
+            power = power * inverse
+        v = v + (harmonics[some] * radial_v).sum(dim=0)
+    return rho, along + slope * x, v
+
+
+def boys(t: Tensor, degree: int) -> list[Tensor]:
+    """F_l(t) = integral_0^1 u^(2l) exp(-t u^2) du for l = 0 .. degree, each of the shape of `t`.
+
+    From a Taylor series of the highest degree, F_l' = -F_(l+1), and downward recursion.
+    """
+    table = torch.as_tensor(_boys_table(degree), dtype=t.dtype)
+    far = t > _LARGE
+    near = t.clamp(max=_LARGE)
+    node = (near / _STEP).round()
+    index, d = node.long(), node * _STEP - near
+    top = table[_TERMS - 1][index]
+    for n in reversed(range(_TERMS - 1)):
+        top = table[n][index] + top * (d / (n + 1))
+    decay = torch.exp(-near)
+    found = [top]
+    for n in range(degree, 0, -1):
+        found.append((2 * near * found[-1] + decay) / (2 * n - 1))
+    found.reverse()
+    if not far.any():
+        return found
+    large = t.clamp(min=_LARGE)
+    asymptote = 0.5 * torch.sqrt(math.pi / large)
+    out = []
+    for n in range(degree + 1):
+        out.append(torch.where(far, asymptote, found[n]))
+        asymptote = asymptote * (n + 0.5) / large
+    return out
+
+
+@cache
+def _boys_table(degree: int) -> np.ndarray:
+    """F_(degree + n) at multiples of the step (n_terms, n_nodes)."""
+    t = np.arange(round(_LARGE / _STEP) + 1) * _STEP
+    top = degree + _TERMS - 1
+    # F_m = exp(-t) sum_i (2t)^i / ((2m + 1)(2m + 3) ... (2m + 2i + 1))
+    term = np.exp(-t) / (2 * top + 1)
+    total = term.copy()
+    for i in range(1, 300):
+        term = term * 2 * t / (2 * top + 2 * i + 1)
+        total += term
+    rows = [total]
+    for n in range(top, degree, -1):
+        rows.append((2 * t * rows[-1] + np.exp(-t)) / (2 * n - 1))
+    return np.array(rows[::-1])
+
+
+@cache
+def gradient_of_harmonics(degree: int) -> np.ndarray:
+    """D S_lm / dx_i in harmonics of lower degree (3, (degree + 1)^2, degree^2)."""
+    polynomials = solid_harmonics(degree)
+    n = degree + 1
+    flat = polynomials[: degree**2].reshape(degree**2, -1)
+    out = np.zeros((3, n * n, degree**2))
+    for axis in range(3):
+        moved = np.moveaxis(polynomials, axis + 1, -1)
+        derivative = np.zeros_like(moved)
+        derivative[..., :-1] = moved[..., 1:] * np.arange(1, n)
+        derivative = np.moveaxis(derivative, -1, axis + 1).reshape(n * n, -1)
+        out[axis] = np.linalg.lstsq(flat.T, derivative.T, rcond=None)[0].T
+    return np.where(np.abs(out) > 1e-12, out, 0.0)
