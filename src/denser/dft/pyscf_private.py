@@ -254,7 +254,7 @@ def nonlocal_pseudopotential(mol: gto.Mole) -> np.ndarray:
     if not strengths:
         return matrix
     kinds = ("int1e_ovlp", "int1e_r2_origi", "int1e_r4_origi")
-    overlaps = molecular_pp_int._int_vnl(mol, projectors, strengths, kinds)
+    overlaps = molecular_pp_int._int_vnl(mol, projectors, strengths, kinds, comp=1)
     row = [0] * len(kinds)
     for shell, strength in enumerate(strengths):
         size = 2 * projectors.bas_angular(shell) + 1
