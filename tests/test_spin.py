@@ -20,7 +20,8 @@ from denser.labels.label import Label
 from denser.labels.packed import read_shard
 from denser.labels.store import LabelStore
 from denser.model.options import PredictionOptions
-from denser.training.dataset import _check
+from denser.training.config import DataConfig
+from denser.training.dataset import read_dataset
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.units import BOHR
@@ -159,6 +160,16 @@ def test_open_shells_of_scf_start_from_superposed_atoms():
     assert paper.integrate() == pytest.approx(1, abs=1e-6)
 
 
-def test_training_refuses_open_shells(hydrogen):
-    with pytest.raises(InputError, match=r"label h has 1 unpaired .* name it in data.exclude"):
-        _check(hydrogen[0], RECIPE)
+def test_training_leaves_open_shells_out(hydrogen, tmp_path):
+    """A store may hold both kinds; networks learn closed shells only."""
+    data = DataConfig(labels=(str(tmp_path / "labels.db"),), validation=0)
+    with LabelStore(tmp_path / "labels.db", RECIPE) as store:
+        store.add(*hydrogen)
+    with pytest.raises(InputError, match="all labels have unpaired electrons, such as h"):
+        read_dataset(data, RECIPE)
+    helium = calculate(SETTINGS.task("he", Structure.of(Atoms("He"))))
+    with LabelStore(tmp_path / "labels.db") as store:
+        store.add(*helium)
+    found = read_dataset(data, RECIPE)
+    assert [label.name for label in found.train] == ["he"]
+    assert found.record()["open_shell_names"] == ["h"]

@@ -35,11 +35,14 @@ class DataSet:
     ----------
     train, validation, rehearsal : list of Label or PackedLabel
         Labels of `data.often` occur twice in `train`.
+    open_shells : tuple of str
+        Names of the labels that are left out because networks learn closed shells only.
     """
 
     train: list[AnyLabel]
     validation: list[AnyLabel]
     rehearsal: list[AnyLabel]
+    open_shells: tuple[str, ...] = ()
 
     def extends(self, earlier: dict) -> bool:
         """Whether all labels of an earlier `record` are here, unchanged and in the same part.
@@ -67,6 +70,7 @@ class DataSet:
             "train_names": names,
             "validation_names": [label.name for label in self.validation],
             "rehearsal_names": [label.name for label in self.rehearsal],
+            "open_shell_names": list(self.open_shells),
             "data_hash": content_hash([*self.train, *self.validation, *self.rehearsal]),
         }
 
@@ -129,7 +133,7 @@ def recipe_of(config: Config, start: Recipe | None = None) -> Recipe:
 
 
 def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
-    """Read, check and split the labels of a configuration.
+    """Read, check and split the labels of a configuration; those of open shells are left out.
 
     Raises
     ------
@@ -142,6 +146,14 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
     excluded = _excluded(data.exclude, [*labels, *rehearsal])
     labels = [label for label in labels if not excluded & {label.name, label.molecule}]
     rehearsal = [label for label in rehearsal if not excluded & {label.name, label.molecule}]
+    open_shells = tuple(label.name for label in (*labels, *rehearsal) if label.structure.spin)
+    labels = [label for label in labels if not label.structure.spin]
+    rehearsal = [label for label in rehearsal if not label.structure.spin]
+    if open_shells and not labels:
+        raise InputError(
+            f"all labels have unpaired electrons, such as {open_shells[0]}, and networks learn "
+            "closed shells only"
+        )
     refuse_test_molecules([*labels, *rehearsal])
     for label in (*labels, *rehearsal):
         _check(label, recipe)
@@ -165,6 +177,7 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
         [*train, *(label for label in train if label.name in often)],
         [validation[i] for i in order],
         [label for label in rehearsal if label.molecule not in own],
+        open_shells,
     )
 
 
@@ -178,11 +191,6 @@ def _check(label: AnyLabel, recipe: Recipe) -> None:
         valence_charges(label.structure)
     except InputError as error:
         raise InputError(f"label {label.name}: {error}") from error
-    if label.structure.spin:
-        raise InputError(
-            f"label {label.name} has {label.structure.spin} unpaired electrons, and networks learn "
-            "closed shells only; name it in data.exclude"
-        )
     spacing = label.grid.spacing
     if (np.abs(spacing / recipe.spacing - 1) > 0.1).any():
         raise InputError(
