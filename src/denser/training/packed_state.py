@@ -9,7 +9,9 @@ itself, which goes on from its own folder without rounding.
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +49,10 @@ def pack_state(run: str | Path, out: str | Path) -> None:
     texts = {}
     for name in _FILES:
         try:
-            texts[name] = (run / name).read_text()
+            text = zlib.compress((run / name).read_bytes())
         except OSError as error:
             raise InputError(f"{run / name}: cannot be read ({error.strerror})") from error
+        texts[name] = base64.b64encode(text).decode()
     saved = read_state(run / "state.pt", torch.device("cpu"))
     tensors: dict[str, Tensor] = {}
     for key, value in saved["network"].items():
@@ -105,7 +108,7 @@ def unpack_state(path: str | Path, out: str | Path) -> None:
             moments[name] = _get(found, key.removesuffix(".scale")).float()
     open_folder(out)
     for name in _FILES:
-        write_json(out / name, json.loads(meta[name]))
+        write_json(out / name, json.loads(zlib.decompress(base64.b64decode(meta[name]))))
     content = {
         "network": network,
         "average": average,
