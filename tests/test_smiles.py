@@ -131,6 +131,8 @@ def test_triatomics_have_the_right_shape():
 
 def test_other_shapes():
     for smiles, atoms, angle in (
+        ("F[C]F", (0, 1, 2), 104.9),
+        ("Cl[C]Cl", (0, 1, 2), 109.3),
         ("O=S(=O)=O", (0, 1, 2), 120), ("[O-]Cl(=O)=O", (0, 1, 2), 107), ("CN=C=O", (0, 1, 2), 138),
         ("c1ccccc1N=C=S", (5, 6, 7), 145), ("FB(F)F", (0, 1, 2), 120),
     ):  # fmt: skip

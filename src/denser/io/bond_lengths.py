@@ -217,5 +217,6 @@ ANGLES = (
     ("[!#1]-[#7X2]=[#6X2]=[#16X1]", ((0, 1, 2, 145.0),)),
     ("[#1]-[#7X2]=[#6X2]=[#8X1]", ((0, 1, 2, 124.0),)),
     ("[#1]-[#7X2]=[#6X2]=[#16X1]", ((0, 1, 2, 132.0),)),
+    ("*-[#6X2v2;+0]-*", ((0, 1, 2, 106.0),)),  # singlet carbenes
 )  # fmt: skip
 """Angles that the force fields do not have: SMARTS, and atoms of a match with an angle, degrees."""
