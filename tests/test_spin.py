@@ -19,6 +19,7 @@ from denser.labels.facts import Facts
 from denser.labels.label import Label
 from denser.labels.packed import read_shard
 from denser.labels.store import LabelStore
+from denser.model.checkpoint import Model, build, save_model
 from denser.model.options import PredictionOptions
 from denser.training.config import DataConfig
 from denser.training.dataset import read_dataset
@@ -26,6 +27,8 @@ from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.units import BOHR
 from denser.workflows.energy import StartDensities, StartDensity, scf_record, scf_summary
+from denser.workflows.evaluate.measure import evaluate
+from denser.workflows.finetune import Plan, finetune
 from denser.workflows.label import (
     LabelSettings,
     calculate,
@@ -152,7 +155,7 @@ def test_name_of_the_file_of_a_spin_density(name, beside):
     assert spin_path(Path("out", name)) == Path("out", beside)
 
 
-def test_open_shells_of_scf_start_from_superposed_atoms():
+def test_open_shells_of_scf_have_the_grid_of_superposed_atoms():
     options = PredictionOptions(padding=2.0)
     start = StartDensities(options, open_shells=True).predict(Atoms("H"))
     assert start.density.structure.spin == 1 and start.seconds is None
@@ -160,16 +163,38 @@ def test_open_shells_of_scf_start_from_superposed_atoms():
     assert paper.integrate() == pytest.approx(1, abs=1e-6)
 
 
-def test_training_leaves_open_shells_out(hydrogen, tmp_path):
+def test_training_tuning_and_evaluation_leave_open_shells_out(hydrogen, tmp_path):
     """A store may hold both kinds; networks learn closed shells only."""
     data = DataConfig(labels=(str(tmp_path / "labels.db"),), validation=0)
     with LabelStore(tmp_path / "labels.db", RECIPE) as store:
         store.add(*hydrogen)
     with pytest.raises(InputError, match="all labels have unpaired electrons, such as h"):
         read_dataset(data, RECIPE)
+    with pytest.raises(InputError, match="all labels have unpaired electrons, such as h"):
+        evaluate(uncorrected(), tmp_path / "labels.db")
     helium = calculate(SETTINGS.task("he", Structure.of(Atoms("He"))))
     with LabelStore(tmp_path / "labels.db") as store:
         store.add(*helium)
     found = read_dataset(data, RECIPE)
     assert [label.name for label in found.train] == ["he"]
     assert found.record()["open_shell_names"] == ["h"]
+    evaluation = evaluate(uncorrected(), tmp_path / "labels.db", part="all")
+    assert [row.name for row in evaluation.rows] == ["he"] and not evaluation.failures
+    assert evaluation.selection == (
+        "1 of 2 labels; 1 label with unpaired electrons, such as h, was " + LEFT_OUT
+    )
+    told: list[str] = []
+    save_model(tmp_path / "sad.safetensors", uncorrected())
+    plan = Plan(str(tmp_path / "sad.safetensors"), data.labels)
+    with pytest.raises(InputError, match="none of 1 labels is left"):
+        finetune(plan, tmp_path / "run", tell=told.append)
+    assert told == ["1 label with unpaired electrons, such as h, was " + LEFT_OUT]
+
+
+LEFT_OUT = "left out: models know closed shells only"
+
+
+def uncorrected() -> Model:
+    """A model that predicts the superposed atoms."""
+    options = {"channels": [8, 8, 8], "blocks": [1, 1, 1], "decoder_blocks": [1, 1]}
+    return Model("sad", "unet", build("unet", options).eval(), RECIPE, {})

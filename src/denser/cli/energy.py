@@ -112,7 +112,7 @@ def scf(
 ) -> None:
     """Run a self-consistent calculation that starts from the predicted density.
 
-    Structures with unpaired electrons start from superposed atoms. -o then also writes the spin
+    Structures with unpaired electrons start from PySCF's minao guess. -o then also writes the spin
     density, to NAME_spin beside the density.
     """
     from denser.io import check_suffix

@@ -51,16 +51,13 @@ def train(
     with _shown(out, json) as (report, stop):
         path = loop.train(settings, out, report, stop, shlex.join(sys.argv))
     written = _written(out, path)
+    from denser.labels.label import left_out
     from denser.model.checkpoint import load_model
 
     info = load_model(path).info
     open_shells = info["open_shell_names"]
     if open_shells:
-        _say(
-            f"{len(open_shells)} labels with unpaired electrons, such as {open_shells[0]}, were "
-            "left out: networks learn closed shells only",
-            err=json,
-        )
+        _say(left_out(open_shells), err=json)
     if not json:
         _say(f"wrote {', '.join(written)}")
     elif _RANK == 0:

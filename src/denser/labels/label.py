@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, TypeVar
@@ -111,6 +112,50 @@ class Label:
         It is `source`, or is derived from the label's name.
         """
         return self.source or group_of(self.name)
+
+
+class HasStructure(Protocol):
+    """The properties of a label that `without_open_shells` needs."""
+
+    @property
+    def name(self) -> str:
+        """Name of the label."""
+        ...
+
+    @property
+    def structure(self) -> Structure:
+        """Atoms and the number of unpaired electrons."""
+        ...
+
+
+AnyStructure = TypeVar("AnyStructure", bound=HasStructure)
+
+
+def without_open_shells(labels: Sequence[AnyStructure]) -> tuple[list[AnyStructure], list[str]]:
+    """Return the labels of closed shells, and the names of the others, which no network knows.
+
+    Raises
+    ------
+    InputError
+        All labels have unpaired electrons.
+    """
+    closed = [label for label in labels if not label.structure.spin]
+    names = [label.name for label in labels if label.structure.spin]
+    if names and not closed:
+        raise InputError(
+            f"all labels have unpaired electrons, such as {names[0]}, and models know closed "
+            "shells only"
+        )
+    return closed, names
+
+
+def left_out(names: Sequence[str]) -> str:
+    """Say which labels `without_open_shells` left out."""
+    many = len(names) > 1
+    return (
+        f"{len(names)} label{'s' if many else ''} with unpaired electrons, such as {names[0]}, "
+        f"{'were' if many else 'was'} left out: models know closed shells only"
+    )
 
 
 def molecule_of(name: str) -> str:

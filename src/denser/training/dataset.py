@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from denser.atoms.sad import valence_charges
-from denser.labels.label import Label, split
+from denser.labels.label import Label, split, without_open_shells
 from denser.labels.packed import PackedLabel, holds_shards, read_shards
 from denser.labels.qm9 import is_test_molecule
 from denser.labels.reading import read_labels, read_recipe
@@ -36,7 +36,7 @@ class DataSet:
     train, validation, rehearsal : list of Label or PackedLabel
         Labels of `data.often` occur twice in `train`.
     open_shells : tuple of str
-        Names of the labels that are left out because networks learn closed shells only.
+        Names of the labels that are left out because models know closed shells only.
     """
 
     train: list[AnyLabel]
@@ -146,14 +146,8 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
     excluded = _excluded(data.exclude, [*labels, *rehearsal])
     labels = [label for label in labels if not excluded & {label.name, label.molecule}]
     rehearsal = [label for label in rehearsal if not excluded & {label.name, label.molecule}]
-    open_shells = tuple(label.name for label in (*labels, *rehearsal) if label.structure.spin)
-    labels = [label for label in labels if not label.structure.spin]
-    rehearsal = [label for label in rehearsal if not label.structure.spin]
-    if open_shells and not labels:
-        raise InputError(
-            f"all labels have unpaired electrons, such as {open_shells[0]}, and networks learn "
-            "closed shells only"
-        )
+    labels, open_shells = without_open_shells(labels)
+    rehearsal, others = without_open_shells(rehearsal)
     refuse_test_molecules([*labels, *rehearsal])
     for label in (*labels, *rehearsal):
         _check(label, recipe)
@@ -177,7 +171,7 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
         [*train, *(label for label in train if label.name in often)],
         [validation[i] for i in order],
         [label for label in rehearsal if label.molecule not in own],
-        open_shells,
+        (*open_shells, *others),
     )
 
 

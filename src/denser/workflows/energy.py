@@ -171,7 +171,7 @@ def scf_record(
     """Self-consistent energy from a predicted density; `compare` tries other starts as well.
 
     `fock_builds` includes those that made the starting density matrix. Open shells start from
-    superposed atoms; the spin density goes to a second file.
+    PySCF's `minao` guess; the spin density goes to a second file.
     """
     if start.density.structure.spin:
         result, density, more = open_shell_scf(start.density, recipe, out, compare)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from denser.atoms.sad import superposition
 from denser.fields.metrics import err_rho
-from denser.labels.label import Label, split
+from denser.labels.label import Label, left_out, split, without_open_shells
 from denser.labels.reading import read_labels
 from denser.model.checkpoint import Model, load_model, save_model
 from denser.model.network import Network
@@ -173,6 +173,9 @@ def finetune(
     labels = require_orbitals(
         read_all(plan.labels, start.recipe), "fine tuning measures its result on"
     )
+    labels, open_shells = without_open_shells(labels)
+    if open_shells:
+        tell(left_out(open_shells))
     added = further_elements(start, labels)
     before = start
     if added:
@@ -204,6 +207,9 @@ def finetune(
     path = train(config, out, report, stop, command)
     best = out / "best.safetensors"
     tuned = load_model(best if best.exists() else path)
+    of_rehearsal = set(tuned.info["open_shell_names"]) - set(open_shells)
+    if of_rehearsal:
+        tell(f"--rehearse: {left_out(sorted(of_rehearsal))}")
     test = measured = None
     if is_first():
         n = len(parts.test) + len(remembered)

@@ -1,6 +1,6 @@
 """Self-consistent calculations of open shells: `denser scf` for unpaired electrons.
 
-No model knows open shells, so the calculation starts from superposed atoms.
+No model knows open shells, so the calculation starts from PySCF's `minao` guess.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ SPIN_UNIT = "unpaired e/bohr^3"
 
 
 def superposed(structure: Structure, options: PredictionOptions) -> Density:
-    """Superposed atoms in the box of the options, at the spacing of the labels."""
+    """Superposed atoms in the box of the options, at the spacing of the labels.
+
+    Of these the calculation uses the grid only.
+    """
     spacing = Recipe().spacing
     if options.box == "paper":
         grid = Grid.paper(structure, spacing)

@@ -15,7 +15,7 @@ from denser.analysis.moments import dipole
 from denser.atoms.sad import RECIPES, superposition, valence_charges
 from denser.fields.metrics import err_rho
 from denser.io import write
-from denser.labels.label import Label, group_of, molecule_of
+from denser.labels.label import Label, group_of, left_out, molecule_of, without_open_shells
 from denser.labels.reading import read_label, read_labels
 from denser.labels.render import density_on_grid, n_orbitals
 from denser.labels.store import LabelStore
@@ -214,6 +214,8 @@ def choose(
 ) -> tuple[list[Label], str]:
     """Return the labels to measure, and a sentence that says which were left out.
 
+    Labels with unpaired electrons are left out, because no model knows them.
+
     Parameters
     ----------
     part : {"unseen", "validation", "all"}
@@ -225,7 +227,7 @@ def choose(
     Raises
     ------
     InputError
-        An unknown part, or no label left.
+        An unknown part, or no label left; or all have unpaired electrons.
     """
     if part not in PARTS:
         raise InputError(f"unknown part {part!r} of the labels; known: {', '.join(PARTS)}")
@@ -244,6 +246,7 @@ def choose(
             f"none of {len(labels)} labels is named {' or '.join(select)}; the first is "
             f"{labels[0].name}"
         )
+    named, open_shells = without_open_shells(named)
     if part == "validation":
         chosen = [label for label in named if label.name in held_out]
         why = f"are not among the {len(held_out)} that {model.name} names for validation"
@@ -258,8 +261,11 @@ def choose(
             f"no label is left: all {len(named)} {why}; use --all (part='all') to take them"
         )
     sentence = f"{len(chosen)} of {len(labels)} labels"
-    if len(named) < len(labels):
-        sentence += f"; {len(labels) - len(named)} were not selected"
+    n_selected = len(named) + len(open_shells)
+    if n_selected < len(labels):
+        sentence += f"; {len(labels) - n_selected} were not selected"
+    if open_shells:
+        sentence += f"; {left_out(open_shells)}"
     if len(chosen) < len(named):
         sentence += f"; {len(named) - len(chosen)} {why} and were left out"
     elif n_trained:
