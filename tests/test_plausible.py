@@ -10,7 +10,6 @@ from denser.atoms.plausible import open_shells, strange, strange_bonds
 from denser.labels.packed import read_shard
 from denser.types.errors import InputError
 from denser.types.structure import Structure
-from denser.types.units import BOHR
 
 SHARDS = Path(__file__).parents[1] / "data"
 
@@ -128,17 +127,13 @@ def test_python_warns():
 
 @pytest.mark.parametrize("symbols", ["TiO", "Cr2", "FeO", "CuH", "ZnO"])
 def test_transition_metals_are_refused_with_a_sentence(symbols):
-    from denser.atoms.sad import superposition
-    from denser.types.grid import Grid
     from denser.workflows.scan import scan
 
     atoms = Atoms(symbols, [[0, 0, 0], [0, 0, 1.7]])
-    structure = Structure.of(atoms)
     for call in (
         lambda: denser.predict(atoms),
         lambda: denser.Calculator().get_potential_energy(atoms),
         lambda: scan(symbols),
-        lambda: superposition(structure, Grid.around(structure, 4 / BOHR, 0.5)),
     ):
         with pytest.raises(InputError, match="atom 1 is "):
             call()
