@@ -8,7 +8,7 @@ from PIL import Image
 from denser.atoms.sad import superposition
 from denser.pictures import plot, scene
 from denser.pictures.plot import plot_density, plot_difference
-from denser.types.density import Field
+from denser.types.density import SPIN_UNIT, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -160,6 +160,18 @@ def test_fields_without_atoms(tmp_path):
         assert blueish(pixels(tmp_path / f"{kind}.png")) > 1000
         image = pixels(tmp_path / f"{kind}-signed.png")
         assert reddish(image) > 1000 and blueish(image) > 1000
+
+
+def test_spin_densities_are_drawn_in_two_colours(tmp_path):
+    """At 0.005, where a weak negative lobe is seen; one spin alone is blue."""
+    field, centre = gaussian(np.diag([8.0, 9.0, 10.0]), (30, 30, 30))
+    x = field.grid.points()[..., 0] - centre[0]
+    values = np.where(x > 0, 0.2, -0.02) * field.values
+    for name, shown in (("both", values), ("up", np.abs(values))):
+        plot_density(Field(field.grid, shown, SPIN_UNIT), tmp_path / f"{name}.png")
+    both, up = pixels(tmp_path / "both.png"), pixels(tmp_path / "up.png")
+    assert reddish(both) > 1000 and blueish(both) > 1000
+    assert reddish(up) < 100 and blueish(up) > 1000  # the sign in the caption
 
 
 def test_crystals_are_closed_at_the_faces_of_their_box(tmp_path):

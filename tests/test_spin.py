@@ -23,6 +23,7 @@ from denser.model.checkpoint import Model, build, save_model
 from denser.model.options import PredictionOptions
 from denser.training.config import DataConfig
 from denser.training.dataset import read_dataset
+from denser.types.density import SPIN_UNIT
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.units import BOHR
@@ -36,7 +37,7 @@ from denser.workflows.label import (
     label_spin_density,
 )
 from denser.workflows.label.packing import contents, pack, unpack
-from denser.workflows.open_shells import SPIN_UNIT, open_shell_scf, spin_path, superposed
+from denser.workflows.open_shells import open_shell_scf, spin_path, superposed
 
 RECIPE = Recipe(spacing=0.2 / BOHR)
 SETTINGS = LabelSettings(RECIPE, "paper")

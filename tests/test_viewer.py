@@ -6,6 +6,7 @@ import gc
 import gzip
 import json
 import socket
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from denser.atoms.free_atoms import complete
 from denser.atoms.sad import superposition
 from denser.model.predictor import Predictor
 from denser.pictures import scene as pictures
-from denser.types.density import Density, Field
+from denser.types.density import SPIN_UNIT, Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -355,6 +356,40 @@ def test_signed_fields_have_two_surfaces(water_session: Session, field: str):
     assert blue > 2 * red  # one convention: positive is blue and negative red
     assert red_below > 2 * blue_below
     assert [layer["sign"] for layer in header["layers"]] == [1, -1]
+
+
+@pytest.mark.parametrize(
+    ("unit", "level", "label"),
+    [
+        (SPIN_UNIT, 0.005, "Unpaired electrons"),
+        ("bohr^-3/2", 0.05, "Integral"),
+        ("hartree/e", 0.03, "Integral"),
+    ],
+)
+def test_files_that_hold_no_density_are_shown_as_what_they_are(
+    predictor: Predictor, sad_density: Density, unit: str, level: float, label: str
+):
+    x = sad_density.grid.points()[..., 0] - sad_density.structure.positions[0, 0]
+    values = np.where(x > 0, 0.3, -0.1)
+    odd = replace(sad_density, values=values, unit=unit)
+    items = [Item(name, d.structure, d) for name, d in (("odd", odd), ("rho", sad_density))]
+    session = Session(predictor, items)
+    told = describe(session)
+    (field,) = told["fields"]
+    assert (field["name"], field["level"], field["signed"]) == ("values", level, True)
+    assert [row["label"] for row in told["numbers"]] == [label]
+    assert (told["charges"], told["charges_wanted"], told["dipole"]) == ({}, False, None)
+    # The page asks for what it showed before.
+    asked = {"surface": {"field": "density", "level": 9.0, "colour": "potential"}}
+    shown = unpack(draw.message(session, asked))
+    assert [layer["sign"] for layer in shown["layers"]] == [1, -1]
+    for refused in (lambda: session.field("esp"), session.real_density):
+        with pytest.raises(InputError, match="no density of electrons"):
+            refused()
+    session.open(1)
+    assert "minus:0" not in [f.name for f in session.listed_fields()]
+    shown = unpack(draw.message(session, {"surface": {"field": "values", "level": 9.0}}))
+    assert [layer["sign"] for layer in shown["layers"]] == [1] and not shown["problems"]
 
 
 def test_slices_have_the_colours_of_surfaces():

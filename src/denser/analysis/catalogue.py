@@ -81,6 +81,10 @@ class Isovalues:
     signed: bool = False
 
 
+SPIN_ISOVALUES = Isovalues(0.005, 0.0002, 0.2, signed=True)
+"""Isovalues of spin densities, which are read from files."""
+
+
 @dataclass(frozen=True)
 class FieldEntry:
     """Entry of the table for a field.

@@ -33,7 +33,10 @@ def plot(
         ),
     ] = Kind("isosurface"),
     isovalue: Annotated[
-        float | None, typer.Option(help="e/bohr^3 [0.1; for differences 0.003, for esp 0.001]")
+        float | None,
+        typer.Option(
+            help="e/bohr^3 [0.1; for differences 0.003, for spin densities 0.005, for esp 0.001]"
+        ),
     ] = None,
     axis: Annotated[str, typer.Option(help="Normal of the slice: x, y or z.")] = "z",
     position: Annotated[

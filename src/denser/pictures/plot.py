@@ -11,9 +11,10 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.data.colors import jmol_colors
 
+from denser.analysis.catalogue import SPIN_ISOVALUES
 from denser.io.files import replacing
 from denser.pictures import scene
-from denser.types.density import Field
+from denser.types.density import SPIN_UNIT, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -34,11 +35,13 @@ def plot_density(
     density: Field,
     path: str | Path,
     kind: str = "isosurface",
-    isovalue: float = 0.1,
+    isovalue: float | None = None,
     axis: str = "z",
     position: float | None = None,
 ) -> None:
     """Draw a density, or any other field, to a file.
+
+    A spin density is blue where spin up prevails and red where spin down does.
 
     Parameters
     ----------
@@ -48,8 +51,8 @@ def plot_density(
     kind : {"isosurface", "slice"}
         The isosurfaces at +isovalue and, if the field reaches it, at -isovalue; or a plane with
         contour lines at isovalue * 2^n, dashed if negative.
-    isovalue : float
-        Positive, in the field's unit.
+    isovalue : float, optional
+        Positive, in the field's unit; default 0.1, or 0.005 for a spin density.
     axis : {"x", "y", "z"}
         Normal of the slice.
     position : float, optional
@@ -63,7 +66,10 @@ def plot_density(
         not valid; the field does not reach the isovalue; or (slices) the grid is not
         orthorhombic.
     """
-    _plot(density, path, kind, isovalue, axis, position, signed=None)
+    is_spin = density.unit == SPIN_UNIT
+    if isovalue is None:
+        isovalue = SPIN_ISOVALUES.level if is_spin else 0.1
+    _plot(density, path, kind, isovalue, axis, position, signed=True if is_spin else None)
 
 
 def plot_difference(

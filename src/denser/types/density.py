@@ -15,6 +15,9 @@ from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 
+SPIN_UNIT = "unpaired e/bohr^3"
+"""Unit of spin densities, which are no densities of electrons."""
+
 
 @dataclass(frozen=True, eq=False)
 class Field:

@@ -132,13 +132,14 @@ class Drawing:
 
     def surface(self, options: dict) -> None:
         """Isosurfaces of a field, in one or two colours, or coloured by another field."""
-        name, level = str(options["field"]), float(options["level"])
+        entry, level = self.session.listed(str(options["field"]), float(options["level"]))
+        name = str(options["field"]) if entry is None else entry.name
         if not (np.isfinite(level) and level > 0):
             raise InputError("the isovalue must be a positive number")
         if name == "nci":
             return self.interactions(level)
         field = self.session.field(name)
-        signed = any(o.signed for o in self.session.listed_fields() if o.name == name)
+        signed = entry is not None and entry.signed
         nodes = DRAFT_NODES if self.session.draft else surfaces.MAX_NODES
         found = {1: self.isosurface(field, level, POSITIVE if signed else DENSITY, nodes)}
         if signed:
@@ -149,7 +150,7 @@ class Drawing:
                 f"the field does not reach {level:g} {field.unit}; its values are between "
                 f"{field.values.min():.3g} and {field.values.max():.3g}"
             )
-        if options.get("colour") == "potential":
+        if options.get("colour") == "potential" and name == "density":
             shown = {1: self.by_potential(shown[1], options.get("limit"))}
         for sign, s in shown.items():
             self.add("surface", s, sign)
@@ -200,14 +201,15 @@ class Drawing:
 
     def slice(self, options: dict) -> None:
         """A plane with contour lines."""
-        field = self.session.field(str(options["field"]))
+        entry, level = self.session.listed(str(options["field"]), float(options["level"]))
+        field = self.session.field(str(options["field"]) if entry is None else entry.name)
         surface, contours, scale = surfaces.plane_slice(
             field,
             self.session.shown().structure,
             str(options.get("plane", "molecule")),
             float(options.get("offset", 0.0)),
             [int(a) for a in options.get("atoms", [])],
-            float(options["level"]),
+            level,
         )
         self.add("slice", surface)
         self.extras["contours"] = len(self.buffers)

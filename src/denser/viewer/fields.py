@@ -7,8 +7,8 @@ from dataclasses import astuple, dataclass, replace
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from denser.analysis.catalogue import FIELDS, needs_orbitals
-from denser.types.density import Density, Field
+from denser.analysis.catalogue import FIELDS, SPIN_ISOVALUES, needs_orbitals
+from denser.types.density import SPIN_UNIT, Density, Field
 from denser.types.grid import Grid
 
 WORKING_SPACING, LARGE_SPACING = 0.33, 0.42
@@ -64,6 +64,24 @@ NOTHING = 2.0
 
 DIFFERENCE = ListedField("", "", "e/bohr^3", 0.003, 0.0001, 0.1, True)
 ORBITAL = ListedField("", "", "bohr^-3/2", 0.05, 0.005, 0.2, True, "one step")
+
+
+def of_values(density: Density) -> ListedField:
+    """The values of a density, or of another field with atoms, such as a spin density."""
+    values, unit = density.values, density.unit
+    if unit == SPIN_UNIT:
+        return ListedField("values", "Spin density", unit, *astuple(SPIN_ISOVALUES))
+    signed = bool(values.min() < -1e-3 * values.max())
+    if unit == Field.unit and not signed:
+        return LISTED_FIELDS[0]
+    if unit == ORBITAL.unit:
+        return replace(ORBITAL, name="values", label="Orbital", origin="density")
+    label = "Values of the file"
+    if not signed:
+        return replace(LISTED_FIELDS[0], name="values", label=label, unit=unit)
+    most = float(np.abs(values).max())
+    level = float(f"{most / 10:.1g}")
+    return ListedField("values", label, unit, level, level / 20, most, True)
 
 
 def reduced(density: Density) -> Density:

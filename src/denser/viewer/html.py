@@ -17,6 +17,7 @@ from denser.types.density import Density, Field
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR
+from denser.viewer.fields import of_values
 from denser.viewer.surfaces import Surface, isosurfaces
 
 WIDTH = 220
@@ -50,8 +51,8 @@ def field(shown: Field) -> str:
     found = [("Integral", f"{shown.integrate():.4f}")]
     if shown.unit == Field.unit:
         found = [(f"Electrons ({electrons})", f"{shown.integrate():.4f}")]
-    signed = bool(values.min() < -1e-3 * values.max())
-    level = 0.1 if not signed else float(f"{np.abs(values).max() / 10:.1g}")
+    drawn = of_values(shown)
+    level, signed = drawn.level, drawn.signed
     surfaces = isosurfaces(shown, level, signed, NODES)
     picture = _picture(shown.structure, surfaces)
     sign = "\N{PLUS-MINUS SIGN}" if signed else ""

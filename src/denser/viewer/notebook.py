@@ -26,6 +26,7 @@ from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR
+from denser.viewer import fields
 from denser.viewer.surfaces import Surface, isosurfaces, pack
 
 LEVELS, FACTOR = 9, 1.6
@@ -106,7 +107,8 @@ def show(
     minus : Density, optional
         A density on the same grid; `density` minus this one is shown.
     isovalue : float, optional
-        Initial isovalue, in the density's unit; default 0.1, or 0.003 for a difference.
+        Initial isovalue, in the density's unit; default 0.1, 0.003 for a difference, 0.005 for
+        a spin density.
     height : int
         Pixels.
 
@@ -126,9 +128,10 @@ def show(
     if minus is not None:
         density = replace(density, values=(density - minus).values)
     values = np.asarray(density.values)
-    signed = minus is not None or bool(values.min() < -1e-3 * values.max())
+    shown = fields.of_values(density)
+    signed = minus is not None or shown.signed
     if isovalue is None:
-        isovalue = 0.003 if minus is not None else 0.05 if signed else 0.1
+        isovalue = fields.DIFFERENCE.level if minus is not None else shown.level
     if not (np.isfinite(isovalue) and isovalue > 0):
         raise InputError(f"the isovalue must be a positive number, found {isovalue}")
     if not np.abs(values).max() > isovalue:

@@ -187,6 +187,7 @@ class Viewer:
         density, revision = session.density, session.revision
         if density is None or session.draft:
             raise InputError(session.problem or "there is no density yet to start from")
+        density = session.real_density()
         recipe = self.predictor.model.recipe
         result = await self.slow.run(kohn_sham, density, recipe)
 
@@ -203,6 +204,7 @@ class Viewer:
         density, revision = session.density, session.revision
         if density is None:
             raise InputError(session.problem or "there is no density yet")
+        density = session.real_density()
         start = time.perf_counter()
         found = await self.slow.run(state.partition, density)
         await self.quick.run(session.use_charges, found, revision)
@@ -218,6 +220,7 @@ class Viewer:
         density, revision = session.density, session.revision
         if density is None or session.draft:
             raise InputError(session.problem or "there is no density yet")
+        density = session.real_density()
         start = time.perf_counter()
         result = await self.slow.run(critical_points, density)
 

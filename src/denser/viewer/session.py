@@ -333,10 +333,14 @@ class Session:
     # Fields
 
     def listed_fields(self) -> list[fields.ListedField]:
-        """Fields that can be shown now."""
+        """Fields that can be shown now; the first one is shown unless another is chosen."""
+        if self.density is not None and not is_density(self.density):
+            return [fields.of_values(self.density)]
         listed = list(fields.LISTED_FIELDS)
         for k, item in enumerate(self.items):
-            if item.density is not None and not (self.source == "file" and k == self.item):
+            if item.density is None or not is_density(item.density):
+                continue
+            if not (self.source == "file" and k == self.item):
                 label = f"Density - {item.name}"
                 listed.append(replace(fields.DIFFERENCE, name=f"minus:{k}", label=label))
         if self.source == "file":
@@ -351,6 +355,28 @@ class Session:
             ]
         return listed
 
+    def listed(self, name: str, level: float) -> tuple[fields.ListedField | None, float]:
+        """A listed field and the isovalue to draw it at.
+
+        A page that does not know yet what a file holds may ask for another field. It gets the field
+        that is listed first, at its own isovalue.
+        """
+        found = self.listed_fields()
+        match = next((o for o in found if o.name == name), None)
+        if match is None and "values" in (name, found[0].name):
+            return found[0], found[0].level
+        return match, level
+
+    def real_density(self) -> Density:
+        """The density; an InputError says why there is none, such as values of another kind."""
+        density = self.shown_density()
+        if not is_density(density):
+            raise InputError(
+                f"this file holds values in {density.unit}, which are no density of electrons; "
+                "open the density"
+            )
+        return density
+
     def shown_density(self) -> Density:
         """The density; an InputError says why there is none."""
         if self.density is None:
@@ -360,8 +386,9 @@ class Session:
     def field(self, name: str, full: bool = False) -> Field:
         """Field with a name; `full` asks for all nodes of the density's grid."""
         density = self.shown_density()
-        if name == "density":
+        if name in ("density", "values"):
             return density
+        density = self.real_density()
         key = f"{name} full" if full else name
         if key not in self.cache:
             start = time.perf_counter()
@@ -378,7 +405,7 @@ class Session:
             names.add("esp")
         if surface.get("field") == "nci":
             names.add("sign-lambda2-rho")
-        if self.density is None or self.draft:
+        if self.density is None or self.draft or not is_density(self.density):
             return []
         return sorted(name for name in names.difference(self.cache) if fields.is_derived(name))
 
@@ -419,6 +446,11 @@ class Session:
                 return _minus(self._on(other.grid, a), other)  # works for any nodes
             raise InputError(f"the grid of {self.items[k].name} differs from the one shown")
         return _minus(density, other)
+
+
+def is_density(found: Density) -> bool:
+    """Whether it is a density of electrons, and not a spin density or an orbital."""
+    return found.unit == Field.unit
 
 
 def _grid(structure: Structure, padding: float, spacing: float) -> Grid:

@@ -11,13 +11,13 @@ import numpy as np
 from denser.analysis import moments
 from denser.analysis.catalogue import PROPERTIES
 from denser.atoms.plausible import strange
-from denser.types.density import Density
+from denser.types.density import SPIN_UNIT, Density
 from denser.types.errors import InputError
 from denser.types.structure import DIPOLE_ORIGIN
 from denser.types.units import BOHR, DEBYE
 from denser.types.version import __version__
 from denser.viewer.fields import reduced
-from denser.viewer.session import Session
+from denser.viewer.session import Session, is_density
 from denser.viewer.surfaces import atoms
 
 QUICK_CHARGES = {name: entry.charges for name, entry in PROPERTIES.items() if entry.quick}
@@ -71,8 +71,10 @@ def model_card(session: Session) -> dict:
 
 def dipole(session: Session) -> dict | None:
     """Dipole moment in debye and the position of its arrow; none for a periodic cell."""
-    moment = None if session.density is None else moments.dipole(session.density)
-    if session.density is None or moment is None:
+    if session.density is None or not is_density(session.density):
+        return None
+    moment = moments.dipole(session.density)
+    if moment is None:
         return None
     vector = moment * DEBYE
     return {
@@ -99,7 +101,11 @@ def numbers(session: Session) -> list[dict]:
             {"key": key, "label": label, "value": value, "unit": unit, "source": session.source}
         )
 
-    if density is not None:
+    if density is not None and not is_density(density):
+        is_spin = density.unit == SPIN_UNIT
+        label = "Unpaired electrons" if is_spin else "Integral"
+        row("integral", label, f"{density.integrate():.4f}", "e" if is_spin else "")
+    elif density is not None:
         kind = "all" if density.all_electron else "valence"
         row("electrons_e", f"Electrons ({kind})", f"{density.integrate():.4f}", "e")
         if (vector := dipole(session)) is not None:
@@ -119,13 +125,18 @@ def numbers(session: Session) -> list[dict]:
 
 def quick_charges(session: Session) -> bool:
     """Whether charges need no wait: they are known, impossible, or those of a draft."""
-    return session.charges is not None or session.density is None or session.draft
+    density = session.density
+    if density is None or not is_density(density):
+        return True
+    return session.charges is not None or session.draft
 
 
 def charges(session: Session) -> dict:
     """Charges of the shown density, computed once per molecule; none for a large draft."""
     density = session.density
-    if density is None or (session.draft and len(density.structure) > DRAFT_CHARGES):
+    if density is None or not is_density(density):
+        return {}
+    if session.draft and len(density.structure) > DRAFT_CHARGES:
         return {}
     if session.charges is None:
         session.charges = partition(density)

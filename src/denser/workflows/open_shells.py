@@ -18,15 +18,12 @@ from denser.dft.scf import KSResult, scf
 from denser.io import write
 from denser.io.files import plain_name
 from denser.model.options import PredictionOptions
-from denser.types.density import Density
+from denser.types.density import SPIN_UNIT, Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
-
-SPIN_UNIT = "unpaired e/bohr^3"
-"""Unit of spin densities in files, which are no densities of electrons."""
 
 
 def superposed(structure: Structure, options: PredictionOptions) -> Density:

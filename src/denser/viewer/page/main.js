@@ -40,6 +40,7 @@ export const COLOURED = { name: "coloured", label: "Density with potential", uni
 
 export function offers() {
   const fields = app.state ? app.state.fields : [];
+  if (fields[0]?.name === "values") return fields;  // a file of something else than a density
   return [...fields.slice(0, 1), COLOURED, ...fields.slice(1)];
 }
 

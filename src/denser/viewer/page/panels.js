@@ -43,7 +43,7 @@ function player() {
 export function fieldList() {
   const all = offers();
   const orbitals = all.filter((o) => o.name.startsWith("orbital:"));
-  if (app.field !== "none" && !offer()) app.field = "density";
+  if (app.field !== "none" && !offer()) app.field = all[0].name;
   const entries = all.filter((o) => !o.name.startsWith("orbital:"));
   if (orbitals.length) entries.push({ name: app.orbital || "orbital:homo", label: "Orbitals (one step)" });
   entries.push({ name: "none", label: "No surface" });
@@ -66,7 +66,7 @@ export function fieldList() {
   const slices = all.filter((o) => o !== COLOURED && o.name !== "nci");
   const kept = $("slice-field").value;
   $("slice-field").replaceChildren(...slices.map((o) => new Option(o.label, o.name)));
-  $("slice-field").value = slices.some((o) => o.name === kept) ? kept : "density";
+  $("slice-field").value = slices.some((o) => o.name === kept) ? kept : slices[0].name;
   levelSlider();
 }
 
