@@ -163,6 +163,7 @@ def _select(structure: Structure, kept: np.ndarray) -> Structure:
         numbers=structure.numbers[kept],
         positions=structure.positions[kept],
         bonds=None,
+        spin=None,
     )
 
 
@@ -181,6 +182,7 @@ def _attach(structure: Structure, atom: int, new: list[int]) -> Structure:
         structure,
         numbers=np.append(structure.numbers, new),
         positions=np.concatenate([structure.positions, places]),
+        spin=None,
     )
 
 
