@@ -1,6 +1,7 @@
 """Files: round trips, other programs' readers and writers, damaged files, failed writes."""
 
 import contextlib
+import copy
 import errno
 import os
 import struct
@@ -18,7 +19,7 @@ from denser.atoms.sad import superposition
 from denser.io import SUFFIXES, check_suffix, cube, read, read_density, write
 from denser.io._digits import exponential, lines
 from denser.io.electrons import describe
-from denser.types.density import Density, Field
+from denser.types.density import SPIN_UNIT, Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -508,7 +509,6 @@ augmentation occupancies   1   2
         ("\n 2.0\n", "\n -24.0\n"),
         ("\n 2.0\n", "\n 2.0 2.0 2.0\n"),
         ("Direct", "Cartesian"),
-        ("augmentation occupancies   1   2\n", "    2    1    3\n"),
         ("augmentation occupancies   1   2\n  0.1 0.2\n", ""),
         ("\n", "\r\n"),
         ("  0.5 0.5 0.5\n", "  0.5 0.5 0.5 T T F\n"),
@@ -529,6 +529,46 @@ def test_chgcar_of_other_programs(tmp_path, old, new):
     np.testing.assert_allclose(found.values * found.grid.volume, volumes)
     assert found.structure.charge == 0
     np.testing.assert_array_equal(found.valence_charges, [14, 8])
+
+
+SPIN_BLOCK = """ 0.7 -0.2
+    2    1    3
+ 0.5 0.1 0.2 0.1 0.1
+ 1.0
+augmentation occupancies   1   2
+  0.3 0.4
+"""
+
+
+def test_chgcar_of_other_programs_with_spin(tmp_path):
+    found = read(put(tmp_path / "CHGCAR", CHGCAR + SPIN_BLOCK))
+    volumes = np.array([[0.5, 0.2, 0.1], [0.1, 0.1, 1.0]])[:, None, :]
+    spin = found.spin_density
+    np.testing.assert_allclose(spin.values * found.grid.volume, volumes)
+    assert spin.unit == SPIN_UNIT and found.structure.spin == 0  # 0.33 electrons
+    two = put(tmp_path / "CHGCAR_2", CHGCAR + SPIN_BLOCK.replace(" 1.0\n", " 11.0\n"))
+    assert read(two).structure.spin == 2
+    three = put(tmp_path / "CHGCAR_3", CHGCAR + 3 * SPIN_BLOCK)
+    assert read(three).spin_density is None  # non-collinear spins
+    with pytest.raises(InputError, match="expected 6 values after line 18, found 5"):
+        read(put(tmp_path / "CHGCAR_4", CHGCAR + SPIN_BLOCK.replace(" 1.0\n", "")))
+
+
+@pytest.mark.parametrize("name", ["a.npz", "CHGCAR", "a.vasp.gz"])
+def test_spin_densities_stand_beside_densities(tmp_path, name):
+    rng = np.random.default_rng(4)
+    grid = Grid(np.ones(3), np.diag([4.0, 5.0, 6.0]), (4, 5, 3))
+    structure = Structure(np.array([8, 1]), np.array([[2.0, 2, 2], [2, 2, 4]]), spin=1)
+    rho, m = rng.random((2, *grid.shape))
+    density = Density(grid, rho, structure=structure, valence_charges=np.array([6.0, 1.0]))
+    write(tmp_path / name, density.with_spin_density(m - 0.5))
+    for back in (read(tmp_path / name), copy.deepcopy(read(tmp_path / name))):
+        np.testing.assert_allclose(back.values, rho, rtol=1e-9)
+        np.testing.assert_allclose(back.spin_density.values, m - 0.5, rtol=1e-8)
+        assert back.structure.spin == 1 and back.spin_density.unit == SPIN_UNIT
+    assert back.with_values(rho).spin_density is None
+    write(tmp_path / name, density)
+    assert read(tmp_path / name).spin_density is None
 
 
 def foreign_map(values, axes, start, sampling, lengths, origin=(0, 0, 0), order="<"):

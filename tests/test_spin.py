@@ -7,8 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from ase import Atoms
+from pyscf import dft, gto
 
 from denser import InputError, Structure
+from denser.analysis.charges.spin_populations import hirshfeld_spins
+from denser.analysis.charges.stockholder import curve
 from denser.atoms.sad import superposition
 from denser.dft.cell import build_cell
 from denser.dft.gradient import scf_gradient
@@ -23,7 +26,7 @@ from denser.model.checkpoint import Model, build, save_model
 from denser.model.options import PredictionOptions
 from denser.training.config import DataConfig
 from denser.training.dataset import read_dataset
-from denser.types.density import SPIN_UNIT
+from denser.types.density import SPIN_UNIT, Field
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.units import BOHR
@@ -144,8 +147,43 @@ def test_scf_of_a_radical_writes_both_densities(tmp_path):
     np.testing.assert_allclose(m.values, rho.values, atol=1e-4)
     record["input"] = "h"
     assert "<S^2> 0.750, unpaired electrons by atom 1.00" in scf_summary(record)
+    both = scf_record(start, RECIPE, 1, tmp_path / "h.npz")["written"]
+    assert [Path(x).name for x in both] == ["h.npz"]
+    pair = read(both[0])
+    np.testing.assert_allclose(pair.spin_density.values, m.values, atol=1e-5)
     with pytest.raises(InputError, match="--compare is for closed shells"):
         open_shell_scf(rho, Recipe(), None, compare=True)
+
+
+def test_unpaired_electrons_are_those_of_pyscf():
+    """Hirshfeld's shares on the molecular grid of PySCF, and on the nodes of a box."""
+    hydroxyl = Structure.of(Atoms("OH", [[0, 0, 0], [0, 0, 0.97]]))
+    atoms = list(zip(hydroxyl.symbols, hydroxyl.positions, strict=True))
+    mol = gto.M(
+        atom=atoms, unit="bohr", basis="gth-dzvp", pseudo="gth-pbe", spin=1, verbose=0
+    )  # fmt: skip
+    mf = dft.UKS(mol, xc="lda").run()
+
+    def spin_density(points):
+        ao = dft.numint.eval_ao(mol, points)
+        up, down = (dft.numint.eval_rho(mol, ao, dm) for dm in mf.make_rdm1())
+        return up + down, up - down
+
+    points = mf.grids.coords
+    free = [curve(z) for z in hydroxyl.numbers]
+    shares = np.array([
+        atom.at(np.linalg.norm(points - r, axis=1), atom.all_electron)
+        for atom, r in zip(free, hydroxyl.positions, strict=True)
+    ])  # fmt: skip
+    shares /= np.maximum(shares.sum(axis=0), 1e-300)
+    expected = shares @ (mf.grids.weights * spin_density(points)[1])
+
+    start = superposition(hydroxyl, Grid.around(hydroxyl, 5.0, 0.3))
+    nodes = start.grid.points().reshape(-1, 3)
+    rho, m = (x.reshape(start.grid.shape) for x in spin_density(nodes))
+    found = hirshfeld_spins(start.with_values(rho), Field(start.grid, m, SPIN_UNIT))
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+    assert found.sum() == pytest.approx(1, abs=2e-3) and found[0] > 0.9
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SUFFIXES",
     "check_suffix",
+    "holds_spin",
     "is_density_file",
     "read",
     "read_density",
@@ -107,6 +108,11 @@ def write(path: str | Path, obj: Field | Density) -> None:
         written, or a Field without atoms for a format that needs them.
     """
     _of_name(file_path(path)).write(path, obj)
+
+
+def holds_spin(path: str | Path) -> bool:
+    """Whether a file of this name holds a density and its spin density."""
+    return _of_name(file_path(path)).__name__ in ("denser.io.chgcar", "denser.io.npz")
 
 
 def check_suffix(path: str | Path) -> None:

@@ -121,6 +121,15 @@ class TextReader:
             )
         return values[:count]
 
+    def past(self, pattern: bytes) -> int:
+        """Go behind the next line that matches; return how many lines of the rest match it."""
+        found = [match.end() for match in re.finditer(pattern, self._text[self._position :])]
+        if found:
+            end = self._position + found[0]
+            self.line_number += self._text.count(b"\n", self._position, end)
+            self._position = end
+        return len(found)
+
     def _too_few(self, found: int, count: int) -> InputError:
         return InputError(
             f"{self.path}: expected {count} values after line {self.line_number}, found "

@@ -18,6 +18,7 @@ comment line says so.
 from __future__ import annotations
 
 import re
+from io import BufferedIOBase
 from math import prod
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def holds_grid(path: str | Path) -> bool:
 def write(path: str | Path, obj: Density) -> None:
     """Write a Density; 5 values per line, 11 significant digits.
 
-    Values of rho * V below 1e-99 become zero.
+    A spin density follows as a second block, as VASP writes it. Values of rho * V below 1e-99
+    become zero.
 
     Raises
     ------
@@ -106,23 +108,31 @@ def write(path: str | Path, obj: Density) -> None:
         "",
         "".join(f" {n:4d}" for n in grid.shape),
     ]
+    with writing(path) as file:
+        file.write(("\n".join(header) + "\n").encode())
+        _write_values(file, values, grid)
+        if obj.spin_density is not None:
+            file.write((header[-1] + "\n").encode())
+            _write_values(file, writable_values(path, obj.spin_density), grid)
+
+
+def _write_values(file: BufferedIOBase, values: np.ndarray, grid: Grid) -> None:
     with np.errstate(over="ignore"):  # lines() rejects what is too large
         flat = np.ravel(values, order="F").astype(np.float64) * grid.volume
     # With one line per row, the text can be made in pieces; the last line may be shorter.
     rows = flat[: flat.size // 5 * 5].reshape(-1, 5)
-    with writing(path) as file:
-        file.write(("\n".join(header) + "\n").encode())
-        for part in (rows, flat[rows.size :][None]):
-            if part.size:
-                for block in lines(part, per_line=5, decimals=10):
-                    file.write(block.data)
+    for part in (rows, flat[rows.size :][None]):
+        if part.size:
+            for block in lines(part, per_line=5, decimals=10):
+                file.write(block.data)
 
 
 def read(path: str | Path) -> Density | Foreign:
     """Read a CHGCAR of this package, or of VASP or another program.
 
     Selective dynamics and Cartesian coordinates are understood; PAW augmentation occupancies
-    and the spin density after the grid are not read. Valence charges, total charge and frame
+    are not read. A second block is the spin density; the three further blocks of a calculation
+    with non-collinear spins are not read. Valence charges, total charge and frame
     are those of our own comment line. Without it the density is Foreign: the origin is zero,
     and the structure has the file's cell.
 
@@ -146,6 +156,9 @@ def read(path: str | Path) -> Density | Foreign:
     if min(shape) < 1:
         raise reader.error(f"expected three positive numbers of grid points, found {shape}")
     values = reader.values(prod(shape), until=b"augmentation").reshape(shape, order="F")
+    spin = None
+    if reader.past(rb"(?m)^[ \t]*%d[ \t]+%d[ \t]+%d[ \t\r]*\n" % shape) == 1:
+        spin = reader.values(prod(shape), until=b"augmentation").reshape(shape, order="F")
 
     with naming(path):
         grid = Grid(notes.get("origin", np.zeros(3)), cell, shape)
@@ -170,15 +183,18 @@ def read(path: str | Path) -> Density | Foreign:
             spin=notes.get("spin"),
         )
         values /= grid.volume
+        if spin is not None:
+            spin = seal(spin / grid.volume)
         if not notes:
-            return Foreign(Field(grid, seal(values)), structure)
-        return Density(
+            return Foreign(Field(grid, seal(values)), structure, spin=spin)
+        density = Density(
             grid,
             seal(values),
             structure=structure,
             valence_charges=valence[back],
             all_electron=notes["all_electron"],
         )
+        return density if spin is None else density.with_spin_density(spin)
 
 
 def _header(

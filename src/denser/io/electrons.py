@@ -48,12 +48,15 @@ class Foreign:
     unit_known : bool
         Whether the values are in the field's unit. If not, it is that or e/angstrom^3, as the
         number of electrons tells, or else "unstated".
+    spin : (nx, ny, nz) float or None
+        Spin density, unpaired e/bohr^3, if the file has it.
     """
 
     field: Field
     structure: Structure
     valence_charges: np.ndarray | None = None
     unit_known: bool = True
+    spin: np.ndarray | None = None
 
 
 def known(
@@ -89,12 +92,20 @@ def known(
     if kind not in KINDS:
         raise InputError(f"unknown kind of density {kind!r}; known: {', '.join(KINDS)}")
     is_all: bool | None = None
+    spin: np.ndarray | None = None
+    unpaired: int | None = None
     if isinstance(found, Foreign):
+        if found.spin is not None:
+            spin = found.spin
+            m = abs(float(spin.sum(dtype=np.float64)) * found.field.grid.dv)
+            unpaired = round(m) if abs(m - round(m)) < _CHARGE_TOLERANCE else None
         found = _in_its_unit(found, kind, charge)
         field, structure, valence = found.field, found.structure, found.valence_charges
     elif isinstance(found, Density):
         field, structure, valence = found, found.structure, None
         charge = structure.charge if charge is None else charge
+        if found.spin_density is not None:
+            spin = found.spin_density.values
         if found.all_electron:
             is_all = True
         elif says_valence(found):
@@ -117,14 +128,17 @@ def known(
             if strict:
                 raise
     structure = Structure.of(structure, charge or 0)
+    if unpaired is not None and (unpaired - structure.spin) % 2 == 0:
+        structure = Structure.of(structure, spin=unpaired)
     if is_all or (is_all is None and valence is None):
         charges = structure.numbers.astype(float)
     else:
         charges = _valence_charges(structure) if valence is None else valence
-    return Density(
+    density = Density(
         field.grid, field.values, field.unit, structure=structure, valence_charges=charges,
         all_electron=bool(is_all),
     )  # fmt: skip
+    return density if spin is None else density.with_spin_density(spin)
 
 
 def _in_its_unit(found: Foreign, kind: str, charge: int | None) -> Foreign:

@@ -124,7 +124,8 @@ DENSITIES = {
     ),
     "chgcar": DensityFormat(
         "VASP CHGCAR; CHG, PARCHG and AECCAR are read", (".chgcar", ".vasp"), "denser",
-        "e (density times volume)", "atoms, 11 digits; the origin is kept in the comment",
+        "e (density times volume)",
+        "atoms, 11 digits; a spin density as second block; the origin is kept in the comment",
     ),
     "xsf": DensityFormat(
         "XSF with a data grid (XCrySDen, pp.x)", (".xsf", ".axsf"), "denser", "e/bohr^3",

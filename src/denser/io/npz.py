@@ -2,7 +2,8 @@
 
 Keys: `format`, `unit`, `values`, `origin` and `cell` (of the grid, bohr); with atoms also
 `numbers`, `positions` (bohr), `charge`, `valence_charges`, `all_electron` (false where a file has
-no such key), and `structure_cell` (bohr) if the structure is periodic.
+no such key), `spin` and, where it is known, `spin_density` (unpaired e/bohr^3), and
+`structure_cell` (bohr) if the structure is periodic.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ def write(path: str | Path, obj: Field) -> None:
             "valence_charges": obj.valence_charges,
             "all_electron": obj.all_electron,
         }
+        if obj.spin_density is not None:
+            arrays["spin_density"] = writable_values(path, obj.spin_density)
         if structure.cell is not None:
             arrays["structure_cell"] = structure.cell
     with writing(path) as file:
@@ -105,7 +108,7 @@ def read(path: str | Path) -> Field | Density:
                 arrays.get("structure_cell"),
                 spin=int(arrays["spin"]) if "spin" in arrays else None,
             )
-            return Density(
+            density = Density(
                 grid,
                 values,
                 unit,
@@ -113,6 +116,9 @@ def read(path: str | Path) -> Field | Density:
                 valence_charges=arrays["valence_charges"],
                 all_electron=bool(arrays.get("all_electron", False)),
             )
+            if "spin_density" in arrays:
+                density = density.with_spin_density(seal(arrays["spin_density"]))
+            return density
     except KeyError as error:
         raise InputError(
             f"{path}: the archive has no {error}; it is damaged, make or copy it again"

@@ -154,12 +154,16 @@ class Density(Field):
     continuous : Continuous or None
         The same density at every point, for a prediction of a network that gives it. It belongs
         to these values: `dataclasses.replace` and `with_values` leave it out, and so do files.
+    spin_density : Density or None
+        Density of spin up minus that of spin down, in `SPIN_UNIT`, where it is known. CHGCAR and
+        .npz hold both; `dataclasses.replace` and `with_values` leave it out.
     """
 
     structure: Structure = field(kw_only=True)
     valence_charges: np.ndarray = field(kw_only=True)
     all_electron: bool = field(default=False, kw_only=True)
     continuous: Continuous | None = field(default=None, init=False, repr=False)
+    spin_density: Density | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -217,6 +221,13 @@ class Density(Field):
         """Return the same density, which `continuous` gives at every point."""
         copy = replace(self)
         object.__setattr__(copy, "continuous", continuous)
+        return copy
+
+    def with_spin_density(self, values: np.ndarray) -> Density:
+        """Return the same density with a spin density (nx, ny, nz), unpaired e/bohr^3."""
+        copy = replace(self)
+        object.__setattr__(copy, "continuous", self.continuous)
+        object.__setattr__(copy, "spin_density", replace(self, values=values, unit=SPIN_UNIT))
         return copy
 
     @property

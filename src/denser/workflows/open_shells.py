@@ -15,7 +15,7 @@ from denser.analysis.charges.spin_populations import hirshfeld_spins
 from denser.atoms.sad import superposition
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.scf import KSResult, scf
-from denser.io import write
+from denser.io import holds_spin, write
 from denser.io.files import plain_name
 from denser.model.options import PredictionOptions
 from denser.types.density import SPIN_UNIT, Density
@@ -68,8 +68,12 @@ def open_shell_scf(
     density = up.with_values(values * (up.n_electrons / (values.sum() * grid.dv)))
     m = up.values - down.values
     spin = replace(up, values=m * (structure.spin / (m.sum() * grid.dv)), unit=SPIN_UNIT)
+    density = density.with_spin_density(spin.values)
     written = []
-    if out is not None:
+    if out is not None and holds_spin(out):
+        write(out, density)
+        written = [str(out)]
+    elif out is not None:
         beside = spin_path(out)
         write(out, density)
         write(beside, spin)
