@@ -210,11 +210,11 @@ def test_sharp_part(z):
 
 
 def test_elements_without_a_free_atom_are_refused(sad_density):
-    structure = Structure([26], [[0.0, 0.0, 0.0]])
+    structure = Structure([79], [[0.0, 0.0, 0.0]])
     density = Density(
-        sad_density.grid, sad_density.values, structure=structure, valence_charges=np.array([16.0])
+        sad_density.grid, sad_density.values, structure=structure, valence_charges=np.array([11.0])
     )
-    with pytest.raises(InputError, match="free atom of Fe"):
+    with pytest.raises(InputError, match="free atom of Au"):
         ContinuousDensity(density)
 
 

@@ -90,12 +90,12 @@ def test_columns_in_ase_units(store, water):
 
 
 def test_charge_and_spin_are_columns(store, water):
-    charged = replace(water, structure=Structure.of(water.structure, charge=-1))
+    charged = replace(water, structure=Structure.of(water.structure, charge=-2))
     store.add(charged, Facts("paper"))
     structure = store.read("H2O").structure
-    assert (structure.charge, structure.spin) == (-1, 1)
-    assert ase.db.connect(store.path).count(charge=-1, spin=1) == 1
-    assert store.info().charges == {-1: 1}
+    assert (structure.charge, structure.spin) == (-2, 0)
+    assert ase.db.connect(store.path).count(charge=-2) == 1
+    assert store.info().charges == {-2: 1}
 
 
 def test_a_name_is_there_once(store, water):

@@ -1,4 +1,5 @@
 import copy
+import json
 import pickle
 from dataclasses import replace
 
@@ -151,3 +152,14 @@ def test_spin_of_ase_atoms():
         Structure.of(iron)
     ion = Atoms("H2O", molecule("H2O").positions, charges=[-1, 0, 0])
     assert Structure.of(ion, charge=0).charge == 0
+
+
+def test_an_assumed_spin_is_assumed_anew_and_a_stated_one_is_kept():
+    water = Structure.of(molecule("H2O"))
+    cation = replace(water, charge=1)
+    assert (cation.spin, cation.spin_assumed) == (1, True)
+    assert replace(cation, charge=0).spin == 0
+    stated = Structure.of(molecule("H2O"), charge=1, spin=1)
+    with pytest.raises(InputError, match="of which 1 cannot be unpaired"):
+        replace(stated, charge=0)
+    assert pickle.loads(pickle.dumps(cation)).spin_assumed and json.dumps(cation.spin) == "1"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,10 @@ DIPOLE_ORIGIN = "centre of nuclear charge"
 """Origin of all dipole and higher moments: `Structure.nuclear_charge_centre`."""
 
 
+class _Assumed(int):
+    """A spin that nobody stated."""
+
+
 @dataclass(frozen=True, eq=False)
 class Structure:
     """Atoms of a molecule or of a periodic cell.
@@ -45,12 +49,8 @@ class Structure:
         Bonds that the input names. Nothing but files of molecules uses them.
     spin : int, optional
         Number of unpaired electrons, 2S as in PySCF. By default the smallest possible one: 0 for
-        an even number of electrons, 1 (a doublet) for an odd number.
-
-    Attributes
-    ----------
-    spin_assumed : bool
-        Whether nobody stated the spin.
+        an even number of electrons, 1 (a doublet) for an odd number; `dataclasses.replace` then
+        takes it anew.
 
     Raises
     ------
@@ -66,7 +66,6 @@ class Structure:
     cell: np.ndarray | None = None
     bonds: Bonds | None = None
     spin: Any = None  # an int once the structure is made
-    spin_assumed: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         numbers = read_only(self.numbers, int)
@@ -93,9 +92,8 @@ class Structure:
             )
         object.__setattr__(self, "charge", _whole(self.charge))
         n_electrons = int(numbers.sum()) - self.charge
-        if self.spin is None:
-            object.__setattr__(self, "spin_assumed", True)
-            object.__setattr__(self, "spin", n_electrons % 2)
+        if self.spin is None or self.spin_assumed:
+            object.__setattr__(self, "spin", _Assumed(n_electrons % 2))
         else:
             object.__setattr__(self, "spin", _fitting_spin(self.spin, n_electrons, self))
         if self.cell is not None:
@@ -112,6 +110,11 @@ class Structure:
         self._check_distances()
 
     __setstate__ = restore
+
+    @property
+    def spin_assumed(self) -> bool:
+        """Whether nobody stated the spin."""
+        return isinstance(self.spin, _Assumed)
 
     def _check_distances(self) -> None:
         """Raise if two atoms (or, in a cell, their images) are too close."""
