@@ -256,8 +256,11 @@ def main() -> int:
         if i % EVERY == EVERY // 2:
             atoms.info["name"] += "_held"
         there.append(atoms)
-    # small molecules first, since all kinds have some and they are labelled in seconds
-    there.sort(key=lambda a: (len(a) // 8, sha256(a.info["name"].encode()).digest()))
+    # small molecules first, since all kinds have some and they are labelled in seconds; radicals,
+    # which networks do not learn yet, last
+    there.sort(
+        key=lambda a: ("spin" in a.info, len(a) // 8, sha256(a.info["name"].encode()).digest())
+    )
     lines = []
     for atoms in there:
         info = " ".join(f'{key}="{value}"' for key, value in atoms.info.items())
