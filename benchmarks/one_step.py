@@ -77,6 +77,8 @@ def measure(label: Label, predictor: Predictor) -> dict:
         "rho_one": 100 * err_rho(first.density, reference),
         "rho_two": 100 * err_rho(second.density, reference),
     }
+    row |= {"d_network": 100 * second.error_before, "d_first": 100 * first.error_before}
+    row |= {"d_one": 100 * first.error_after, "d_two": 100 * second.error_after}
     row |= {
         "homo_plain": MEV * (step.homo - label.mo_energy[n - 1]),
         "lumo_plain": MEV * (step.lumo - label.mo_energy[n]),
@@ -121,6 +123,17 @@ def report(rows: list[dict], console: Console) -> None:
             f"{title}: {100 * (ratio < 1).mean():.0f} % of the errors within the uncertainty, "
             f"90th percentile of error / uncertainty {np.percentile(ratio, 90):.2f}, rank "
             f"correlation {_rank_correlation(error, error / ratio):.2f}"
+        )
+    for key, stated, title in (
+        ("network", "first", "network, stated after one step"),
+        ("network", "network", "network, stated after two steps"),
+        ("one", "one", "one step"),
+        ("two", "two", "two steps"),
+    ):
+        ratio = np.array([row[f"rho_{key}"] / row[f"d_{stated}"] for row in rows])
+        console.print(
+            f"Err_rho of the {title}: {ratio.mean():.2f} +- {ratio.std():.2f} times the stated "
+            f"one, {ratio.min():.2f} to {ratio.max():.2f}"
         )
     if len(rows) > 2:
         x = np.log([row["rho_network"] for row in rows])

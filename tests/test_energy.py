@@ -58,6 +58,7 @@ def test_energy_of_a_converged_density_file(converged, energy):
         np.linalg.norm(dipole(read(path))) * DEBYE, abs=1e-3
     )
     assert 1e-4 <= record["uncertainty_ev"] < 1e-3 and record["formula"] == "H2O"
+    assert record["density_error_percent"] <= record["density_error_before_percent"] < 0.02
 
 
 def test_densities_of_other_programs_have_the_same_energy(converged, foreign_files, tmp_path):

@@ -145,6 +145,10 @@ def test_refinement_approaches_self_consistency(water, errors):
     second = refine(first.density, earlier=first.steps)
     distance = [err_rho(density, rho) for density in (start, first.density, second.density)]
     assert distance[1] < 0.4 * distance[0] and distance[2] < 0.4 * distance[1]
+    for result in (first, second):  # what the result says of its own errors
+        assert result.error_before == pytest.approx(distance[0], rel=0.3)
+    assert 0.4 < first.error_after / distance[1] < 2.5
+    assert 0.4 < second.error_after / distance[2] < 2.5
     for result in (first, second):
         assert result.density.integrate() == pytest.approx(8, abs=1e-9)
         assert result.density.values.min() >= 0

@@ -27,6 +27,10 @@ UNCERTAINTY_FLOOR = 0.1e-3 / HARTREE
 """Hartree, added in quadrature. E_KS - E_Harris = <R|K|R>/2 has a Hartree part above zero and a
 part of exchange and correlation below it; if they cancel, it does not indicate the error."""
 
+REMAINS = 0.3
+"""Err_rho that a step leaves, as a share of the change by this step. Measured by
+`benchmarks/one_step.py`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Refined(FrontierOrbitals):
@@ -62,6 +66,20 @@ class Refined(FrontierOrbitals):
     dm: np.ndarray
     steps: tuple[OneStep, ...]
     seconds: float
+
+    @property
+    def error_before(self) -> float:
+        """Estimated Err_rho of the density before the steps, a fraction: the change by them."""
+        return self._change(self.steps[0])
+
+    @property
+    def error_after(self) -> float:
+        """Estimated Err_rho of the refined density, a fraction: `REMAINS` of the last change."""
+        return REMAINS * self._change(self.steps[-1])
+
+    def _change(self, step: OneStep) -> float:
+        change = np.abs(self.density.values - step.density_in.values).sum()
+        return float(change * self.density.grid.dv / self.density.n_electrons)
 
     def __repr__(self) -> str:
         formula, n = self.density.structure.formula, len(self.steps)

@@ -31,7 +31,7 @@ from denser.types.structure import Structure
 from denser.types.units import HARTREE
 from denser.workflows.many import headline
 from denser.workflows.open_shells import open_shell_scf, superposed
-from denser.workflows.predict import geometry_text, refined_prediction
+from denser.workflows.predict import Steps, density_error_text, geometry_text, refined_prediction
 from denser.workflows.scf_guess import dm_from_density
 
 if TYPE_CHECKING:
@@ -100,8 +100,9 @@ class StartDensities:
                 return StartDensity(superposed(structure, options), None, geometry)
         if self.predictor is None:
             self.predictor = Predictor.of(options)
-        prediction, seconds = refined_prediction(atoms, self.predictor, options)
-        seconds_in_all = prediction.seconds_sad + prediction.seconds_network + (seconds or 0.0)
+        prediction, steps = refined_prediction(atoms, self.predictor, options)
+        seconds_in_all = prediction.seconds_sad + prediction.seconds_network
+        seconds_in_all += 0.0 if steps is None else steps.seconds
         return StartDensity(prediction.density, seconds_in_all, atoms.info.get("geometry", ""))
 
     def read(self, path: Path) -> StartDensity:
@@ -158,6 +159,7 @@ def energy_record(
         written.append(str(molden))
     record = _record(start, result.density, result.e_tot, result.homo, result.lumo)
     record["uncertainty_ev"] = round(result.uncertainty * HARTREE, 5)
+    record |= Steps.of(result).record()
     record["steps"] = steps
     record["written"] = written
     seconds = {} if start.seconds is None else {"density": round(start.seconds, 3)}
@@ -241,7 +243,7 @@ def energy_summary(record: dict) -> str:
         f"{headline(record)}, "
         f"E {record['e_tot_hartree']:.6f} hartree "
         f"(estimated error {1000 * record['uncertainty_ev']:.1f} meV), {orbitals}"
-        f"gap {record['gap_ev']:.2f} eV, {dipole_text(record)}, "
+        f"gap {record['gap_ev']:.2f} eV, {dipole_text(record)}, {density_error_text(record)}, "
         f"{sum(record['seconds'].values()):.1f} s{_in_cell(record)}{geometry_text(record)}"
     )
     return line + (f" -> {', '.join(record['written'])}" if record["written"] else "")

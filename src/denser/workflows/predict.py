@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from denser.workflows.inputs import Input, content, find_inputs, refuse_inputs
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from denser.dft.refine import Refined
     from denser.model.predictor import Prediction, Predictor
 
 RECORD = ".denser-predict.jsonl"
@@ -207,18 +208,41 @@ def _stamp(path: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
+@dataclass(frozen=True)
+class Steps:
+    """Kohn-Sham steps from a prediction: wall time, and estimated Err_rho (fractions)."""
+
+    seconds: float
+    error_before: float
+    error_after: float
+
+    @classmethod
+    def of(cls, refined: Refined) -> Steps:
+        """The figures of a result, without its arrays."""
+        return cls(refined.seconds, refined.error_before, refined.error_after)
+
+    def record(self) -> dict[str, float]:
+        """For the output of commands."""
+        return {
+            "density_error_before_percent": round(100 * self.error_before, 4),
+            "density_error_percent": round(100 * self.error_after, 4),
+        }
+
+
+def density_error_text(record: dict) -> str:
+    """Estimated error of a density after Kohn-Sham steps, and before them."""
+    return (
+        f"estimated error of the density {record['density_error_percent']:.2g} % "
+        f"({record['density_error_before_percent']:.2g} before the steps)"
+    )
+
+
 def refined_prediction(
     atoms: Atoms, predictor: Predictor, options: PredictionOptions
-) -> tuple[Prediction, float | None]:
+) -> tuple[Prediction, Steps | None]:
     """Predict, and take `options.refine` Kohn-Sham steps.
 
     The steps are taken on the model's own grid. The spacing is changed after them.
-
-    Returns
-    -------
-    Prediction
-    float or None
-        Seconds of the steps.
     """
     if not options.refine:
         return predictor.predict(atoms, options=options), None
@@ -232,11 +256,11 @@ def refined_prediction(
     density = refined.density
     if options.spacing is not None:
         density = respace(density, options.spacing / BOHR)
-    return replace(prediction, density=density), refined.seconds
+    return replace(prediction, density=density), Steps.of(refined)
 
 
 def _predict(entry: Input, output: Path, predictor: Predictor, options: PredictionOptions) -> dict:
-    prediction, refine_seconds = refined_prediction(entry.atoms(), predictor, options)
+    prediction, steps = refined_prediction(entry.atoms(), predictor, options)
     start = time.perf_counter()
     write(output, prediction.density)
     write_seconds = time.perf_counter() - start
@@ -245,8 +269,9 @@ def _predict(entry: Input, output: Path, predictor: Predictor, options: Predicti
     record["warnings"] = strange(prediction.density.structure)
     record["doubt"] = predictor.doubt(prediction)
     record["refined_steps"] = options.refine
-    if refine_seconds is not None:
-        record["seconds"]["refine"] = round(refine_seconds, 4)
+    if steps is not None:
+        record |= steps.record()
+        record["seconds"]["refine"] = round(steps.seconds, 4)
     record["seconds"]["write"] = round(write_seconds, 4)
     return record
 
@@ -302,7 +327,8 @@ def summary(record: dict) -> str:
     return (
         f"{many.headline(record)}, {record['n_atoms']} atoms, "
         f"{record['n_electrons']:g} valence electrons{' on these nodes' if given else ''}, "
-        f"{'refined, ' if record['refined_steps'] else ''}grid {shape} at "
+        f"{f'refined, {density_error_text(record)}, ' if record['refined_steps'] else ''}"
+        f"grid {shape} at "
         f"{max(record['spacing_angstrom']):.4f} A ({box}), "
         f"{dipole_text(record)}, "
         f"{' + '.join(f'{s:.2f}' for s in seconds.values())} s "

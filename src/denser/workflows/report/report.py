@@ -26,7 +26,7 @@ from denser.types.version import __version__
 from denser.workflows import many
 from denser.workflows.inputs import Input, Names, content, file_hash, refuse_inputs
 from denser.workflows.many import Failed, Totals, attempt, record_of
-from denser.workflows.predict import refined_prediction
+from denser.workflows.predict import density_error_text, refined_prediction
 from denser.workflows.report import tables as summary
 from denser.workflows.report.outputs import Settings, fitted, output_tasks
 
@@ -125,11 +125,14 @@ def _density(
         refuse_inputs(moved, protected)
         atoms, fit = fitted(atoms, settings, settings.against, moved)
         notes += [*fit.lines(), f"moved structure: {moved.name}"]
-    prediction, seconds = refined_prediction(atoms, predictor, options)
+    prediction, steps = refined_prediction(atoms, predictor, options)
     if doubt := predictor.doubt(prediction):
         notes.append(doubt)
-    if seconds is not None:
-        notes.append(f"improved by {options.refine} Kohn-Sham step(s), {seconds:.1f} s")
+    if steps is not None:
+        notes.append(
+            f"improved by {options.refine} Kohn-Sham step(s), {steps.seconds:.1f} s; "
+            f"{density_error_text(steps.record())}"
+        )
     return prediction.density, predictor.model.recipe, notes
 
 
