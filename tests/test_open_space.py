@@ -13,8 +13,9 @@ from scipy.special import erf
 from denser.atoms.sad_fields import energy_of_free_atoms, free_atom
 from denser.dft.gradient import mixed_gradient
 from denser.dft.one_step import one_step
-from denser.dft.open_space import linearised, principal_axes, quadrature
+from denser.dft.open_space import box_spacing, linearised, principal_axes, quadrature
 from denser.dft.pyscf_private import molecule_of
+from denser.dft.refine import refine
 from denser.dft.scf import mean_field
 from denser.model.gaussian_fields import boys, deformation, gradient_of_harmonics
 from denser.model.harmonics import spherical_harmonics
@@ -163,3 +164,24 @@ def test_a_step_does_not_depend_on_the_orientation(predictor):
     assert np.ptp(energies, axis=0).max() * MEV < 0.1  # several meV in the box
     with pytest.raises(InputError, match="open space"):
         mixed_gradient(step)
+
+
+def test_what_the_box_does_needs_no_fine_grid(predictor):
+    """The grid of the box becomes coarser for the energy, and the density keeps its own."""
+    density = predictor.predict(molecule("H2O"), padding=2.5).density
+    coarse = refine(density, isolated=True)
+    assert box_spacing(density.structure, Recipe()) == pytest.approx(0.24, abs=1e-3)
+    step = coarse.steps[0]
+    assert step.density.grid.size < 0.4 * density.grid.size
+    mf = mean_field(density.structure, density.grid, isolated=True, about=density)
+    fine = refine(density, mf=mf)
+    assert coarse.e_tot == pytest.approx(fine.e_tot, abs=0.03 / MEV)
+    assert coarse.homo == pytest.approx(fine.homo, abs=5 / MEV)
+    assert coarse.density.grid.shape == fine.density.grid.shape == density.grid.shape
+    assert coarse.density.integrate() == pytest.approx(8, abs=1e-6)
+    difference = coarse.density - fine.density
+    assert np.abs(difference.values).sum() * difference.grid.dv < 0.0015 * 8
+    # continued on the grid of the first step
+    again = refine(coarse.density, earlier=coarse.steps)
+    assert again.steps[-1].density.grid.shape == step.density.grid.shape
+    assert again.e_tot == pytest.approx(fine.e_tot, abs=0.1 / MEV)

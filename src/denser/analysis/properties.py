@@ -145,11 +145,14 @@ class Analysis:
     @cached_property
     def orbitals(self) -> OneStep:
         """Orbitals and energy of Kohn-Sham steps from the density."""
+        from denser.dft.one_step import on_recipe_grid
         from denser.dft.refine import refine
+        from denser.dft.scf import mean_field
 
-        start = self.valence_start
+        start = on_recipe_grid(self.valence_start, self.recipe)
         isolated = start.structure.cell is None
-        return refine(start, self.recipe, self.steps, isolated=isolated).steps[-1]
+        mf = mean_field(start.structure, start.grid, self.recipe, isolated=isolated, about=start)
+        return refine(start, self.recipe, self.steps, mf=mf).steps[-1]
 
     @cached_property
     def localisation(self) -> Localisation:

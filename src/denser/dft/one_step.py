@@ -249,16 +249,21 @@ def on_recipe_grid(density: Density, recipe: Recipe) -> Density:
             stacklevel=3,
         )
     nx, ny, nz = (int(n) for n in 2 * np.ceil(lengths / (2 * recipe.spacing) - 1e-6))
-    shape = (nx, ny, nz)
-    resampled = Density(
+    return resampled(density, (nx, ny, nz))
+
+
+def resampled(density: Density, shape: tuple[int, int, int]) -> Density:
+    """Return the density at other nodes of its box, spectrally interpolated."""
+    grid = density.grid
+    if grid.shape == shape:
+        return density
+    out = Density(
         Grid(grid.origin, grid.cell, shape),
         resample(density.values, shape),
         structure=density.structure,
         valence_charges=density.valence_charges,
     )
-    if density.continuous is None:
-        return resampled
-    return resampled.known_between_nodes(density.continuous)
+    return out if density.continuous is None else out.known_between_nodes(density.continuous)
 
 
 def eigenstates(mf: rks.RKS, fock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

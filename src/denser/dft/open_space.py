@@ -36,11 +36,13 @@ from pyscf.dft import gen_grid, numint
 from scipy.special import erf
 
 from denser.atoms.sad_fields import energy_of_free_atoms
+from denser.dft.basis import basis_name, shells
 from denser.dft.isolated import potential_and_energy
 from denser.dft.pyscf_private import molecule_of, nonlocal_pseudopotential, pseudopotential_terms
 from denser.fields.fourier import poisson
 from denser.types.density import Continuous, Density
 from denser.types.grid import Grid
+from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 
 if TYPE_CHECKING:
@@ -48,6 +50,12 @@ if TYPE_CHECKING:
 
 POINTS = (40, 302)
 """Spheres around each atom, and points on the largest of them."""
+
+LARGEST_SPACING = 0.24
+"""Of the box, bohr."""
+
+_SHARPEST = 0.77
+"""Spacing of the box times the square root of the largest exponent of heavy atoms."""
 
 _AT_ONCE = 8192
 
@@ -197,6 +205,22 @@ def linearised(mol: gto.Mole, continuous: Continuous, structure: Structure, xc: 
     )
     energy += mol.energy_nuc()
     return Linear(matrix, float(energy), points, weights, fields, v_xc, e_xc)
+
+
+def box_spacing(structure: Structure, recipe: Recipe) -> float:
+    """Spacing of the box (bohr), where only what is of second order is computed.
+
+    The sharper the basis functions of the heavy atoms, the finer. Between this spacing and that of
+    the default recipe, energies of water and isobutane differ by less than 0.01 meV.
+    """
+    exponents = [
+        primitive[0]
+        for symbol in set(structure.symbols) - {"H"}
+        for shell in shells(symbol, basis_name(symbol, recipe.basis))
+        for primitive in shell[1:]
+    ]
+    wanted = _SHARPEST / np.sqrt(max(exponents)) if exponents else LARGEST_SPACING
+    return max(recipe.spacing, min(wanted, LARGEST_SPACING))
 
 
 def _orbital_values(

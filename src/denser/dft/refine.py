@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.fft
@@ -11,10 +11,11 @@ from pyscf import lib
 from pyscf.pbc.dft import rks
 
 from denser.dft.isolated import potential_and_energy
-from denser.dft.one_step import OneStep, eigenstates, one_step
+from denser.dft.one_step import OneStep, eigenstates, on_recipe_grid, one_step, resampled
+from denser.dft.open_space import box_spacing
 from denser.dft.pyscf_private import core_hamiltonian, potential_matrix
 from denser.dft.scf import FrontierOrbitals
-from denser.fields.fourier import squared_wave_numbers
+from denser.fields.fourier import resample, squared_wave_numbers
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -39,7 +40,8 @@ class Refined(FrontierOrbitals):
     Parameters
     ----------
     density : Density
-        On the grid of the calculation; exactly N_e electrons, no negative values.
+        On the grid of the calculation, in open space on that of the given density; exactly N_e
+        electrons, no negative values.
     e_tot : float
         Estimate of the self-consistent energy, hartree.
     uncertainty : float
@@ -133,10 +135,18 @@ def refine(
     if steps < 1:
         raise InputError(f"refining takes at least one step, found {steps}")
     done = list(earlier)
+    given = density
+    if mf is None and done:
+        mf = done[-1].mf
+        density = resampled(density, done[-1].density.grid.shape)
+    elif mf is None and isolated and density.continuous is not None:
+        # what is left to the box is of second order, for which a coarser grid suffices
+        recipe = replace(recipe, spacing=box_spacing(density.structure, recipe))
+        density = on_recipe_grid(density, recipe)
+    first = density
     for _ in range(steps):
-        if mf is None and done:
-            mf = done[-1].mf
         done.append(one_step(density, recipe, mf=mf, isolated=isolated))
+        mf = done[-1].mf
         density = _next_density(done)
     step = done[-1]
     mf = step.mf
@@ -145,7 +155,7 @@ def refine(
     mo_energy, mo_coeff = eigenstates(mf, fock)
     mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))
     return Refined(
-        density=density,
+        density=density if given.continuous is None else _changed(given, density, first),
         e_tot=step.e_tot,
         uncertainty=float(np.hypot(UNCERTAINTY * (step.e_ks - step.e_harris), UNCERTAINTY_FLOOR)),
         mo_energy=mo_energy,
@@ -160,9 +170,21 @@ def refine(
 def _next_density(steps: list[OneStep]) -> Density:
     """Density after the steps; the number of electrons is exact, no value is negative."""
     density = steps[-1].density_in
-    values = np.maximum(next_values(steps, pulay_weights(steps)), 0.0)
-    values *= density.n_electrons / (values.sum() * density.grid.dv)
-    return density.with_values(values)
+    return density.with_values(_exact(next_values(steps, pulay_weights(steps)), density))
+
+
+def _changed(given: Density, after: Density, before: Density) -> Density:
+    """A density plus the difference of two on another grid of the same box."""
+    if after.grid.shape == given.grid.shape:
+        return after
+    values = given.values + resample(after.values - before.values, given.grid.shape)
+    return given.with_values(_exact(values, given))
+
+
+def _exact(values: np.ndarray, density: Density) -> np.ndarray:
+    """Values without negative ones, with the electrons of a density on the same grid."""
+    values = np.maximum(values, 0.0)
+    return values * (density.n_electrons / (values.sum() * density.grid.dv))
 
 
 def next_values(steps: list[OneStep], weights: np.ndarray) -> np.ndarray:

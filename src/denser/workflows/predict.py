@@ -247,12 +247,15 @@ def refined_prediction(
     if not options.refine:
         return predictor.predict(atoms, options=options), None
     from denser.dft.refine import refine
+    from denser.dft.scf import mean_field
     from denser.model.boxes import respace
 
     prediction = predictor.predict(atoms, options=replace(options, spacing=None))
-    isolated = prediction.density.structure.cell is None
-    recipe = predictor.model.recipe
-    refined = refine(prediction.density, recipe, options.refine, isolated=isolated)
+    start, recipe = prediction.density, predictor.model.recipe
+    isolated = start.structure.cell is None
+    # energies need no grid as fine as this, densities do
+    mf = mean_field(start.structure, start.grid, recipe, isolated=isolated, about=start)
+    refined = refine(start, recipe, options.refine, mf=mf)
     density = refined.density
     if options.spacing is not None:
         density = respace(density, options.spacing / BOHR)
