@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from pyscf import dft, gto
 
-from denser import InputError, Structure
+from denser import InputError, Structure, analyze
 from denser.analysis.charges.spin_populations import hirshfeld_spins
 from denser.analysis.charges.stockholder import curve
 from denser.atoms.sad import superposition
@@ -42,6 +42,7 @@ from denser.workflows.label import (
 from denser.workflows.label.packing import contents, pack, unpack
 from denser.workflows.open_shells import open_shell_scf, spin_path, superposed
 
+HYDRIDE = Structure.of(Atoms("H"), charge=-1)
 RECIPE = Recipe(spacing=0.2 / BOHR)
 SETTINGS = LabelSettings(RECIPE, "paper")
 
@@ -151,6 +152,13 @@ def test_scf_of_a_radical_writes_both_densities(tmp_path):
     assert [Path(x).name for x in both] == ["h.npz"]
     pair = read(both[0])
     np.testing.assert_allclose(pair.spin_density.values, m.values, atol=1e-5)
+    found = analyze(both[0], "unpaired")["unpaired"]
+    assert found.populations == pytest.approx(record["spins_hirshfeld"], abs=1e-4)
+    assert found.lines()[1].split()[:2] == ["1", "H"]
+    with pytest.raises(InputError, match="density of H comes without its spin density"):
+        analyze(rho, "unpaired")
+    closed = analyze(replace(rho, structure=HYDRIDE), "unpaired")["unpaired"]
+    assert closed.closed and "closed shell" in closed.lines()[0]
     with pytest.raises(InputError, match="--compare is for closed shells"):
         open_shell_scf(rho, Recipe(), None, compare=True)
 

@@ -160,6 +160,10 @@ PROPERTIES = {
         shares=("potential",),
         charges="RESP",
     ),
+    "unpaired": Property(
+        "unpaired electrons of the atoms, Hirshfeld's shares of the spin density",
+        "denser.analysis.charges.spin_populations:unpaired_electrons",
+    ),
     "esp": Property(
         "electrostatic potential on the 0.001 e/bohr^3 surface",
         "denser.analysis.potential.esp_surface:esp_surface",

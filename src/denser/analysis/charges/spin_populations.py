@@ -8,11 +8,66 @@ electrons.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from denser.analysis.charges.stockholder import curve, deform
 from denser.fields.windows import ball
 from denser.types.density import Density, Field
+from denser.types.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class UnpairedElectrons:
+    """Unpaired electrons of the atoms.
+
+    Parameters
+    ----------
+    populations : (n_atoms,) float
+        Positive for spin up; their sum is the number of unpaired electrons.
+    symbols : tuple of str
+    closed : bool
+        Whether the density was taken for one of a closed shell, where all are zero.
+    """
+
+    populations: np.ndarray
+    symbols: tuple[str, ...]
+    closed: bool = False
+
+    def to_dict(self) -> dict:
+        """Return plain data."""
+        return {"populations": self.populations.tolist(), "closed_shell": self.closed}
+
+    def lines(self) -> list[str]:
+        """Return the lines of a table."""
+        if self.closed:
+            return ["no unpaired electrons: taken for a closed shell"]
+        rows = [
+            f"{i:4d} {symbol:2s} {m:10.5f}"
+            for i, (symbol, m) in enumerate(zip(self.symbols, self.populations, strict=True), 1)
+        ]
+        return ["atom    unpaired e", *rows, f"    sum {self.populations.sum():9.5f}"]
+
+
+def unpaired_electrons(density: Density) -> UnpairedElectrons:
+    """Unpaired electrons of the atoms of a density that has a spin density.
+
+    Raises
+    ------
+    InputError
+        As `hirshfeld_spins`; or a radical or triplet whose spin density is not known.
+    """
+    structure = density.structure
+    symbols = tuple(structure.symbols)
+    if density.spin_density is not None:
+        return UnpairedElectrons(hirshfeld_spins(density, density.spin_density), symbols)
+    if structure.spin:
+        raise InputError(
+            f"the density of {structure.formula} comes without its spin density; give a file that "
+            "holds both, such as the .npz or CHGCAR that denser scf -o writes"
+        )
+    return UnpairedElectrons(np.zeros(len(structure)), symbols, closed=True)
 
 
 def hirshfeld_spins(density: Density, spin: Field) -> np.ndarray:
