@@ -55,6 +55,9 @@ class Refined(FrontierOrbitals):
         Their density matrix.
     steps : tuple of OneStep
         All steps; the first one started from the given density.
+    error_before, error_after : float
+        Estimated Err_rho of the density before the steps and of the refined one, fractions: the
+        change by all steps, and `REMAINS` of the change by the last one.
     seconds : float
         Wall time.
     """
@@ -67,21 +70,9 @@ class Refined(FrontierOrbitals):
     mo_coeff: np.ndarray
     dm: np.ndarray
     steps: tuple[OneStep, ...]
+    error_before: float
+    error_after: float
     seconds: float
-
-    @property
-    def error_before(self) -> float:
-        """Estimated Err_rho of the density before the steps, a fraction: the change by them."""
-        return self._change(self.steps[0])
-
-    @property
-    def error_after(self) -> float:
-        """Estimated Err_rho of the refined density, a fraction: `REMAINS` of the last change."""
-        return REMAINS * self._change(self.steps[-1])
-
-    def _change(self, step: OneStep) -> float:
-        change = np.abs(self.density.values - step.density_in.values).sum()
-        return float(change * self.density.grid.dv / self.density.n_electrons)
 
     def __repr__(self) -> str:
         formula, n = self.density.structure.formula, len(self.steps)
@@ -163,6 +154,8 @@ def refine(
         mo_coeff=mo_coeff,
         dm=np.asarray(mf.make_rdm1(mo_coeff, mo_occ)),
         steps=tuple(done),
+        error_before=_distance(density, done[0].density_in),
+        error_after=REMAINS * _distance(density, step.density_in),
         seconds=time.perf_counter() - start,
     )
 
@@ -171,6 +164,11 @@ def _next_density(steps: list[OneStep]) -> Density:
     """Density after the steps; the number of electrons is exact, no value is negative."""
     density = steps[-1].density_in
     return density.with_values(_exact(next_values(steps, pulay_weights(steps)), density))
+
+
+def _distance(a: Density, b: Density) -> float:
+    """sum_r |a - b| dv / N_e of densities on one grid."""
+    return float(np.abs(a.values - b.values).sum() * a.grid.dv / a.n_electrons)
 
 
 def _changed(given: Density, after: Density, before: Density) -> Density:
