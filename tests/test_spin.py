@@ -12,6 +12,7 @@ from pyscf import dft, gto
 from denser import InputError, Structure, analyze
 from denser.analysis.charges.spin_populations import hirshfeld_spins
 from denser.analysis.charges.stockholder import curve
+from denser.analysis.properties import Analysis
 from denser.atoms.sad import superposition
 from denser.dft.cell import build_cell
 from denser.dft.gradient import scf_gradient
@@ -132,6 +133,15 @@ def test_kohn_sham_steps_refuse_open_shells():
     atom = Structure.of(Atoms("H"))
     with pytest.raises(InputError, match="Kohn-Sham steps cover closed shells only"):
         one_step(superposition(atom, Grid.around(atom, 4.0, 0.4)), RECIPE)
+
+
+def test_functionals_of_closed_shells_refuse_open_shells():
+    atom = Structure.of(Atoms("H"))
+    analysis = Analysis(superposition(atom, Grid.around(atom, 4.0, 0.4)))
+    with pytest.raises(InputError, match="orbital-free energies cover closed shells only"):
+        analysis.property("orbital-free")
+    with pytest.raises(InputError, match="ELF and LOL of densities cover closed shells only"):
+        analysis.field("elf-density")
 
 
 def test_scf_of_a_radical_writes_both_densities(tmp_path):

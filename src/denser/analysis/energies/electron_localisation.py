@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from denser.analysis.fields import THOMAS_FERMI, gradient, laplacian
+from denser.atoms.sad import require_closed_shell
 from denser.types.density import Density, Field
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -118,7 +119,13 @@ def localisation_of_density(density: Density) -> Localisation:
     Where it is below tau_W, the lower bound for any orbitals, tau_W is used. The result is good
     between atoms, and wrong at nuclei and in the tails. Use a completed density
     (`denser.atoms.free_atoms.complete`) to see the shells of the cores.
+
+    Raises
+    ------
+    InputError
+        An open shell.
     """
+    require_closed_shell(density.structure, "ELF and LOL of densities")
     rho = np.maximum(np.asarray(density.values, dtype=float), 0.0)
     squared = sum(np.square(component) for component in gradient(density))
     safe = np.maximum(rho, NO_DENSITY)

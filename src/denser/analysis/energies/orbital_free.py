@@ -9,6 +9,7 @@ import numpy as np
 
 from denser.analysis.fields import S_CONSTANT, THOMAS_FERMI
 from denser.atoms.free_atoms import pseudo_charges
+from denser.atoms.sad import require_closed_shell
 from denser.fields.derivatives import gradient
 from denser.fields.fourier import poisson, poisson_isolated
 from denser.fields.windows import ball, pieces
@@ -128,8 +129,8 @@ def orbital_free_energies(
     Raises
     ------
     InputError
-        The density is all-electron, a functional needs more than the density, or the box of an
-        isolated molecule is not orthorhombic.
+        The density is all-electron or of an open shell, a functional needs more than the
+        density, or the box of an isolated molecule is not orthorhombic.
     """
     from denser.dft.functionals import require_density_functional, xc_energy
 
@@ -138,6 +139,7 @@ def orbital_free_energies(
             "orbital-free energies need a valence density: a uniform grid does not resolve the "
             "kinetic energy of the cores"
         )
+    require_closed_shell(density.structure, "orbital-free energies")
     for xc in functionals:
         require_density_functional(xc)
     grid = density.grid
