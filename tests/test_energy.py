@@ -12,7 +12,7 @@ from denser.analysis.moments import dipole
 from denser.atoms.free_atoms import complete
 from denser.cli import app
 from denser.dft.cell import build_cell, density_from_dm
-from denser.dft.orbitals import molden
+from denser.dft.orbitals import molden, write_molden
 from denser.dft.scf import scf
 from denser.io import read, write
 from denser.labels.reading import read_label
@@ -76,6 +76,7 @@ def test_densities_of_other_programs_have_the_same_energy(converged, foreign_fil
         expected = label.e_tot if periodic else isolated.e_tot
         assert record["e_tot_hartree"] == pytest.approx(expected, abs=1e-5), record["input"]
         assert record["against_vacuum"] is not periodic
+        assert record["calculation"] == ("periodic" if periodic else "corrected box")
         assert record["charge"] == 0
     result = CliRunner().invoke(app, ["scf", files[0], "--json"])
     assert json.loads(result.stdout)["e_tot_hartree"] == pytest.approx(isolated.e_tot, abs=1e-5)
@@ -122,6 +123,18 @@ def test_molden_file_is_read_back(converged, energy):
     np.testing.assert_allclose(overlap, np.eye(len(mo_occ)), atol=1e-7)
     dm, of_cell = (c @ c.T for c in (mo_coeff[:, :n], label.mo_coeff))
     np.testing.assert_allclose(dm, of_cell, atol=0.02)
+
+
+def test_writing_a_molden_file_leaves_the_calculation_alone(converged, tmp_path):
+    label, _ = converged
+    cell = build_cell(label.structure, label.grid)
+    dm = 2 * label.mo_coeff @ label.mo_coeff.T
+    before = density_from_dm(cell, dm, label.grid, label.structure).values
+    n = label.mo_coeff.shape[1]
+    origin = label.grid.origin + 1.0
+    write_molden(tmp_path / "a.molden", cell, origin, label.mo_coeff, np.zeros(n), np.full(n, 2.0))
+    after = density_from_dm(cell, dm, label.grid, label.structure).values
+    np.testing.assert_array_equal(after, before)
 
 
 def test_iodata_reads_the_molden_file(energy):

@@ -181,6 +181,7 @@ def test_what_the_box_does_needs_no_fine_grid(predictor):
     assert coarse.density.integrate() == pytest.approx(8, abs=1e-6)
     difference = coarse.density - fine.density
     assert np.abs(difference.values).sum() * difference.grid.dv < 0.0015 * 8
+    assert coarse.error_before == pytest.approx(fine.error_before, rel=0.3)
     # continued on the grid of the first step
     again = refine(coarse.density, earlier=coarse.steps)
     assert again.steps[-1].density.grid.shape == step.density.grid.shape

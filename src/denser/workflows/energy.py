@@ -244,7 +244,7 @@ def energy_summary(record: dict) -> str:
         f"E {record['e_tot_hartree']:.6f} hartree "
         f"(estimated error {1000 * record['uncertainty_ev']:.1f} meV), {orbitals}"
         f"gap {record['gap_ev']:.2f} eV, {dipole_text(record)}, {density_error_text(record)}, "
-        f"{sum(record['seconds'].values()):.1f} s{_in_cell(record)}{geometry_text(record)}"
+        f"{sum(record['seconds'].values()):.1f} s{_surroundings(record)}{geometry_text(record)}"
     )
     return line + (f" -> {', '.join(record['written'])}" if record["written"] else "")
 
@@ -262,7 +262,7 @@ def scf_summary(record: dict) -> str:
         f"{headline(record)}, "
         f"E {record['e_tot_hartree']:.8f} hartree"
         f"{'' if record['converged'] else ' (NOT CONVERGED)'}, gap {record['gap_ev']:.3f} eV, "
-        f"{dipole_text(record, 3)}{spins}, {first['cycles']} cycles{_in_cell(record)}"
+        f"{dipole_text(record, 3)}{spins}, {first['cycles']} cycles{_surroundings(record)}"
         f"{geometry_text(record)}"
     )
     line += f" -> {', '.join(record['written'])}" if record["written"] else ""
@@ -320,6 +320,7 @@ def _record(start: StartDensity, density: Density, e_tot: float, homo: float, lu
         "grid_shape": list(density.grid.shape),
         "e_tot_hartree": float(e_tot),
         "against_vacuum": structure.cell is None,
+        "calculation": _calculation(start.density),
         "homo_ev": round(float(homo) * HARTREE, 5),
         "lumo_ev": round(float(lumo) * HARTREE, 5),
         "gap_ev": round(float(lumo - homo) * HARTREE, 5),
@@ -329,10 +330,19 @@ def _record(start: StartDensity, density: Density, e_tot: float, homo: float, lu
     }
 
 
-def _in_cell(record: dict) -> str:
-    """What a reader must know of an energy in a cell; nothing for a molecule on its own."""
+def _calculation(density: Density) -> str:
+    """Kind of a calculation; energies of one kind are comparable (`denser.dft.scf.mean_field`)."""
+    if density.structure.cell is not None:
+        return "periodic"
+    if density.structure.spin or density.continuous is None:
+        return "corrected box"
+    return "open space"
+
+
+def _surroundings(record: dict) -> str:
+    """What a reader must know of an energy: in open space, in a box, or in a cell."""
     if record["against_vacuum"]:
-        return ""
+        return f" ({record['calculation']})"
     if not record["charge"]:
         return " (levels of a cell have no zero of energy)"
     return (
