@@ -1,5 +1,6 @@
 """Isolated molecules in open space: fields of Gaussians, invariance, agreement with PySCF."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.special import erf
 
 from denser.atoms.sad_fields import energy_of_free_atoms, free_atom
 from denser.dft.gradient import mixed_gradient
-from denser.dft.one_step import one_step
+from denser.dft.one_step import CoarseGridWarning, one_step
 from denser.dft.open_space import box_spacing, linearised, principal_axes, quadrature
 from denser.dft.pyscf_private import molecule_of
 from denser.dft.refine import refine
@@ -186,3 +187,17 @@ def test_what_the_box_does_needs_no_fine_grid(predictor):
     again = refine(coarse.density, earlier=coarse.steps)
     assert again.steps[-1].density.grid.shape == step.density.grid.shape
     assert again.e_tot == pytest.approx(fine.e_tot, abs=0.1 / MEV)
+
+
+def test_a_coarse_density_is_no_reason_to_refuse_steps(predictor):
+    """Interpolation from its grid makes negative values; the energy does not depend on the grid."""
+    hydrogen = molecule("H2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CoarseGridWarning)
+        coarse, fine = (
+            refine(predictor.predict(hydrogen, spacing=h).density, isolated=True)
+            for h in (0.2, 0.09)
+        )
+    assert coarse.e_tot == pytest.approx(fine.e_tot, abs=2e-5)
+    assert coarse.density.grid.shape != fine.density.grid.shape
+    assert coarse.density.values.min() >= 0

@@ -11,7 +11,14 @@ from pyscf import lib
 from pyscf.pbc.dft import rks
 
 from denser.dft.isolated import potential_and_energy
-from denser.dft.one_step import OneStep, eigenstates, on_recipe_grid, one_step, resampled
+from denser.dft.one_step import (
+    OneStep,
+    check_density,
+    eigenstates,
+    on_recipe_grid,
+    one_step,
+    resampled,
+)
 from denser.dft.open_space import box_spacing
 from denser.dft.pyscf_private import core_hamiltonian, potential_matrix
 from denser.dft.scf import FrontierOrbitals
@@ -129,11 +136,12 @@ def refine(
     given = density
     if mf is None and done:
         mf = done[-1].mf
-        density = resampled(density, done[-1].density.grid.shape)
+        density = _positive(resampled(density, done[-1].density.grid.shape), density)
     elif mf is None and isolated and density.continuous is not None:
         # what is left to the box is of second order, for which a coarser grid suffices
         recipe = replace(recipe, spacing=box_spacing(density.structure, recipe))
-        density = on_recipe_grid(density, recipe)
+        check_density(density)
+        density = _positive(on_recipe_grid(density, recipe), density)
     first = density
     for _ in range(steps):
         done.append(one_step(density, recipe, mf=mf, isolated=isolated))
@@ -177,6 +185,14 @@ def _changed(given: Density, after: Density, before: Density) -> Density:
         return after
     values = given.values + resample(after.values - before.values, given.grid.shape)
     return given.with_values(_exact(values, given))
+
+
+def _positive(resampled: Density, density: Density) -> Density:
+    """A resampled density without the negative values of an interpolation from a coarse grid."""
+    if resampled is density:
+        return density
+    out = resampled.with_values(_exact(resampled.values, resampled))
+    return out if density.continuous is None else out.known_between_nodes(density.continuous)
 
 
 def _exact(values: np.ndarray, density: Density) -> np.ndarray:
