@@ -495,16 +495,17 @@ def test_memory_is_flat_over_many_updates(predictor: Predictor):
     session = Session(predictor, [Item("H2", Structure.from_ase(molecule("H2")))])
     place = session.structure.positions[0] * BOHR
     measured = []
-    for step in range(60):
+    for step in range(100):
         moved = {"op": "move", "atoms": [0], "positions": [(place + 1e-3 * step).tolist()]}
         session.edit(moved, draft=bool(step % 20))
         for field in ("density", "deformation", "esp"):
             message = draw.message(session, {"surface": {"field": field, "level": 0.05}})
         assert len(session.cache) <= CACHED_FIELDS
-        if step % 40 in (16, 17, 18, 19):  # all drafts, before and after 40 updates
+        if step % 40 in (16, 17, 18, 19):  # all drafts, before and after 40 and 80 updates
             measured.append(resident())
-    assert len(session.undo) == 3
-    assert min(measured[4:]) - min(measured[:4]) < 2
+    assert len(session.undo) == 5
+    # what is allocated once, as by a thread of another test, is in one of the differences only
+    assert np.diff(np.reshape(measured, (3, 4)).min(axis=1)).min() < 2
     assert len(message) > 1000
 
 
