@@ -91,7 +91,7 @@ def write_form_factors(
     if d_min is None:
         raise InputError(f"{crystal}: does not state the resolution; give --d-min")
     predictor = Predictor(settings.model, settings.device)
-    doubts, notes, tables = [], [], []
+    excesses, notes, tables = [], [], []
     half = None
     for part in unit.arrangements:
         with naming(crystal):
@@ -101,7 +101,7 @@ def write_form_factors(
             cell = structure.cell
             assert cell is not None  # of a CIF
             half = miller_indices(cell, d_min) if half is None else half
-            prediction = predictor.predict(structure, spacing=min(SPACING, 0.49 * d_min))
+            prediction = predictor.predict(structure, spacing=spacing_for(d_min))
             h = half @ np.linalg.inv(cell).T
             present = first >= 0
             found = np.zeros((len(first), len(h)), dtype=complex)
@@ -111,8 +111,7 @@ def write_form_factors(
                 found[present] = BOHR * mott_bethe(
                     z, found[present], 2 * np.pi * np.linalg.norm(h, axis=1)
                 )
-        if predictor.in_doubt(prediction.excess):
-            doubts.append(predictor.least_error(prediction.excess))
+        excesses.append(prediction.excess)
         tables.append(found)
     assert half is not None
     if not len(half):
@@ -134,15 +133,21 @@ def write_form_factors(
         "disorder_groups": [part for part in unit.arrangements if part],
         "density_model": predictor.model.name,
         "notes": notes,
-        "doubt": _doubt(predictor.model.name, doubts),
+        "doubt": doubt_of_crystal(predictor, max(excesses, key=abs)),
         "seconds": round(time.perf_counter() - begin, 3),
     }
 
 
-def _doubt(model: str, errors: list[float]) -> str:
-    if not errors:
+def spacing_for(d_min: float) -> float:
+    """Spacing of a predicted density for form factors to a resolution, both in angstrom."""
+    return min(SPACING, 0.49 * d_min)
+
+
+def doubt_of_crystal(predictor: Predictor, excess: float) -> str:
+    """One sentence if the model does not know such a crystal well, otherwise an empty string."""
+    if not predictor.in_doubt(excess):
         return ""
     return (
-        f"model {model!r} does not know this kind of crystal well; the error of its density is "
-        f"likely above {max(errors):.2g} %"
+        f"model {predictor.model.name!r} does not know this kind of crystal well; the error of its "
+        f"density is likely above {predictor.least_error(excess):.2g} %"
     )

@@ -22,13 +22,11 @@ from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 from denser.types.version import __version__
+from denser.workflows.form_factors import doubt_of_crystal, spacing_for
 from denser.workflows.inputs import refuse_inputs
 from denser.workflows.refinement.engine import Engine
 
 HYDROGENS = ("auto", "isotropic", "anisotropic")
-
-SPACING = 0.1
-"""Largest spacing of the predicted density, angstrom."""
 
 _RICH = 12.0
 """Reflections above 2 sigma for each parameter from which hydrogens get tensors by default."""
@@ -171,7 +169,7 @@ def _cycles(
 ) -> tuple[dict[str, Any], list[dict[str, Any]], str, str]:
     """Alternate prediction and least squares: the last result, all cycles, doubt and failure."""
     sites = range(len(facts["labels"]))
-    spacing = min(SPACING, 0.49 * facts["d_min"])
+    spacing = spacing_for(facts["d_min"])
     result, doubt = before, ""
     cycles: list[dict[str, Any]] = []
     for i in range(1, settings.cycles + 1):
@@ -188,7 +186,7 @@ def _cycles(
             if i == 1:
                 raise InputError(f"the fit with Hirshfeld atoms failed: {failure}")
             return result, cycles, doubt, f"cycle {i} failed ({failure})"
-        result, doubt = new, _doubt(predictor, prediction.excess)
+        result, doubt = new, doubt_of_crystal(predictor, prediction.excess)
         cycles.append(
             {
                 **{key: new[key] for key in ("r1_percent", "wr2_percent", "shift_over_esd")},
@@ -207,16 +205,6 @@ def _cycles(
         if new["shift_over_esd"] <= settings.converged:
             break
     return result, cycles, doubt, ""
-
-
-def _doubt(predictor: Predictor, excess: float) -> str:
-    """One sentence if the model does not know such a crystal well, otherwise an empty string."""
-    if not predictor.in_doubt(excess):
-        return ""
-    return (
-        f"model {predictor.model.name!r} does not know this kind of crystal well; the error of its "
-        f"density is likely above {predictor.least_error(excess):.2g} %"
-    )
 
 
 def _notes(
