@@ -1,4 +1,4 @@
-"""Fukui functions, frontier levels and polarizabilities, against PySCF's molecular code."""
+"""Fukui functions and frontier levels, against PySCF's molecular code."""
 
 import json
 from pathlib import Path
@@ -8,25 +8,15 @@ import pytest
 
 from denser.analysis.energies.reactivity import reactivity
 from denser.atoms.sad import superposition, valence_charges
-from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.frontier import density_with
 from denser.dft.one_step import one_step
-from denser.dft.polarizability import (
-    Polarizability,
-    coupled_perturbed,
-    dipole_integrals,
-    require_isolated,
-)
-from denser.dft.pyscf_private import core_hamiltonian
-from denser.dft.scf import mean_field, scf
 from denser.labels.reading import read_label
 from denser.labels.render import density_on_grid
 from denser.types.density import Density
-from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
-from denser.types.units import BOHR, HARTREE
+from denser.types.units import HARTREE
 
 REFERENCE = Path(__file__).parent / "reference"
 PYSCF = json.loads((REFERENCE / "molecules.json").read_text())["molecules"]
@@ -116,58 +106,3 @@ def test_an_electron_less_in_the_frontier_level():
     r2 = np.square(ion.grid.points()).sum(axis=-1)
     spread = [(d.values * r2).sum() * d.grid.dv for d in (ion, step.density)]
     assert spread[0] < 0.4 * spread[1]  # half the electrons, and each held tighter
-
-
-# Polarizability
-
-
-def test_mean_and_anisotropy():
-    found = Polarizability(np.diag([2.0, 2.0, 5.0]), np.eye(3))
-    assert found.mean == pytest.approx(3) and found.anisotropy == pytest.approx(3)
-    assert found.to_dict()["mean_angstrom3"] == pytest.approx(3 * BOHR**3)
-    assert "anisotropy 3.000 bohr^3" in found.lines()[0]
-
-
-def test_polarizability_of_water_is_that_of_the_molecule(water):
-    found = coupled_perturbed(water)
-    expected = np.array(PYSCF["H2O"]["polarizability"])
-    np.testing.assert_allclose(found.tensor, expected, atol=0.01 * expected.max())
-    assert (np.diag(found.uncoupled) > 1.1 * np.diag(found.tensor)).all()
-
-
-def finite_field(structure: Structure, grid: Grid, recipe: Recipe, field: float = 2e-3):
-    """alpha_iz = [mu_i(+E_z) - mu_i(-E_z)] / (2 E_z) of two self-consistent calculations."""
-    mf = mean_field(structure, grid, recipe, isolated=True)
-    mf.conv_tol, mf.max_cycle = 1e-10, 60
-    hcore = core_hamiltonian(mf)
-    mf.get_hcore = lambda *_: hcore
-    mf.kernel()
-    assert mf.converged
-    start, dipoles = mf.make_rdm1(), dipole_integrals(mf)
-    moments = np.zeros((2, 3))
-    for k, sign in enumerate((1, -1)):
-        # An electron has the energy +E.r in the field E.
-        mf.get_hcore = lambda *_, h=hcore + sign * field * dipoles[2]: h
-        mf.kernel(start)
-        assert mf.converged
-        moments[k] = -np.einsum("xpq,qp->x", dipoles, mf.make_rdm1())
-    return (moments[0] - moments[1]) / (2 * field)
-
-
-@pytest.mark.slow
-def test_finite_field_is_the_same_with_self_consistent_orbitals(water):
-    structure, grid = water.density.structure, water.density.grid
-    result = scf(structure, grid, COARSE, isolated=True)
-    density = density_from_dm(build_cell(structure, grid, COARSE), result.dm, grid, structure)
-    found = finite_field(structure, grid, COARSE)
-    coupled = coupled_perturbed(one_step(density, COARSE, isolated=True))
-    np.testing.assert_allclose(found, coupled.tensor[:, 2], atol=2e-3)
-
-
-def test_a_polarizability_needs_room():
-    label = read_label(REFERENCE / "labels" / "H2O.npz")
-    with pytest.raises(InputError, match="structure is periodic"):
-        require_isolated(label.structure, label.grid)
-    free = Structure(label.structure.numbers, label.structure.positions)
-    with pytest.raises(InputError, match="use a larger box"):
-        require_isolated(free, label.grid)

@@ -20,6 +20,7 @@ NEEDS = {
     "isolated": "an isolated molecule",
     "isovalue": "",
     "functionals": "",
+    "basis": "",
     "completed": "",
     "continuous": "",
     "deformation": "",
@@ -210,9 +211,9 @@ PROPERTIES = {
         needs=("orbitals",),
     ),
     "polarizability": Property(
-        "static polarizability, coupled-perturbed",
+        "static polarizability, coupled-perturbed, with diffuse functions",
         "denser.dft.polarizability:polarizability",
-        needs=("valence_start",),
+        needs=("valence_start", "basis"),
     ),
 }
 """Properties by their names in `denser.analyze` and in the options of `denser analyze`."""

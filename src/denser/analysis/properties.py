@@ -44,6 +44,8 @@ class Analysis:
         Number of Kohn-Sham steps for the orbitals.
     isovalue : float
         Isovalue of the surface for the potential, e/bohr^3.
+    basis : str, optional
+        Basis of the polarizability, see `denser.dft.polarizability`.
 
     Raises
     ------
@@ -57,9 +59,11 @@ class Analysis:
         recipe: Recipe = Recipe(),
         steps: int = 1,
         isovalue: float = 0.001,
+        basis: str | None = None,
     ) -> None:
         require_known(density)
         self.density, self.recipe, self.steps, self.isovalue = density, recipe, steps, isovalue
+        self.basis = basis
         self.valence = self.isolated = density  # the functions refuse other kinds
         self.functionals = (recipe.xc,)
         self._results: dict[str, Any] = {}

@@ -195,6 +195,10 @@ def analyze(
     steps: Annotated[
         int, typer.Option(min=1, help="Number of Kohn-Sham steps for the orbitals.")
     ] = 1,
+    basis: Annotated[
+        str | None,
+        typer.Option(help="Basis of --polarizability; default aug-gth-tzv2p (denser energy)."),
+    ] = None,
     isovalue: Annotated[
         float, typer.Option(help="Isovalue of the surface for the potential, e/bohr^3.")
     ] = 0.001,
@@ -258,6 +262,7 @@ def analyze(
         ),
         steps=steps,
         isovalue=isovalue,
+        basis=basis,
         xray=xray,
         cryo=cryo,
         b_factor=b_factor,

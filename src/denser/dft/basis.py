@@ -2,13 +2,17 @@
 
 The level of theory is called "gth-tzv2p" with "gth-pbe" (`denser.types.recipe.Recipe`). GTH-TZV2P
 ends at argon. Heavier elements have TZV2P-MOLOPT-PBE-GTH on the same level. The minimal
-sets are GTH-SZV to argon and SZV-MOLOPT-SR-GTH beyond.
+sets are GTH-SZV to argon and SZV-MOLOPT-SR-GTH beyond. Calculations of isolated molecules can have
+another basis for GTH pseudopotentials (`denser.dft.molecular`).
 """
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
 
 from ase.data import atomic_numbers, chemical_symbols
 from pyscf.lib.exceptions import BasisNotFoundError
@@ -23,6 +27,12 @@ ELEMENTS = tuple(chemical_symbols[1:55])
 _LEVEL = Recipe()
 LAST_OF_GTH = 18
 """GTH-TZV2P and GTH-SZV are used up to this atomic number."""
+
+AUGMENTED = "aug-gth-tzv2p"
+"""The basis of the level of theory with diffuse functions."""
+
+DIFFUSE = "diffuse.json"
+"""Table of the diffuse functions, among those of `denser.atoms`."""
 
 
 def basis_name(symbol: str, basis: str = _LEVEL.basis) -> str:
@@ -49,6 +59,51 @@ def pseudopotential(symbol: str, name: str = _LEVEL.pseudo) -> list:
     return _loaded(gto.pseudo.load, name, symbol, "pseudopotential")
 
 
+def shells_of(symbol: str, name: str) -> list:
+    """Shells of an element in a basis for GTH pseudopotentials by the name that a user gives.
+
+    Parameters
+    ----------
+    symbol : str
+    name : str
+        `AUGMENTED`, the name of the level of theory, or a name of PySCF such as "gth-dzvp" or
+        "TZV2P-MOLOPT-SR-GTH". The ending "-qN" of MOLOPT sets may be left out.
+
+    Raises
+    ------
+    InputError
+        The basis is not for GTH pseudopotentials, or lacks the element.
+    """
+    lower = name.lower()
+    if "gth" not in lower:
+        raise InputError(
+            f"the basis {name!r} is not for GTH pseudopotentials; take {AUGMENTED!r}, a GTH or "
+            "MOLOPT basis of PySCF, or start an all-electron calculation of PySCF with "
+            "denser.pyscf_guess"
+        )
+    if lower == AUGMENTED:
+        more = _diffuse().get(symbol, {"diffuse": []})["diffuse"]
+        return [*shells(symbol, basis_name(symbol)), *([k, [a, 1.0]] for k, a in more)]
+    if lower == _LEVEL.basis:
+        return shells(symbol, basis_name(symbol))
+    try:
+        return shells(symbol, name)
+    except InputError:
+        if "-q" in lower:
+            raise
+    try:
+        return shells(symbol, f"{name}-q{valence(symbol)}")
+    except InputError as error:
+        raise InputError(
+            f"PySCF lacks the basis {name!r} of {symbol}; {AUGMENTED!r} has H to Xe"
+        ) from error
+
+
+@cache
+def _diffuse() -> dict:
+    return json.loads((files("denser.atoms") / "tables" / DIFFUSE).read_text())["elements"]
+
+
 def valence(symbol: str) -> int:
     """Number of valence electrons of the GTH-PBE pseudopotential."""
     return int(sum(pseudopotential(symbol)[0]))
@@ -59,5 +114,5 @@ def _loaded(load: Callable[[str, str], list], name: str, symbol: str, what: str)
         with warnings.catch_warnings():  # for an unknown name PySCF warns about another package
             warnings.simplefilter("ignore")
             return load(name, symbol)
-    except (BasisNotFoundError, KeyError) as error:
+    except (BasisNotFoundError, KeyError, ValueError) as error:
         raise InputError(f"PySCF lacks the {what} {name!r} of {symbol}") from error

@@ -277,7 +277,8 @@ def local_pseudopotential(mol: gto.Mole, points: np.ndarray) -> np.ndarray:
     """
     v = np.zeros(len(points))
     for atom, position in enumerate(mol.atom_coords()):
-        v += _of_core(mol, atom, np.linalg.norm(points - position, axis=1))
+        if mol.atom_charge(atom):  # no ghost
+            v += _of_core(mol, atom, np.linalg.norm(points - position, axis=1))
     return v
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from denser.dft.basis import ELEMENTS
-from denser.dft.tables import free_atoms, sad, two_centre
+from denser.dft.tables import diffuse, free_atoms, sad, two_centre
 from denser.dft.tables.check import checks
 
 
@@ -24,6 +24,7 @@ def main() -> int:
         sys.stderr.write(f"{unknown[0]} is not in denser.dft.basis.ELEMENTS; add it there\n")
         return 2
     sad.write_tables(folder, symbols)
+    diffuse.write_table(folder, symbols)
     free_atoms.write_table(folder, symbols)
     two_centre.write_table(folder, symbols)
     failed = False

@@ -49,6 +49,8 @@ class Settings:
         Options of predictions; the charge applies to densities in files too.
     steps : int
         Number of Kohn-Sham steps for the orbitals.
+    basis : str, optional
+        Of the polarizability.
     isovalue : float
         Isovalue of the surface for the potential, e/bohr^3.
     xray, cryo : float or None
@@ -76,6 +78,7 @@ class Settings:
     options: PredictionOptions = field(default_factory=PredictionOptions)
     steps: int = 1
     isovalue: float = 0.001
+    basis: str | None = None
     xray: float | None = None
     cryo: float | None = None
     b_factor: float = 0.0

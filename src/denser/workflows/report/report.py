@@ -65,7 +65,7 @@ def analyse(
     warnings = strange(density.structure)
     notes = [*entry.notes, *notes, *warnings]
     seconds = {"density": round(time.perf_counter() - begin, 4)}
-    analysis = Analysis(density, recipe, settings.steps, settings.isovalue)
+    analysis = Analysis(density, recipe, settings.steps, settings.isovalue, settings.basis)
     properties: dict[str, dict] = {}
     lines: dict[str, list[str]] = {}
     errors: dict[str, str] = {}

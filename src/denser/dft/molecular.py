@@ -1,0 +1,245 @@
+"""Self-consistent calculations of isolated molecules in any basis for GTH pseudopotentials.
+
+PySCF's molecular code: no box and no plane waves, so that basis functions may reach far. The
+Coulomb energy is density-fitted, exchange and correlation are sums over the points of
+`denser.dft.open_space`, which turn with the molecule. The first Kohn-Sham matrix is that of the
+predicted Gaussians (`denser.dft.open_space.linearised`). The prediction is that of the model's
+basis, and in another basis one or two steps would not suffice, so the steps go on to
+self-consistency.
+
+Ghosts are basis functions at places without an atom.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pyscf import dft, gto
+
+from denser.atoms.sad import count_electrons, require_closed_shell
+from denser.dft.basis import AUGMENTED, pseudopotential, shells_of
+from denser.dft.functionals import require_density_functional
+from denser.dft.open_space import linearised, quadrature
+from denser.dft.scf import FrontierOrbitals
+from denser.types.density import Density
+from denser.types.errors import InputError
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+
+CONVERGED = 1e-7
+"""Change of the energy in the last cycle, hartree."""
+
+MAX_CYCLE = 60
+
+_BLOCK = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class MolecularResult(FrontierOrbitals):
+    """A self-consistent calculation in open space.
+
+    The arrays of unpaired electrons have a first axis of length 2, for the two spins.
+
+    Parameters
+    ----------
+    e_tot : float
+        Hartree.
+    mo_energy, mo_occ : (nmo,) float
+        Hartree, relative to the vacuum; occupations.
+    mo_coeff : (nao, nmo) float
+        Orbitals in columns.
+    dm : (nao, nao) float
+        Density matrix.
+    dipole : (3,) float
+        About the centre of nuclear charge, e bohr.
+    cycles : int
+        Fock matrices, without that of the start.
+    removed : int
+        Linear dependences of the basis that were left out: nao - nmo.
+    basis : str
+    mf : pyscf.dft.rks.RKS or pyscf.dft.uks.UKS
+    seconds : float
+        Wall time.
+    """
+
+    e_tot: float
+    mo_energy: np.ndarray
+    mo_occ: np.ndarray
+    mo_coeff: np.ndarray
+    dm: np.ndarray
+    dipole: np.ndarray
+    cycles: int
+    removed: int
+    basis: str
+    mf: dft.rks.RKS
+    seconds: float
+
+    def __repr__(self) -> str:
+        return f"MolecularResult({self.e_tot:.6f} hartree, {self.basis}, {self.cycles} cycles)"
+
+    def density_on(self, density: Density) -> Density:
+        """The density of the orbitals at the nodes of another density of the molecule."""
+        occupied = self.mo_coeff[:, self.mo_occ > 0]
+        return density.with_values(self._on_nodes(density, occupied, lambda psi: 2 * psi**2))
+
+    def orbital(self, index: int, density: Density) -> Density:
+        """An orbital at the nodes of a density of the molecule, bohr^-3/2."""
+        values = self._on_nodes(density, self.mo_coeff[:, [index]], lambda psi: psi)
+        return replace(density, values=values, unit="bohr^-3/2")
+
+    def _on_nodes(
+        self, density: Density, orbitals: np.ndarray, of: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Sum over orbitals of a function of their values (nx, ny, nz)."""
+        points = density.grid.points().reshape(-1, 3)
+        values = np.empty(len(points))
+        for start in range(0, len(points), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            psi = self.mf.mol.eval_gto("GTOval_sph", points[some]) @ orbitals
+            values[some] = of(psi).sum(axis=1)
+        return values.reshape(density.grid.shape)
+
+
+def build_molecule(
+    structure: Structure,
+    basis: str = AUGMENTED,
+    recipe: Recipe = Recipe(),
+    ghosts: Structure | None = None,
+) -> gto.Mole:
+    """PySCF's molecule with GTH pseudopotentials.
+
+    Parameters
+    ----------
+    structure : Structure
+        Without a cell.
+    basis : str
+        As in `denser.dft.basis.shells_of`.
+    recipe : Recipe
+        Its pseudopotentials.
+    ghosts : Structure, optional
+        Places and elements of basis functions without an atom.
+
+    Raises
+    ------
+    InputError
+        The structure is periodic, has no electrons or an unknown element, or the basis lacks one.
+    """
+    if structure.cell is not None:
+        raise InputError(
+            "another basis is for isolated molecules, but the structure is periodic; give --box "
+            "isolated, or use a structure without a cell"
+        )
+    count_electrons(structure)
+    atoms = list(zip(structure.symbols, structure.positions, strict=True))
+    basis_sets = {s: shells_of(s, basis) for s in set(structure.symbols)}
+    if ghosts is not None:
+        atoms += [(f"ghost-{s}", x) for s, x in zip(ghosts.symbols, ghosts.positions, strict=True)]
+        basis_sets |= {f"ghost-{s}": shells_of(s, basis) for s in set(ghosts.symbols)}
+    pseudo = {s: pseudopotential(s, recipe.pseudo) for s in set(structure.symbols)}
+    return gto.M(
+        atom=atoms, unit="bohr", basis=basis_sets, pseudo=pseudo, charge=structure.charge,
+        spin=structure.spin, verbose=0,
+    )  # fmt: skip
+
+
+def molecular_mean_field(
+    structure: Structure,
+    basis: str = AUGMENTED,
+    recipe: Recipe = Recipe(),
+    ghosts: Structure | None = None,
+) -> dft.rks.RKS:
+    """PySCF's density-fitted RKS (or UKS) on points that turn with the molecule.
+
+    Parameters and errors as in `build_molecule`.
+    """
+    require_density_functional(recipe.xc)
+    mol = build_molecule(structure, basis, recipe, ghosts)
+    mf = (dft.UKS if mol.spin else dft.RKS)(mol, xc=recipe.xc).density_fit()
+    mf.conv_tol, mf.max_cycle, mf.chkfile = CONVERGED, MAX_CYCLE, None
+    mf.grids.coords, mf.grids.weights = quadrature(mol, structure)
+    mf.grids.non0tab = mf.grids.screen_index = mf.grids.make_mask(mol, mf.grids.coords)
+    with warnings.catch_warnings():  # about integrals that PySCF calls experimental
+        warnings.filterwarnings("ignore", "Function int1e_r[24]_origi", UserWarning)
+        hcore = mf.get_hcore()
+    mf.get_hcore = lambda *_: hcore
+    return mf
+
+
+def converge(
+    structure: Structure,
+    basis: str = AUGMENTED,
+    recipe: Recipe = Recipe(),
+    *,
+    about: Density | None = None,
+    ghosts: Structure | None = None,
+    dm0: np.ndarray | None = None,
+) -> MolecularResult:
+    """Converge the Kohn-Sham equations of a molecule in open space.
+
+    Parameters
+    ----------
+    structure, basis, recipe, ghosts
+        As in `build_molecule`; unpaired electrons are spin-polarised.
+    about : Density, optional
+        A prediction of the default model for the structure: the start. Otherwise, and for densities
+        that are not known between their nodes, PySCF's `minao` guess.
+    dm0 : (nao, nao) or (2, nao, nao) float, optional
+        Density matrix to start from instead.
+
+    Raises
+    ------
+    InputError
+        As in `build_molecule`; or the calculation does not converge.
+    """
+    start = time.perf_counter()
+    mf = molecular_mean_field(structure, basis, recipe, ghosts)
+    if dm0 is None and about is not None and about.continuous is not None:
+        require_closed_shell(structure, "predictions")
+        fock = linearised(mf.mol, about.continuous, structure, recipe.xc).matrix
+        x = mf.check_linear_dependency(mf.get_ovlp())
+        energy, orbitals = mf.eig(fock, None, x=x)
+        dm0 = mf.make_rdm1(orbitals, mf.get_occ(energy, orbitals))
+    mf.kernel(dm0)
+    if not mf.converged:
+        raise InputError(
+            f"the calculation of {structure.formula} in {basis} has not converged in "
+            f"{MAX_CYCLE} cycles"
+        )
+    coefficients = np.asarray(mf.mo_coeff)
+    dm = np.asarray(mf.make_rdm1())
+    return MolecularResult(
+        e_tot=float(mf.e_tot),
+        mo_energy=np.asarray(mf.mo_energy),
+        mo_occ=np.asarray(mf.mo_occ),
+        mo_coeff=coefficients,
+        dm=dm,
+        dipole=_dipole(mf.mol, structure, dm),
+        cycles=int(mf.cycles),
+        removed=coefficients.shape[-2] - coefficients.shape[-1],
+        basis=basis,
+        mf=mf,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _dipole(mol: gto.Mole, structure: Structure, dm: np.ndarray) -> np.ndarray:
+    """About the centre of nuclear charge (3,), e bohr."""
+    centre = structure.nuclear_charge_centre
+    with mol.with_common_origin(centre):
+        electrons = np.einsum("xpq,...qp->x", mol.intor_symmetric("int1e_r", comp=3), dm)
+    return mol.atom_charges() @ (mol.atom_coords() - centre) - electrons
+
+
+def removed_text(result: MolecularResult) -> str:
+    """A sentence if functions were left out."""
+    n = result.removed
+    if not n:
+        return ""
+    return (
+        f"{n} of {len(result.mo_coeff[-1])} directions of the basis {result.basis} are nearly "
+        "linearly dependent and were left out"
+    )
