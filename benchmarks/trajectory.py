@@ -23,7 +23,7 @@ from ase.io import write
 
 from denser.model.options import PredictionOptions
 from denser.workflows.inputs import find_inputs
-from denser.workflows.report.outputs import Settings
+from denser.workflows.report.outputs import ReportSettings
 from denser.workflows.report.report import Report
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trajectory.extxyz"
         write(path, trajectory(options.waters, options.frames))
-        settings = Settings(
+        settings = ReportSettings(
             ("moments", "hirshfeld", "nci"), options=PredictionOptions(spacing=0.166)
         )
         report = Report(find_inputs([path], []), settings, Path(folder) / "report")

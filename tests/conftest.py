@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import sys
 
 # One thread for each worker of pytest-xdist. The libraries read this when they are loaded.
@@ -12,6 +13,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import hypothesis
 import pytest
@@ -46,6 +48,36 @@ def run(monkeypatch, capfd, tmp_path):
         except SystemExit as stop:
             code = stop.code or 0
         out = capfd.readouterr()
+        return code, out.out, out.err
+
+    return call
+
+
+@pytest.fixture
+def as_main(monkeypatch, capfd):
+    """Run a script, or a module as `python -m`, in this process: (exit code, stdout, stderr).
+
+    Another process would load PySCF and PyTorch once more, which takes some four seconds.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # benchmarks set them, and this takes it back
+
+    def call(script: Path | str | ModuleType, *arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        code = 0
+        try:
+            if isinstance(script, Path):
+                monkeypatch.syspath_prepend(script.parent)
+                runpy.run_path(str(script), run_name="__main__")
+            elif isinstance(script, str):
+                runpy.run_module(script, run_name="__main__")
+            else:
+                code = script.main() or 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        out = capfd.readouterr()
+        if isinstance(code, str):  # Python prints it and ends with 1
+            return 1, out.out, f"{out.err}{code}\n"
         return code, out.out, out.err
 
     return call

@@ -1,6 +1,7 @@
 """The commands `denser energy` and `denser scf`, and what they write."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from denser.labels.reading import read_label
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.units import DEBYE, HARTREE
-from denser.workflows.energy import orbital_index
+from denser.workflows.energy import orbital_index, scf_summary
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 
@@ -191,6 +192,39 @@ def test_converged_densities_never_overwrite_each_other(tmp_path, monkeypatch):
     for line, bond in zip(result.stdout.splitlines(), bonds, strict=True):
         atoms = read(json.loads(line)["written"][0]).structure.to_ase()
         assert atoms.get_distance(0, 1) == pytest.approx(bond, abs=1e-4)
+
+
+def test_an_scf_that_does_not_converge_fails(tmp_path, monkeypatch):
+    """One input that does not converge is told, with its spin; the other goes on."""
+    monkeypatch.chdir(tmp_path)
+    Path("a.xyz").write_text(HYDROGEN.format(0.7))
+    Path("b.xyz").write_text(HYDROGEN.format(0.75))
+    cycles = iter([1, 50])
+    monkeypatch.setattr(
+        "denser.workflows.energy.scf",
+        lambda *args, **more: scf(*args, max_cycle=next(cycles), **more),
+    )
+    result = CliRunner().invoke(app, ["scf", "a.xyz", "b.xyz", *QUICK, "-o", "out"])
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.exit_code == 2
+    assert [record["converged"] for record in records] == [False, True]
+    assert [bool(record["written"]) for record in records] == [False, True]
+    assert len(list(Path("out").iterdir())) == 1
+    (sentence,) = records[0]["errors"].values()
+    assert "did not converge in 1 cycles" in sentence and "--spin" in sentence
+    assert f"denser: a.xyz: {sentence}" in result.stderr
+    assert "1 of 2 converged" in result.stderr and "1 failed" in result.stderr
+    assert "NOT CONVERGED" in scf_summary(records[0]) and records[1]["errors"] == {}
+
+
+def test_an_open_shell_that_does_not_converge_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr("denser.workflows.open_shells.scf", partial(scf, max_cycle=1))
+    (tmp_path / "h.xyz").write_text("1\n\nH 0 0 0\n")
+    options = ["--padding", "2", "-o", str(tmp_path / "h.npz")]
+    result = CliRunner().invoke(app, ["scf", str(tmp_path / "h.xyz"), *options])
+    assert result.exit_code == 2 and "NOT CONVERGED" in result.stdout
+    assert "did not converge in 1 cycles" in result.stderr and "(--spin, here 1)" in result.stderr
+    assert not (tmp_path / "h.npz").exists()
 
 
 @pytest.mark.parametrize("command", ["energy", "scf"])

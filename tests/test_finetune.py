@@ -1,7 +1,5 @@
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -204,23 +202,21 @@ def test_bad_input_is_one_sentence(tmp_path, start, changes, words):
 
 
 @pytest.mark.slow
-def test_command(tmp_path, start):
-    command = [sys.executable, "-m", "denser", "finetune", str(start), str(LABELS), "-o", "run"]
+def test_command(run, tmp_path, start):
+    command = ["finetune", start, LABELS, "-o", "run"]
     settings = [part for setting in QUICK for part in ("--set", setting)]
 
-    def run(*more: str) -> str:
-        line = [*command, "--steps", "4", *settings, *more]
-        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def tuned(*more: str) -> str:
+        code, out, err = run(*command, "--steps", "4", *settings, *more)
+        assert code == 0, err
+        return out
 
-    out = run()
+    out = tuned()
     for words in ("3 labels to train on", "your test part", "before", "after", "wrote run/model"):
         assert words in out
     assert "finetune" in load_model(tmp_path / "run" / "model.safetensors").info["command"]
-    record = json.loads(run("--json"))  # the finished run is measured again
+    record = json.loads(tuned("--json"))  # the finished run is measured again
     assert record["n_train"] == 3 and "run/model.safetensors" in record["written"]
     assert record["test"]["after_mean_percent"] > 0 and record["remembered"] is None
-    bad = subprocess.run([*command, "--test", "many"], cwd=tmp_path, capture_output=True, text=True)
-    assert bad.returncode == 2 and "--test must be a share" in bad.stderr
-    assert "Traceback" not in bad.stderr
+    code, _, err = run(*command, "--test", "many")
+    assert code == 2 and "--test must be a share" in err and "Traceback" not in err

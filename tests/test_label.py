@@ -526,20 +526,16 @@ def test_import_and_export(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_benchmark_compares_with_a_folder(tmp_path):
+def test_the_benchmark_compares_with_a_folder(as_main, tmp_path):
     store = tmp_path / "labels.db"
     assert cli("labels", "import", LABELS, "-o", store).exit_code == 0
     script = Path(__file__).parents[1] / "benchmarks" / "labelling.py"
 
-    def against(folder):
-        line = [sys.executable, script, "--against", folder, "--store", store]
-        return subprocess.run([str(x) for x in line], capture_output=True, text=True)
-
-    done = against(LABELS)
-    assert done.returncode == 0, done.stderr
-    assert "worst of 5" in done.stdout and "+0.0000" in done.stdout
-    done = against(tmp_path)
-    assert done.returncode == 2 and "no label in common" in done.stderr
+    code, out, err = as_main(script, "--against", LABELS, "--store", store)
+    assert code == 0, err
+    assert "worst of 5" in out and "+0.0000" in out
+    code, _, err = as_main(script, "--against", tmp_path, "--store", store)
+    assert code == 2 and "no label in common" in err
 
 
 def test_arrays_of_a_label_are_read_only():

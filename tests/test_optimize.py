@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 
 from denser.workflows import optimize as workflow
-from denser.workflows.optimize import Settings, optimize
+from denser.workflows.optimize import OptimizationSettings, optimize
 
 SMALL = ("--padding", "2")
 
@@ -38,7 +38,7 @@ def test_an_optimisation_that_was_stopped_goes_on(run):
     code, out, err = run("h2.xyz", "-o", "parts", *SMALL, "--steps", "2", "--json")
     record = json.loads(out)
     assert (code, record["converged"], record["n_steps"]) == (2, False, 2)
-    assert "not optimised after 2 steps" in err and "run the command again" in err
+    assert "not converged after 2 steps" in err and "run the command again" in err
     code, out, err = run("h2.xyz", "-o", "parts", *SMALL, "--json")
     record = json.loads(out)
     assert (code, record["converged"], record["n_steps_before"]) == (0, True, 2)
@@ -64,7 +64,7 @@ def test_ctrl_c_keeps_the_steps(tmp_path, monkeypatch):
 
     paths = tmp_path / "h2.extxyz", tmp_path / "h2.traj"
     with pytest.raises(KeyboardInterrupt):
-        optimize(hydrogen(), *paths, Settings(padding=2.0), "the input", stop)
+        optimize(hydrogen(), *paths, OptimizationSettings(padding=2.0), "the input", stop)
     assert not paths[0].exists()
     kept = workflow._frames(paths[1], "the input")
     assert len(kept) == 2
@@ -75,7 +75,9 @@ def test_ctrl_c_keeps_the_steps(tmp_path, monkeypatch):
 
 def test_a_cell_stays_as_it_is(tmp_path):
     atoms = hydrogen(cell=[4, 4, 5], pbc=True)
-    record = optimize(atoms, tmp_path / "a.extxyz", tmp_path / "a.traj", Settings(steps=1))
+    record = optimize(
+        atoms, tmp_path / "a.extxyz", tmp_path / "a.traj", OptimizationSettings(steps=1)
+    )
     found = ase.io.read(tmp_path / "a.extxyz")
     assert found.pbc.all()
     np.testing.assert_allclose(found.cell, atoms.cell)

@@ -34,6 +34,8 @@ def test_bonded_atoms_of_ethanol():
     [
         ("NaCl", "rocksalt", 5.64, {"NaCl"}),
         ("MgO", "rocksalt", 4.21, {"MgO"}),
+        ("LiH", "rocksalt", 4.08, {"LiH"}),
+        ("KH", "rocksalt", 5.70, {"KH"}),
         ("CaF2", "fluorite", 5.46, {"CaF"}),
         ("Na", "bcc", 4.29, {"Na2"}),
     ],
@@ -52,6 +54,14 @@ def test_metals_that_are_very_near_are_bonded():
     assert [0, 1] in bonds(Structure.of(quadruple)).tolist()
     apart = Atoms("Na2Cl", [[0, 0, 0], [0, 0, 3.9], [2.0, 0, 1.95]])
     assert bonds(Structure.of(apart)).tolist() == [[0, 2], [1, 2]]
+
+
+def test_hydrogen_of_a_molecule_is_no_hydride():
+    methyllithium = Atoms("LiCH3", np.vstack([[0, 0, -2.0], molecule("CH3").positions]))
+    methyllithium.positions[2:, 2] += 0.35
+    assert len(bonds(Structure.of(methyllithium))) == 4
+    stretched = Atoms("H2Na", [[0, 0, 0], [0, 0, 0.95], [0, 0, 6.0]])
+    assert len(bonds(Structure.of(stretched))) == 0
 
 
 def test_bonds_through_the_faces_of_a_cell():

@@ -30,11 +30,11 @@ from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.workflows.inputs import find_inputs
 from denser.workflows.report import tables as summary
-from denser.workflows.report.outputs import Settings
+from denser.workflows.report.outputs import ReportSettings
 from denser.workflows.report.report import FRAMES, Report
 
 COARSE = ("--spacing", "0.2")
-SETTINGS = Settings(("moments", "hirshfeld"), options=PredictionOptions(spacing=0.25))
+SETTINGS = ReportSettings(("moments", "hirshfeld"), options=PredictionOptions(spacing=0.25))
 
 
 def run(*arguments: str) -> tuple[int, str, str]:

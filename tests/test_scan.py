@@ -1,12 +1,15 @@
 """Bond scans: the fit of the minimum, the command, and a curve of H2."""
 
 import csv
+import json
+from functools import partial
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from denser.cli import app
+from denser.dft.scf import scf
 from denser.model.checkpoint import Model, build, save_model
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
@@ -70,6 +73,20 @@ def test_scan_of_hydrogen(model, tmp_path):
     assert len(rows) == 5 and rows[0]["molecule"] == "H2"
     assert float(rows[2]["distance_angstrom"]) == pytest.approx(0.75)
     assert float(rows[2]["e_scf_hartree"]) == pytest.approx(curve.scf[2], abs=1e-8)
+
+
+def test_points_that_do_not_converge_are_told(model, tmp_path, monkeypatch):
+    weights = tmp_path / "coarse.safetensors"
+    save_model(weights, model)
+    monkeypatch.setattr("denser.workflows.scan.scf", partial(scf, max_cycle=1))
+    options = ["--model", str(weights), "--padding", "2", "--device", "cpu"]
+    command = ["scan", "H2", "--distances", "0.70:0.75:0.05", *options]
+    done = runner.invoke(app, command)
+    assert done.exit_code == 2 and "2 SCF points NOT CONVERGED" in done.stdout
+    assert "did not converge at 2 of 2 distances" in done.stderr
+    record = json.loads(runner.invoke(app, [*command, "--json"]).stdout)
+    assert record["converged"] is False and "2 of 2" in record["errors"]["scf"]
+    assert record["e_scf_hartree"] == [None, None]
 
 
 def test_plot(tmp_path):

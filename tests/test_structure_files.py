@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from rdkit import Chem
+from rdkit.Chem import AllChem
 
 import denser
+from denser.atoms.plausible import strange
 from denser.cli import main
 from denser.io.formats import STRUCTURES
-from denser.io.frames import element_of_name, open_valences, stated_in_comment, symbol_of
+from denser.io.frames import Frame, element_of_name, open_valences, stated_in_comment, symbol_of
 from denser.io.structures import as_structure, read_structures
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -349,6 +352,37 @@ def test_a_drawing_is_refused_or_embedded(tmp_path):
     lengths = np.linalg.norm(np.diff(structure.positions[:6], axis=0), axis=1) * BOHR
     assert lengths == pytest.approx(1.39, abs=0.02)
     assert "flat drawing; hydrogens and geometry were made" in frame.notes[0]
+
+
+@pytest.mark.parametrize(
+    "smiles", ["CC(=O)[O-].[Na+]", "[NH4+].[Cl-]", "O.O", "CC(=O)[O-].C[NH3+]"]
+)
+def test_overlapping_molecules_are_refused_or_embedded(tmp_path, smiles):
+    """RDKit embeds the molecules of a salt into each other."""
+    whole = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    assert AllChem.EmbedMolecule(whole, randomSeed=1) == 0
+    path = tmp_path / "salt.sdf"
+    path.write_text(Chem.MolToMolBlock(whole))
+    (error,) = read_structures(path)
+    assert isinstance(error, InputError) and "molecules overlap: atoms" in str(error)
+    assert "--embed" in str(error)
+    (frame,) = read_structures(path, embed=True)
+    structure = Structure.of(frame.atoms)
+    assert frame.atoms.numbers.tolist() == [atom.GetAtomicNum() for atom in whole.GetAtoms()]
+    assert "molecules overlap" in frame.notes[0] and strange(structure) == []
+    path.write_text(sdf([(a.symbol, *a.position) for a in frame.atoms], bonds=[]))
+    (again,) = read_structures(path)  # a file without bonds says nothing of molecules
+    assert isinstance(again, Frame)
+
+
+def test_oxygen_at_a_metal_does_not_overlap(tmp_path):
+    dioxide = [("Ti", 0, 0, 0), ("O", 1.62, 0.1, 0), ("O", -0.6, 1.5, 0.1), ("C", 5, 0, 0)]
+    dioxide += [("H", 5.6, 0.6, 0.6), ("H", 5.6, -0.6, -0.6), ("H", 4.4, -0.6, 0.6)]
+    dioxide += [("H", 4.4, 0.6, -0.6)]
+    path = tmp_path / "a.sdf"
+    path.write_text(sdf(dioxide, bonds=[(4, k, 1) for k in (5, 6, 7, 8)]))
+    (frame,) = read_structures(path)
+    assert isinstance(frame, Frame)
 
 
 def test_missing_hydrogens_are_refused_or_added_in_place(tmp_path):

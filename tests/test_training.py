@@ -120,7 +120,7 @@ def test_interrupted_run_takes_the_same_steps(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
-def test_stopped_run_resumes_from_the_command_line(tmp_path, how):
+def test_stopped_run_resumes_from_the_command_line(run, tmp_path, how):
     (tmp_path / "run.toml").write_text(
         f'[data]\nlabels = "{LABELS}"\nvalidation = 1\n'
         "[model.options]\nchannels = [4, 4]\nblocks = [1, 1]\ndecoder_blocks = [1]\n"
@@ -140,9 +140,9 @@ def test_stopped_run_resumes_from_the_command_line(tmp_path, how):
         assert process.returncode == 130
         assert errors == "stopped; run the same command to continue from run\n"
     assert 0 < torch.load(state, weights_only=True)["state"]["step"] < 40
-    done = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)
+    code, out, err = run(*command[3:], "--json")
+    assert code == 0, err
+    record = json.loads(out)
     assert record["n_steps"] == 40 and "run/model.safetensors" in record["written"]
     assert record["measured"]["validation_mean_percent"] > 0
     model = load_model(tmp_path / "run" / "model.safetensors")

@@ -154,7 +154,7 @@ class Analysis:
         from denser.dft.scf import mean_field
 
         start = on_recipe_grid(self.valence_start, self.recipe)
-        isolated = start.structure.cell is None
+        isolated = start.structure.isolated
         mf = mean_field(start.structure, start.grid, self.recipe, isolated=isolated, about=start)
         return refine(start, self.recipe, self.steps, mf=mf).steps[-1]
 

@@ -39,6 +39,9 @@ _NON_METALS = np.array(
 _ANIONS = np.array([1, 7, 8, 9, 16, 17, 34, 35, 52, 53])
 """Elements that are anions beside metals: H, N, O, F and their heavier ones."""
 
+_HYDRIDE = 0.45
+"""Radius of a hydride ion beside a metal, angstrom: Li-H is 2.04 angstrom in the crystal."""
+
 _METAL_BOND = 0.9
 """Two metals beside anions are bonded below this times the sum of their covalent radii."""
 
@@ -59,8 +62,9 @@ def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
     """Pairs of bonded atoms (n_bonds, 2) int, i < j in ascending order, from distances.
 
     Atoms are bonded if they are nearer than `BONDED` times the sum of their covalent radii
-    (Cordero). Two metal atoms that both have an anion beside them, as in NaCl, are cations, and
-    not bonded unless they are very near.
+    (Cordero). A hydrogen with metals around it and nothing else is a hydride ion, which is larger.
+    Two metal atoms that both have an anion beside them, as in NaCl, are cations, and not bonded
+    unless they are very near.
 
     Parameters
     ----------
@@ -68,13 +72,26 @@ def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
     periodic : bool
         Include bonds across the faces of a cell.
     """
-    cell = structure.cell if periodic else None
     radii = covalent_radii[structure.numbers] * BONDED / BOHR
+    pairs, lengths = _near(structure, radii, periodic)
+    metal = ~np.isin(structure.numbers, _NON_METALS)
+    hydride = structure.numbers == 1
+    hydride[pairs[~metal[pairs[:, ::-1]]]] = False
+    if metal.any() and hydride.any():
+        larger = np.where(hydride, _HYDRIDE * BONDED / BOHR, radii)
+        pairs, lengths = _near(structure, larger, periodic)
+        kept = metal[pairs].any(axis=1) | (lengths < radii[pairs].sum(axis=1))
+        pairs, lengths = pairs[kept], lengths[kept]
+    pairs = _without_cations(structure, pairs, lengths)
+    return np.unique(pairs, axis=0)
+
+
+def _near(structure: Structure, radii: np.ndarray, periodic: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (n, 2) of atoms nearer than the sum of their radii, i < j, and distances, bohr."""
+    cell = structure.cell if periodic else None
     if cell is not None and not structure.is_orthorhombic:
         i, j, vectors = structure.neighbours(radii)
-        lengths = np.linalg.norm(vectors[i < j], axis=1)
-        pairs = _without_cations(structure, np.stack([i, j], axis=1)[i < j], lengths)
-        return np.unique(pairs, axis=0)
+        return np.stack([i, j], axis=1)[i < j], np.linalg.norm(vectors[i < j], axis=1)
     tree = cKDTree(structure.positions) if cell is None else structure.tree()
     pairs = tree.query_pairs(2 * radii.max(), output_type="ndarray")
     steps = structure.positions[pairs[:, 0]] - structure.positions[pairs[:, 1]]
@@ -82,8 +99,7 @@ def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
         steps = nearest_image(steps, cell)
     lengths = np.linalg.norm(steps, axis=1)
     near = lengths < radii[pairs].sum(axis=1)
-    pairs = _without_cations(structure, pairs[near], lengths[near])
-    return pairs[np.lexsort(pairs.T[::-1])]
+    return pairs[near], lengths[near]
 
 
 def _without_cations(structure: Structure, pairs: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -210,7 +210,7 @@ def analyze(
 ) -> None:
     """Compute properties of predicted or given densities: charges, potentials, topology, ..."""
     from denser.workflows.inputs import find_inputs
-    from denser.workflows.report.outputs import Settings
+    from denser.workflows.report.outputs import ReportSettings
     from denser.workflows.report.report import Report
 
     for words, table in (
@@ -243,7 +243,7 @@ def analyze(
         fields += [f for name in PROPERTIES if name in named for f in PROPERTIES[name].fields]
     if not (wanted or fields or xray or cryo or planar_average or mask or minus):
         wanted = set(DEFAULT)
-    settings = Settings(
+    settings = ReportSettings(
         properties=tuple(name for name in PROPERTIES if name in wanted),
         fields=tuple(dict.fromkeys(fields)),
         optional=tuple(sorted(wanted - named)) if all_ else (),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from denser.cli.options import Copies, Device, JsonObject
+from denser.cli.options import Copies, Device, JsonObject, prediction_options
 from denser.types.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def evaluate(
     width = None if sys.stdout.isatty() else 120
     console = Console(stderr=json, highlight=False, width=width)
     told = Console(stderr=True, highlight=False, soft_wrap=True)
-    predictor = Predictor(model, device, bf16=False if fp32 else None, average=average)
+    options = prediction_options(None, model, device=device, average=average)
+    predictor = Predictor.of(options, bf16=False if fp32 else None)
     found, broken = read_each(labels, predictor.model.recipe)
     for failure in broken:
         told.print(f"denser: {failure.error}", markup=False)

@@ -84,10 +84,10 @@ def optimize(
         raise InputError(f"{out}: results go to a folder; give -o FOLDER")
     from denser.workflows.inputs import find_inputs
     from denser.workflows.many import is_quiet
-    from denser.workflows.optimize import Settings, optimize_all
+    from denser.workflows.optimize import OptimizationSettings, optimize_all
 
     chosen = None if dispersion is None else dispersion.value
-    settings = Settings(
+    settings = OptimizationSettings(
         fmax,
         steps,
         optimizer.value,

@@ -33,7 +33,9 @@ Files = Annotated[
 Embed = Annotated[
     bool,
     typer.Option(
-        "--embed", help="Add missing hydrogens, and make a geometry for flat drawings (SDF, mol2)."
+        "--embed",
+        help="Add missing hydrogens, and make a geometry for flat drawings and overlapping ions "
+        "(SDF, mol2).",
     ),
 ]
 Smiles = Annotated[

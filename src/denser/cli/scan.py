@@ -76,6 +76,8 @@ def scan(
                 print_json({"input": name} | result.to_dict())
             else:
                 typer.echo(_summary(result))
+            if result.error:
+                typer.echo(f"denser: {name}: {result.error}", err=True)
 
     totals = run(molecules, work, take)
     if totals.interrupted:
@@ -86,6 +88,7 @@ def scan(
     if plot is not None and done:
         scans.plot_scans(plot, done)
         typer.echo(f"wrote {plot}", err=json)
+    totals.failed += sum(bool(curve.error) for curve in done)
     raise typer.Exit(totals.exit_code)
 
 
@@ -121,8 +124,7 @@ def _summary(curve) -> str:
             )
     gaps = np.abs(curve.one_step - curve.scf)
     if np.isfinite(gaps).any():
-        missing = int(np.isnan(gaps).sum())
         parts.append(f"energies differ by {1e3 * HARTREE * np.nanmean(gaps):.1f} meV on average")
-        if missing:
-            parts.append(f"{missing} SCF points did not converge")
+    if curve.missing:
+        parts.append(f"{curve.missing} SCF points NOT CONVERGED")
     return ", ".join(parts)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from denser.cli.options import Device, Embed, ModelName, Smiles
+from denser.cli.options import Device, Embed, ModelName, Smiles, prediction_options
 from denser.types.errors import InputError
 
 
@@ -59,5 +59,6 @@ def view(
         typer.echo(f"denser view: {address}\npress Ctrl-C to stop", err=json)
 
     also = tuple(allow_host or ())
-    serve(items, Predictor(model, device), host, port, folder, also, browser, tell)
+    predictor = Predictor.of(prediction_options(None, model, device=device))
+    serve(items, predictor, host, port, folder, also, browser, tell)
     typer.echo("ended", err=json)

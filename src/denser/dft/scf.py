@@ -205,6 +205,15 @@ def scf(
     )
 
 
+def not_converged(structure: Structure, result: KSResult) -> str:
+    """Say that the SCF of a structure did not converge, and what to do."""
+    return (
+        f"the SCF of {structure.formula} did not converge in {result.cycles} cycles, so its energy "
+        f"and density are no results; check the spin (--spin, here {structure.spin}), the charge "
+        "and the geometry"
+    )
+
+
 def other_state(
     structure: Structure, grid: Grid, recipe: Recipe, result: KSResult, max_cycle: int = 50
 ) -> KSResult:

@@ -91,7 +91,7 @@ def write(path: str | Path, obj: Density) -> None:
         "origin=" + ",".join(repr(float(x)) for x in grid.origin),
         f"charge={structure.charge}",
         *([f"spin={structure.spin}"] if structure.spin else []),
-        "box=" + ("isolated" if structure.cell is None else "periodic"),
+        "box=" + ("isolated" if structure.isolated else "periodic"),
         "valence=" + ",".join(repr(charge) for _, charge in species),
     ]
     if len(order) <= _MAX_ORDERED and (np.diff(order) < 0).any():

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 from ase import Atoms
+from ase.data import covalent_radii
+from scipy.spatial.distance import cdist
 
 from denser.io.frames import Frame, checked, is_drawing, open_valences, rdkit
 from denser.io.smiles import embed as make_geometry
@@ -17,6 +20,11 @@ from denser.types.errors import InputError
 _ROUNDED = 0.1
 """The atomic charges of a mol2 file may miss a whole number by this, e."""
 
+_OVERLAP = 0.7
+"""Atoms of different molecules nearer than this times the sum of their covalent radii overlap.
+
+Oxygen at a metal, the shortest contact without a bond in some files, is above 0.72."""
+
 
 def read_sdf(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
     """Yield the records of an SDF file, or the molecule of a molfile.
@@ -25,7 +33,8 @@ def read_sdf(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
     ----------
     text : str
     embed : bool
-        Add hydrogens that are missing, and make a geometry for a drawing.
+        Add hydrogens that are missing, and make a geometry for a drawing or a salt whose ions
+        overlap.
     """
     for record in re.split(r"^\$\$\$\$.*\n?", text.replace("\r\n", "\n"), flags=re.MULTILINE):
         if record.strip():
@@ -112,15 +121,15 @@ def frame_of_molecule(molecule: Any, embed: bool = False, says_flat: bool | None
     molecule : rdkit.Chem.Mol
     embed : bool
         Add missing hydrogens: to the places of the file, or with a new geometry if the molecule
-        is a drawing.
+        is a drawing or one of several that overlap.
     says_flat : bool or None
         As in `is_drawing`.
 
     Raises
     ------
     InputError
-        No coordinates, an atom that is no element, or a drawing or missing hydrogens without
-        `embed`.
+        No coordinates, an atom that is no element, or a drawing, overlapping molecules or
+        missing hydrogens without `embed`.
     """
     Chem = rdkit("molecules of RDKit")
     title = molecule.GetProp("_Name").strip() if molecule.HasProp("_Name") else ""
@@ -135,13 +144,21 @@ def frame_of_molecule(molecule: Any, embed: bool = False, says_flat: bool | None
             "with AllChem.EmbedMolecule"
         )
     atoms = _atoms(molecule)
+    if not says_flat and (overlap := _overlap(molecule)):
+        if not embed:
+            raise InputError(
+                f"{overlap}, as RDKit places the ions of a salt; --embed makes a geometry in which "
+                "the molecules are side by side"
+            )
+        return _embedded(molecule, title, f"{overlap}; the geometry was made from the bonds")
     if is_drawing(atoms, says_flat):
         if not embed:
             raise InputError(
                 f"{atoms.get_chemical_formula()} is a flat drawing, not a structure; --embed adds "
                 "the hydrogens and makes a geometry from its bonds"
             )
-        return _embedded(molecule, title)
+        note = "the file holds a flat drawing; hydrogens and geometry were made from its bonds"
+        return _embedded(molecule, title, note)
     if embed and open_valences(atoms) > 0:
         whole = _sanitized(molecule)
         n = whole.GetNumAtoms()
@@ -152,10 +169,31 @@ def frame_of_molecule(molecule: Any, embed: bool = False, says_flat: bool | None
     return checked(Frame(atoms, title))
 
 
-def _embedded(molecule: Any, title: str) -> Frame:
+def _overlap(molecule: Any) -> str:
+    """Which two molecules overlap, if there are several and any do; otherwise an empty text."""
+    Chem = rdkit("molecules of RDKit")
+    part = np.empty(molecule.GetNumAtoms(), dtype=int)
+    for k, own in enumerate(Chem.GetMolFrags(molecule)):
+        part[list(own)] = k
+    if part.max() == 0 or molecule.GetNumBonds() == 0:
+        return ""
+    x = molecule.GetConformer().GetPositions()
+    radii = covalent_radii[[atom.GetAtomicNum() for atom in molecule.GetAtoms()]]
+    apart = cdist(x, x)
+    share = np.where(part[:, None] == part, np.inf, apart / (radii[:, None] + radii))
+    i, j = divmod(int(share.argmin()), len(part))
+    if share[i, j] > _OVERLAP:
+        return ""
+    symbols = [molecule.GetAtomWithIdx(k).GetSymbol() for k in (i, j)]
+    return (
+        f"its molecules overlap: atoms {i + 1} ({symbols[0]}) and {j + 1} ({symbols[1]}) of two "
+        f"molecules are {apart[i, j]:.2f} angstrom apart"
+    )
+
+
+def _embedded(molecule: Any, title: str, note: str) -> Frame:
     """A new geometry from the bonds; the atoms of the file keep their order, hydrogens follow."""
     atoms = make_geometry(_sanitized(molecule), title or "the drawing")
-    note = "the file holds a flat drawing; hydrogens and geometry were made from its bonds"
     return Frame(atoms, title, (note,))
 
 

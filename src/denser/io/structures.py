@@ -48,8 +48,8 @@ def read_structures(path: Path, embed: bool = False) -> Iterator[Frame | InputEr
     path : Path
         In any format of `STRUCTURES` or of ASE, compressed or not; `-` is standard input.
     embed : bool
-        Add hydrogens that are missing, and make a geometry for a flat drawing, where the file
-        gives the bonds.
+        Add hydrogens that are missing, and make a geometry for a flat drawing or for molecules
+        that overlap, where the file gives the bonds.
 
     Raises
     ------

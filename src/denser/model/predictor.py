@@ -165,7 +165,7 @@ class Predictor:
         total = atoms.moments(sad.grid.origin)[0]
         density = self.normalised(self._usable(raw, sad), sad)[0]
         atoms, excess = atoms.scaled(sad.valence_charges, sad.n_electrons)
-        if periodic == (sad.structure.cell is not None):
+        if periodic != sad.structure.isolated:
             density = density.known_between_nodes(atoms)
         return Scaled(density, excess, total)
 
@@ -285,7 +285,7 @@ class Predictor:
         self.require_covered(structure)
         box, padding, spacing = options.box, options.padding, options.spacing
         if box == "auto":
-            box = "isolated" if structure.cell is None else "cell"
+            box = "isolated" if structure.isolated else "cell"
         grid = make_grid(structure, box, padding, self.model.recipe.spacing, self.network)
         if spacing is not None and self.network.any_spacing:
             grid = respaced(grid, spacing / BOHR)

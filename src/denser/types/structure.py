@@ -116,6 +116,15 @@ class Structure:
         """Whether nobody stated the spin."""
         return isinstance(self.spin, _Assumed)
 
+    @property
+    def isolated(self) -> bool:
+        """Whether it stands on its own, without a cell.
+
+        Commands then compute energies, levels and forces without periodic images
+        (`denser.dft.scf.mean_field`). Labels for training are periodic all the same.
+        """
+        return self.cell is None
+
     def _check_distances(self) -> None:
         """Raise if two atoms (or, in a cell, their images) are too close."""
         if len(self) < 2:

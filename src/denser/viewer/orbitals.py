@@ -104,8 +104,7 @@ def kohn_sham(density: Density, recipe: Recipe) -> KohnSham:
     from denser.dft.refine import refine
 
     start = time.perf_counter()
-    isolated = density.structure.cell is None
-    result = refine(density, recipe, STEPS, isolated=isolated)
+    result = refine(density, recipe, STEPS, isolated=density.structure.isolated)
     orbitals = _frontier(result)
     return KohnSham(
         result.density, float(result.e_tot), float(result.uncertainty), result.homo, result.lumo,

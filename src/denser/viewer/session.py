@@ -288,7 +288,7 @@ class Session:
     def _on(self, grid: Grid, structure: Structure) -> Density:
         self.predictor.require_covered(structure)
         sad = superposition(structure, grid, self.predictor.model.recipe.sad)
-        density, self.excess, _ = self.predictor.predicted(sad, structure.cell is not None)
+        density, self.excess, _ = self.predictor.predicted(sad, not structure.isolated)
         return density
 
     def use_kohn_sham(self, result: KohnSham, revision: int) -> None:

@@ -20,7 +20,7 @@ from denser.dft.cell import density_from_dm
 from denser.dft.dispersion import dispersion, require_kind
 from denser.dft.gradient import mixed_gradient, scf_gradient, step_gradient
 from denser.dft.one_step import OneStep, one_step
-from denser.dft.scf import KSResult, mean_field, scf
+from denser.dft.scf import KSResult, mean_field, not_converged, scf
 from denser.model.boxes import make_grid
 from denser.model.checkpoint import Model
 from denser.model.derivatives import prediction_pullback
@@ -219,11 +219,11 @@ class Calculator(ase_calculator.Calculator):
     def _energy(self, structure: Structure) -> _Work:
         self.predictor.require_covered(structure)
         grid = self._grid_of(structure)
-        isolated = structure.cell is None
+        isolated = structure.isolated
         dm0 = self._orbitals_of(structure) if self.task == "scf" else None
         if dm0 is None:
             sad = superposition(structure, grid, self.recipe.sad)
-            rho = self.predictor.density(sad, periodic=structure.cell is not None)
+            rho = self.predictor.density(sad, periodic=not isolated)
             if self.task == "density":
                 return _Work(structure, grid, np.nan, rho)
             mf = mean_field(structure, grid, self.recipe, isolated=isolated)
@@ -234,10 +234,7 @@ class Calculator(ase_calculator.Calculator):
             dm0 = step.dm
         result = scf(structure, grid, self.recipe, self.conv_tol, dm0=dm0, isolated=isolated)
         if not result.converged:
-            raise ase_calculator.SCFError(
-                f"the SCF of {structure.formula} did not converge in {result.cycles} cycles; is it "
-                "a closed shell, and is the geometry reasonable?"
-            )
+            raise ase_calculator.SCFError(not_converged(structure, result))
         mf = mean_field(structure, grid, self.recipe)
         density = density_from_dm(mf.cell, result.dm, grid, structure)
         return _Work(structure, grid, result.e_tot, density, result=result)
@@ -255,20 +252,21 @@ class Calculator(ase_calculator.Calculator):
         """Derivative of the energy (n_atoms, 3), hartree/bohr, without dispersion."""
         structure, grid = work.structure, work.grid
         if work.result is not None:
-            isolated = structure.cell is None
-            gradient = scf_gradient(structure, grid, work.result, self.recipe, isolated=isolated)
+            gradient = scf_gradient(
+                structure, grid, work.result, self.recipe, isolated=structure.isolated
+            )
         elif work.step is not None and work.sad is not None:
             parts = (mixed_gradient if self.mixed else step_gradient)(work.step)
             if self.rigid:
                 moved = superposition_pullback(parts.response, structure, grid, self.recipe.sad)
             else:
                 moved = prediction_pullback(
-                    self.predictor, work.sad, parts.response, periodic=structure.cell is not None
+                    self.predictor, work.sad, parts.response, periodic=not structure.isolated
                 )
             gradient = parts.explicit + grid.dv * moved
         else:
             raise _no_energy("forces")
-        if self.grid is None and structure.cell is None:
+        if self.grid is None and structure.isolated:
             # The grid moves with the centre of the atoms: this is its contribution.
             gradient = gradient - gradient.mean(axis=0)
         return gradient

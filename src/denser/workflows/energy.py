@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from denser.dft.cell import density_from_dm
 from denser.dft.one_step import one_step
 from denser.dft.orbitals import orbital, write_molden
 from denser.dft.refine import refine
-from denser.dft.scf import KSResult, mean_field, scf
+from denser.dft.scf import KSResult, mean_field, not_converged, scf
 from denser.io import read_density, write
 from denser.model.predictor import Predictor
 from denser.types.density import Density
@@ -140,8 +141,7 @@ def energy_record(
     names = list(orbitals)
     if names and stem is None:
         raise InputError("orbitals are written to files; give the stem of the file names")
-    isolated = start.density.structure.cell is None
-    result = refine(start.density, recipe, steps, isolated=isolated)
+    result = refine(start.density, recipe, steps, isolated=start.density.structure.isolated)
     n_occupied = int(np.count_nonzero(result.mo_occ))
     indices = {name: orbital_index(name, n_occupied, len(result.mo_occ)) for name in names}
     cell = result.steps[-1].mf.cell
@@ -173,7 +173,8 @@ def scf_record(
     """Self-consistent energy from a predicted density; `compare` tries other starts as well.
 
     `fock_builds` includes those that made the starting density matrix. Open shells start from
-    PySCF's `minao` guess; the spin density goes to a second file.
+    PySCF's `minao` guess; the spin density goes to a second file. A density that has not converged
+    is not written, and "errors" says so.
     """
     if start.density.structure.spin:
         result, density, more = open_shell_scf(start.density, recipe, out, compare)
@@ -185,6 +186,7 @@ def scf_record(
             "e_tot_hartree": result.e_tot,
             "converged": result.converged,
         }
+        more["errors"] = _errors(density.structure, result)
         return record | {"converged": result.converged, "starts": {"minao": row}} | more
     begin = time.perf_counter()
     dm = dm_from_density(start.density, recipe, steps)
@@ -199,12 +201,16 @@ def scf_record(
             del row["result"]
             rows[name] = row
     density = converged_density(start.density, recipe, result)
-    if out is not None:
-        write(out, density)
     record = _record(start, density, result.e_tot, result.homo, result.lumo)
-    record |= {"converged": result.converged, "starts": rows}
-    record["written"] = [] if out is None else [str(out)]
-    return record
+    record |= {"converged": result.converged, "starts": rows, "written": []}
+    if out is not None and result.converged:
+        write(out, density)
+        record["written"] = [str(out)]
+    return record | {"errors": _errors(density.structure, result)}
+
+
+def _errors(structure: Structure, result: KSResult) -> dict[str, str]:
+    return {} if result.converged else {"scf": not_converged(structure, result)}
 
 
 def converged_density(density: Density, recipe: Recipe, result: KSResult) -> Density:
@@ -271,6 +277,7 @@ def scf_summary(record: dict) -> str:
             line += (
                 f"\n  from {name:<14} {row['cycles']:>2} cycles, {row['fock_builds']:>2} Fock "
                 f"builds with the start's, {row['seconds']:.1f} s, E {row['e_tot_hartree']:.8f}"
+                f"{'' if row['converged'] else ' (NOT CONVERGED)'}"
             )
     return line
 
@@ -278,8 +285,10 @@ def scf_summary(record: dict) -> str:
 def _converge(
     density: Density, recipe: Recipe, dm: np.ndarray | None, builds: int, seconds: float
 ) -> dict:
-    isolated = density.structure.cell is None
-    result = scf(density.structure, density.grid, recipe, dm0=dm, isolated=isolated, about=density)
+    structure = density.structure
+    result = scf(
+        structure, density.grid, recipe, dm0=dm, isolated=structure.isolated, about=density
+    )
     return {
         "cycles": result.cycles,
         # PySCF builds one Fock matrix from the starting density matrix before the first cycle.
@@ -297,11 +306,8 @@ def _other_starts(
     """Name, function that makes a density matrix, and its number of Fock builds."""
 
     def from_sad(name: str) -> Callable[[], np.ndarray]:
-        structure = density.structure
-        isolated = structure.cell is None
-        return lambda: (
-            one_step(superposition(structure, density.grid, name), recipe, isolated=isolated).dm
-        )
+        sad, isolated = partial(superposition, density.structure), density.structure.isolated
+        return lambda: one_step(sad(density.grid, name), recipe, isolated=isolated).dm
 
     return [
         ("SAD", from_sad(RECIPES[0]), 1),
@@ -319,7 +325,7 @@ def _record(start: StartDensity, density: Density, e_tot: float, homo: float, lu
         "n_atoms": len(structure),
         "grid_shape": list(density.grid.shape),
         "e_tot_hartree": float(e_tot),
-        "against_vacuum": structure.cell is None,
+        "against_vacuum": structure.isolated,
         "calculation": _calculation(start.density),
         "homo_ev": round(float(homo) * HARTREE, 5),
         "lumo_ev": round(float(lumo) * HARTREE, 5),
@@ -332,7 +338,7 @@ def _record(start: StartDensity, density: Density, e_tot: float, homo: float, lu
 
 def _calculation(density: Density) -> str:
     """Kind of a calculation; energies of one kind are comparable (`denser.dft.scf.mean_field`)."""
-    if density.structure.cell is not None:
+    if not density.structure.isolated:
         return "periodic"
     if density.structure.spin or density.continuous is None:
         return "corrected box"

@@ -46,6 +46,8 @@ def open_shell_scf(
 ) -> tuple[KSResult, Density, dict[str, Any]]:
     """Converge an open shell on the grid of a density; write its density and spin density.
 
+    Nothing is written if it does not converge.
+
     Returns
     -------
     KSResult
@@ -61,7 +63,7 @@ def open_shell_scf(
     if compare:
         raise InputError("--compare is for closed shells: an open shell has one start only")
     structure, grid = start.structure, start.grid
-    result = scf(structure, grid, recipe, isolated=structure.cell is None)
+    result = scf(structure, grid, recipe, isolated=structure.isolated)
     cell = build_cell(structure, grid, recipe)
     up, down = (density_from_dm(cell, dm, grid, structure) for dm in result.dm)
     values = np.maximum(up.values + down.values, 0.0)
@@ -70,10 +72,12 @@ def open_shell_scf(
     spin = replace(up, values=m * (structure.spin / (m.sum() * grid.dv)), unit=SPIN_UNIT)
     density = density.with_spin_density(spin.values)
     written = []
-    if out is not None and holds_spin(out):
+    if out is None or not result.converged:
+        pass
+    elif holds_spin(out):
         write(out, density)
         written = [str(out)]
-    elif out is not None:
+    else:
         beside = spin_path(out)
         write(out, density)
         write(beside, spin)

@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import Trajectory, write
 from ase.optimize import BFGS, FIRE, LBFGS
 
+from denser.atoms.plausible import strange
 from denser.io.files import replacing
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -21,6 +22,7 @@ from denser.types.units import HARTREE
 from denser.workflows import many
 from denser.workflows.calculator import Calculator
 from denser.workflows.inputs import Input, content, refuse_inputs
+from denser.workflows.predict import notes
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -29,7 +31,7 @@ OPTIMIZERS: dict[str, Any] = {"bfgs": BFGS, "lbfgs": LBFGS, "fire": FIRE}
 
 
 @dataclass(frozen=True)
-class Settings:
+class OptimizationSettings:
     """Settings of an optimisation.
 
     Parameters
@@ -78,7 +80,7 @@ def optimize_all(
     inputs: Sequence[Input],
     files: Sequence[Path],
     folder: Path,
-    settings: Settings,
+    settings: OptimizationSettings,
     as_json: bool,
     report: Callable[[str], None],
 ) -> int:
@@ -91,7 +93,7 @@ def optimize_all(
         The files of the inputs, which are never overwritten.
     folder : Path
         For NAME.extxyz, the last geometry, and NAME.traj, all of them.
-    settings : Settings
+    settings : OptimizationSettings
     as_json : bool
     report : callable
         Called with a text after each step of a single input.
@@ -112,9 +114,6 @@ def optimize_all(
         tell = partial(_tell, report, entry.name) if len(inputs) == 1 else _nothing
         return optimize(entry.atoms(), out, trajectory, settings, made_from, tell)
 
-    def notes(record: dict) -> list[str]:
-        return [*record["errors"].values(), *([record["doubt"]] if record["doubt"] else [])]
-
     with many.Display(
         "optimising", "optimised", len(inputs), summary, as_json, notes=notes
     ) as display:
@@ -126,7 +125,7 @@ def optimize(
     atoms: Atoms,
     out: Path,
     trajectory: Path,
-    settings: Settings = Settings(),
+    settings: OptimizationSettings = OptimizationSettings(),
     made_from: str | None = None,
     report: Callable[[int, float], None] = lambda step, fmax: None,
 ) -> dict:
@@ -174,7 +173,7 @@ def optimize(
     errors = {}
     if not converged:
         errors["optimization"] = (
-            f"not optimised after {n_steps} steps: the largest force is {_fmax(here):.3f} "
+            f"not converged after {n_steps} steps: the largest force is {_fmax(here):.3f} "
             f"eV/angstrom; give more --steps and run the command again to continue"
         )
     return {
@@ -196,6 +195,7 @@ def optimize(
         "optimizer": settings.optimizer,
         "task": settings.task,
         "model": predictor.model.name,
+        "warnings": strange(prediction.density.structure),
         "doubt": predictor.doubt(prediction),
         "seconds": {"optimization": round(time.perf_counter() - begin, 3)},
         "errors": errors,
@@ -205,7 +205,7 @@ def optimize(
 def _run(
     atoms: Atoms,
     trajectory: Path,
-    settings: Settings,
+    settings: OptimizationSettings,
     frames: list[Atoms],
     made_from: str | None,
     report: Callable[[int, float], None],

@@ -252,7 +252,7 @@ def refined_prediction(
 
     prediction = predictor.predict(atoms, options=replace(options, spacing=None))
     start, recipe = prediction.density, predictor.model.recipe
-    isolated = start.structure.cell is None
+    isolated = start.structure.isolated
     # energies need no grid as fine as this, densities do
     mf = mean_field(start.structure, start.grid, recipe, isolated=isolated, about=start)
     refined = refine(start, recipe, options.refine, mf=mf)
@@ -310,8 +310,9 @@ def _record(output: Path, prediction: Prediction, model: str, options: Predictio
 
 
 def notes(record: dict) -> list[str]:
-    """Sentences for standard error."""
-    return [*record.get("notes", ()), *record["warnings"], *filter(None, [record.get("doubt")])]
+    """Sentences for standard error: of what a file left open, warnings, and failures in part."""
+    found = [*record.get("notes", ()), *record["warnings"], *filter(None, [record.get("doubt")])]
+    return [*found, *record.get("errors", {}).values()]
 
 
 def geometry_text(record: dict) -> str:

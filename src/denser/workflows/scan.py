@@ -48,12 +48,26 @@ class Scan:
     one_step, scf : (n,) float
         Energies from the prediction and from the self-consistent calculation, hartree; NaN
         where the SCF did not converge or was not requested.
+    missing : int
+        Number of distances at which the SCF did not converge.
     """
 
     name: str
     distances: np.ndarray
     one_step: np.ndarray
     scf: np.ndarray
+    missing: int = 0
+
+    @property
+    def error(self) -> str:
+        """One sentence if the SCF did not converge everywhere, otherwise an empty text."""
+        if not self.missing:
+            return ""
+        return (
+            f"the SCF did not converge at {self.missing} of {self.distances.size} distances, which "
+            "have no SCF energy: a closed shell is no state of a bond that is nearly broken; end "
+            "--distances before that"
+        )
 
     def to_dict(self) -> dict:
         """For JSON; None where there is no energy, and where a curve has no minimum."""
@@ -65,7 +79,8 @@ class Scan:
                 float(e) if ok else None for e, ok in zip(energies, known, strict=True)
             ]
             record[f"minimum_{name}_angstrom"] = None if lowest is None else float(lowest * BOHR)
-        return record
+        errors = {"scf": self.error} if self.missing else {}
+        return record | {"converged": not self.missing, "errors": errors}
 
 
 def diatomic(name: str) -> tuple[int, int]:
@@ -171,7 +186,7 @@ def scan(
                 fine = np.round(lowest / FINE) + np.arange(-5, 6)
                 compute(fine * FINE)
     d, one, reference = np.array([(d, *e) for d, e in sorted(energies.items())]).T
-    return Scan(name, d, one, reference)
+    return Scan(name, d, one, reference, int(np.isnan(reference).sum()) if with_scf else 0)
 
 
 def minimum(distances: np.ndarray, energies: np.ndarray) -> float | None:

@@ -136,6 +136,6 @@ def _sources(density: Density, cores: np.ndarray, nuclei: bool) -> Sources:
 
 def dm_from_density(density: Density, recipe: Recipe, steps: int = 1) -> np.ndarray:
     """Density matrix (nao, nao) of the orbitals after Kohn-Sham steps on the density's own grid."""
-    isolated = density.structure.cell is None
+    isolated = density.structure.isolated
     mf = mean_field(density.structure, density.grid, recipe, isolated=isolated, about=density)
     return refine(density, recipe, steps, mf=mf).dm

@@ -60,7 +60,7 @@ class EwaldSplit:
 
     def __init__(self, density: Density, kind: str | None = None) -> None:
         if kind is None:
-            kind = "isolated" if density.structure.cell is None else "periodic"
+            kind = "isolated" if density.structure.isolated else "periodic"
         if kind not in KINDS:
             raise InputError(f"unknown kind of boundary {kind!r}; known: {', '.join(KINDS)}")
         self.kind, self.grid = kind, density.grid

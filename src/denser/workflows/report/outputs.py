@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReportSettings:
     """What to compute, and from which density.
 
     Parameters
@@ -150,7 +150,7 @@ class Settings:
 
 def output_tasks(
     analysis: Analysis,
-    settings: Settings,
+    settings: ReportSettings,
     folder: Path | None,
     stem: str,
     written: list[str],
@@ -315,7 +315,9 @@ def _shells(model: Callable[[], Field], path: str) -> Any:
         return fourier_shell_correlation(model(), _map(path))
 
 
-def fitted(atoms: Atoms, settings: Settings, against: str, path: Path) -> tuple[Atoms, RigidFit]:
+def fitted(
+    atoms: Atoms, settings: ReportSettings, against: str, path: Path
+) -> tuple[Atoms, RigidFit]:
     """A structure moved into a measured map, also written to `path`, and how well it fits."""
     from denser.analysis.crystal.rigid_fit import fit_rigid
 

@@ -28,7 +28,7 @@ from denser.workflows.inputs import Input, Names, content, file_hash, refuse_inp
 from denser.workflows.many import Failed, Totals, attempt, record_of
 from denser.workflows.predict import density_error_text, refined_prediction
 from denser.workflows.report import tables as summary
-from denser.workflows.report.outputs import Settings, fitted, output_tasks
+from denser.workflows.report.outputs import ReportSettings, fitted, output_tasks
 
 FRAMES = "frames.jsonl"
 """File with the results so far: the settings, then one record per line."""
@@ -36,7 +36,7 @@ FRAMES = "frames.jsonl"
 
 def analyse(
     entry: Input,
-    settings: Settings,
+    settings: ReportSettings,
     folder: Path | None = None,
     protected: frozenset[Path] = frozenset(),
 ) -> dict:
@@ -45,7 +45,7 @@ def analyse(
     Parameters
     ----------
     entry : Input
-    settings : Settings
+    settings : ReportSettings
     folder : Path or None
     protected : frozenset of Path
         Files that must not be overwritten.
@@ -108,7 +108,7 @@ def analyse(
 
 
 def _density(
-    entry: Input, settings: Settings, folder: Path | None, protected: frozenset[Path]
+    entry: Input, settings: ReportSettings, folder: Path | None, protected: frozenset[Path]
 ) -> tuple[Density, Recipe, list[str]]:
     """The density of an input, the level of theory for further steps, and notes about both."""
     options = settings.options
@@ -143,7 +143,7 @@ class Report:
     ----------
     inputs : list of Input
         From `denser.workflows.inputs.find_inputs`.
-    settings : Settings
+    settings : ReportSettings
     folder : Path or None
         Without one, nothing is written.
 
@@ -154,7 +154,7 @@ class Report:
         other settings.
     """
 
-    def __init__(self, inputs: list[Input], settings: Settings, folder: Path | None) -> None:
+    def __init__(self, inputs: list[Input], settings: ReportSettings, folder: Path | None) -> None:
         if not inputs:
             raise InputError("nothing to analyse; name structures or densities, or give --smiles")
         if folder is None and settings.writes_files:
