@@ -132,6 +132,22 @@ def test_further_elements_change_nothing_for_the_others(network, ethanol):
         Aspherical(AsphericalConfig(electrons=2)).grown({"elements": (*was, 92)})
 
 
+def test_rows_of_elements_are_what_only_their_atoms_use(network, ethanol):
+    """Changing them changes nothing without such atoms; changing all others misses none."""
+    larger = network.grown({"elements": (*network.config.elements, 16)})
+    rows = larger.rows_of([16])
+    assert rows.keys() == dict(larger.named_parameters()).keys()
+    before = coefficients(larger, ethanol)
+    with torch.no_grad():
+        for name, p in larger.named_parameters():
+            p[rows[name]] += 1.0
+    assert torch.equal(coefficients(larger, ethanol), before)
+    by_element = sum(int(mask.sum()) for mask in rows.values())
+    assert by_element == sum(p.numel() for p in larger.parameters()) - sum(
+        p.numel() for p in network.parameters()
+    )
+
+
 def test_relatives():
     known = (1, 3, 5, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17)
     pairs = {35: 17, 53: 17, 34: 16, 19: 11, 20: 12, 30: 12, 29: 11, 33: 15, 32: 14, 31: 5, 13: 5}

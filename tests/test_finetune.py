@@ -89,6 +89,32 @@ def test_network_of_atoms_is_tuned_on_points(tmp_path):
     assert load_model(result.path).architecture == "aspherical"
 
 
+def test_new_elements_alone_can_learn(tmp_path):
+    """Densities without them stay the same to the last digit; those with them improve."""
+    torch.manual_seed(0)
+    network = build("aspherical", {"channels": 8, "layers": 1})
+    for p in network.parameters():  # not the SAD
+        torch.nn.init.normal_(p, std=0.02)
+    path = tmp_path / "atoms.safetensors"
+    save_model(path, Model("atoms", "aspherical", network, Recipe()))
+    labels = (str(LABELS), str(LABELS.parent / "heavy"))
+    only = ('model.learn="new elements"', "sample.points=256", "optimizer.lr=0.01")
+    names = tmp_path / "test.txt"
+    names.write_text("HCN\n")
+    given = {"labels": labels, "settings": only, "test": str(names), "validation": 0.0}
+    result = finetune(plan(path, **given), tmp_path / "run")
+    np.testing.assert_array_equal(result.test.before, result.test.after)
+    tuned, start = load_model(result.path).network, load_model(path).network
+    bromide, known = tuned.elements.index(35), [tuned.elements.index(z) for z in start.elements]
+    assert torch.equal(tuned.embedding.weight[known], start.embedding.weight)
+    chlorine = start.elements.index(9)  # the nearest halogen, as which bromine began
+    assert not torch.equal(tuned.embedding.weight[bromide], start.embedding.weight[chlorine])
+    for mine, its in zip(tuned.mix.parameters(), start.mix.parameters(), strict=True):
+        assert torch.equal(mine, its)
+    with pytest.raises(InputError, match="elements that it does not know"):
+        finetune(plan(path, settings=only), tmp_path / "nothing new")
+
+
 def test_an_element_that_the_model_does_not_know_gets_a_row(tmp_path):
     torch.manual_seed(0)
     network = build("aspherical", {"channels": 8, "layers": 1})

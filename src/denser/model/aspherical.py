@@ -35,7 +35,7 @@ from denser.model.aspherical_config import SHORTEST, AsphericalConfig
 from denser.model.deformed_atoms import DeformedAtoms, neutral, on_nodes
 from denser.model.expansion import orthonormal_radial, project
 from denser.model.graph import Graph
-from denser.model.growing import grown
+from denser.model.growing import grown, rows_of
 from denser.model.harmonics import spherical_harmonics
 from denser.model.messages import messages
 from denser.model.network import Network
@@ -242,6 +242,10 @@ class Aspherical(Network):
     def grown(self, options: Mapping[str, Any]) -> Aspherical:
         """As in `Network`, with the options of `denser.model.growing`."""
         return grown(self, options)
+
+    def rows_of(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """As in `Network`."""
+        return rows_of(self, numbers)
 
     def forward(self, graph: Graph) -> Tensor:
         """Coefficients (n_atoms, n_exponents, (output_degree + 1)^2)."""

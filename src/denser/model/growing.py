@@ -24,6 +24,9 @@ from denser.types.errors import InputError
 if TYPE_CHECKING:
     from denser.model.aspherical import Aspherical
 
+_BY_ELEMENT = ("embedding", "gates", "heads")
+"""Parameters whose first index is the element."""
+
 _NOBLE_GASES = (2, 10, 18, 36, 54, 86)
 
 
@@ -100,6 +103,37 @@ def grown(network: Aspherical, options: Mapping[str, Any]) -> Aspherical:
     return larger
 
 
+def rows_of(network: Aspherical, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Which weights belong to some elements alone.
+
+    Parameters
+    ----------
+    network : Aspherical
+    numbers : sequence of int
+        Atomic numbers.
+
+    Returns
+    -------
+    dict of str to tensor of bool
+        For each parameter by its name, of its shape. Other weights are those of other elements
+        and those that all atoms share.
+    """
+    elements = network.config.elements
+    chosen = torch.tensor([z in numbers for z in elements])
+    out = {}
+    for key, value in network.named_parameters():
+        name = key.split(".")[0]
+        mask = torch.zeros(value.shape, dtype=torch.bool)
+        if name in _BY_ELEMENT:
+            mask[chosen] = True
+        elif name == "shown_atoms":
+            mask[:, chosen] = True
+        elif name == "shown_far":
+            mask.unflatten(1, (len(elements), -1))[:, chosen] = True
+        out[key] = mask
+    return out
+
+
 def with_elements(network: Aspherical, elements: Sequence[int]) -> Aspherical:
     """The same network with further elements; its predictions for the others do not change.
 
@@ -128,7 +162,7 @@ def with_elements(network: Aspherical, elements: Sequence[int]) -> Aspherical:
     state = network.state_dict()
     for key, value in state.items():
         name = key.split(".")[0]
-        if name in ("embedding", "gates", "heads"):
+        if name in _BY_ELEMENT:
             state[key] = value[rows]
         elif name == "shown_atoms":
             state[key] = value[:, rows]

@@ -149,3 +149,13 @@ class Network(nn.Module, ABC):
             if (was := getattr(self.config, name)) != (new := getattr(wanted, name)):
                 raise InputError(f"a trained network keeps its {name}, {was!r}, found {new!r}")
         return self
+
+    def rows_of(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """Weights that belong to some elements alone: {name of parameter: bool, of its shape}.
+
+        Raises
+        ------
+        InputError
+            The network has no such weights.
+        """
+        raise InputError("this network has no weights for single elements; learn all of them")

@@ -57,11 +57,14 @@ class ModelConfig:
     """The network; `options` are the fields of its config.
 
     With a model file or name in `start` the run starts from its weights and has its options; an
-    `aspherical` one may get more `electrons`, `hidden` and `width` and a first `reach` here.
+    `aspherical` one may get more `elements`, `electrons`, `hidden` and `width` and a first `reach`
+    here. With `learn = "new elements"` only the weights of elements that the start lacks are
+    trained, so that predictions for other molecules stay the same.
     """
 
     architecture: str = "unet"
     start: str = ""
+    learn: str = "all"
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -143,6 +146,7 @@ class Config:
             )
         for name, choice, known in (
             ("optimizer.name", self.optimizer.name, ("muon", "adamw", "adam")),
+            ("model.learn", self.model.learn, ("all", "new elements")),
             ("sample.symmetry", self.sample.symmetry, ("cube", "turn", "none")),
             ("sample.order", self.sample.order, ("shuffle", "random")),
         ):

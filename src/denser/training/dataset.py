@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from denser.atoms.sad import valence_charges
 from denser.labels.label import Label, split, without_open_shells
@@ -132,8 +133,15 @@ def recipe_of(config: Config, start: Recipe | None = None) -> Recipe:
     return recipe
 
 
-def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
+def read_dataset(data: DataConfig, recipe: Recipe, elements: Collection[int] = ()) -> DataSet:
     """Read, check and split the labels of a configuration; those of open shells are left out.
+
+    Parameters
+    ----------
+    data : DataConfig
+    recipe : Recipe
+    elements : collection of int
+        If given, labels without an atom of any of these are left out, too.
 
     Raises
     ------
@@ -146,6 +154,13 @@ def read_dataset(data: DataConfig, recipe: Recipe) -> DataSet:
     excluded = _excluded(data.exclude, [*labels, *rehearsal])
     labels = [label for label in labels if not excluded & {label.name, label.molecule}]
     rehearsal = [label for label in rehearsal if not excluded & {label.name, label.molecule}]
+    if elements:
+        labels = [label for label in labels if {*elements} & {*label.structure.numbers.tolist()}]
+        if not labels:
+            raise InputError(
+                "no label has one of the elements that are to be learnt: "
+                + " ".join(chemical_symbols[z] for z in elements)
+            )
     labels, open_shells = without_open_shells(labels)
     rehearsal, others = without_open_shells(rehearsal)
     refuse_test_molecules([*labels, *rehearsal])

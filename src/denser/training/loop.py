@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from torch import nn
+from torch import Tensor, nn
 
 from denser.model.checkpoint import Model, build, load_model, require_options, save_model
 from denser.model.network import Network
@@ -105,7 +105,10 @@ def _train(
     recipe = recipe_of(config, None if start is None else start.recipe)
     torch.manual_seed(config.seed)
     network = _on_device(_start_network(config, start, recipe), device)
-    data = read_dataset(config.data, recipe)
+    new = _new_elements(start, network) if config.model.learn == "new elements" else ()
+    rows = network.rows_of(new) if new else {}
+    part = [rows[name].to(device) for name, _ in network.named_parameters()] if new else None
+    data = read_dataset(config.data, recipe, new)
     _require_elements(network, [*data.train, *data.validation, *data.rehearsal])
     record = data.record()
     open_folder(out)
@@ -132,6 +135,10 @@ def _train(
     info = {"config": config.to_dict()} | record | _circumstances(peers, command)
     if start is not None:
         info["parent"] = {"name": config.model.start, "mean_percent": start.mean_percent}
+    if start is not None and part is not None:  # which it still is without the new elements
+        info["own_names"] = info["train_names"]
+        for names in ("train_names", "validation_names"):
+            info[names] = list(dict.fromkeys([*start.info.get(names, ()), *info[names]]))
     peers.wait()  # until all have read the files that the first one will replace
     if peers.is_first:
         write_json(out / "config.json", config.to_dict())
@@ -148,7 +155,11 @@ def _train(
         measured = {}
         if math.isfinite(state.validation):
             mean = 100 * state.validation
-            measured = {"measured": {"validation_mean_percent": mean, "n": len(checks)}}
+            found = {"validation_mean_percent": mean, "n": len(checks)}
+            if start is not None and part is not None:
+                found = {f"new_elements_{key}": value for key, value in found.items()}
+                found = start.info.get("measured", {}) | found
+            measured = {"measured": found}
         return Model(out.name, config.model.architecture, source, recipe, info | length | measured)
 
     def save_state() -> None:
@@ -195,7 +206,7 @@ def _train(
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * scale
         loss, norm, names = _step(
-            config, network, optimizers, samples, len(data.train), state.step, done, peers
+            config, network, optimizers, part, samples, len(data.train), state.step, done, peers
         )
         state.step += 1
         if math.isfinite(loss) and math.isfinite(norm):
@@ -282,6 +293,7 @@ def _step(
     config: Config,
     network: Network,
     optimizers: list[torch.optim.Optimizer],
+    part: list[Tensor] | None,
     samples: Images | Points,
     n_train: int,
     step: int,
@@ -294,10 +306,19 @@ def _step(
     total, names = samples.backward(network, config, step, done, n_train, peers)
     (total,) = peers.sum(total)
     peers.sum_gradients(network.parameters())
+    if part is not None:
+        for p, learns in zip(network.parameters(), part, strict=True):
+            if p.grad is not None:
+                p.grad.mul_(learns)
     norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.optimizer.clip))
     if math.isfinite(total) and math.isfinite(norm):
+        kept = None if part is None else [p.detach().clone() for p in network.parameters()]
         for optimizer in optimizers:
             optimizer.step()
+        if part is not None and kept is not None:  # weight decay moves the others, too
+            with torch.no_grad():
+                for p, learns, was in zip(network.parameters(), part, kept, strict=True):
+                    p.copy_(torch.where(learns, p, was))
     return total, norm, names
 
 
@@ -351,6 +372,18 @@ def _start_network(config: Config, start: Model | None, recipe: Recipe) -> Netwo
         )
     require_options(start.architecture, config.model.options)
     return start.network.grown(config.model.options).train()
+
+
+def _new_elements(start: Model | None, network: Network) -> list[int]:
+    """Atomic numbers of the elements that the start does not know."""
+    known = () if start is None else start.network.elements or ()
+    new = sorted(set(network.elements or ()) - set(known))
+    if not new or not known:
+        raise InputError(
+            'model.learn = "new elements" needs a model in model.start, and in '
+            "model.options.elements elements that it does not know"
+        )
+    return new
 
 
 def _copy_of(network: Network) -> Network:

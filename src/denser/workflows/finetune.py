@@ -394,14 +394,15 @@ def _lineage(start: Model, tuned: Model) -> dict:
         for key in ("data_hash", "n_train", "validation_names", "parent")
         if key in start.info
     }
+    own = tuned.info.get("own_names", tuned.info["train_names"])
     seen = [
         *start.info.get("train_names", ()),
-        *tuned.info["train_names"],
+        *own,
         *tuned.info.get("rehearsal_names", ()),
     ]
     return {
         "parent": tuned.info["parent"] | {"weights": start.weights_hash()} | parent,
-        "own_names": tuned.info["train_names"],
+        "own_names": own,
         "train_names": list(dict.fromkeys(seen)),
     }
 
