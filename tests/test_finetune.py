@@ -111,6 +111,13 @@ def test_new_elements_alone_can_learn(tmp_path):
     assert not torch.equal(tuned.embedding.weight[bromide], start.embedding.weight[chlorine])
     for mine, its in zip(tuned.mix.parameters(), start.mix.parameters(), strict=True):
         assert torch.equal(mine, its)
+    model = load_model(result.path)
+    assert model.info["n_labels_of_element"] == {"Br": 1}  # those of the start are not known
+    predictor = Predictor(model, "cpu")
+    bromide = predictor.predict(Atoms("HBr", [(0, 0, 0), (0, 0, 1.42)]), spacing=0.2)
+    assert "few labels of an element here (1 with Br)" in predictor.doubt(bromide)
+    fluoride = predictor.predict(Atoms("HF", [(0, 0, 0), (0, 0, 0.92)]), spacing=0.2)
+    assert "few labels" not in predictor.doubt(fluoride)
     with pytest.raises(InputError, match="elements that it does not know"):
         finetune(plan(path, settings=only), tmp_path / "nothing new")
 

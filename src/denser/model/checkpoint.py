@@ -6,7 +6,7 @@ import hashlib
 import json
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -36,6 +36,10 @@ ARCHITECTURES: dict[str, tuple[Callable[[Any], Network], type]] = {
 FORMAT = "denser-model-1"
 
 _WEIGHTS = Path(__file__).parent / "weights"
+
+
+FEW = 20
+"""A model has learnt little about an element with fewer labels to train on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +85,22 @@ class Model:
             self.info.get("parent", {}).get("mean_percent"),
         )
         return next((value for value in found if value is not None), None)
+
+    def seldom(self, symbols: Iterable[str]) -> str:
+        """One sentence if the model has learnt little about an element, otherwise an empty string.
+
+        That is an element with fewer than `FEW` labels, if the record of the model has their
+        numbers.
+        """
+        counts = self.info.get("n_labels_of_element", {})
+        few = {x: counts[x] for x in dict.fromkeys(symbols) if counts.get(x, FEW) < FEW}
+        if not few:
+            return ""
+        found = ", ".join(f"{n} with {symbol}" for symbol, n in few.items())
+        return (
+            f"model {self.name!r} has learnt from few labels of an element here ({found}), so the "
+            "error of the density may be above 1 %; take Kohn-Sham steps (--refine) or fine-tune"
+        )
 
     def describe(self) -> dict[str, Any]:
         """Describe the model, for JSON: network, level of theory, elements, training, errors.

@@ -225,7 +225,7 @@ class Predictor:
         """One sentence if the prediction is in doubt, otherwise an empty string."""
         excess = 100 * prediction.excess
         if not self.in_doubt(prediction.excess):
-            return ""
+            return self.model.seldom(prediction.density.structure.symbols)
         return (
             f"model {self.model.name!r} does not know this kind of molecule well: before scaling "
             f"it had {abs(excess):.2g} % too {'many' if excess > 0 else 'few'} electrons, and the "

@@ -62,6 +62,12 @@ class DataSet:
             chosen += found
         return content_hash(chosen) == earlier["data_hash"]
 
+    def n_labels_of_element(self) -> dict[str, int]:
+        """Number of labels to train on (and to rehearse) with each element."""
+        labels = {label.name: label for label in (*self.train, *self.rehearsal)}.values()
+        found = [z for label in labels for z in set(label.structure.numbers.tolist())]
+        return {chemical_symbols[z]: found.count(z) for z in sorted(set(found))}
+
     def record(self) -> dict:
         """Names, and one hash of all training and validation labels."""
         names = list(dict.fromkeys(label.name for label in self.train))
@@ -72,6 +78,7 @@ class DataSet:
             "validation_names": [label.name for label in self.validation],
             "rehearsal_names": [label.name for label in self.rehearsal],
             "open_shell_names": list(self.open_shells),
+            "n_labels_of_element": self.n_labels_of_element(),
             "data_hash": content_hash([*self.train, *self.validation, *self.rehearsal]),
         }
 

@@ -19,6 +19,7 @@ from denser.model.checkpoint import Model, build, load_model, require_options, s
 from denser.model.network import Network
 from denser.training.config import Config
 from denser.training.dataset import AnyLabel, read_dataset, recipe_of, require_orbitals
+from denser.training.elements import labels_of_elements, new_elements
 from denser.training.folder import (
     MetricsFile,
     State,
@@ -105,7 +106,7 @@ def _train(
     recipe = recipe_of(config, None if start is None else start.recipe)
     torch.manual_seed(config.seed)
     network = _on_device(_start_network(config, start, recipe), device)
-    new = _new_elements(start, network) if config.model.learn == "new elements" else ()
+    new = new_elements(start, network) if config.model.learn == "new elements" else ()
     rows = network.rows_of(new) if new else {}
     part = [rows[name].to(device) for name, _ in network.named_parameters()] if new else None
     data = read_dataset(config.data, recipe, new)
@@ -135,6 +136,7 @@ def _train(
     info = {"config": config.to_dict()} | record | _circumstances(peers, command)
     if start is not None:
         info["parent"] = {"name": config.model.start, "mean_percent": start.mean_percent}
+        info["n_labels_of_element"] = labels_of_elements(start, record)
     if start is not None and part is not None:  # which it still is without the new elements
         info["own_names"] = info["train_names"]
         for names in ("train_names", "validation_names"):
@@ -372,18 +374,6 @@ def _start_network(config: Config, start: Model | None, recipe: Recipe) -> Netwo
         )
     require_options(start.architecture, config.model.options)
     return start.network.grown(config.model.options).train()
-
-
-def _new_elements(start: Model | None, network: Network) -> list[int]:
-    """Atomic numbers of the elements that the start does not know."""
-    known = () if start is None else start.network.elements or ()
-    new = sorted(set(network.elements or ()) - set(known))
-    if not new or not known:
-        raise InputError(
-            'model.learn = "new elements" needs a model in model.start, and in '
-            "model.options.elements elements that it does not know"
-        )
-    return new
 
 
 def _copy_of(network: Network) -> Network:

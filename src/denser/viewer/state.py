@@ -60,7 +60,10 @@ def describe(session: Session) -> dict:
 def warnings(session: Session) -> list[str]:
     """Sentences about what is strange in the structure; none for a draft."""
     structure = session.structure
-    return [] if structure is None or session.draft else strange(structure)
+    if structure is None or session.draft:
+        return []
+    seldom = session.predictor.model.seldom(structure.symbols)
+    return [*strange(structure), *([seldom] if seldom else [])]
 
 
 def model_card(session: Session) -> dict:
