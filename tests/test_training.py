@@ -208,7 +208,7 @@ def test_labels_from_several_places_and_names(tmp_path):
     assert often.record()["n_labels_of_element"] == {"H": 2, "C": 2, "O": 1}
     with_oxygen = read_dataset(replace(data, validation=0), Recipe(), (8,))
     assert [label.name for label in with_oxygen.train] == ["H2CO"]
-    with pytest.raises(InputError, match="no label has one of the elements .* Si"):
+    with pytest.raises(InputError, match=r"no label has one of the elements .* Si"):
         read_dataset(data, Recipe(), (14,))
     shutil.copy(LABELS / "CH4.npz", two)
     with pytest.raises(InputError, match="both contain a label named CH4"):
