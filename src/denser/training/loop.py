@@ -139,8 +139,8 @@ def _train(
         info["n_labels_of_element"] = labels_of_elements(start, record)
     if start is not None and part is not None:  # which it still is without the new elements
         info["own_names"] = info["train_names"]
-        for names in ("train_names", "validation_names"):
-            info[names] = list(dict.fromkeys([*start.info.get(names, ()), *info[names]]))
+        for part_of in ("train_names", "validation_names"):
+            info[part_of] = list(dict.fromkeys([*start.info.get(part_of, ()), *info[part_of]]))
     peers.wait()  # until all have read the files that the first one will replace
     if peers.is_first:
         write_json(out / "config.json", config.to_dict())
