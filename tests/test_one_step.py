@@ -198,7 +198,3 @@ def test_what_a_step_cannot_start_from(water):
     parts = {"structure": rho.structure, "valence_charges": rho.valence_charges}
     with pytest.raises(InputError, match="the calculation has a mesh"):
         one_step(Density(rho.grid.coarsen(2), rho.values[::2, ::2, ::2], **parts), mf=mf)
-    radical = Structure(np.array([8, 1]), np.array([[0.0, 0, 0], [0, 0, 1.8]]))
-    grid = Grid.paper(radical, 0.4)
-    with pytest.raises(InputError, match="1 unpaired electron, an odd number"):
-        one_step(superposition(radical, grid))

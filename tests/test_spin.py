@@ -16,7 +16,6 @@ from denser.analysis.properties import Analysis
 from denser.atoms.sad import superposition
 from denser.dft.cell import build_cell
 from denser.dft.gradient import scf_gradient
-from denser.dft.one_step import one_step
 from denser.dft.pyscf_private import multigrid_rks, multigrid_uks
 from denser.io import read
 from denser.labels.facts import Facts
@@ -129,19 +128,15 @@ def test_forces_refuse_open_shells(hydrogen):
         scf_gradient(label.structure, label.grid, found, RECIPE)
 
 
-def test_kohn_sham_steps_refuse_open_shells():
-    atom = Structure.of(Atoms("H"))
-    with pytest.raises(InputError, match="Kohn-Sham steps cover closed shells only"):
-        one_step(superposition(atom, Grid.around(atom, 4.0, 0.4)), RECIPE)
-
-
-def test_functionals_of_closed_shells_refuse_open_shells():
+def test_properties_of_closed_shells_refuse_open_shells():
     atom = Structure.of(Atoms("H"))
     analysis = Analysis(superposition(atom, Grid.around(atom, 4.0, 0.4)))
     with pytest.raises(InputError, match="orbital-free energies cover closed shells only"):
         analysis.property("orbital-free")
     with pytest.raises(InputError, match="ELF and LOL of densities cover closed shells only"):
         analysis.field("elf-density")
+    with pytest.raises(InputError, match="properties of orbitals cover closed shells only"):
+        analysis.property("reactivity")
 
 
 def test_scf_of_a_radical_writes_both_densities(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denser.analysis.catalogue import DEFAULT, FIELDS, NEEDS, PROPERTIES, load, unknown
+from denser.atoms.sad import require_closed_shell
 from denser.io.electrons import require_known
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -153,6 +154,7 @@ class Analysis:
         from denser.dft.refine import refine
         from denser.dft.scf import mean_field
 
+        require_closed_shell(self.density.structure, "properties of orbitals")
         start = on_recipe_grid(self.valence_start, self.recipe)
         isolated = start.structure.isolated
         mf = mean_field(start.structure, start.grid, self.recipe, isolated=isolated, about=start)

@@ -1,8 +1,8 @@
 """Exchange-correlation functionals of a density on a grid, with libxc through PySCF.
 
 Energy, Hartree and exchange-correlation potential, and their kernel (the derivative of the
-potential), for closed shells and LDA or GGA functionals. Gradients are those of
-`denser.fields.derivatives`.
+potential), for closed shells and LDA or GGA functionals; for open shells energy and potentials.
+Gradients are those of `denser.fields.derivatives`.
 """
 
 from __future__ import annotations
@@ -107,6 +107,43 @@ def hartree_xc(xc: str, rho: np.ndarray, grid: Grid) -> tuple[np.ndarray, float]
     energy += float(variables[0] @ e_xc) * grid.dv
     v += _potential(w, grid, here)
     return v, energy
+
+
+def spin_hartree_xc(
+    xc: str, rho: np.ndarray, m: np.ndarray, grid: Grid
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """As `hartree_xc` for a density rho and a spin density m.
+
+    v = dE/drho and w = dE/dm. The potentials of the spins are v + w and v - w, because
+    sum_s <drho_s|v_s> = <drho|v> + <dm|w>.
+
+    Parameters
+    ----------
+    xc : str
+        LDA or GGA.
+    rho, m : (nx, ny, nz) float
+        Density, and that of spin up minus that of spin down, e/bohr^3; |m| <= rho.
+    grid : Grid
+        Its box is the period.
+
+    Returns
+    -------
+    v, w : (nx, ny, nz) float
+        Hartree.
+    energy : float
+        E_H + E_xc, hartree.
+    """
+    rho, m = np.asarray(rho, dtype=float), np.asarray(m, dtype=float)
+    v = _hartree(rho, grid)
+    energy = 0.5 * float(np.vdot(rho, v)) * grid.dv
+    here = rho > XC_CUTOFF
+    sums = [_variables(xc, field, grid, here) for field in (rho, m)]
+    spins = np.stack([0.5 * (sums[0] + sums[1]), 0.5 * (sums[0] - sums[1])])
+    found = NumInt().eval_xc_eff(xc, spins, deriv=1, spin=1)
+    energy += float(sums[0][0] @ np.ravel(found[0])) * grid.dv
+    up, down = np.reshape(found[1], spins.shape)
+    v += _potential(0.5 * (up + down), grid, here)
+    return v, _potential(0.5 * (up - down), grid, here), energy
 
 
 def hartree_xc_kernel(

@@ -137,6 +137,7 @@ def _gradient(step: OneStep, v: np.ndarray, direct: np.ndarray) -> StepGradient:
     v, direct : (nx, ny, nz) float
         df/drho_out, and df/drho_in with the output density held fixed; hartree.
     """
+    require_closed_shell(step.density.structure, "forces")
     mf = step.mf
     if mf.open_space is not None:
         raise InputError(

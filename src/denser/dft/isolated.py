@@ -25,11 +25,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import erfc
 
-from denser.dft.functionals import XC_CUTOFF, hartree_xc, hartree_xc_kernel
+from denser.dft.functionals import (
+    XC_CUTOFF,
+    hartree_xc,
+    hartree_xc_kernel,
+    spin_hartree_xc,
+)
 from denser.types.grid import Grid
 
 if TYPE_CHECKING:
-    from pyscf.pbc.dft import rks
+    from pyscf.pbc.dft import rks, uks
 
     from denser.types.structure import Structure
 
@@ -122,6 +127,17 @@ def potential_and_energy(mf: rks.RKS, rho: np.ndarray, grid: Grid) -> tuple[np.n
         potential += mf.isolation.potential(rho)
         energy += mf.isolation.energy(rho)
     return potential, energy
+
+
+def spin_potential_and_energy(
+    mf: uks.UKS, rho: np.ndarray, m: np.ndarray, grid: Grid
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """As `denser.dft.functionals.spin_hartree_xc`, for the functional and isolation of `mf`."""
+    v, w, energy = spin_hartree_xc(mf.xc, rho, m, grid)
+    if mf.isolation is not None:
+        v += mf.isolation.potential(rho)
+        energy += mf.isolation.energy(rho)
+    return v, w, energy
 
 
 def kernel(

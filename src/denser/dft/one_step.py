@@ -7,13 +7,18 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from pyscf.pbc.dft import rks
+from pyscf.pbc.dft import rks, uks
 
-from denser.atoms.sad import require_closed_shell
 from denser.dft.cell import require_electrons
-from denser.dft.isolated import potential_and_energy
+from denser.dft.functionals import XC_CUTOFF
+from denser.dft.isolated import potential_and_energy, spin_potential_and_energy
 from denser.dft.local_response import LocalResponse
-from denser.dft.pyscf_private import core_hamiltonian, density_on_mesh, potential_matrix
+from denser.dft.pyscf_private import (
+    core_hamiltonian,
+    density_on_mesh,
+    local_matrix,
+    potential_matrix,
+)
 from denser.dft.scf import FrontierOrbitals, mean_field
 from denser.fields.fourier import resample
 from denser.types.density import Density
@@ -28,6 +33,9 @@ ELECTRON_TOLERANCE = 1e-3
 NEGATIVE_TOLERANCE = 1e-3
 """Largest allowed share of (negative) electrons in negative regions."""
 
+MOST_POLARISED = 0.95
+"""Polarisation where a spin density exceeds its density."""
+
 COARSE_SPACING = 0.42
 """Beyond this spacing (bohr) a density cannot be interpolated to 10 meV. For H2CO, HCN, H2O and CH4
 the error was at most 2 meV up to 0.40 and 7 meV at 0.46."""
@@ -41,6 +49,9 @@ class CoarseGridWarning(UserWarning):
 class OneStep(FrontierOrbitals):
     """Orbitals in the potential of a given density, with energies and densities from them.
 
+    For unpaired electrons the arrays of the orbitals have a first axis of length 2, for the two
+    spins, and both densities have a spin density.
+
     Parameters
     ----------
     e_ks : float
@@ -51,20 +62,20 @@ class OneStep(FrontierOrbitals):
     e_tot : float
         The recommended estimate of the self-consistent energy, hartree.
     mo_energy, mo_occ : (nmo,) float
-        Hartree; occupations 2 or 0.
+        Hartree; occupations 2 or 0, or 1 or 0 of each spin.
     mo_coeff : (nao, nmo) float
         Output orbitals in columns, in PySCF's order; nmo is nao less the linear dependences of
         the basis.
     dm : (nao, nao) float
         Density matrix of the occupied orbitals.
-        density_in, density : Density
+    density_in, density : Density
         The input, and the density of `dm`; both on the grid of the calculation.
     potential_in, potential : (nx, ny, nz) float
         Hartree plus exchange-correlation potential of `density_in` and of `density`, hartree; with
-        that of isolation.
+        that of isolation; for unpaired electrons the mean of both spins.
     change : (nx, ny, nz) float
         Estimate of the self-consistent density minus `density_in`, e/bohr^3.
-    mf : pyscf.pbc.dft.rks.RKS
+    mf : pyscf.pbc.dft.rks.RKS or pyscf.pbc.dft.uks.UKS
         Cell, integrals and multigrid of the calculation.
     seconds : float
         Wall time.
@@ -131,6 +142,12 @@ def one_step(
     1 - chi_0 K, which is the inverse dielectric operator, is that of a local response
     (`denser.dft.local_response`); K R is v[rho_out] - v[rho_in], which is known.
 
+    With unpaired electrons rho stands for the densities of both spins: the orbitals of each spin
+    are those in its own potential v +- w (`denser.dft.functionals.spin_hartree_xc`), and
+    <rho|v> for <rho|v> + <m|w> with the spin density m. What the local response adds to R belongs
+    to each spin in proportion to its density. If the spin density of the input is not known, it is
+    that of the lowest orbitals in the potential of a closed shell with this density.
+
     Parameters
     ----------
     density : Density
@@ -151,9 +168,9 @@ def one_step(
     Raises
     ------
     InputError
-        The structure has unpaired electrons; the density has values that are not finite, another
-        number of electrons than its structure, or negative regions; `mf` belongs to another
-        grid; or as in `denser.dft.scf.mean_field` and `denser.dft.cell.require_electrons`.
+        The density has values that are not finite, another number of electrons than its structure,
+        or negative regions; `mf` belongs to another grid; or as in `denser.dft.scf.mean_field` and
+        `denser.dft.cell.require_electrons`.
 
     Warns
     -----
@@ -161,7 +178,6 @@ def one_step(
         The grid is too coarse for an energy.
     """
     start = time.perf_counter()
-    require_closed_shell(density.structure, "Kohn-Sham steps")
     check_density(density)
     if mf is None:
         density = on_recipe_grid(density, recipe)
@@ -172,26 +188,33 @@ def one_step(
             f"grid of shape {density.grid.shape}; build both with mean_field(structure, grid)"
         )
     dv = float(density.grid.dv)
-    rho_in = np.asarray(density.values, dtype=float)
-    v_in, e_hxc_in = potential_and_energy(mf, rho_in, density.grid)
-    mo_energy, mo_coeff = eigenstates(mf, core_hamiltonian(mf) + potential_matrix(mf, v_in))
+    if density.structure.spin and density.spin_density is None:
+        density = with_lowest_spin(density, mf)
+    before = Potential.of(mf, density)
+    mo_energy, mo_coeff = eigenstates(mf, before.fock(mf))
     mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))
     dm = np.asarray(mf.make_rdm1(mo_coeff, mo_occ))
-    rho_out = density_on_mesh(mf, dm)
-    require_electrons(mf.cell, rho_out)
-    v_out, e_hxc_out = potential_and_energy(mf, rho_out, density.grid)
-    e_band = float(mo_occ @ mo_energy + mf.energy_nuc())
-    e_harris = e_band - float(np.vdot(rho_in, v_in)) * dv + e_hxc_in
-    e_ks = e_band - float(np.vdot(rho_out, v_in)) * dv + e_hxc_out
+    out = density.with_values(density_on_mesh(mf, dm))
+    require_electrons(mf.cell, out.values)
+    if density.structure.spin:
+        out = out.with_spin_density(density_on_mesh(mf, dm[0] - dm[1]))
+    after = Potential.of(mf, out)
+    e_band = float(np.vdot(mo_occ, mo_energy) + mf.energy_nuc())
+    e_harris = e_band - before.times(density) + before.energy
+    e_ks = e_band - before.times(out) + after.energy
+    rho_in, rho_out = (np.asarray(x.values, dtype=float) for x in (density, out))
     known = mf.open_space
     if known is not None:
         in_box, e_ks = e_ks, known.energy_of(mo_coeff[:, mo_occ > 0], rho_out - known.rho, mf)
-        if v_in is not known.potential:  # the same error of the box
+        if before.v is not known.potential:  # the same error of the box
             e_harris += e_ks - in_box
     # <R|K|R>/2 is computed from the energies, which includes all orders.
     residual = rho_out - rho_in
     change = LocalResponse(rho_in, density.grid).screened(residual)
-    e_tot = e_ks + 0.5 * float(np.vdot(change - residual, v_out - v_in)) * dv
+    slope = after.v - before.v
+    if after.w is not None and before.w is not None:
+        slope = slope + polarisation(density) * (after.w - before.w)
+    e_tot = e_ks + 0.5 * float(np.vdot(change - residual, slope)) * dv
     return OneStep(
         e_ks=e_ks,
         e_harris=e_harris,
@@ -201,13 +224,75 @@ def one_step(
         mo_coeff=mo_coeff,
         dm=dm,
         density_in=density,
-        density=density.with_values(rho_out),
-        potential_in=v_in,
-        potential=v_out,
+        density=out,
+        potential_in=before.v,
+        potential=after.v,
         change=change,
         mf=mf,
         seconds=time.perf_counter() - start,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Potential:
+    """Potential and energy of Hartree, exchange, correlation and isolation of a density, hartree.
+
+    `v` (nx, ny, nz), and `w` for unpaired electrons, with the potentials v + w and v - w of the
+    spins.
+    """
+
+    v: np.ndarray
+    w: np.ndarray | None
+    energy: float
+
+    @classmethod
+    def of(cls, mf: rks.RKS | uks.UKS, density: Density) -> Potential:
+        """Those of a density, and its spin density if it has one, on the mesh of `mf`."""
+        rho, grid = np.asarray(density.values, dtype=float), density.grid
+        if density.spin_density is None:
+            v, energy = potential_and_energy(mf, rho, grid)
+            return cls(v, None, energy)
+        return cls(*spin_potential_and_energy(mf, rho, polarisation(density) * rho, grid))
+
+    def fock(self, mf: rks.RKS | uks.UKS) -> np.ndarray:
+        """Fock matrix (nao, nao), or (2, nao, nao) for a spin-polarised calculation, hartree."""
+        fock = core_hamiltonian(mf) + potential_matrix(mf, self.v)
+        if not isinstance(mf, uks.UKS):
+            return fock
+        spin = 0.0 if self.w is None else local_matrix(mf, self.w)
+        return np.stack([fock + spin, fock - spin])
+
+    def times(self, density: Density) -> float:
+        """<rho|v> + <m|w>, hartree."""
+        total = float(np.vdot(np.asarray(density.values, dtype=float), self.v))
+        if self.w is not None and density.spin_density is not None:
+            m = np.asarray(density.spin_density.values, dtype=float)
+            total += float(np.vdot(m, self.w))
+        return total * float(density.grid.dv)
+
+
+def polarisation(density: Density) -> np.ndarray:
+    """m/rho (nx, ny, nz), between -1 and 1.
+
+    Where |m| exceeds rho, which is so in places for predicted densities, it is `MOST_POLARISED`: at
+    1 the correlation potential of the empty spin is infinite.
+    """
+    assert density.spin_density is not None
+    rho = np.asarray(density.values, dtype=float)
+    m = np.asarray(density.spin_density.values, dtype=float)
+    out = np.divide(m, rho, out=np.zeros_like(m), where=rho > XC_CUTOFF)
+    return np.where(np.abs(out) > 1.0, MOST_POLARISED * np.sign(out), out)
+
+
+def with_lowest_spin(density: Density, mf: uks.UKS) -> Density:
+    """Return the density with the spin density of the lowest orbitals of both spins.
+
+    Both are those in the potential of a closed shell with this density.
+    """
+    alone = density.with_values(density.values)
+    mo_energy, mo_coeff = eigenstates(mf, Potential.of(mf, alone).fock(mf))
+    up, down = mf.make_rdm1(mo_coeff, mf.get_occ(mo_energy, mo_coeff))
+    return density.with_spin_density(density_on_mesh(mf, up - down))
 
 
 def check_density(density: Density) -> None:
@@ -263,11 +348,17 @@ def resampled(density: Density, shape: tuple[int, int, int]) -> Density:
         structure=density.structure,
         valence_charges=density.valence_charges,
     )
-    return out if density.continuous is None else out.known_between_nodes(density.continuous)
+    if density.continuous is not None:
+        out = out.known_between_nodes(density.continuous)
+    if density.spin_density is not None:
+        out = out.with_spin_density(resample(density.spin_density.values, shape))
+    return out
 
 
 def eigenstates(mf: rks.RKS, fock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Energies (nmo,), hartree, and orbitals (nao, nmo) of a Fock matrix (nao, nao).
+
+    All with a first axis of two spins for a spin-polarised calculation.
 
     As in PySCF's own SCF, directions are left out in which the basis is nearly linearly dependent,
     which happens in tight boxes. With them, the energies would be those of another basis, with

@@ -68,20 +68,34 @@ def write_molden(
     origin : (3,) float
         Origin of the cell's coordinates, bohr.
     mo_coeff : (nao, n) float
+        Or (2, nao, n) with both spins, and so the others.
     mo_energy, mo_occ : (n,) float
     """
     molecule = molecule_of(cell, origin)
-    occupied, empty = mo_coeff[:, mo_occ > 0], mo_coeff[:, mo_occ == 0]
+    both = mo_occ.ndim == 2
+    mo_coeff, mo_energy, mo_occ = (x if both else x[None] for x in (mo_coeff, mo_energy, mo_occ))
     overlap = molecule.intor("int1e_ovlp")
+    found = [
+        _of_molecule(mo, energy, occ, overlap)
+        for mo, energy, occ in zip(mo_coeff, mo_energy, mo_occ, strict=True)
+    ]
+    with replacing(Path(path)) as temporary, open(temporary, "w") as file:
+        molden.header(molecule, file, ignore_h=False)
+        for spin, (mo, energy, occupations) in zip(("Alpha", "Beta"), found, strict=False):
+            molden.orbital_coeff(
+                molecule, file, mo, spin, ene=energy, occ=occupations, ignore_h=False
+            )
+
+
+def _of_molecule(
+    mo_coeff: np.ndarray, mo_energy: np.ndarray, mo_occ: np.ndarray, overlap: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Orbitals that are orthonormal in the overlap of the molecule, occupied ones first."""
+    occupied, empty = mo_coeff[:, mo_occ > 0], mo_coeff[:, mo_occ == 0]
     occupied = orthonormal(occupied, overlap)
     empty = orthonormal(empty - occupied @ (occupied.T @ overlap @ empty), overlap)
     order = np.argsort(mo_occ == 0, kind="stable")
-    mo_energy, mo_occ = mo_energy[order], mo_occ[order]
-    with replacing(Path(path)) as temporary:
-        molden.from_mo(
-            molecule, str(temporary), np.hstack([occupied, empty]), ene=mo_energy, occ=mo_occ,
-            ignore_h=False,
-        )  # fmt: skip
+    return np.hstack([occupied, empty]), mo_energy[order], mo_occ[order]
 
 
 def orthonormal(orbitals: np.ndarray, overlap: np.ndarray) -> np.ndarray:

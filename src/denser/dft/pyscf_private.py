@@ -55,7 +55,7 @@ class _Isolated:
             return veff
         rho = density_on_mesh(own, dm)
         return lib.tag_array(
-            veff + _potential_matrix(own, self.isolation.potential(rho)),
+            veff + local_matrix(own, self.isolation.potential(rho)),
             ecoul=veff.ecoul + self.isolation.energy(rho),
             exc=veff.exc,
             vj=None,
@@ -180,12 +180,12 @@ def potential_matrix(mf: rks.RKS, v: np.ndarray) -> np.ndarray:
     """
     if mf.open_space is not None:
         change = v - mf.open_space.potential
-        return _potential_matrix(mf, change) if change.any() else np.zeros((mf.cell.nao_nr(),) * 2)
+        return local_matrix(mf, change) if change.any() else np.zeros((mf.cell.nao_nr(),) * 2)
     return _matrix_of_waves(mf, _waves(mf, v) + long_range_pseudopotential(mf))
 
 
-def _potential_matrix(mf: rks.RKS, v: np.ndarray) -> np.ndarray:
-    """Matrix of a local potential alone (nao, nao), hartree."""
+def local_matrix(mf: rks.RKS, v: np.ndarray) -> np.ndarray:
+    """Matrix of a local potential alone (nao, nao), hartree; v (nx, ny, nz) on the cell's mesh."""
     return _matrix_of_waves(mf, _waves(mf, v))
 
 

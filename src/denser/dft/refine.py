@@ -10,17 +10,17 @@ import scipy.fft
 from pyscf import lib
 from pyscf.pbc.dft import rks
 
-from denser.dft.isolated import potential_and_energy
 from denser.dft.one_step import (
     OneStep,
+    Potential,
     check_density,
     eigenstates,
     on_recipe_grid,
     one_step,
+    polarisation,
     resampled,
 )
 from denser.dft.open_space import box_spacing
-from denser.dft.pyscf_private import core_hamiltonian, potential_matrix
 from denser.dft.scf import FrontierOrbitals
 from denser.fields.fourier import resample, squared_wave_numbers
 from denser.types.density import Density
@@ -44,18 +44,20 @@ REMAINS = 0.3
 class Refined(FrontierOrbitals):
     """A density after Kohn-Sham steps, with its orbitals and energy.
 
+    For unpaired electrons the arrays have a first axis of length 2, for the two spins.
+
     Parameters
     ----------
     density : Density
         On the grid of the calculation, in open space on that of the given density; exactly N_e
-        electrons, no negative values.
+        electrons, no negative values; with a spin density if electrons are unpaired.
     e_tot : float
         Estimate of the self-consistent energy, hartree.
     uncertainty : float
         The error of `e_tot` is below this in nine of ten cases, hartree; at least
         `UNCERTAINTY_FLOOR`.
     mo_energy, mo_occ : (nmo,) float
-        Of the potential after the last step, hartree; occupations 2 or 0.
+        Of the potential after the last step, hartree; occupations 2 or 0, or 1 or 0 of each spin.
     mo_coeff : (nao, nmo) float
         Orbitals in columns, in PySCF's order; nmo is nao less the linear dependences of the basis.
     dm : (nao, nao) float
@@ -101,9 +103,10 @@ def refine(
 
     with chi the local response of `denser.dft.local_response` and V the Coulomb kernel. From the
     second step on, the result is that affine combination of all steps so far whose residual
-    rho_out - rho has the least Coulomb energy (Pulay 1980). Each step costs about a cycle and a
-    half of a self-consistent calculation. The orbitals are those in the potential of the
-    refined density, which costs one more matrix and diagonalisation.
+    rho_out - rho has the least Coulomb energy (Pulay 1980). A spin density becomes the output of
+    the step with its share of the local response, and counts in the residual like the density.
+    Each step costs about a cycle and a half of a self-consistent calculation. The orbitals are
+    those in the potential of the refined density, which costs one more matrix and diagonalisation.
 
     Parameters
     ----------
@@ -137,7 +140,7 @@ def refine(
     if mf is None and done:
         mf = done[-1].mf
         density = _positive(resampled(density, done[-1].density.grid.shape), density)
-    elif mf is None and isolated and density.continuous is not None:
+    elif mf is None and isolated and density.continuous is not None and not given.structure.spin:
         # what is left to the box is of second order, for which a coarser grid suffices
         recipe = replace(recipe, spacing=box_spacing(density.structure, recipe))
         check_density(density)
@@ -149,12 +152,11 @@ def refine(
         density = _next_density(done)
     step = done[-1]
     mf = step.mf
-    potential, _ = potential_and_energy(mf, density.values, density.grid)
-    fock = core_hamiltonian(mf) + potential_matrix(mf, potential)
-    mo_energy, mo_coeff = eigenstates(mf, fock)
+    on_a_coarser_grid = given.continuous is not None and first is not given
+    mo_energy, mo_coeff = eigenstates(mf, Potential.of(mf, density).fock(mf))
     mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))
     return Refined(
-        density=density if given.continuous is None else _changed(given, density, first),
+        density=_changed(given, density, first) if on_a_coarser_grid else density,
         e_tot=step.e_tot,
         uncertainty=float(np.hypot(UNCERTAINTY * (step.e_ks - step.e_harris), UNCERTAINTY_FLOOR)),
         mo_energy=mo_energy,
@@ -170,8 +172,18 @@ def refine(
 
 def _next_density(steps: list[OneStep]) -> Density:
     """Density after the steps; the number of electrons is exact, no value is negative."""
-    density = steps[-1].density_in
-    return density.with_values(_exact(next_values(steps, pulay_weights(steps)), density))
+    density, weights = steps[-1].density_in, pulay_weights(steps)
+    out = density.with_values(_exact(next_values(steps, weights), density))
+    if density.spin_density is None:
+        return out
+    return out.with_spin_density(_combine([_next_spin(step) for step in steps], weights))
+
+
+def _next_spin(step: OneStep) -> np.ndarray:
+    """Spin density after a step (nx, ny, nz): its output with its share of the local response."""
+    assert step.density.spin_density is not None
+    added = step.density_in.values + step.change - step.density.values
+    return step.density.spin_density.values + polarisation(step.density_in) * added
 
 
 def _distance(a: Density, b: Density) -> float:
@@ -192,7 +204,11 @@ def _positive(resampled: Density, density: Density) -> Density:
     if resampled is density:
         return density
     out = resampled.with_values(_exact(resampled.values, resampled))
-    return out if density.continuous is None else out.known_between_nodes(density.continuous)
+    if density.continuous is not None:
+        out = out.known_between_nodes(density.continuous)
+    if resampled.spin_density is not None:
+        out = out.with_spin_density(resampled.spin_density.values)
+    return out
 
 
 def _exact(values: np.ndarray, density: Density) -> np.ndarray:
@@ -206,8 +222,15 @@ def next_values(steps: list[OneStep], weights: np.ndarray) -> np.ndarray:
     return _combine([step.density_in.values + step.change for step in steps], weights)
 
 
-def _residuals(steps: list[OneStep]) -> list[np.ndarray]:
-    return [step.density.values - step.density_in.values for step in steps]
+def _residuals(steps: list[OneStep]) -> list[list[np.ndarray]]:
+    """Of the density of each step and, with unpaired electrons, of the spin density."""
+    found = []
+    for step in steps:
+        pairs = [(step.density, step.density_in)]
+        if step.density.spin_density is not None and step.density_in.spin_density is not None:
+            pairs.append((step.density.spin_density, step.density_in.spin_density))
+        found.append([out.values - start.values for out, start in pairs])
+    return found
 
 
 def _combine(fields: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
@@ -221,10 +244,13 @@ def pulay_weights(steps: list[OneStep]) -> np.ndarray:
         return np.ones(1)
     workers = lib.num_threads()
     g = np.sqrt(squared_wave_numbers(steps[-1].density.grid))
-    waves = [scipy.fft.rfftn(r, workers=workers) / g for r in _residuals(steps)]
+    waves = [
+        np.stack([scipy.fft.rfftn(r, workers=workers) / g for r in both])
+        for both in _residuals(steps)
+    ]
     # The waves of +-k_z are one entry, except on the first plane (and a negligible last).
     for wave in waves:
-        wave[:, :, 1:] *= np.sqrt(2.0)
+        wave[..., 1:] *= np.sqrt(2.0)
     overlaps = np.array([[np.vdot(a, b).real for b in waves] for a in waves])
     # Bordered for the constraint, and scaled, because residuals differ by orders of magnitude.
     matrix = np.ones((n + 1, n + 1))

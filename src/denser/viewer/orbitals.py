@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from denser.analysis.moments import dipole
+from denser.atoms.sad import require_closed_shell
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -101,6 +102,7 @@ def kohn_sham(density: Density, recipe: Recipe) -> KohnSham:
         )
     if density.all_electron:
         raise InputError("a one-step calculation needs a valence density, not an all-electron one")
+    require_closed_shell(density.structure, "orbitals on the page")
     from denser.dft.refine import refine
 
     start = time.perf_counter()

@@ -141,6 +141,11 @@ def energy_record(
     names = list(orbitals)
     if names and stem is None:
         raise InputError("orbitals are written to files; give the stem of the file names")
+    if names and start.density.structure.spin:
+        raise InputError(
+            "orbitals of open shells are written to a Molden file, with both spins (--molden), and "
+            "not to cubes"
+        )
     result = refine(start.density, recipe, steps, isolated=start.density.structure.isolated)
     n_occupied = int(np.count_nonzero(result.mo_occ))
     indices = {name: orbital_index(name, n_occupied, len(result.mo_occ)) for name in names}
