@@ -98,7 +98,7 @@ def test_steps_approach_self_consistency_without_a_known_spin_density(triplet):
     assert errors[0] < 0.3 and errors[1] < 0.5 * errors[0] and errors[2] < 0.7 * errors[1]
     for refined in (first, second):
         assert refined.density.integrate() == pytest.approx(6, abs=1e-9)
-        assert refined.density.spin_density.integrate() == pytest.approx(2, abs=1e-3)
+        assert refined.density.spin_density.integrate() == pytest.approx(2, abs=1e-9)
 
 
 def test_energy_of_a_density_with_its_spin_density(triplet, tmp_path):

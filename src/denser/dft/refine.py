@@ -171,12 +171,13 @@ def refine(
 
 
 def _next_density(steps: list[OneStep]) -> Density:
-    """Density after the steps; the number of electrons is exact, no value is negative."""
+    """Density after the steps; no value is negative, all and unpaired electrons are exact."""
     density, weights = steps[-1].density_in, pulay_weights(steps)
     out = density.with_values(_exact(next_values(steps, weights), density))
     if density.spin_density is None:
         return out
-    return out.with_spin_density(_combine([_next_spin(step) for step in steps], weights))
+    m = _combine([_next_spin(step) for step in steps], weights)
+    return out.with_spin_density(m * (density.structure.spin / (m.sum() * density.grid.dv)))
 
 
 def _next_spin(step: OneStep) -> np.ndarray:
