@@ -14,7 +14,7 @@ import torch
 from ase.build import molecule
 from ase.io import write
 
-from denser import load_model
+from denser import cli, load_model
 from denser.labels.reading import read_label
 from denser.model import resnet
 from denser.model.aspherical import Aspherical
@@ -44,6 +44,22 @@ def bench(as_main):
         return SimpleNamespace(returncode=code, stdout=out, stderr=err)
 
     return call
+
+
+@pytest.fixture
+def trained_here(monkeypatch):
+    """Let `bakeoff.py` train in this process, where it starts `denser train`."""
+
+    def call(command: list[str], env: dict[str, str]) -> SimpleNamespace:
+        assert command[:3] == [sys.executable, "-m", "denser"] and env["OMP_NUM_THREADS"]
+        monkeypatch.setattr(sys, "argv", command[2:])
+        try:
+            cli.main()
+        except SystemExit as stop:
+            return SimpleNamespace(returncode=stop.code or 0)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", call)
 
 
 def module_of(name: str) -> ModuleType:
@@ -158,6 +174,7 @@ def test_properties_needs_labels(bench, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("trained_here")
 def test_bakeoff_learns_from_as_many_labels_as_asked_and_not_from_the_test(bench, tmp_path):
     labels = sorted((ROOT / "tests" / "reference" / "labels").glob("*.npz"))
     molecules = sorted({read_label(path).molecule for path in labels})
@@ -169,7 +186,7 @@ def test_bakeoff_learns_from_as_many_labels_as_asked_and_not_from_the_test(bench
     out = tmp_path / "out"
     arguments = ["labels", "--labels", tmp_path / "all", "--test", tmp_path / "others"]
     arguments += ["--out", out, "--steps", 1, "--counts", 1, 1000, "--held-out", 1]
-    arguments += ["--molecules", 1, "--set", *SMALL]
+    arguments += ["--molecules", 1, "--threads", 1, "--set", *SMALL]
     done = bench("bakeoff.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert "aspherical atoms, 1 on others" in done.stdout and "parameters" in done.stdout
@@ -192,6 +209,7 @@ def test_bakeoff_names_its_networks(bench, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("trained_here")
 def test_choices_of_labels_are_compared_on_others(bench, tmp_path):
     """Two folders, one of them smaller: both runs learn from as many, and not from the test."""
     labels = sorted((ROOT / "tests" / "reference" / "labels").glob("*.npz"))
@@ -200,7 +218,7 @@ def test_choices_of_labels_are_compared_on_others(bench, tmp_path):
         for path in chosen:
             shutil.copy(path, tmp_path / name)
     arguments = ["choices", "--labels", tmp_path / "all", tmp_path / "some", "--steps", 2]
-    arguments += ["--molecules", 1, "--set", *SMALL]
+    arguments += ["--molecules", 1, "--threads", 1, "--set", *SMALL]
     out = tmp_path / "out"
     done = bench("bakeoff.py", *arguments, "--out", out)
     assert done.returncode == 2 and "--test" in done.stderr

@@ -385,6 +385,25 @@ def test_oxygen_at_a_metal_does_not_overlap(tmp_path):
     assert isinstance(frame, Frame)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        xyz(WATER),
+        sdf(WATER, bonds=[(1, 2, 1), (1, 3, 1)]),
+        pdb(WATER),
+        mol2(WATER, [-0.8, 0.4, 0.4]),
+    ],
+)
+def test_plain_text_is_recognised(tmp_path, text):
+    for name in ("a.txt", "a.dat"):
+        (tmp_path / name).write_text(text)
+        (frame,) = read_structures(tmp_path / name)
+        assert frame.atoms.get_chemical_formula() == "H2O"
+    (tmp_path / "a.txt").write_text("hello\n")  # no SMILES
+    (error,) = read_structures(tmp_path / "a.txt")
+    assert "unknown format" in str(error)
+
+
 def test_missing_hydrogens_are_refused_or_added_in_place(tmp_path):
     atoms = molecule("C6H6")
     bare = [(a.symbol, *a.position) for a in atoms if a.symbol == "C"]

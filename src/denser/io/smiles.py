@@ -175,6 +175,7 @@ def relax(molecule: Chem.Mol, name: str, steps: int = 2000) -> str:
         Neither force field covers the atoms.
     """
     from rdkit.Chem import rdForceFieldHelpers as fields
+    from rdkit.ForceField import rdForceField  # noqa: F401  (RDKit 2024 does not load its classes)
 
     if molecule.GetNumAtoms() == 1:
         return ""

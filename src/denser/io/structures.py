@@ -28,6 +28,9 @@ from denser.types.errors import InputError
 from denser.types.paths import file_path
 from denser.types.structure import Structure
 
+_ANY_TEXT = (".txt", ".text", ".dat")
+"""Files with these endings are recognised from their text."""
+
 STANDARD_INPUT = "-"
 """This name in place of a file is standard input."""
 
@@ -85,6 +88,8 @@ def _of_file(path: Path, embed: bool) -> Iterator[Frame | InputError]:
             raise InputError(f"{path}: holds no atoms; give a structure")
         return iter([Frame(density.structure.to_ase())])
     entry = format_of(path)
+    if entry is None and Path(plain_name(path)).suffix.lower() in _ANY_TEXT:
+        entry = _format_of_text(decoded(read_bytes(path)), smiles=False)
     if entry is None:
         return _with_ase(path)
     return _of_text(entry, decoded(read_bytes(path)), path.parent, embed)
@@ -99,14 +104,23 @@ def _of_text(
 
 
 def _recognised(text: str) -> StructureFormat:
-    """Format of a text without a file name."""
-    for entry in sorted(STRUCTURES, key=lambda entry: entry.title == "SMILES list"):
-        if re.search(entry.mark, text[:100_000], flags=re.MULTILINE):
-            return entry
+    """Format of a text without a file name; an InputError if it is none of them."""
+    if entry := _format_of_text(text):
+        return entry
     raise InputError(
         "standard input: the format is not recognised; it may be "
         + ", ".join(entry.title for entry in STRUCTURES)
     )
+
+
+def _format_of_text(text: str, smiles: bool = True) -> StructureFormat | None:
+    """Format of a text; a list of SMILES, like which many a text begins, only if asked for."""
+    for entry in sorted(STRUCTURES, key=lambda entry: entry.title == "SMILES list"):
+        if entry.title == "SMILES list" and not smiles:
+            continue
+        if re.search(entry.mark, text[:100_000], flags=re.MULTILINE):
+            return entry
+    return None
 
 
 def _with_ase(path: Path) -> Iterator[Frame | InputError]:
