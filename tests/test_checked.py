@@ -107,5 +107,7 @@ def test_settings_from_the_command_line(tmp_path: Path):
     ):
         with pytest.raises(InputError, match=words):
             read_config(path, (setting,))
+    with pytest.raises(InputError, match=r"absent\.toml: no such file"):
+        read_config(tmp_path / "absent.toml")
     with pytest.raises(InputError, match=r"a\.json must be a table, found"):
         from_dict(Config, json.loads("[1]"), "a.json")

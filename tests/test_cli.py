@@ -305,6 +305,8 @@ def test_smiles_and_charge(run):
         (["w.xyz", "-o", "no/such/folder/a.cube"], "does not exist"),
         (["w.xyz", "w.xyz", "-o", "a.cube"], "give -o FOLDER --format cube"),
         (["w.xyz", "w.xyz", "-o", "d", "--format", "vtk"], "vtk"),
+        (["w.xyz", "-o", "a.cube", "--format", "vtk"], "x.vtk: unknown file format"),
+        (["w.xyz", "-o", "a.cube", "--grid", "w.xyz"], "w.xyz: is a structure, not a density"),
         (["w.xyz", "-o", "a.cube", "--model", "none"], "no model named 'none'"),
         (["w.xyz", "-o", "a.cube", "--model", "garbage.xyz"], "not a safetensors file"),
         (["w.xyz", "-o", "a.cube", "--device", "cuda:7"], "not available"),

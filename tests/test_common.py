@@ -101,7 +101,7 @@ def test_completion_script(run):
         ("predict a.xyz --box round", "'round' is not one of"),
         ("compare a.cube", "(the reference, on the same grid); `denser compare -h` shows"),
         ("compare a.cube b.cube c.cube", "c.cube"),
-        ("predict a.xyz --threads 0", "--threads"),
+        ("predict a.xyz --threads 0", "(CPU threads; default: all processors)"),
         ("predict", "nothing to predict"),
         ("analyze", "nothing to analyse"),
         ("energy", "nothing to do"),

@@ -722,9 +722,12 @@ def test_suffixes(tmp_path):
     for name in [*(f"x{suffix}" for suffix in SUFFIXES), "X.CUBE", "CHGCAR", "CHGCAR_sum.vasp"]:
         check_suffix(tmp_path / name)
     for name in ("x", "x.xyz", "x.xyz.gz", "cube"):
-        for act in (check_suffix, read, lambda path: write(path, make_density())):
+        for act in (check_suffix, lambda path: write(path, make_density())):
             with pytest.raises(InputError, match=r"unknown file format.*\.cube, .*\.npz.*CHGCAR"):
                 act(tmp_path / name)
+        wanted = "is a structure, not a density" if ".xyz" in name else "unknown file format"
+        with pytest.raises(InputError, match=wanted):
+            read(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -170,8 +170,10 @@ def test_unusable_input_is_one_sentence(predictor, atoms, options, words):
 
 
 def test_device_and_model_must_exist():
+    with pytest.raises(InputError, match="unknown device 'gpu'; give auto, cpu, cuda"):
+        Predictor(device="gpu")
     with pytest.raises(InputError, match="--device cpu"):
-        Predictor(device="no-such-device")
+        Predictor(device="cuda:99")
     with pytest.raises(InputError, match="no model named"):
         denser.predict(molecule("H2O"), model="nonesuch")
 

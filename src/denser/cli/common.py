@@ -139,10 +139,15 @@ def usage(error: Any, program: Any) -> str:
         parameter = next((p for p in command.params if name in p.opts), None)
     described = getattr(parameter, "help", None)
     if described:
-        text += f" ({described[0].lower()}{described[1:].rstrip('.')})"
+        text += f" ({_small(described.rstrip('.'))})"
     shown = "commands" if hasattr(command, "commands") else "options"
     end = " " if text.endswith("?") else "; "
-    return f"denser: {text[:1].lower()}{text[1:]}{end}`{path} -h` shows the {shown}"
+    return f"denser: {_small(text)}{end}`{path} -h` shows the {shown}"
+
+
+def _small(text: str) -> str:
+    """The text with a small first letter, unless it begins with an abbreviation such as CPU."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def _command(program: Any) -> tuple[Any, str]:

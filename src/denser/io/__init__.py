@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from denser.io import chgcar, xsf
 from denser.io.electrons import known
 from denser.io.files import DENSITY_UNIT, naming, plain_name
-from denser.io.formats import DENSITIES
+from denser.io.formats import DENSITIES, STRUCTURES
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.paths import file_path
@@ -93,6 +93,11 @@ def read_density(
 def _read(path: str | Path, kind: str, charge: int | None, strict: bool) -> Field | Density:
     path = file_path(path)
     module = _with_grid(path) if _holds_either(path) else None
+    suffix = Path(plain_name(path)).suffix.lower()
+    if module is None and any(suffix in entry.endings for entry in STRUCTURES):
+        raise InputError(
+            f"{path}: is a structure, not a density; make its density with denser predict"
+        )
     found = (module or _of_name(path)).read(path)
     with naming(Path(path)):
         return known(found, kind, charge, strict)

@@ -8,11 +8,13 @@ import lzma
 import os
 import secrets
 import shutil
+import tomllib
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +39,14 @@ def plain_name(path: str | Path) -> str:
     """Name of a file without its folder and without the suffix of a compression."""
     path = Path(path)
     return path.stem if path.suffix.lower() in COMPRESSED else path.name
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the contents of a TOML file; an InputError if it cannot be read."""
+    try:
+        return tomllib.loads(read_bytes(path).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as TOML ({error})") from error
 
 
 def read_bytes(path: Path) -> bytes:

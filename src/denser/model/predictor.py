@@ -427,6 +427,11 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(
+            f"unknown device {name!r}; give auto, cpu, cuda, or one of several such as cuda:1"
+        ) from error
+    try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from denser.io.files import read_toml
 from denser.types.checked import checked
 from denser.types.errors import InputError
 
@@ -196,10 +197,7 @@ def read_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
         The file cannot be read, a key is unknown (the nearest known one is named), or a value has
         the wrong type.
     """
-    try:
-        data = tomllib.loads(Path(path).read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as TOML ({error})") from error
+    data = read_toml(Path(path))
     return with_settings(data, overrides, str(path))
 
 

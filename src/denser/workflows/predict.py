@@ -72,6 +72,7 @@ class Batch:
             raise InputError("no output; give -o FILE (such as rho.cube) or -o FOLDER")
         self.files, self.options = files, options
         self.out, self.suffix, self.resume = out, "." + format.lstrip("."), resume
+        check_suffix(Path("x" + self.suffix))
         self.inputs = find_inputs(files, smiles, densities=False, embed=embed)
         self.single = len(self.inputs) == 1 and not out.is_dir() and out.suffix != ""
         self.single = self.single or (len(self.inputs) == 1 and chgcar.is_name(out.name))
@@ -89,7 +90,6 @@ class Batch:
                     f"{len(self.inputs)} structures go to a folder, not to {out.name}; give "
                     f"-o FOLDER --format {out.suffix.lstrip('.')}"
                 )
-            check_suffix(Path("x" + self.suffix))
 
     def run(self, as_json: bool) -> int:
         """Predict and write all; print a line (or a JSON object) for each, and totals.

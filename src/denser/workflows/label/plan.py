@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from denser.io.files import read_toml
 from denser.labels import qm9
 from denser.labels.held_out import is_named, why_held_out
 from denser.training.config import from_dict
@@ -87,10 +87,7 @@ def read_plan(path: Path) -> LabelPlan:
     InputError
         The file cannot be read, a key is unknown, or a value has the wrong type or size.
     """
-    try:
-        data = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as TOML ({error})") from error
+    data = read_toml(path)
     if "seed" not in data:
         raise InputError(f"{path}: lacks seed")
     plan = from_dict(LabelPlan, data, str(path))
