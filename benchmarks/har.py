@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from denser.types.errors import InputError
-from denser.workflows.refinement.refine import Settings, refine_crystal
+from denser.workflows.refinement.refine import refine
 
 COLUMNS = ("R1, %", "wR2, %", "X-H, A", "not positive", "cycles", "density, s", "fit, s", "all, s")
 """The first four with spherical and with Hirshfeld atoms."""
@@ -57,10 +57,10 @@ def main() -> None:
         if not models:
             continue
         try:
-            record = refine_crystal(
-                models[0], data[0] if data else None, settings=Settings(options.hydrogens),
+            record = refine(
+                models[0], data[0] if data else None, hydrogens=options.hydrogens,
                 report=lambda text, name=folder.name: console.print(f"{name}: {text}"),
-            )  # fmt: skip
+            ).to_dict()  # fmt: skip
         except InputError as error:
             console.print(str(error))
             continue

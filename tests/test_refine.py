@@ -1,9 +1,12 @@
 """`denser refine`: a known crystal comes back from reflections that were made of it."""
 
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pytest
 
@@ -53,6 +56,7 @@ _atom_site_aniso_U_13
 _atom_site_aniso_U_23
 O1 0.015 0.015 0.015 0 0.0021 0
 """
+NAME = "_space_group_name_H-M_alt"
 SITES = {
     "O1": np.array([0.30, 0.25, 0.27]),
     "H1": np.array([0.30, 0.25, 0.27]) + [0.14, 0.14, 0.02],
@@ -92,18 +96,29 @@ def measure(crystal: Path, out: Path) -> None:
     out.write_text("".join(rows) + "   0   0   0    0.00    0.00   0\n")
 
 
-def test_a_known_crystal_comes_back(run, tmp_path):
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    """Folder with a refinement of a known crystal, from a start as spherical atoms have it."""
     pytest.importorskip("cctbx")
+    tmp_path = tmp_path_factory.mktemp("known")
     true = model(tmp_path / "true.cif", SITES)
     measure(true, tmp_path / "data.hkl")
     start = dict(SITES)
     for name in ("H1", "H2"):  # as spherical atoms have it
         start[name] = SITES["O1"] + 0.85 * (SITES[name] - SITES["O1"]) + 0.01
     model(tmp_path / "start.cif", start)
-    code, out, err = run("start.cif", "data.hkl", "--json", "--hydrogens", "isotropic")
-    assert code == 0, err
-    record = json.loads(out)
-    assert record["converged"] and "cycle 2: R1" in err
+    command = [sys.executable, "-m", "denser", "refine", "start.cif", "data.hkl", "--json"]
+    command += ["--hydrogens", "isotropic", "--map", "residual.ccp4", "--plot", "residual.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cycle 2: R1" in done.stderr
+    return tmp_path, start, json.loads(done.stdout)
+
+
+def test_a_known_crystal_comes_back(known, monkeypatch):
+    folder, start, record = known
+    monkeypatch.chdir(folder)
+    assert record["converged"]
     before, after = record["before"], record["after"]
     assert after["goodness_of_fit"] < 1.1 < before["goodness_of_fit"]
     lengths = [np.linalg.norm((SITES[h] - SITES["O1"]) @ cell()) for h in ("H1", "H2")]
@@ -111,8 +126,9 @@ def test_a_known_crystal_comes_back(run, tmp_path):
         assert abs(bond["length_angstrom"] - length) < 0.005
         assert abs(spherical["length_angstrom"] - length) > 0.03
         assert 1e-4 < bond["esd_angstrom"] < 0.01
+        assert bond["neutron_angstrom"] == 0.993
     # the refined file has its reflections and everything else that a refinement needs
-    text = (tmp_path / "refined.cif").read_text()
+    text = (folder / "refined.cif").read_text()
     assert "Hirshfeld atom refinement" in text and "Cromer" not in text
     with Engine() as cctbx:
         again = cctbx.call("load", "refined.cif", None)
@@ -120,10 +136,67 @@ def test_a_known_crystal_comes_back(run, tmp_path):
         cctbx.call("set_hydrogens", False)
         found = cctbx.call("fit", None)
         assert found["r1_percent"] == pytest.approx(before["r1_percent"], 0.01)
-        model(tmp_path / "negative.cif", start, a=("0.030 Uiso", "-0.0004 Uiso"))
+        model(folder / "negative.cif", start, a=("0.030 Uiso", "-0.0004 Uiso"))
         cctbx.call("load", "negative.cif", "data.hkl")
         cctbx.call("set_hydrogens", True)
-        assert cctbx.call("fit", None)["n_parameters"] == 27
+        assert cctbx.call("fit", None)["n_parameters"] == 28
+
+
+def test_files_hold_what_the_table_says(known):
+    """R factors, residual density and symmetry, as gemmi reads them."""
+    folder, _, record = known
+    after = record["after"]
+    assert record["written"] == ["refined.cif", "refined.fcf", "residual.ccp4", "residual.png"]
+    assert all((folder / name).stat().st_size > 1000 for name in record["written"])
+    block = gemmi.cif.read(str(folder / "refined.fcf")).sole_block()
+    names = [f"index_{x}" for x in "hkl"] + [f"F_squared_{x}" for x in ("calc", "meas", "sigma")]
+    rows = np.array([list(map(float, row)) for row in block.find("_refln_", names)])
+    calc, meas, sigma = rows[:, 3:].T
+    assert len(rows) == after["n_reflections"] == record["n_unique"]
+    f_calc, f_meas = np.sqrt(calc), np.sqrt(np.maximum(meas, 0))
+    strong = meas > 2 * sigma
+    r1 = np.abs(f_meas - f_calc)[strong].sum() / f_meas[strong].sum()
+    assert 100 * r1 == pytest.approx(after["r1_percent"], rel=1e-3)
+    wr2 = np.sqrt((((meas - calc) / sigma) ** 2).sum() / ((meas / sigma) ** 2).sum())
+    assert 100 * wr2 == pytest.approx(after["wr2_percent"], rel=1e-3)
+    residual = denser.read(folder / "residual.ccp4")
+    peaks = after["residual_density_e_per_angstrom3"]
+    assert residual.unit == "e/angstrom^3"
+    assert residual.values.max() == pytest.approx(peaks["max"], rel=1e-5)
+    assert residual.values.std() == pytest.approx(peaks["rms"], rel=1e-5)
+    shape = np.array(residual.grid.shape)  # the screw axis: (x, y, z) -> (-x, y + 1/2, -z)
+    x, y, z = (np.arange(n) for n in shape)
+    copy = residual.values[np.ix_(-x, (y + shape[1] // 2) % shape[1], -z)]
+    np.testing.assert_allclose(copy, residual.values, atol=1e-5)
+    small = gemmi.make_small_structure_from_block(
+        gemmi.cif.read(str(folder / "refined.cif")).sole_block()
+    )
+    assert [site.label for site in small.sites] == ["O1", "H1", "H2"]
+    assert small.spacegroup.xhm() == "P 1 21 1"
+
+
+def test_refined_files_follow_the_dictionary(known):
+    """Names and values of the CIF core dictionary, which comes with cctbx."""
+    script = (
+        "import sys, iotbx.cif\n"
+        "from iotbx.cif import validation\n"
+        "core = validation.smart_load_dictionary(name='cif_core.dic')\n"
+        "iotbx.cif.reader(file_path=sys.argv[1]).model().validate(core)\n"
+    )
+    refined = str(known[0] / "refined.cif")
+    command = [sys.executable, "-c", script, refined]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    expected = "obsolete definition: '_refln_observed_status'"  # SHELXL still writes it
+    assert [line for line in told.splitlines() if line and expected not in line] == []
+    block = gemmi.cif.read(refined).sole_block()
+    for name in (
+        "R_factor_all", "R_factor_gt", "wR_factor_ref", "wR_factor_gt", "goodness_of_fit_ref",
+        "restrained_S_all", "number_parameters", "number_reflns", "shift/su_max",
+    ):  # fmt: skip
+        assert float(block.find_value(f"_refine_ls_{name}")) >= 0
+    assert float(block.find_value("_refine_ls_shift/su_max")) < 0.01
+    details = gemmi.cif.as_string(block.find_value("_refine_special_details"))
+    assert "Partition: Hirshfeld" in details and "PBE, basis GTH-TZV2P" in details
 
 
 def cell() -> np.ndarray:
@@ -137,49 +210,102 @@ def test_form_factors_of_chosen_atoms():
     np.testing.assert_allclose(form_factors(rho, h, [2, 0]), form_factors(rho, h)[[2, 0]])
 
 
-def test_bad_input(run, tmp_path):
+CHANGES = (
+    (("_cell_length_b 5.2\n", ""), "no usable _cell_length_b"),
+    (("_cell_length_b 5.2", "_cell_length_b long"), "no usable _cell_length_b"),
+    (
+        (
+            "loop_\n_space_group_symop_operation_xyz\n'x, y, z'\n'-x, y+1/2, -z'\n",
+            "",
+        ),
+        "",
+    ),
+    (("H1 H ", "H1 Xx "), "site H1: unknown element 'Xx'"),
+    (("H2 H ", "h1 H "), "label h1 occurs twice"),
+    (("_atom_site_fract_y", "_atom_site_fract"), "site O1 has no coordinate y"),
+    (("'H2 O'", "'H4 O'"), "the cell has 8, the model gives 4"),
+    (("O1 0.015 0.015", "O2 0.015 0.015"), "the displacement tensor of O2 belongs to no site"),
+    (("_cell_length_a", "_diffrn_radiation_probe neutron\n_cell_length_a"), "with neutrons"),
+    (("_cell_length_a", "_diffrn_radiation_wavelength 9.9\n_cell_length_a"), "wavelength of 9.9"),
+    (("_cell_length_a", "_refine_ls_extinction_coef 0.1\n_cell_length_a"), "extinction needs"),
+    ((NAME, "_shelx_res_file\n;\nTWIN\n;\n" + NAME), "the model is twinned"),
+    ((NAME, "_shelx_res_file\n;\nHKLF 5\n;\n" + NAME), "the reflections are HKLF 5"),
+    (("0.030 Uiso 1\nH2", "0.030 Uiso 0.5\nH2"), "H1 has an occupancy of 0.5 and belongs to no"),
+    (("0.030 Uiso 1\nH2", "0.030 Uiso 0\nH2"), "H1 has an occupancy of 0;"),
+    (("H1 H 0.44000 0.39000 0.29000", "H1 H 0.32 0.25 0.27"), "O1 and H1 are 0.09 angstrom apart"),
+    (("H1 H 0.44000", "H1 H ?"), "site H1 has no coordinate x"),
+)
+"""Changes of the model, and what is said of them."""
+
+
+def test_models_that_cannot_be_refined(tmp_path):
     pytest.importorskip("cctbx")
     (tmp_path / "data.hkl").write_text("   1   0   0   10.00    1.00\n" * 20)
-    (tmp_path / "zero.hkl").write_text("   1   0   0   10.00    0.00\n")
-    (tmp_path / "words.hkl").write_text("these are no reflections\n")
+    with Engine() as cctbx:
+        for i, (change, words) in enumerate(CHANGES):
+            path = model(tmp_path / f"{i}.cif", SITES, a=change)
+            if not words:  # the name of the space group is enough
+                path.write_text(path.read_text().replace("_space_group_name_H-M_alt", "_was"))
+                words = "no symmetry operations and no space group"
+            with pytest.raises(InputError) as found:
+                cctbx.call("load", str(path), str(tmp_path / "data.hkl"))
+            assert words in str(found.value), found.value
+            assert str(found.value).startswith(f"{path}: "), found.value
+            assert len(str(found.value).splitlines()) == 1
+
+
+def test_reflections_that_cannot_be_used(tmp_path):
+    pytest.importorskip("cctbx")
+    good = model(tmp_path / "good.cif", SITES)
+    loop = "loop_\n_refln_index_h\n_refln_index_k\n_refln_index_l\n_refln_F_squared_meas\n"
+    loop += "_refln_F_squared_sigma\n"
+    (tmp_path / "two.cif").write_text(
+        good.read_text() + good.read_text().replace("data_", "data_2")
+    )
+    with Engine() as cctbx:
+        for name, text, words in (
+            ("good.cif", None, "good.cif: has no reflections"),
+            ("two.cif", None, "two.cif: expected one block with atoms, found 2 (water, 2water)"),
+            ("none.cif", None, "none.cif: no such file"),
+            (
+                "good.cif",
+                "   1   0   0   10.00    0.00\n" * 2,
+                ":1: reflection 1 0 0 has intensity",
+            ),
+            ("good.cif", "   1   0   0   10.00   -1.00\n", "sigma -1; sigmas must be positive"),
+            ("good.cif", "these are no reflections\n", ":1: expected h k l, intensity and sigma"),
+            ("good.cif", "   1   0   0   10.00    1.00\n", "only 1 reflections fit"),
+            ("good.cif", "", "no reflections found"),
+            ("good.cif", f"data_a\n{loop}1 0 0 10 1\n2 0 0 9 -1\n", "row 2: reflection 2 0 0"),
+            ("good.cif", f"data_a\n{loop}1 0 0 10 ?\n", "a reflection is no number"),
+            ("good.cif", "data_a\n_cell_length_a 5\n", "has no intensities with sigmas"),
+        ):
+            (tmp_path / "data.hkl").write_text(text or "")
+            data = None if text is None else str(tmp_path / "data.hkl")
+            with pytest.raises(InputError) as found:
+                cctbx.call("load", str(tmp_path / name), data)
+            assert words in str(found.value), (name, found.value)
+            assert len(str(found.value).splitlines()) == 1
+
+
+def test_bad_input_of_the_command(run, tmp_path):
+    pytest.importorskip("cctbx")
     model(tmp_path / "good.cif", SITES)
-    model(tmp_path / "partial.cif", SITES, occupancy=0.5)
-    model(tmp_path / "cell.cif", SITES, a=("_cell_length_b 5.2\n", ""))
-    model(tmp_path / "element.cif", SITES, a=("H1 H ", "H1 Xx "))
-    model(tmp_path / "twice.cif", SITES, a=("H2 H ", "h1 H "))
-    model(tmp_path / "formula.cif", SITES, a=("'H2 O'", "'H4 O'"))
-    twin = ("_space_group_name_H-M_alt", "_shelx_res_file\n;\nTWIN\n;\n_space_group_name_H-M_alt")
-    model(tmp_path / "twin.cif", SITES, a=twin)
-    model(tmp_path / "hklf5.cif", SITES, a=(twin[0], twin[1].replace("TWIN", "HKLF 5")))
+    xenon = model(tmp_path / "xenon.cif", SITES, a=("O1 O ", "O1 Xe "))
+    xenon.write_text(xenon.read_text().replace("'H2 O'", "'H2 Xe'"))
     few = [f"{h:4d}{k:4d}   1   10.00    1.00\n" for h in range(4) for k in range(4)]
     (tmp_path / "few.hkl").write_text("".join(few))
     for arguments, words in (
         (("good.cif", "few.hkl"), "good.cif: 16 unique reflections are too few for 18"),
-        (("partial.cif", "data.hkl"), "disorder is not supported: O1"),
-        (("good.cif", "data.hkl", "-o", "good.cif"), "would be overwritten"),
+        (("xenon.cif", "few.hkl"), "Xe"),
+        (("good.cif", "few.hkl", "-o", "good.cif"), "would be overwritten"),
+        (("good.cif", "few.hkl", "-o", "good.res"), "good.res: the refined model is a CIF"),
+        (("good.cif", "few.hkl", "--map", "map.xyz"), "map.xyz"),
+        (("good.cif", "few.hkl", "--plot", "map.txt"), "map.txt"),
     ):
         code, out, err = run(*arguments)
         assert (code, out) == (2, ""), (arguments, err)
         assert words in err and len(err.splitlines()) == 1, err
-    with Engine() as cctbx:
-        for name, data, words in (
-            ("good.cif", None, "good.cif: has no reflections"),
-            ("none.cif", None, "none.cif: no such file"),
-            ("data.hkl", None, "data.hkl: "),
-            ("cell.cif", "data.hkl", "no usable _cell_length_b"),
-            ("element.cif", "data.hkl", "site H1: unknown element 'Xx'"),
-            ("twice.cif", "data.hkl", "label h1 occurs twice"),
-            ("formula.cif", "data.hkl", "the cell has 8, the model gives 4"),
-            ("twin.cif", "data.hkl", "the model is twinned"),
-            ("hklf5.cif", "data.hkl", "the reflections are HKLF 5"),
-            ("good.cif", "zero.hkl", "zero.hkl:1: reflection 1 0 0 has intensity 10 and sigma 0"),
-            ("good.cif", "words.hkl", "words.hkl:1: expected h k l, intensity and sigma"),
-            ("good.cif", "data.hkl", "only 1 reflections fit"),
-        ):
-            with pytest.raises(InputError) as found:
-                cctbx.call("load", name, data)
-            assert words in str(found.value)
-            assert len(str(found.value).splitlines()) == 1
     assert not (tmp_path / "refined.cif").exists()
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from denser.types.structure import Structure
     from denser.viewer.notebook import show
     from denser.workflows.calculator import Calculator
+    from denser.workflows.refinement.refine import refine
     from denser.workflows.scf_guess import pyscf_guess
 
 _WHERE = {
@@ -50,6 +51,7 @@ _WHERE = {
     "predict": "denser.model.predictor",
     "pyscf_guess": "denser.workflows.scf_guess",
     "read": "denser.io",
+    "refine": "denser.workflows.refinement.refine",
     "show": "denser.viewer.notebook",
     "superposition": "denser.atoms.sad",
     "write": "denser.io",
@@ -74,6 +76,7 @@ __all__ = [
     "predict",
     "pyscf_guess",
     "read",
+    "refine",
     "show",
     "superposition",
     "write",

@@ -5,47 +5,49 @@ This module imports cctbx when it is loaded: `denser.workflows.refinement.engine
 
 from __future__ import annotations
 
-import itertools
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import iotbx.cif
 import numpy as np
 import smtbx.utils
 from cctbx import adptbx, miller, xray
 from cctbx.array_family import flex
-from iotbx.cif import model as cif_model
 from iotbx.cif.builders import crystal_structure_builder
 from scitbx.lstbx import normal_eqns_solving
 from smtbx.refinement import constraints, least_squares
 from smtbx.structure_factors import direct
 
 from denser.io import tsc
-from denser.io.files import naming, read_bytes
+from denser.io.files import naming
 from denser.types.errors import InputError
+from denser.workflows.refinement import measures, written
 from denser.workflows.refinement.model import (
     check_hydrogens,
     check_model,
-    column,
     number,
-    read_hklf4,
+    read_disorder,
 )
-
-_INTENSITIES = (
-    ("_refln_F_squared_meas", "_refln_F_squared_sigma"),
-    ("_refln_intensity_meas", "_refln_intensity_sigma"),
-    ("_refln_intensity_meas", "_refln_intensity_u"),
-    ("_diffrn_refln_intensity_net", "_diffrn_refln_intensity_u"),
-    ("_diffrn_refln_intensity_net", "_diffrn_refln_intensity_sigma"),
-)
-
-_KEPT = ("_cell_", "_chemical_", "_exptl_", "_diffrn_", "_symmetry_space_group", "_space_group_")
-"""Beginnings of the names of single items that the refined CIF takes from the model."""
+from denser.workflows.refinement.reading import block_with_atoms, first_line, reflections
 
 _SMALLEST = 1e-4
 """Standard uncertainties of coordinates below this (angstrom) count as this in shift/s.u."""
+
+_NEAREST = 0.55
+"""Atoms that are there together are at least this far apart, angstrom."""
+
+_SINGULAR = 1e-9
+"""Parameters are not determined if an eigenvalue of the scaled normal matrix is below this."""
+
+
+_NO_VALUE = -1000.0
+"""Sasaki's tables have numbers below this, electrons, where they have no value."""
+
+_OF_A_FIT = ("ls", "covariance", "connectivity", "weighting", "form_factors", "result", "residual")
+"""What belongs to a fit, beside the scatterers."""
 
 
 class Crystal:
@@ -62,28 +64,26 @@ class Crystal:
             Path of a file with reflections; by default those in the CIF.
         """
         path = Path(model)
-        self.block = _block_with_atoms(path)
+        self.block = block_with_atoms(path)
         self.notes: list[str] = []
         with naming(path):
             self.numbers = check_model(self.block)
+            self.disorder = read_disorder(self.block)
             try:
                 self.xs = crystal_structure_builder(self.block).structure
             except Exception as error:  # cctbx raises many kinds
-                raise InputError(f"cctbx cannot use it ({_first_line(error)})") from error
+                raise InputError(f"cctbx cannot use it ({first_line(error)})") from error
             self.wavelength = number(_first(self.block.get("_diffrn_radiation_wavelength")))
             self._weights()
             self._extinction()
-            expanded = self.expanded()
-            check_hydrogens(self.block.get("_chemical_formula_sum"), expanded["numbers"])
-        if self.wavelength:
-            self.xs.set_inelastic_form_factors(self.wavelength, "sasaki")
-        else:
-            self.notes.append("the CIF has no wavelength, so anomalous scattering is left out")
-        hkl, intensity, sigma, source = _reflections(self.block, model, data)
-        self._merge(hkl, intensity, sigma, source)
+            self._check_contacts()
+            self._check_formula()
+            self._dispersion()
+        hkl, intensity, sigma = reflections(self.block, model, data)
+        self._merge(hkl, intensity, sigma, data or model)
         return {
-            **expanded,
-            "labels": [sc.label for sc in self.xs.scatterers()],
+            **self.expanded(),
+            "labels": self.labels,
             "hkl": self._table_indices(),
             "d_min": self.fo.d_min(),
             "space_group": str(self.xs.space_group_info()),
@@ -93,13 +93,17 @@ class Crystal:
             "wavelength": self.wavelength,
             "weights": [self.a, self.b],
             "extinction": self.extinction is not None,
-            "n_hydrogen": sum(z == 1 for z in self.numbers),
             "hydrogens_anisotropic": any(
                 z == 1 and sc.flags.use_u_aniso()
                 for z, sc in zip(self.numbers, self.xs.scatterers(), strict=True)
             ),
             "notes": self.notes,
         }
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of the sites."""
+        return [sc.label for sc in self.xs.scatterers()]
 
     def _weights(self) -> None:
         """A and b of SHELX's weights, 1/(sigma^2 + (a P)^2 + b P)."""
@@ -117,10 +121,55 @@ class Crystal:
             return
         if not self.wavelength:
             raise InputError("extinction needs _diffrn_radiation_wavelength; add it to the CIF")
-        self.extinction = xray.shelx_extinction_correction(
-            self.xs.unit_cell(), self.wavelength, value
+        self.extinction = self.new_extinction(value)
+
+    def new_extinction(self, value: float, free: bool = True) -> Any:
+        """Extinction correction of SHELXL with a coefficient."""
+        found = xray.shelx_extinction_correction(self.xs.unit_cell(), self.wavelength, value)
+        found.grad = free
+        return found
+
+    def _dispersion(self) -> None:
+        if not self.wavelength:
+            self.notes.append("the CIF has no wavelength, so anomalous scattering is left out")
+            return
+        self.xs.set_inelastic_form_factors(self.wavelength, "sasaki")
+        if any(sc.fp < _NO_VALUE for sc in self.xs.scatterers()):
+            raise InputError(
+                f"there is no anomalous scattering for a wavelength of {self.wavelength:g} "
+                "angstrom; check _diffrn_radiation_wavelength"
+            )
+
+    def _check_formula(self) -> None:
+        copies = [
+            len(self.xs.sym_equiv_sites(sc.site).coordinates()) for sc in self.xs.scatterers()
+        ]
+        check_hydrogens(
+            self.block.get("_chemical_formula_sum"),
+            np.repeat(self.numbers, copies),
+            np.repeat(self.disorder.occupancies, copies),
         )
-        self.extinction.grad = True
+
+    def _check_contacts(self) -> None:
+        """Refuse atoms that cannot be there together."""
+        cell = np.array(self.xs.unit_cell().orthogonalization_matrix()).reshape(3, 3)
+        parts = np.array(self.disorder.parts)
+        sites = np.array(self.xs.sites_frac())
+        for i, sc in enumerate(self.xs.scatterers()):
+            places = np.array(self.xs.sym_equiv_sites(sc.site).coordinates())
+            steps = places[:, None] - sites
+            steps -= np.round(steps)
+            far = np.linalg.norm(steps @ cell.T, axis=-1)
+            together = (parts == 0) | (parts[i] == 0) | (parts == parts[i])
+            far[0, i] = np.inf
+            close = np.argwhere((far < _NEAREST) & together)
+            if len(close):
+                n, j = close[0]
+                other = "its own copy" if i == j else self.labels[j]
+                raise InputError(
+                    f"sites {sc.label} and {other} are {far[n, j]:.2f} angstrom apart and in one "
+                    "arrangement; disordered sites need disorder groups (PART) and occupancies"
+                )
 
     def _merge(
         self, hkl: np.ndarray, intensity: np.ndarray, sigma: np.ndarray, source: str
@@ -153,29 +202,50 @@ class Crystal:
         return np.unique(found, axis=0)
 
     def expanded(self) -> dict[str, Any]:
-        """Numbers, positions (angstrom) and cell of all atoms, first those of the model."""
+        """Cell and arrangements, the best occupied one first.
+
+        Returns
+        -------
+        dict
+            "cell" (3, 3) in angstrom, and "arrangements": for each one its disorder group "part",
+            the indices "sites" of its sites, and "numbers" and "positions" (angstrom) of all
+            atoms of the cell, first those of the sites themselves.
+        """
         cell = self.xs.unit_cell()
-        first, others = [], []
-        for z, sc in zip(self.numbers, self.xs.scatterers(), strict=True):
-            copies = self.xs.sym_equiv_sites(sc.site).coordinates()
-            places = [cell.orthogonalize(x) for x in copies]
-            first.append((z, places[0]))
-            others += [(z, place) for place in places[1:]]
-        atoms = first + others
-        return {
-            "numbers": np.array([z for z, _ in atoms]),
-            "positions": np.array([place for _, place in atoms]),
-            "cell": np.array(cell.orthogonalization_matrix()).reshape(3, 3).T,
-        }
+        copies = [
+            [cell.orthogonalize(x) for x in self.xs.sym_equiv_sites(sc.site).coordinates()]
+            for sc in self.xs.scatterers()
+        ]
+        arrangements = []
+        for part in self.disorder.arrangements:
+            sites = [i for i, p in enumerate(self.disorder.parts) if p in (0, part)]
+            atoms = [(self.numbers[i], copies[i][0]) for i in sites]
+            atoms += [(self.numbers[i], place) for i in sites for place in copies[i][1:]]
+            arrangements.append(
+                {
+                    "part": part,
+                    "sites": np.array(sites),
+                    "numbers": np.array([z for z, _ in atoms]),
+                    "positions": np.array([place for _, place in atoms]),
+                }
+            )
+        vectors = np.array(cell.orthogonalization_matrix()).reshape(3, 3).T
+        return {"cell": vectors, "arrangements": arrangements}
 
     def set_hydrogens(self, anisotropic: bool) -> None:
-        """Free all coordinates and displacements; hydrogens get tensors or one value each."""
+        """Free all coordinates and displacements; hydrogens get tensors or one value each.
+
+        Those of disorder groups always get one value.
+        """
         cell = self.xs.unit_cell()
-        for z, sc in zip(self.numbers, self.xs.scatterers(), strict=True):
+        for z, part, sc in zip(
+            self.numbers, self.disorder.parts, self.xs.scatterers(), strict=True
+        ):
             if sc.flags.use_u_iso() and sc.u_iso <= 0.002:
                 sc.u_iso = 0.02  # a start from which the fit can find back
-            if z == 1 and anisotropic != sc.flags.use_u_aniso():
-                if anisotropic:
+            tensor = anisotropic and part == 0
+            if z == 1 and tensor != sc.flags.use_u_aniso():
+                if tensor:
                     sc.convert_to_anisotropic(cell)
                 else:
                     sc.convert_to_isotropic(cell)
@@ -196,43 +266,64 @@ class Crystal:
             At the indices "hkl" of `load`, electrons; None for spherical atoms.
         """
         self.xs.scattering_type_registry(table="wk1995")
-        before = self.xs.scatterers().deep_copy()
-        ext_before = self.extinction.value if self.extinction else 0.0
-        with tempfile.TemporaryDirectory() as folder:
-            table = None
-            if form_factors is not None:
-                table = str(Path(folder) / "model.tsc")
-                half = self._table_indices()
-                labels = [sc.label for sc in before]
-                both = np.concatenate([form_factors, form_factors.conj()], axis=1)
-                tsc.write(table, labels, np.concatenate([half, -half]), both)
+        self.last = self._state()
+        self.form_factors = form_factors
+        before = self.last["scatterers"]
+        with self.table() as table:
             try:
                 self._least_squares(table)
                 failure = self._runaway(before)
             except (RuntimeError, ArithmeticError, AssertionError) as error:
-                failure = _first_line(error)
+                failure = self._undetermined() or self._runaway(before) or first_line(error)
         if failure:
-            self.xs.replace_scatterers(before)
-            if self.extinction:
-                self.extinction.value = ext_before
+            self.step_back()
             return {"failure": failure}
         return self._result(before)
 
+    def _state(self) -> dict[str, Any]:
+        return {
+            "scatterers": self.xs.scatterers().deep_copy(),
+            "extinction": self.extinction.value if self.extinction else 0.0,
+            "of the fit": {name: getattr(self, name, None) for name in _OF_A_FIT},
+        }
+
+    def step_back(self) -> None:
+        """Return to the model before the last fit."""
+        self.xs.replace_scatterers(self.last["scatterers"])
+        if self.extinction:
+            self.extinction.value = self.last["extinction"]
+        for name, value in self.last["of the fit"].items():
+            setattr(self, name, value)
+
+    @contextmanager
+    def table(self) -> Iterator[str | None]:
+        """Path of the form factors of the last fit, as smtbx reads them; None for spheres."""
+        if self.form_factors is None:
+            yield None
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path, half = Path(folder) / "model.tsc", self._table_indices()
+            both = np.concatenate([self.form_factors, self.form_factors.conj()], axis=1)
+            tsc.write(path, self.labels, np.concatenate([half, -half]), both)
+            yield str(path)
+
     def _least_squares(self, table: str | None) -> None:
-        connectivity = smtbx.utils.connectivity_table(self.xs)
+        self.connectivity = smtbx.utils.connectivity_table(
+            self.xs, conformer_indices=flex.size_t(self.disorder.parts)
+        )
         keywords = {"extinction": self.extinction} if self.extinction else {}
-        model = constraints.reparametrisation(self.xs, [], connectivity, **keywords)
+        model = constraints.reparametrisation(self.xs, [], self.connectivity, **keywords)
         if self.fo.size() <= model.n_independents + 1:
             raise InputError(
                 f"{self.fo.size()} unique reflections are too few for {model.n_independents + 1} "
                 "parameters; take isotropic hydrogens or more reflections"
             )
+        self.weighting = least_squares.mainstream_shelx_weighting(a=self.a, b=self.b)
         self.ls = least_squares.crystallographic_ls(
-            self.fo.as_xray_observations(),
-            model,
-            weighting_scheme=least_squares.mainstream_shelx_weighting(a=self.a, b=self.b),
+            self.fo.as_xray_observations(), model,
+            weighting_scheme=self.weighting,
             one_h_linearisation=direct.f_calc_modulus_squared(self.xs, table_file_name=table),
-        )
+        )  # fmt: skip
         # Damped steps find the way from afar; undamped ones then leave no shift behind, where the
         # gradient has long been too small to say so.
         normal_eqns_solving.levenberg_marquardt_iterations(
@@ -244,7 +335,31 @@ class Crystal:
         self.ls.build_up()
         jacobian = model.jacobian_transpose_matching_grad_fc()
         self.covariance = self.ls.covariance_matrix(jacobian_transpose=jacobian)
-        self.annotations = list(model.component_annotations)
+
+    def _undetermined(self) -> str:
+        """Which parameter the reflections do not determine, or an empty string."""
+        try:
+            self.ls.build_up()
+            packed = np.array(self.ls.step_equations().normal_matrix_packed_u())
+        except (AttributeError, RuntimeError, AssertionError):
+            return ""
+        n = round((np.sqrt(8 * len(packed) + 1) - 1) / 2)
+        matrix = np.zeros((n, n))
+        matrix[np.triu_indices(n)] = packed
+        scale = np.sqrt(np.maximum(matrix.diagonal(), 1e-300))
+        matrix = (matrix + np.triu(matrix, 1).T) / np.outer(scale, scale)
+        if not np.isfinite(matrix).all():
+            return ""
+        values, vectors = np.linalg.eigh(matrix)
+        if values[0] > _SINGULAR:
+            return ""
+        model = self.ls.reparametrisation
+        jacobian = model.jacobian_transpose_matching_grad_fc()
+        effect = np.zeros(jacobian.n_cols)
+        for j in range(jacobian.n_cols):
+            effect[j] = sum(vectors[i, 0] * value for i, value in jacobian.col(j))
+        name = list(model.component_annotations)[int(np.abs(effect).argmax())]
+        return f"the reflections do not determine {name}"
 
     def _runaway(self, before: Any) -> str:
         """Which parameter left the range of anything sensible, or an empty string."""
@@ -262,15 +377,12 @@ class Crystal:
         ls, cell = self.ls, self.xs.unit_cell()
         esd = np.sqrt(np.maximum(np.array(self.covariance.matrix_packed_u_diagonal()), 0))
         parameters, lengths = self.xs.parameter_map(), np.array(cell.parameters()[:3])
-        shift, which = 0.0, ""
+        ratios = np.zeros((len(self.numbers), 3))
         for i, (old, new) in enumerate(zip(before, self.xs.scatterers(), strict=True)):
             start = parameters[i].site
             # in a polar group the origin is fixed by the heavy atoms, whose s.u. then vanish
             own = np.maximum(esd[start : start + 3] * lengths, _SMALLEST)
-            moved = np.abs(np.subtract(new.site, old.site)) * lengths
-            ratio = (moved / own).max()
-            if ratio > shift:
-                shift, which = float(ratio), new.label
+            ratios[i] = np.abs(np.subtract(new.site, old.site)) * lengths / own
         r1, n_strong = ls.r1_factor(cutoff_factor=2)
         r1_all, n_all = ls.r1_factor()
         tensors = [
@@ -280,224 +392,51 @@ class Crystal:
             and not adptbx.is_positive_definite(adptbx.u_star_as_u_cart(cell, sc.u_star))
         ]
         tensors += [s.label for s in self.xs.scatterers() if s.flags.use_u_iso() and s.u_iso <= 0]
-        return {
+        self.residual = measures.residual_map(self)
+        self.result = {
             "failure": "",
             "r1_percent": 100 * r1,
             "r1_all_percent": 100 * r1_all,
             "wr2_percent": 100 * ls.wR2(),
+            "wr2_strong_percent": 100 * ls.wR2(cutoff_factor=2),
             "goodness_of_fit": ls.goof(),
             "n_strong": n_strong,
             "n_reflections": n_all,
-            "n_parameters": ls.reparametrisation.n_independents,
-            "extinction": self.extinction.value if self.extinction else None,
-            "residual_density_e_per_angstrom3": self._residual(),
-            "shift_over_esd": shift,
-            "shift_label": which,
-            "bonds": self._bonds(),
+            "n_parameters": ls.reparametrisation.n_independents + 1,
+            "extinction": self._extinction_with_esd(),
+            "residual_density_e_per_angstrom3": {
+                "max": float(self.residual.max()),
+                "min": float(self.residual.min()),
+                "rms": float(self.residual.std()),
+            },
+            "shift_over_esd": float(ratios.max()),
+            "shift_label": self.labels[int(ratios.max(axis=1).argmax())],
+            "bonds": measures.bonds(self),
             "not_positive": tensors,
-            **self.expanded(),
         }
+        return {**self.result, **self.expanded(), "residual": self.residual}
 
-    def _residual(self) -> dict[str, float]:
-        """Extremes and root mean square of the residual density, e/angstrom^3."""
-        ls = self.ls
-        k = ls.scale_factor()
-        f_obs = np.sqrt(np.maximum(np.array(self.fo.data()), 0) / k)
-        correction = np.sqrt(
-            np.maximum(np.array(ls.fc_sq.data()), 1e-12)
-            / np.maximum(np.abs(np.array(ls.f_calc.data())) ** 2, 1e-12)
-        )  # extinction
-        f_calc = np.array(ls.f_calc.data())
-        phase = np.exp(1j * np.angle(f_calc))
-        difference = (f_obs / correction - np.abs(f_calc)) * phase
-        array = self.fo.array(data=flex.complex_double(difference), sigmas=None)
-        if array.anomalous_flag():
-            array = array.average_bijvoet_mates()
-        density = array.fft_map(resolution_factor=0.25)
-        density.apply_volume_scaling()
-        values = np.array(density.real_map_unpadded())
-        return {"max": float(values.max()), "min": float(values.min()), "rms": float(values.std())}
+    def _extinction_with_esd(self) -> list[float] | None:
+        if self.extinction is None:
+            return None
+        model = self.ls.reparametrisation
+        jacobian = model.jacobian_transpose_matching(model.mapping_to_grad_fc_independent_scalars)
+        covariance = self.ls.covariance_matrix(jacobian_transpose=jacobian)
+        return [float(self.extinction.value), float(np.sqrt(max(covariance[0], 0.0)))]
 
-    def _bonds(self) -> list[dict[str, Any]]:
-        """The bond of each hydrogen to its nearest other atom, in angstrom.
+    def absolute_structure(self) -> dict[str, Any] | None:
+        """Flack's and Hooft's parameters with the form factors of the last fit; see `measures`."""
+        return measures.absolute_structure(self)
 
-        The standard uncertainty is that of the hydrogen's coordinates.
-        """
-        cell = self.xs.unit_cell()
-        to_cartesian = np.array(cell.orthogonalization_matrix()).reshape(3, 3)
-        scatterers, parameters = self.xs.scatterers(), self.xs.parameter_map()
-        packed = np.array(self.covariance)
-        n = round((np.sqrt(8 * len(packed) + 1) - 1) / 2)
-        full = np.zeros((n, n))
-        full[np.triu_indices(n)] = packed
-        heavy = [
-            (sc.label, np.array(x))
-            for z, sc in zip(self.numbers, scatterers, strict=True)
-            if z != 1
-            for x in self.xs.sym_equiv_sites(sc.site).coordinates()
-        ]
-        shifts = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
-        found = []
-        for i, (z, sc) in enumerate(zip(self.numbers, scatterers, strict=True)):
-            if z != 1 or not heavy:
-                continue
-            steps = np.array([x for _, x in heavy]) - np.array(sc.site)
-            steps = (steps - np.round(steps))[:, None] + shifts
-            vectors = steps @ to_cartesian.T
-            lengths = np.linalg.norm(vectors, axis=-1)
-            a, b = np.unravel_index(np.argmin(lengths), lengths.shape)
-            slope = to_cartesian.T @ (vectors[a, b] / lengths[a, b])
-            start = parameters[i].site
-            block = full[start : start + 3, start : start + 3]
-            block = block + np.triu(block, 1).T
-            found.append(
-                {
-                    "atoms": f"{heavy[a][0]}-{sc.label}",
-                    "length_angstrom": float(lengths[a, b]),
-                    "esd_angstrom": float(np.sqrt(max(slope @ block @ slope, 0.0))),
-                }
-            )
-        return found
-
-    def cif(self, result: dict[str, Any], details: dict[str, str]) -> str:
+    def cif(self, details: dict[str, str]) -> str:
         """Text of the refined CIF, with coordinates, tensors, uncertainties and reflections."""
-        parameters = self.xs.parameter_map().n_parameters
-        covariance = _first_block(self.covariance, parameters)
-        block = self.xs.as_cif_block(covariance_matrix=covariance, format="coreCIF")
-        for name in list(block.keys()):
-            if name.startswith("_atom_type_scat_Cromer"):  # of spherical atoms
-                del block[name]
-        sources = block.get("_atom_type_scat_source")
-        if sources is not None:
-            for i in range(len(sources)):
-                sources[i] = "Hirshfeld atoms, see _refine_special_details"
-        for name in self.block:
-            value = self.block[name]
-            if name.startswith(_KEPT) and isinstance(value, str) and value not in ("?", "."):
-                block[name] = value
-        residual, ls = result["residual_density_e_per_angstrom3"], self.ls
-        p = "where P=(Fo^2^+2Fc^2^)/3"
-        terms = [r"\s^2^(Fo^2^)"] + [f"({self.a:g}P)^2^"] * bool(self.a)
-        terms += [f"{self.b:g}P"] * bool(self.b)
-        items = {
-            "_refine_ls_structure_factor_coef": "Fsqd",
-            "_refine_ls_matrix_type": "full",
-            "_refine_ls_weighting_scheme": "calc",
-            "_refine_ls_weighting_details": f"w=1/[{'+'.join(terms)}] {p}",
-            "_refine_ls_hydrogen_treatment": "refall",
-            "_refine_ls_number_reflns": str(result["n_reflections"]),
-            "_refine_ls_number_parameters": str(result["n_parameters"]),
-            "_refine_ls_number_restraints": "0",
-            "_refine_ls_R_factor_all": f"{result['r1_all_percent'] / 100:.4f}",
-            "_refine_ls_R_factor_gt": f"{result['r1_percent'] / 100:.4f}",
-            "_refine_ls_wR_factor_ref": f"{result['wr2_percent'] / 100:.4f}",
-            "_refine_ls_goodness_of_fit_ref": f"{result['goodness_of_fit']:.3f}",
-            "_refine_ls_shift/su_max": f"{result['shift_over_esd']:.3f}",
-            "_refine_diff_density_max": f"{residual['max']:.3f}",
-            "_refine_diff_density_min": f"{residual['min']:.3f}",
-            "_refine_diff_density_rms": f"{residual['rms']:.3f}",
-            "_reflns_number_total": str(result["n_reflections"]),
-            "_reflns_number_gt": str(result["n_strong"]),
-            "_reflns_threshold_expression": r"I > 2\s(I)",
-            "_reflns_d_resolution_high": f"{self.fo.d_min():.4f}",
-        }
-        if self.extinction:
-            items["_refine_ls_extinction_method"] = "SHELXL"
-            items["_refine_ls_extinction_coef"] = f"{self.extinction.value:.5f}"
-            items["_refine_ls_extinction_expression"] = (
-                r"Fc^*^=kFc[1+0.001xFc^2^\l^3^/sin(2\q)]^-1/4^"
-            )
-        else:
-            items["_refine_ls_extinction_method"] = "none"
-        for name, text in (items | details).items():
-            block[name] = text
-        header = [f"_refln_index_{x}" for x in "hkl"]
-        header += ["_refln_F_squared_calc", "_refln_F_squared_meas", "_refln_F_squared_sigma"]
-        loop = cif_model.loop(header=header)
-        k = ls.scale_factor()
-        rows = zip(
-            self.fo.indices(), ls.fc_sq.data(), self.fo.data(), self.fo.sigmas(), strict=True
-        )
-        for h, calc, meas, sigma in rows:
-            values = (calc, meas / k, sigma / k)
-            loop.add_row([*map(str, h), *(f"{value:.4f}" for value in values)])
-        block.add_loop(loop)
-        document = cif_model.cif()
-        document["refined"] = block
-        return str(document)
+        return written.refined_cif(self, details)
 
-
-def _first_block(packed: Any, n: int) -> Any:
-    """The packed upper triangle of the first n rows and columns."""
-    size = round((np.sqrt(8 * len(packed) + 1) - 1) / 2)
-    full = np.zeros((size, size))
-    full[np.triu_indices(size)] = np.array(packed)
-    return flex.double(full[:n, :n][np.triu_indices(n)])
+    def fcf(self) -> str:
+        """Text of the structure factors, as SHELXL's LIST 4."""
+        return written.fcf(self)
 
 
 def _first(value: Any) -> str | None:
     """The item, or the first of a loop."""
     return value if value is None or isinstance(value, str) else str(value[0])
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
-
-
-def _blocks(path: Path) -> Any:
-    text = read_bytes(path).decode("utf-8", "replace")
-    try:
-        return iotbx.cif.reader(input_string=text).model()
-    except Exception as error:  # cctbx raises many kinds
-        raise InputError(f"{path}: is not a CIF that can be read ({_first_line(error)})") from error
-
-
-def _block_with_atoms(path: Path) -> Any:
-    blocks = _blocks(path)
-    found = [b for b in blocks.values() if b.get("_atom_site_fract_x") is not None]
-    if len(found) != 1:
-        raise InputError(f"{path}: expected one block with atoms, found {len(found)}")
-    return found[0]
-
-
-def _reflections(
-    block: Any, model: str, data: str | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """Indices, intensities, sigmas and the name of their source."""
-    if data is None:
-        embedded = block.get("_shelx_hkl_file") or block.get("_iucr_refine_reflections_data")
-        if embedded:
-            return *read_hklf4(embedded, f"{model} (_shelx_hkl_file)"), model
-        found = _of_loop(block, model)
-        if found is None:
-            raise InputError(f"{model}: has no reflections; name a file with them after the model")
-        return *found, model
-    text = read_bytes(Path(data)).decode("utf-8", "replace")
-    if re.search(r"^\s*(data_|loop_)", text, re.MULTILINE | re.IGNORECASE) is None:
-        return *read_hklf4(text, data), data
-    for other in _blocks(Path(data)).values():
-        embedded = other.get("_shelx_hkl_file")
-        if embedded:
-            return *read_hklf4(embedded, f"{data} (_shelx_hkl_file)"), data
-        found = _of_loop(other, data)
-        if found is not None:
-            return *found, data
-    raise InputError(f"{data}: has no intensities with sigmas (such as {_INTENSITIES[0][0]})")
-
-
-def _of_loop(block: Any, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    for meas, sig in _INTENSITIES:
-        prefix = "_diffrn_refln" if meas.startswith("_diffrn") else "_refln"
-        if block.get(meas) is None or block.get(sig) is None:
-            continue
-        try:
-            hkl = [[int(x) for x in column(block, f"{prefix}_index_{i}") or []] for i in "hkl"]
-            values = [[float(x) for x in column(block, item) or []] for item in (meas, sig)]
-        except ValueError as error:
-            raise InputError(f"{name}: a reflection is no number ({error})") from error
-        h, (intensity, sigma) = np.array(hkl).T, np.array(values)
-        if h.shape != (len(intensity), 3) or not (sigma > 0).all():
-            raise InputError(f"{name}: reflections lack indices, or a sigma is not positive")
-        return h, intensity, sigma
-    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,24 @@ _FULL = 0.99
 """Smallest occupancy that counts as 1."""
 
 _UNKNOWN = (None, "", ".", "?")
+
+
+@dataclass(frozen=True)
+class Disorder:
+    """Disorder of a model.
+
+    Parameters
+    ----------
+    parts : (n_sites,) int
+        Disorder group of each site (PART of SHELXL); 0 for those beside every group.
+    occupancies : (n_sites,) float
+    arrangements : tuple of int
+        The groups, the best occupied one first; (0,) without disorder.
+    """
+
+    parts: tuple[int, ...]
+    occupancies: tuple[float, ...]
+    arrangements: tuple[int, ...]
 
 
 def number(text: str | None) -> float | None:
@@ -56,8 +75,8 @@ def check_model(block: Any) -> list[int]:
     Raises
     ------
     InputError
-        There is no cell, symmetry or site; an element is unknown; a site is disordered; labels
-        repeat; or the data are twinned.
+        There is no cell, symmetry or site; an element is unknown; labels repeat, or those of
+        tensors match no site; the data are twinned, or not from X-rays.
     """
     for name in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"):
         if number(block.get(f"_cell_{name}")) is None:
@@ -78,13 +97,13 @@ def check_model(block: Any) -> list[int]:
         if not z:
             raise InputError(f"site {label}: unknown element {symbol!r}")
     for axis in "xyz":
-        for label, text in zip(
-            labels, column(block, f"_atom_site_fract_{axis}") or [], strict=True
-        ):
+        places = column(block, f"_atom_site_fract_{axis}") or ["?"] * len(labels)
+        for label, text in zip(labels, places, strict=True):
             if number(text) is None:
                 raise InputError(f"site {label} has no coordinate {axis} (found {text!r})")
-    _check_order(block, labels)
+    _check_tensors(block, labels)
     _check_commands(block.get("_shelx_res_file") or "")
+    _check_radiation(block)
     return numbers
 
 
@@ -96,24 +115,61 @@ def _check_labels(labels: Sequence[str]) -> None:
         seen.add(label.upper())
 
 
-def _check_order(block: Any, labels: Sequence[str]) -> None:
-    partial = [
-        label
-        for label, text in zip(labels, column(block, "_atom_site_occupancy") or [], strict=False)
-        if (number(text) if number(text) is not None else 1.0) < _FULL  # type: ignore[operator]
-    ]
-    groups = column(block, "_atom_site_disorder_group") or []
-    partial += [
-        label
-        for label, group in zip(labels, groups, strict=False)
-        if group not in (".", "?", "0") and label not in partial
-    ]
-    if partial:
-        raise InputError(
-            f"disorder is not supported: {', '.join(partial[:5])}"
-            f"{' and others' if len(partial) > 5 else ''} have an occupancy below 1 or a disorder "
-            "group; give an ordered model"
-        )
+def _check_tensors(block: Any, labels: Sequence[str]) -> None:
+    known = set(labels)
+    for label in column(block, "_atom_site_aniso_label") or []:
+        if label not in known:
+            raise InputError(
+                f"the displacement tensor of {label} belongs to no site; labels of "
+                "_atom_site_aniso_label and _atom_site_label must match"
+            )
+
+
+def read_disorder(block: Any) -> Disorder:
+    """Occupancies and disorder groups (PART) of the sites of a block.
+
+    Raises
+    ------
+    InputError
+        A site is occupied in part outside of a group, a group is disordered over a symmetry
+        element, or the groups of an assembly are occupied by more than one in all.
+    """
+    labels = column(block, "_atom_site_label") or []
+    texts = column(block, "_atom_site_occupancy") or ["1"] * len(labels)
+    occupancies = [1.0 if number(text) is None else float(number(text) or 0) for text in texts]
+    groups = column(block, "_atom_site_disorder_group") or ["."] * len(labels)
+    parts = [0 if text in (".", "?", "") else int(number(text) or 0) for text in groups]
+    assemblies = column(block, "_atom_site_disorder_assembly") or ["."] * len(labels)
+    groups_of: dict[str, dict[int, list[float]]] = {}
+    for label, q, part, assembly in zip(labels, occupancies, parts, assemblies, strict=True):
+        if part < 0:
+            raise InputError(
+                f"site {label} is disordered over a symmetry element (PART {part}); this is not "
+                "supported: give a model in a space group without this element"
+            )
+        if not 0 < q < 1 + 1e-6:
+            raise InputError(f"site {label} has an occupancy of {q:g}; it must be in (0, 1]")
+        if part == 0 and q < _FULL:
+            raise InputError(
+                f"site {label} has an occupancy of {q:g} and belongs to no disorder group; a "
+                "density needs whole atoms: put all that are there together into one group (PART)"
+            )
+        if part:
+            groups_of.setdefault(assembly, {}).setdefault(part, []).append(q)
+    best: dict[int, float] = {}
+    for found in groups_of.values():
+        for part, values in found.items():
+            best[part] = max(best.get(part, 0.0), *values)
+        # Several assemblies without names may share the numbers of their groups.
+        alike = all(max(values) - min(values) < 0.01 for values in found.values())
+        shares = [max(values) for values in found.values()]
+        if alike and sum(shares) > 1.02:
+            raise InputError(
+                f"the disorder groups {', '.join(map(str, found))} overlap: their occupancies "
+                f"{' + '.join(f'{q:g}' for q in shares)} are more than 1"
+            )
+    order = sorted(best, key=lambda part: (-best[part], part))
+    return Disorder(tuple(parts), tuple(occupancies), tuple(order) or (0,))
 
 
 def _check_commands(res: str) -> None:
@@ -135,7 +191,20 @@ def _check_commands(res: str) -> None:
                 )
 
 
-def check_hydrogens(formula: str | None, numbers: np.ndarray) -> None:
+def _check_radiation(block: Any) -> None:
+    for name in ("probe", "type"):
+        text = str(block.get(f"_diffrn_radiation_{name}") or "").lower()
+        for kind in ("neutron", "electron"):
+            if text.startswith(kind):
+                raise InputError(
+                    f"the measurement is one with {kind}s (_diffrn_radiation_{name}); "
+                    "a refinement with Hirshfeld atoms here needs X-rays"
+                )
+
+
+def check_hydrogens(
+    formula: str | None, numbers: np.ndarray, occupancies: np.ndarray | None = None
+) -> None:
     """Raise an InputError if the cell lacks hydrogens that the formula has.
 
     Parameters
@@ -144,6 +213,8 @@ def check_hydrogens(formula: str | None, numbers: np.ndarray) -> None:
         Formula of the CIF, such as 'C H4 N2 O'.
     numbers : (n,) int
         Atomic numbers of all atoms in the cell.
+    occupancies : (n,) float, optional
+        1 by default.
     """
     if formula in _UNKNOWN:
         return
@@ -154,12 +225,13 @@ def check_hydrogens(formula: str | None, numbers: np.ndarray) -> None:
     heavy = sum(n for z, n in stated.items() if z != 1)
     if not heavy:
         return
-    found = int((numbers == 1).sum())
-    expected = stated.get(1, 0.0) * (len(numbers) - found) / heavy
+    shares = np.ones(len(numbers)) if occupancies is None else occupancies
+    found = float(shares[numbers == 1].sum())
+    expected = stated.get(1, 0.0) * (float(shares.sum()) - found) / heavy
     if found < expected - 0.5:
         raise InputError(
             f"hydrogens are missing: by the formula {str(formula).strip()} the cell has "
-            f"{expected:g}, the model gives {found}; add them to the model, riding ones will do"
+            f"{expected:g}, the model gives {found:g}; add them to the model, riding ones will do"
         )
 
 
@@ -177,6 +249,7 @@ def read_hklf4(text: str, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
     hkl: list[tuple[int, int, int]] = []
     intensity: list[float] = []
     sigma: list[float] = []
+    lines: list[str] = []
     for i, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             if hkl:
@@ -187,17 +260,29 @@ def read_hklf4(text: str, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
             raise InputError(f"{name}:{i}: expected h k l, intensity and sigma, got {line[:40]!r}")
         if row[0] == (0, 0, 0):
             break
-        if not (np.isfinite(row[1]) and np.isfinite(row[2]) and row[2] > 0):
-            raise InputError(
-                f"{name}:{i}: reflection {' '.join(map(str, row[0]))} has intensity {row[1]:g} and "
-                f"sigma {row[2]:g}; sigmas must be positive"
-            )
         hkl.append(row[0])
         intensity.append(row[1])
         sigma.append(row[2])
+        lines.append(f"{name}:{i}")
     if not hkl:
         raise InputError(f"{name}: no reflections found")
-    return np.array(hkl), np.array(intensity), np.array(sigma)
+    indices, values, sigmas = np.array(hkl), np.array(intensity), np.array(sigma)
+    check_reflections(indices, values, sigmas, lines)
+    return indices, values, sigmas
+
+
+def check_reflections(
+    hkl: np.ndarray, intensity: np.ndarray, sigma: np.ndarray, places: Sequence[str]
+) -> None:
+    """Raise an InputError at the first reflection whose sigma is not positive, or not a number."""
+    wrong = np.flatnonzero(~(np.isfinite(intensity) & np.isfinite(sigma) & (sigma > 0)))
+    if wrong.size:
+        i = wrong[0]
+        others = f" ({wrong.size} reflections in all)" if wrong.size > 1 else ""
+        raise InputError(
+            f"{places[i]}: reflection {' '.join(map(str, hkl[i]))} has intensity "
+            f"{intensity[i]:g} and sigma {sigma[i]:g}; sigmas must be positive{others}"
+        )
 
 
 def _row(line: str) -> tuple[tuple[int, int, int], float, float] | None:
