@@ -133,7 +133,11 @@ SETTINGS = TableSettings(d_min=0.9)
 def folder(tmp_path_factory):
     """Tables of an ordered and of a disordered crystal."""
     folder = tmp_path_factory.mktemp("tables")
-    for name, sites in (("ordered", ORDERED), ("disordered", DISORDERED)):
+    for name, sites in (
+        ("ordered", ORDERED),
+        ("other", ORDERED.replace("0.44 0.39 0.29", "0.40 0.09 0.29")),
+        ("disordered", DISORDERED),
+    ):
         (folder / f"{name}.cif").write_text(CIF + sites)
         write_form_factors(folder / f"{name}.cif", folder / f"{name}.tsc", SETTINGS)
     return folder
@@ -164,7 +168,11 @@ def test_each_disorder_group_has_the_form_factors_of_its_own_arrangement(folder)
     assert labels == ["OW", "H1A", "H2", "H1B"]
     _, _, ordered = tsc.read(folder / "ordered.tsc")
     np.testing.assert_allclose(factors[1], ordered[0], atol=1e-6)  # H1A beside OW and H2
-    assert np.abs(factors[0] - ordered[1]).max() > 1e-3  # OW beside H1B, which has more
+    _, _, other = tsc.read(folder / "other.tsc")
+    np.testing.assert_allclose(factors[3], other[0], atol=1e-6)
+    assert np.abs(other[1] - ordered[1]).max() > 1e-2
+    mean = 0.4 * ordered[1] + 0.6 * other[1]  # so that the structure factors are the mean
+    np.testing.assert_allclose(factors[0], mean, atol=1e-6)
 
 
 def test_electrons_by_mott_and_bethe(folder):

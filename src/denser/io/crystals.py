@@ -250,6 +250,8 @@ class AsymmetricUnit:
         Disorder group of each site; 0 for those that every group has beside it.
     arrangements : tuple of int
         The disorder groups, the best occupied one first; (0,) if there is no disorder.
+    shares : tuple of float
+        Their occupancies, divided by the sum.
     d_min : float or None
         Resolution of the measurement, angstrom, if the CIF states it.
     """
@@ -257,6 +259,7 @@ class AsymmetricUnit:
     labels: tuple[str, ...]
     parts: np.ndarray
     arrangements: tuple[int, ...]
+    shares: tuple[float, ...]
     d_min: float | None
     _block: Any
 
@@ -320,8 +323,10 @@ def read_asymmetric_unit(path: Path, block: str | None = None) -> AsymmetricUnit
         _left_out(sites, kept)
         parts = np.array([site.disorder_group for site in sites])
         best = {int(g): max(s.occ for s in sites if s.disorder_group == g) for g in parts if g}
-        order = tuple(sorted(best, key=lambda g: (-best[g], g))) or (0,)
-        return AsymmetricUnit(labels, parts, order, _resolution(found), found)
+        best = best or {0: 1.0}
+        order = tuple(sorted(best, key=lambda g: (-best[g], g)))
+        shares = tuple(best[g] / sum(best.values()) for g in order)
+        return AsymmetricUnit(labels, parts, order, shares, _resolution(found), found)
 
 
 def _resolution(block: Any) -> float | None:

@@ -39,7 +39,7 @@ def plot_residual(
     path : str or Path
         Ends in .png, .svg or .pdf.
     isovalue : float, optional
-        e/angstrom^3; by default half of the largest value before.
+        e/angstrom^3; by default three times the root mean square before.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def plot_residual(
     path = Path(path)
     check_suffix(path)
     if isovalue is None:
-        isovalue = max(round(float(np.abs(before.values).max()) / 2, 2), 0.01)
+        isovalue = max(round(3 * float(before.values.std()), 2), 0.01)
     shown = [_shown(residual.structure, n_sites) for residual in (before, after)]
     view = scene.view_along_thinnest(shown[0].positions * BOHR)
     frame = np.concatenate([atoms.positions * BOHR for atoms in shown])

@@ -221,7 +221,7 @@ def render(
             order = np.argsort(z)  # for equal indices, the last assignment counts
             image[pixel[order]] = rgba[order, :3]
             depth[pixel[order]] = z[order]
-    if glass:
+    if any(len(pixel) for pixel, _, _ in glass):
         _blend(image, *(np.concatenate(parts) for parts in zip(*glass, strict=True)))
     shape = (height // SUPERSAMPLING, SUPERSAMPLING, width, SUPERSAMPLING, 3)
     picture = image.reshape(shape).mean(axis=(1, 3))

@@ -61,7 +61,7 @@ def write_form_factors(
     The form factors are those of Hirshfeld atoms (`denser.analysis.crystal.form_factors`), at all
     reflections to the resolution, with Friedel mates and symmetry equivalents. For each disorder
     group the crystal is predicted with its atoms and the ordered ones alone; the ordered atoms
-    have the form factors beside the best occupied group.
+    have the mean of their form factors, weighted with the occupancies of the groups.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def write_form_factors(
     assert half is not None
     if not len(half):
         raise InputError(f"{crystal}: the cell has no reflections to {d_min:g} angstrom")
-    factors = tables[0]
+    factors = np.tensordot(unit.shares, tables, axes=1)
     for part, table in zip(unit.arrangements, tables, strict=True):
         factors[unit.parts == part] = table[unit.parts == part]
     kind = "electrons, angstrom" if settings.electrons else "X-rays, electrons"

@@ -208,7 +208,8 @@ class Crystal:
         -------
         dict
             "cell" (3, 3) in angstrom, and "arrangements": for each one its disorder group "part",
-            the indices "sites" of its sites, and "numbers" and "positions" (angstrom) of all
+            its "share" of the crystal, the indices "sites" of its sites, which of them are
+            "ordered", and "numbers" and "positions" (angstrom) of all
             atoms of the cell, first those of the sites themselves.
         """
         cell = self.xs.unit_cell()
@@ -217,13 +218,15 @@ class Crystal:
             for sc in self.xs.scatterers()
         ]
         arrangements = []
-        for part in self.disorder.arrangements:
+        for part, share in zip(self.disorder.arrangements, self.disorder.shares, strict=True):
             sites = [i for i, p in enumerate(self.disorder.parts) if p in (0, part)]
             atoms = [(self.numbers[i], copies[i][0]) for i in sites]
             atoms += [(self.numbers[i], place) for i in sites for place in copies[i][1:]]
             arrangements.append(
                 {
                     "part": part,
+                    "share": share,
+                    "ordered": np.array([self.disorder.parts[i] == 0 for i in sites]),
                     "sites": np.array(sites),
                     "numbers": np.array([z for z, _ in atoms]),
                     "positions": np.array([place for _, place in atoms]),

@@ -29,11 +29,14 @@ class Disorder:
     occupancies : (n_sites,) float
     arrangements : tuple of int
         The groups, the best occupied one first; (0,) without disorder.
+    shares : tuple of float
+        Their occupancies, divided by the sum.
     """
 
     parts: tuple[int, ...]
     occupancies: tuple[float, ...]
     arrangements: tuple[int, ...]
+    shares: tuple[float, ...]
 
 
 def number(text: str | None) -> float | None:
@@ -168,8 +171,10 @@ def read_disorder(block: Any) -> Disorder:
                 f"the disorder groups {', '.join(map(str, found))} overlap: their occupancies "
                 f"{' + '.join(f'{q:g}' for q in shares)} are more than 1"
             )
+    best = best or {0: 1.0}
     order = sorted(best, key=lambda part: (-best[part], part))
-    return Disorder(tuple(parts), tuple(occupancies), tuple(order) or (0,))
+    shares = [best[part] / sum(best.values()) for part in order]
+    return Disorder(tuple(parts), tuple(occupancies), tuple(order), tuple(shares))
 
 
 def _check_commands(res: str) -> None:

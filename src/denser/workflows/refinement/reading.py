@@ -105,6 +105,7 @@ def _of_loop(block: Any, name: str) -> Reflections | None:
             raise InputError(f"{name}: a reflection is no number ({error})") from error
         if not rows:
             raise InputError(f"{name}: none of its reflections has an intensity")
-        check_reflections(hkl, values[:, 0], values[:, 1], [f"{name}: row {i}" for i, _ in rows])
-        return hkl, values[:, 0], values[:, 1]
+        intensity, sigma = values.T.copy()
+        check_reflections(hkl, intensity, sigma, [f"{name}: row {i}" for i, _ in rows])
+        return hkl, intensity, sigma
     return None

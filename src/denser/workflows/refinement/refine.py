@@ -241,18 +241,20 @@ def _form_factors(
     """Form factors of all sites, the largest excess of a prediction, and its seconds.
 
     Each arrangement of a disordered crystal is predicted on its own; the ordered atoms have the
-    form factors beside the best occupied disorder group.
+    mean of their form factors, weighted with the occupancies of the disorder groups.
     """
     h = facts["hkl"] @ np.linalg.inv(answer["cell"] / BOHR).T
     factors = np.zeros((len(facts["labels"]), len(h)), dtype=complex)
     excesses, seconds = [], 0.0
-    for arrangement in reversed(answer["arrangements"]):
+    for arrangement in answer["arrangements"]:
         start = time.perf_counter()
         structure = _structure(answer["cell"], arrangement)
         prediction = predictor.predict(structure, spacing=spacing_for(facts["d_min"]))
         seconds += time.perf_counter() - start
         sites = arrangement["sites"]
-        factors[sites] = form_factors(prediction.density, h, range(len(sites)))
+        weights = np.where(arrangement["ordered"], arrangement["share"], 1.0)
+        found = form_factors(prediction.density, h, range(len(sites)))
+        factors[sites] += weights[:, None] * found
         excesses.append(prediction.excess)
     return factors, max(excesses, key=abs), seconds
 
@@ -280,7 +282,7 @@ def _notes(
         groups = ", ".join(str(a["part"]) for a in facts["arrangements"])
         notes.append(
             f"the crystal was predicted once for each disorder group ({groups}); the ordered atoms "
-            "have the form factors beside the first one, and occupancies were not refined"
+            "have the mean of their form factors, and occupancies were not refined"
         )
     if absolute is not None and absolute.flack - 3 * absolute.flack_esd > 0.5:
         notes.append(
