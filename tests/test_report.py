@@ -16,7 +16,7 @@ from ase.io import write as write_atoms
 from typer.testing import CliRunner
 
 import denser
-from denser.analysis.catalogue import FIELDS, PROPERTIES
+from denser.analysis.catalogue import FIELDS, PROPERTIES, needs_orbitals
 from denser.analysis.moments import moments
 from denser.analysis.properties import Analysis
 from denser.atoms.free_atoms import complete
@@ -79,7 +79,9 @@ def test_every_field_is_finite_and_has_the_atoms(water):
     analysis = Analysis(water)
     for name in FIELDS:
         field = analysis.field(name)
-        assert field.grid.same_as(water.grid) and np.isfinite(field.values).all(), name
+        of_orbitals = needs_orbitals(FIELDS[name])
+        grid = analysis.orbitals.density.grid if of_orbitals else water.grid
+        assert field.grid.same_as(grid) and np.isfinite(field.values).all(), name
         assert field.structure is water.structure
 
 

@@ -86,6 +86,8 @@ class Analysis:
     def field(self, name: str) -> Density:
         """One of `FIELDS`, with the atoms.
 
+        Fields of orbitals are on the grid of the Kohn-Sham steps, which is finer than a coarse one.
+
         Raises
         ------
         InputError
@@ -96,7 +98,7 @@ class Analysis:
         field = self._made(FIELDS[name])
         if isinstance(field, Density):
             return field
-        return replace(self.density, values=field.values, unit=field.unit)
+        return replace(self.density, grid=field.grid, values=field.values, unit=field.unit)
 
     def _made(self, entry: Property | FieldEntry) -> Any:
         """Call the function of an entry with its arguments."""

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -128,6 +129,10 @@ def usage(error: Any, program: Any) -> str:
     if not text or type(error).__name__ == "NoArgsIsHelpError":
         return text  # help is printed when this error is made
     text = text.replace("Value error, ", "").partition(", unable to parse")[0]
+    if text.startswith("No such command") and "Did you" not in text:  # older Typers do not ask
+        known = getattr(error.ctx and error.ctx.command, "commands", {})
+        if near := get_close_matches(text.split("'")[1], known, n=1):
+            text += f". Did you mean {near[0]!r}?"
     text = text.replace(": Input should be", ": it must be").replace(". Did you", "; did you")
     name = getattr(error, "option_name", None)
     command, path = (
