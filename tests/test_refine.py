@@ -5,6 +5,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import gemmi
 import numpy as np
@@ -16,8 +17,10 @@ from denser.analysis.crystal.scattering import structure_factors
 from denser.types.errors import InputError
 from denser.types.units import BOHR
 from denser.workflows.refinement import engine
+from denser.workflows.refinement import refine as workflow
 from denser.workflows.refinement.engine import Engine
 from denser.workflows.refinement.model import check_hydrogens, element, read_hklf4
+from denser.workflows.refinement.result import Refinement
 
 CIF = """data_water
 _chemical_formula_sum 'H2 O'
@@ -307,6 +310,21 @@ def test_bad_input_of_the_command(run, tmp_path):
         assert (code, out) == (2, ""), (arguments, err)
         assert words in err and len(err.splitlines()) == 1, err
     assert not (tmp_path / "refined.cif").exists()
+
+
+def test_what_has_not_converged_fails(run, monkeypatch):
+    facts = {"n_unique": 40, "d_min_angstrom": 0.8, "space_group": "P 1", "hydrogens": "isotropic"}
+    facts |= {"weights": {"a": 0.0, "b": 0.0}, "seconds": 1.0, "written": []}
+    note = "not converged: H1 x still moves by 0.90 standard uncertainties; give more --cycles"
+    for converged in (False, True):
+        result = SimpleNamespace(facts=facts, cycles=[{}], converged=converged, doubt="")
+        result.notes = () if converged else (note,)
+        result.table = partial(Refinement._last_line, result)
+        monkeypatch.setattr(workflow, "refine", lambda *x, found=result, **more: found)
+        code, out, err = run("a.cif")
+        assert code == (0 if converged else 2)
+        assert ("NOT CONVERGED in 1 cycles" in out) == (not converged)
+        assert err == ("" if converged else f"denser: a.cif: {note}\n")
 
 
 def test_without_cctbx(run, tmp_path, monkeypatch):

@@ -86,3 +86,5 @@ def refine(
         if note:
             typer.echo(f"denser: {crystal}: {note}", err=True)
     typer.echo(json_module.dumps(result.to_dict()) if json else result.table())
+    if not result.converged:
+        raise typer.Exit(2)

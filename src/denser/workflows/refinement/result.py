@@ -231,6 +231,7 @@ class Refinement:
             f"{facts['n_unique']} unique reflections to {facts['d_min_angstrom']:.2f} A, "
             f"{facts['space_group']}; hydrogens {facts['hydrogens']}; weights "
             + (f"1/(s^2 + ({a:g} P)^2 + {b:g} P)" if a or b else "1/s^2")
-            + f"; {len(self.cycles)} cycles, {facts['seconds']:.1f} s"
+            + f"; {'' if self.converged else 'NOT CONVERGED in '}{len(self.cycles)} cycles, "
+            f"{facts['seconds']:.1f} s"
             + (f" -> {', '.join(facts['written'])}" if facts["written"] else "")
         )
