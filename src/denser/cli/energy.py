@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from denser.cli.options import (
+    BasisName,
     Box,
     BoxName,
     Charge,
     Device,
+    DispersionName,
     Embed,
     Files,
     Json,
@@ -43,6 +45,23 @@ def energy(
     molden: Annotated[
         Path | None, typer.Option(help="Write a Molden file (one structure only).")
     ] = None,
+    basis: BasisName = None,
+    dispersion: DispersionName = None,
+    fragments: Annotated[
+        str | None,
+        typer.Option(
+            help="Interaction energy with the counterpoise correction: bonds, or atoms of the "
+            "fragments, 1-3,4-6, with charges 1-5:1,6:-1. In aug-gth-tzv2p if there is no --basis."
+        ),
+    ] = None,
+    ip_ea: Annotated[
+        bool,
+        typer.Option(
+            "--ip-ea",
+            help="Vertical ionisation energy and electron affinity by difference. In aug-gth-tzv2p "
+            "if there is no --basis.",
+        ),
+    ] = False,
     charge: Charge = None,
     spin: Spin = None,
     multiplicity: Multiplicity = None,
@@ -52,9 +71,13 @@ def energy(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Compute energy, orbitals and dipole with Kohn-Sham steps from predicted densities."""
+    """Compute energy, orbitals and dipole with Kohn-Sham steps from predicted densities.
+
+    In another basis, and for differences of energies, the steps go on to self-consistency.
+    """
     from denser.workflows.energy import StartDensities, energy_record, energy_summary, orbital_index
     from denser.workflows.inputs import refuse_inputs
+    from denser.workflows.other_basis import Wanted, energy_in_basis, summary_in_basis
 
     if steps < 1:
         raise InputError(f"an energy needs at least one Kohn-Sham step, found --steps {steps}")
@@ -66,6 +89,7 @@ def energy(
     starts = StartDensities(
         prediction_options(charge, model, box, padding, device, spin=unpaired(spin, multiplicity))
     )
+    other = Wanted(basis, fragments, dispersion and dispersion.value, ip_ea)
     inputs = _inputs(files, smiles, embed)
     if molden is not None and len(inputs) != 1:
         raise InputError(f"--molden names one file, but there are {len(inputs)} structures")
@@ -75,9 +99,18 @@ def energy(
         targets = [stem.with_name(f"{stem.name}_{name}.cube") for name in wanted]
         for target in [*targets, molden] if molden else targets:
             refuse_inputs(target, files or [])
-        return energy_record(starts.of(entry), starts.recipe, steps, stem, wanted, molden)
+        start = starts.of(entry)
+        if other.anything:
+            named = dict(zip(targets, wanted, strict=True))
+            return energy_in_basis(
+                start, other, starts, starts.recipe, orbitals=named, molden=molden
+            )
+        return energy_record(
+            start, starts.recipe, steps, stem, wanted, molden, dispersion=other.dispersion
+        )
 
-    raise typer.Exit(_run(inputs, work, "computed", energy_summary, json))
+    summary = summary_in_basis if other.anything else energy_summary
+    raise typer.Exit(_run(inputs, work, "computed", summary, json))
 
 
 def scf(
@@ -101,6 +134,7 @@ def scf(
     steps: Annotated[
         int, typer.Option(help="Number of Kohn-Sham steps before the first cycle.")
     ] = 1,
+    basis: BasisName = None,
     charge: Charge = None,
     spin: Spin = None,
     multiplicity: Multiplicity = None,
@@ -118,12 +152,13 @@ def scf(
     from denser.io import check_suffix
     from denser.workflows.energy import StartDensities, scf_record, scf_summary
     from denser.workflows.inputs import refuse_inputs
+    from denser.workflows.other_basis import Wanted, energy_in_basis, summary_in_basis
 
     if steps < 1:
         raise InputError(f"the start needs at least one Kohn-Sham step, found --steps {steps}")
     starts = StartDensities(
         prediction_options(charge, model, box, padding, device, spin=unpaired(spin, multiplicity)),
-        open_shells=True,
+        open_shells=basis is None,
     )
     inputs = _inputs(files, smiles, embed)
     single = len(inputs) == 1 and out is not None and bool(out.suffix) and not out.is_dir()
@@ -136,9 +171,15 @@ def scf(
         target = out if out is None or single else out / f"{entry.stem}.cube"
         if target is not None:
             refuse_inputs(target, files or [])
-        return scf_record(starts.of(entry), starts.recipe, steps, target, compare)
+        start = starts.of(entry)
+        if basis is not None:
+            return energy_in_basis(
+                start, Wanted(basis), starts, starts.recipe, out=target, compare=compare
+            )
+        return scf_record(start, starts.recipe, steps, target, compare)
 
-    raise typer.Exit(_run(inputs, work, "converged", scf_summary, json))
+    summary = scf_summary if basis is None else summary_in_basis
+    raise typer.Exit(_run(inputs, work, "converged", summary, json))
 
 
 def _inputs(files: Sequence[Path] | None, smiles: Sequence[str] | None, embed: bool) -> list[Input]:

@@ -12,6 +12,7 @@ import typer
 from denser.cli.options import (
     Charge,
     Device,
+    DispersionName,
     Embed,
     Json,
     ModelName,
@@ -40,13 +41,6 @@ class Task(StrEnum):
     scf = "scf"
 
 
-class Dispersion(StrEnum):
-    """Choices of --dispersion."""
-
-    d3bj = "d3bj"
-    d4 = "d4"
-
-
 def optimize(
     files: Structures = None,
     out: Annotated[
@@ -66,9 +60,7 @@ def optimize(
     task: Annotated[
         Task, typer.Option(help="Forces of one Kohn-Sham step, or of an SCF.")
     ] = Task.one_step,
-    dispersion: Annotated[
-        Dispersion | None, typer.Option(help="Add a dispersion correction.")
-    ] = None,
+    dispersion: DispersionName = None,
     model: ModelName = "default",
     padding: Padding = 4.0,
     device: Device = "auto",

@@ -77,6 +77,24 @@ Device = Annotated[
     str,
     typer.Option(envvar="DENSER_DEVICE", help="Device of the network: auto, cpu, cuda, ..."),
 ]
+BasisName = Annotated[
+    str | None,
+    typer.Option(
+        "--basis",
+        help="Basis of a self-consistent calculation in open space: aug-gth-tzv2p has diffuse "
+        "functions; also GTH and MOLOPT bases of PySCF.",
+    ),
+]
+
+
+class Dispersion(StrEnum):
+    """Choices of --dispersion."""
+
+    d3bj = "d3bj"
+    d4 = "d4"
+
+
+DispersionName = Annotated[Dispersion | None, typer.Option(help="Add a dispersion correction.")]
 JsonObject = Annotated[
     bool, typer.Option("--json", help="The result as one JSON object on standard output.")
 ]

@@ -24,6 +24,7 @@ from denser.atoms.sad import count_electrons, require_closed_shell
 from denser.dft.basis import AUGMENTED, pseudopotential, shells_of
 from denser.dft.functionals import require_density_functional
 from denser.dft.open_space import linearised, quadrature
+from denser.dft.pyscf_private import without_check_file
 from denser.dft.scf import FrontierOrbitals
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -159,7 +160,8 @@ def molecular_mean_field(
     require_density_functional(recipe.xc)
     mol = build_molecule(structure, basis, recipe, ghosts)
     mf = (dft.UKS if mol.spin else dft.RKS)(mol, xc=recipe.xc).density_fit()
-    mf.conv_tol, mf.max_cycle, mf.chkfile = CONVERGED, MAX_CYCLE, None
+    mf.conv_tol, mf.max_cycle = CONVERGED, MAX_CYCLE
+    without_check_file(mf)
     mf.grids.coords, mf.grids.weights = quadrature(mol, structure)
     mf.grids.non0tab = mf.grids.screen_index = mf.grids.make_mask(mol, mf.grids.coords)
     with warnings.catch_warnings():  # about integrals that PySCF calls experimental
@@ -217,7 +219,7 @@ def converge(
         mo_occ=np.asarray(mf.mo_occ),
         mo_coeff=coefficients,
         dm=dm,
-        dipole=_dipole(mf.mol, structure, dm),
+        dipole=_dipole(mf.mol, structure, dm.reshape(-1, *dm.shape[-2:])),
         cycles=int(mf.cycles),
         removed=coefficients.shape[-2] - coefficients.shape[-1],
         basis=basis,
@@ -227,10 +229,10 @@ def converge(
 
 
 def _dipole(mol: gto.Mole, structure: Structure, dm: np.ndarray) -> np.ndarray:
-    """About the centre of nuclear charge (3,), e bohr."""
+    """About the centre of nuclear charge (3,), e bohr; of matrices (1 or 2, nao, nao)."""
     centre = structure.nuclear_charge_centre
     with mol.with_common_origin(centre):
-        electrons = np.einsum("xpq,...qp->x", mol.intor_symmetric("int1e_r", comp=3), dm)
+        electrons = np.einsum("xpq,sqp->x", mol.intor_symmetric("int1e_r", comp=3), dm)
     return mol.atom_charges() @ (mol.atom_coords() - centre) - electrons
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from pyscf import gto
 from pyscf.pbc import gto as pbcgto
 from pyscf.tools import molden
 
@@ -71,7 +72,17 @@ def write_molden(
         Or (2, nao, n) with both spins, and so the others.
     mo_energy, mo_occ : (n,) float
     """
-    molecule = molecule_of(cell, origin)
+    molden_of(path, molecule_of(cell, origin), mo_coeff, mo_energy, mo_occ)
+
+
+def molden_of(
+    path: Path,
+    molecule: gto.Mole,
+    mo_coeff: np.ndarray,
+    mo_energy: np.ndarray,
+    mo_occ: np.ndarray,
+) -> None:
+    """Write orbitals of a molecule as `write_molden` does."""
     both = mo_occ.ndim == 2
     mo_coeff, mo_energy, mo_occ = (x if both else x[None] for x in (mo_coeff, mo_energy, mo_occ))
     overlap = molecule.intor("int1e_ovlp")

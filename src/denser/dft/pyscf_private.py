@@ -126,10 +126,15 @@ def _multigrid(mf: Any, xc: str, isolation: Isolation | None) -> Any:
     mf.xc = xc
     mf.isolation = isolation
     mf._numint = MultiGridNumInt2(mf.cell)
+    without_check_file(mf)
+    return mf
+
+
+def without_check_file(mf: Any) -> None:
+    """Close PySCF's check file, which it leaves to the garbage collector, which warns."""
     mf.chkfile = None
     if getattr(mf, "_chkfile", None) is not None:
-        mf._chkfile.close()  # PySCF leaves this to the garbage collector, which warns
-    return mf
+        mf._chkfile.close()
 
 
 def density_on_mesh(mf: rks.RKS, dm: np.ndarray) -> np.ndarray:

@@ -29,9 +29,10 @@ from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
-from denser.types.units import HARTREE
+from denser.types.units import BOHR, HARTREE
 from denser.workflows.many import headline
 from denser.workflows.open_shells import open_shell_scf, superposed
+from denser.workflows.other_basis import dispersion_record, dispersion_text
 from denser.workflows.predict import Steps, density_error_text, geometry_text, refined_prediction
 from denser.workflows.scf_guess import dm_from_density
 
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from denser.model.options import PredictionOptions
     from denser.workflows.inputs import Input
 
+
+_COARSE = 0.3 * BOHR
+"""Spacing of a prediction that is a start only, angstrom."""
 
 MOST_ATOMS = 12
 """Atoms whose unpaired electrons are in the line of text; the JSON has all."""
@@ -106,6 +110,11 @@ class StartDensities:
         seconds_in_all += 0.0 if steps is None else steps.seconds
         return StartDensity(prediction.density, seconds_in_all, atoms.info.get("geometry", ""))
 
+    def density_of(self, structure: Structure) -> Density:
+        """Density of a part of a structure, to start from."""
+        assert self.predictor is not None  # the whole was predicted
+        return self.predictor.predict(structure, padding=2.5, spacing=_COARSE).density
+
     def read(self, path: Path) -> StartDensity:
         """Valence density in a file; a given charge or spin replaces that of the file.
 
@@ -130,6 +139,7 @@ def energy_record(
     stem: Path | None = None,
     orbitals: Iterable[str] = (),
     molden: Path | None = None,
+    dispersion: str | None = None,
 ) -> dict:
     """Energy, orbital energies and dipole of one density; writes orbitals on request.
 
@@ -163,9 +173,15 @@ def energy_record(
         )  # fmt: skip
         written.append(str(molden))
     record = _record(start, result.density, result.e_tot, result.homo, result.lumo)
+    record |= dispersion_record(start.density.structure, result.e_tot, dispersion, recipe)
     record["uncertainty_ev"] = round(result.uncertainty * HARTREE, 5)
     record |= Steps.of(result).record()
     record["steps"] = steps
+    if start.density.structure.charge < 0:
+        record["notes"] = [
+            "the basis has no diffuse functions, so an anion is bound too weakly; --basis "
+            "aug-gth-tzv2p has them"
+        ]
     record["written"] = written
     seconds = {} if start.seconds is None else {"density": round(start.seconds, 3)}
     record["seconds"] = seconds | {"steps": round(result.seconds, 3)}
@@ -252,7 +268,7 @@ def energy_summary(record: dict) -> str:
     orbitals = f"HOMO {record['homo_ev']:.2f}, LUMO {record['lumo_ev']:.2f}, "
     line = (
         f"{headline(record)}, "
-        f"E {record['e_tot_hartree']:.6f} hartree "
+        f"E {record['e_tot_hartree']:.6f} hartree{dispersion_text(record)} "
         f"(estimated error {1000 * record['uncertainty_ev']:.1f} meV), {orbitals}"
         f"gap {record['gap_ev']:.2f} eV, {dipole_text(record)}, {density_error_text(record)}, "
         f"{sum(record['seconds'].values()):.1f} s{_surroundings(record)}{geometry_text(record)}"

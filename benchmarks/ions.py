@@ -1,0 +1,84 @@
+"""Ionisation energies and electron affinities by difference (`denser energy --ip-ea`), in eV.
+
+python benchmarks/ions.py
+python benchmarks/ions.py H2O Cl2
+
+Columns: minus the HOMO, the difference of ours (PBE/aug-gth-tzv2p), that of PySCF's UKS with all
+electrons in aug-cc-pVTZ, and for the ionisation energy the measured vertical one (photoelectron
+spectra, as collected by van Setten et al., J. Chem. Theory Comput. 11, 5665 (2015)); then minus the
+LUMO and the two affinities. Where an affinity is negative, the anion is not bound, and the
+number is one of the basis. Geometries are those of ASE's G2 set.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+from ase.build import molecule
+from pyscf import dft, gto
+
+from denser.dft.ionisation import ionisation
+from denser.dft.molecular import converge
+from denser.model.predictor import Predictor
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+from denser.types.units import HARTREE
+
+MEASURED = {
+    "H2O": 12.62,
+    "HCl": 12.79,
+    "N2": 15.58,
+    "CO": 14.01,
+    "NH3": 10.82,
+    "H2CO": 10.88,
+    "Cl2": 11.49,
+    "SO2": 12.50,
+}
+"""Vertical ionisation energies, eV."""
+
+
+def all_electron(structure: Structure) -> float:
+    """Energy in aug-cc-pVTZ, hartree."""
+    mol = gto.M(
+        atom=list(zip(structure.symbols, structure.positions, strict=True)),
+        unit="bohr", basis="aug-cc-pvtz", charge=structure.charge, spin=structure.spin, verbose=0,
+    )  # fmt: skip
+    mf = (dft.UKS if mol.spin else dft.RKS)(mol, xc="pbe").density_fit()
+    mf.kernel()
+    if not mf.converged:
+        raise SystemExit(f"the SCF of {structure.formula} has not converged")
+    return float(mf.e_tot)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MEASURED))
+    options = parser.parse_args()
+    predictor = Predictor()
+    heads = ("-HOMO", "IE", "IE limit", "measured", "-LUMO", "EA", "EA limit")
+    print(f"{'eV':8}" + "".join(f"{head:>10}" for head in heads))
+    away = []
+    for name in options.names or MEASURED:
+        structure = Structure.from_ase(molecule(name))
+        density = predictor.predict(structure, padding=2.5, spacing=0.16).density
+        whole = converge(structure, about=density)
+        ours = ionisation(whole, structure, Recipe())
+        neutral, cation, anion = (
+            all_electron(replace(structure, charge=q, spin=abs(q))) for q in (0, 1, -1)
+        )
+        limit = np.array([cation - neutral, neutral - anion])
+        away.append(np.array([ours.e_ionisation, ours.e_affinity]) - limit)
+        row = [-whole.homo, ours.e_ionisation, limit[0], MEASURED.get(name, np.nan) / HARTREE]
+        row += [-whole.lumo, ours.e_affinity, limit[1]]
+        print(f"{name:8}" + "".join(f"{x * HARTREE:10.2f}" for x in row), flush=True)
+    mean = np.abs(away).mean(axis=0) * HARTREE
+    print(f"mean distance from the limit: IE {mean[0]:.3f}, EA {mean[1]:.3f} eV")
+
+
+if __name__ == "__main__":
+    main()

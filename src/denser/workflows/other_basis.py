@@ -1,0 +1,214 @@
+"""Energies of isolated molecules in other basis sets, and differences of them.
+
+The work of `denser energy` and `denser scf` with --basis, --fragments and --ip-ea.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from denser.analysis.moments import dipole_text
+from denser.atoms.plausible import strange
+from denser.dft.basis import AUGMENTED
+from denser.dft.dispersion import dispersion
+from denser.dft.interaction import fragments_of, interaction
+from denser.dft.ionisation import ionisation
+from denser.dft.molecular import MolecularResult, converge, removed_text
+from denser.dft.orbitals import molden_of
+from denser.io import write
+from denser.types.density import Density
+from denser.types.recipe import Recipe
+from denser.types.structure import DIPOLE_ORIGIN, Structure
+from denser.types.units import DEBYE, HARTREE
+from denser.workflows.many import headline
+from denser.workflows.predict import geometry_text
+
+if TYPE_CHECKING:
+    from denser.workflows.energy import StartDensities, StartDensity
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is computed in open space in another basis.
+
+    Parameters
+    ----------
+    basis : str, optional
+        Default `AUGMENTED`.
+    fragments : str, optional
+        As in `denser.dft.interaction.fragments_of`.
+    dispersion : str, optional
+        As in `denser.dft.dispersion`.
+    ions : bool
+        Ionisation energy and electron affinity.
+    """
+
+    basis: str | None = None
+    fragments: str | None = None
+    dispersion: str | None = None
+    ions: bool = False
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is something that Kohn-Sham steps at the level of theory do not give."""
+        return bool(self.basis or self.fragments or self.ions)
+
+
+def energy_in_basis(
+    start: StartDensity,
+    wanted: Wanted,
+    starts: StartDensities,
+    recipe: Recipe = Recipe(),
+    orbitals: dict[Path, str] | None = None,
+    molden: Path | None = None,
+    out: Path | None = None,
+    compare: bool = False,
+) -> dict:
+    """Self-consistent energy, levels and dipole of a molecule, and differences of energies.
+
+    Parameters
+    ----------
+    start : StartDensity
+    wanted : Wanted
+    starts : StartDensities
+        Predicts fragments.
+    recipe : Recipe
+    orbitals : dict, optional
+        Names such as "homo" by the files that the orbitals are written to.
+    molden, out : Path, optional
+        For the orbitals, and for the density on the grid of the start.
+    compare : bool
+        Also start from PySCF's `minao` guess.
+
+    Raises
+    ------
+    InputError
+        As in the functions of `denser.dft` that are used; or an orbital does not exist.
+    """
+    from denser.workflows.energy import orbital_index
+
+    density = start.density
+    structure = density.structure
+    parts = fragments_of(structure, wanted.fragments) if wanted.fragments else []
+    begin = time.perf_counter()
+    basis = wanted.basis or AUGMENTED
+    result = converge(structure, basis, recipe, about=density)
+    written: list[str] = []
+    n_occupied = int(np.count_nonzero(result.mo_occ))
+    for path, name in (orbitals or {}).items():
+        index = orbital_index(name, n_occupied, len(result.mo_occ))
+        write(path, result.orbital(index, density))
+        written.append(str(path))
+    if molden is not None:
+        molden_of(molden, result.mf.mol, result.mo_coeff, result.mo_energy, result.mo_occ)
+        written.append(str(molden))
+    if out is not None:
+        write(out, _exact(result.density_on(density)))
+        written.append(str(out))
+    record = _record(result, structure) | {"geometry": start.geometry}
+    record["starts"] = {"prediction": _row(result)}
+    if compare:
+        record["starts"]["minao"] = _row(converge(structure, basis, recipe))
+    record |= dispersion_record(structure, result.e_tot, wanted.dispersion, recipe)
+    if parts:
+        predict = None if start.seconds is None else starts.density_of
+        between = interaction(result, parts, recipe, wanted.dispersion, predict)
+        record["interaction"] = between.to_dict()
+        record["lines"] += between.lines()
+    if wanted.ions:
+        ions = ionisation(result, structure, recipe)
+        record["ionisation_energy_ev"] = round(ions.e_ionisation * HARTREE, 4)
+        record["electron_affinity_ev"] = round(ions.e_affinity * HARTREE, 4)
+        unbound = "" if ions.e_affinity > 0 else " (the anion is not bound: a number of the basis)"
+        record["lines"].append(
+            f"by difference: ionisation energy {record['ionisation_energy_ev']:.2f} eV (- HOMO is "
+            f"{-record['homo_ev']:.2f}), electron affinity {record['electron_affinity_ev']:.2f} eV "
+            f"(- LUMO is {-record['lumo_ev']:.2f}){unbound}"
+        )
+    record["written"] = written
+    seconds = {} if start.seconds is None else {"density": round(start.seconds, 3)}
+    record["seconds"] = seconds | {"scf": round(time.perf_counter() - begin, 3)}
+    return record
+
+
+def summary_in_basis(record: dict) -> str:
+    """One line of text, and one for each difference."""
+    line = (
+        f"{headline(record)}, E {record['e_tot_hartree']:.6f} hartree{dispersion_text(record)}, "
+        f"HOMO {record['homo_ev']:.2f}, LUMO {record['lumo_ev']:.2f}, gap {record['gap_ev']:.2f} "
+        f"eV, {dipole_text(record)}, self-consistent in "
+        f"{record['starts']['prediction']['cycles']} cycles, "
+        f"{sum(record['seconds'].values()):.1f} s ({record['calculation']}, {record['basis']})"
+        f"{geometry_text(record)}"
+    )
+    if record["written"]:
+        line += f" -> {', '.join(record['written'])}"
+    rows = [f"\n  {text}" for text in record["lines"]]
+    if len(record["starts"]) > 1:
+        rows += [
+            f"\n  from {name:<14} {row['cycles']:>2} cycles, {row['seconds']:.1f} s, E "
+            f"{row['e_tot_hartree']:.8f}"
+            for name, row in record["starts"].items()
+        ]
+    return line + "".join(rows)
+
+
+def dispersion_record(
+    structure: Structure, e_tot: float, kind: str | None, recipe: Recipe
+) -> dict[str, float]:
+    """Dispersion energy, and the total with it; empty without one."""
+    if kind is None:
+        return {}
+    found = dispersion(structure, kind, recipe.xc)[0]
+    return {"e_dispersion_hartree": found, "e_tot_with_dispersion_hartree": e_tot + found}
+
+
+def dispersion_text(record: dict) -> str:
+    """The same for the line of text."""
+    if "e_dispersion_hartree" not in record:
+        return ""
+    return f" (with dispersion {record['e_tot_with_dispersion_hartree']:.6f})"
+
+
+def _row(result: MolecularResult) -> dict:
+    return {
+        "cycles": result.cycles,
+        "seconds": round(result.seconds, 2),
+        "e_tot_hartree": result.e_tot,
+    }
+
+
+def _record(result: MolecularResult, structure: Structure) -> dict:
+    dipole = result.dipole * DEBYE
+    text = removed_text(result)
+    return {
+        "formula": structure.formula,
+        "charge": structure.charge,
+        "spin": structure.spin,
+        "n_atoms": len(structure),
+        "basis": result.basis,
+        "e_tot_hartree": result.e_tot,
+        "converged": True,
+        "against_vacuum": True,
+        "calculation": "open space",
+        "homo_ev": round(result.homo * HARTREE, 5),
+        "lumo_ev": round(result.lumo * HARTREE, 5),
+        "gap_ev": round(result.gap * HARTREE, 5),
+        "dipole_debye": [round(float(d), 4) for d in dipole],
+        "dipole_norm_debye": round(float(np.linalg.norm(dipole)), 4),
+        "dipole_origin": DIPOLE_ORIGIN,
+        "dipole_from": "orbitals",
+        "lines": [],
+        "notes": [text] if text else [],
+        "warnings": strange(structure),
+    }
+
+
+def _exact(density: Density) -> Density:
+    """The same with exactly N_e electrons: diffuse tails leave the box."""
+    return density.with_values(density.values * (density.n_electrons / density.integrate()))
