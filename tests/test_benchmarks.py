@@ -241,3 +241,16 @@ def test_choosing_prefers_what_is_new_and_small():
     everything = choose.choose(found, sizes, set(), 100)
     assert sorted(everything) == sorted(found)
     assert set(choose.choose(found, sizes, {26}, 100)) == set(found) - {26}
+
+
+@pytest.mark.slow
+def test_differences_of_energies(bench):
+    done = bench("s22.py", "Water_dimer", "--basis", "gth-szv", "--dispersion", "d3bj")
+    assert done.returncode == 0, done.stderr
+    row = done.stdout.splitlines()[2].split()
+    assert row[0] == "Water_dimer" and float(row[5]) == pytest.approx(-5.02, abs=0.01)
+    assert float(row[1]) - float(row[2]) == pytest.approx(-float(row[4]), abs=0.02)
+    done = bench("ions.py", "H2")
+    assert done.returncode == 0, done.stderr
+    _, homo, ours, limit, *_ = done.stdout.splitlines()[1].split()
+    assert float(homo) < float(ours) - 3 and abs(float(ours) - float(limit)) < 0.1

@@ -10,17 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from denser.dft.molecular import MolecularResult, converge
+from denser.dft.molecular import MolecularResult, NotConverged, converge
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 
 
 @dataclass(frozen=True)
 class Ionisation:
-    """Vertical ionisation energy and electron affinity by difference, hartree."""
+    """Vertical ionisation energy and electron affinity by difference, hartree.
+
+    There is no affinity if the anion does not converge, which happens if it is not bound.
+    """
 
     e_ionisation: float
-    e_affinity: float
+    e_affinity: float | None
 
 
 def ionisation(whole: MolecularResult, structure: Structure, recipe: Recipe) -> Ionisation:
@@ -42,10 +45,17 @@ def ionisation(whole: MolecularResult, structure: Structure, recipe: Recipe) -> 
     """
     n = int(np.count_nonzero(whole.mo_occ > 0))
     up = whole.mo_coeff[:, :n] @ whole.mo_coeff[:, :n].T
-    energies = []
-    for charge, other in ((1, n - 1), (-1, n + 1)):
+
+    def energy(charge: int, other: int) -> float:
+        """With one electron more or less: `other` electrons of one of the spins."""
         changed = whole.mo_coeff[:, :other] @ whole.mo_coeff[:, :other].T
         dm0 = np.array([up, changed] if charge == 1 else [changed, up])
         ion = Structure(structure.numbers, structure.positions, structure.charge + charge, spin=1)
-        energies.append(converge(ion, whole.basis, recipe, dm0=dm0).e_tot)
-    return Ionisation(energies[0] - whole.e_tot, whole.e_tot - energies[1])
+        return converge(ion, whole.basis, recipe, dm0=dm0).e_tot
+
+    cation = energy(1, n - 1)
+    try:
+        anion = energy(-1, n + 1)
+    except NotConverged:
+        return Ionisation(cation - whole.e_tot, None)
+    return Ionisation(cation - whole.e_tot, whole.e_tot - anion)

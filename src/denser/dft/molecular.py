@@ -39,6 +39,10 @@ MAX_CYCLE = 60
 _BLOCK = 20_000
 
 
+class NotConverged(InputError):
+    """A calculation that has not converged."""
+
+
 @dataclass(frozen=True, eq=False)
 class MolecularResult(FrontierOrbitals):
     """A self-consistent calculation in open space.
@@ -195,7 +199,7 @@ def converge(
     Raises
     ------
     InputError
-        As in `build_molecule`; or the calculation does not converge.
+        As in `build_molecule`; `NotConverged` if the calculation does not converge.
     """
     start = time.perf_counter()
     mf = molecular_mean_field(structure, basis, recipe, ghosts)
@@ -207,8 +211,9 @@ def converge(
         dm0 = mf.make_rdm1(orbitals, mf.get_occ(energy, orbitals))
     mf.kernel(dm0)
     if not mf.converged:
-        raise InputError(
-            f"the calculation of {structure.formula} in {basis} has not converged in "
+        charge = f" with charge {structure.charge:+d}" if structure.charge else ""
+        raise NotConverged(
+            f"the calculation of {structure.formula}{charge} in {basis} has not converged in "
             f"{MAX_CYCLE} cycles"
         )
     coefficients = np.asarray(mf.mo_coeff)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -121,15 +121,7 @@ def energy_in_basis(
         record["interaction"] = between.to_dict()
         record["lines"] += between.lines()
     if wanted.ions:
-        ions = ionisation(result, structure, recipe)
-        record["ionisation_energy_ev"] = round(ions.e_ionisation * HARTREE, 4)
-        record["electron_affinity_ev"] = round(ions.e_affinity * HARTREE, 4)
-        unbound = "" if ions.e_affinity > 0 else " (the anion is not bound: a number of the basis)"
-        record["lines"].append(
-            f"by difference: ionisation energy {record['ionisation_energy_ev']:.2f} eV (- HOMO is "
-            f"{-record['homo_ev']:.2f}), electron affinity {record['electron_affinity_ev']:.2f} eV "
-            f"(- LUMO is {-record['lumo_ev']:.2f}){unbound}"
-        )
+        record |= _ions(record, result, structure, recipe)
     record["written"] = written
     seconds = {} if start.seconds is None else {"density": round(start.seconds, 3)}
     record["seconds"] = seconds | {"scf": round(time.perf_counter() - begin, 3)}
@@ -173,6 +165,26 @@ def dispersion_text(record: dict) -> str:
     if "e_dispersion_hartree" not in record:
         return ""
     return f" (with dispersion {record['e_tot_with_dispersion_hartree']:.6f})"
+
+
+def _ions(
+    record: dict, result: MolecularResult, structure: Structure, recipe: Recipe
+) -> dict[str, Any]:
+    """Ionisation energy and electron affinity, with the lines of text that say so."""
+    ions = ionisation(result, structure, recipe)
+    ie = ions.e_ionisation * HARTREE
+    text = f"by difference: ionisation energy {ie:.2f} eV (- HOMO is {-record['homo_ev']:.2f}), "
+    if ions.e_affinity is None:
+        ea, text = None, text + "no electron affinity (the anion has not converged: not bound)"
+    else:
+        ea = round(ions.e_affinity * HARTREE, 4)
+        text += f"electron affinity {ea:.2f} eV (- LUMO is {-record['lumo_ev']:.2f})"
+        text += "" if ea > 0 else " (the anion is not bound: a number of the basis)"
+    return {
+        "ionisation_energy_ev": round(ie, 4),
+        "electron_affinity_ev": ea,
+        "lines": [*record["lines"], text],
+    }
 
 
 def _row(result: MolecularResult) -> dict:
