@@ -13,7 +13,7 @@ from denser.cli import app
 from denser.dft.basis import AUGMENTED, shells_of
 from denser.dft.interaction import fragments_of, interaction
 from denser.dft.ionisation import ionisation
-from denser.dft.molecular import build_molecule, converge
+from denser.dft.molecular import NotConverged, build_molecule, converge
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
@@ -124,3 +124,21 @@ def test_commands(tmp_path):
     assert "self-consistent in" in run.output and "(open space, gth-dzvp)" in run.output
     run = CliRunner().invoke(app, ["energy", str(path), "--basis", "cc-pvdz", "--padding", "3"])
     assert run.exit_code == 2 and "not for GTH pseudopotentials" in run.output
+    (tmp_path / "h.xyz").write_text("1\n\nH 0 0 0\n")
+    ion = [str(tmp_path / "h.xyz"), "--charge", "-1", "--steps", "1", "--padding", "2"]
+    run = CliRunner().invoke(app, ["energy", *ion])
+    assert run.exit_code == 0 and "--basis aug-gth-tzv2p" in run.stderr, run.output
+
+
+def test_an_anion_that_does_not_converge_has_no_affinity(monkeypatch):
+    hydrogen = Structure.from_ase(molecule("H2"))
+    whole = converge(hydrogen, "gth-szv")
+
+    def fails(structure, *arguments, **more):
+        if structure.charge < 0:
+            raise NotConverged("not in 60 cycles")
+        return converge(structure, *arguments, **more)
+
+    monkeypatch.setattr("denser.dft.ionisation.converge", fails)
+    found = ionisation(whole, hydrogen, Recipe())
+    assert found.e_affinity is None and found.e_ionisation > -whole.homo
