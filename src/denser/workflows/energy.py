@@ -177,7 +177,7 @@ def energy_record(
     record["uncertainty_ev"] = round(result.uncertainty * HARTREE, 5)
     record |= Steps.of(result).record()
     record["steps"] = steps
-    if start.density.structure.charge < 0:
+    if start.density.structure.isolated and start.density.structure.charge < 0:
         record["notes"] = [
             "the basis has no diffuse functions, so an anion is bound too weakly; --basis "
             "aug-gth-tzv2p has them"

@@ -14,6 +14,7 @@ import numpy as np
 
 from denser.analysis.moments import dipole_text
 from denser.atoms.plausible import strange
+from denser.atoms.sad import require_closed_shell
 from denser.dft.basis import AUGMENTED
 from denser.dft.dispersion import dispersion
 from denser.dft.interaction import fragments_of, interaction
@@ -94,6 +95,7 @@ def energy_in_basis(
 
     density = start.density
     structure = density.structure
+    require_closed_shell(structure, "calculations in another basis")
     parts = fragments_of(structure, wanted.fragments) if wanted.fragments else []
     begin = time.perf_counter()
     basis = wanted.basis or AUGMENTED
