@@ -34,6 +34,41 @@ def free_atom(x: np.ndarray, z: int, recipe: str) -> tuple[np.ndarray, np.ndarra
     return np.where(outside, 0.0, rho), np.where(outside, 0.0, slope) * x, v
 
 
+def free_atom_pullback(
+    x: np.ndarray, z: int, recipe: str, by: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, float]:
+    """Derivatives of sum_i (a_i n_i + b_i . grad n_i + c_i v_i) of the fields of `free_atom`.
+
+    Parameters
+    ----------
+    x, z, recipe
+        As of `free_atom`.
+    by : tuple
+        a (n,), b (3, n) and c (n,).
+
+    Returns
+    -------
+    (3, n) float
+        With respect to each point.
+    float
+        The sum itself, its derivative with respect to a factor on the atom.
+    """
+    a, b, c = by
+    r = np.maximum(np.sqrt((x * x).sum(axis=0)), 1e-9)
+    inside = r < REACH
+    spline = _spline(z, recipe)
+    near = np.minimum(r, REACH)
+    rho, slope, v = spline(near).T
+    d_rho, d_slope, d_v = spline(near, 1).T
+    v = np.where(inside, v, v * REACH / r)
+    d_v = np.where(inside, d_v, -v / r)
+    along = (b * x).sum(axis=0)
+    by_r = np.where(inside, a * d_rho + along * d_slope, 0.0) + c * d_v
+    slope = np.where(inside, slope, 0.0)
+    total = float(np.where(inside, a * rho, 0.0).sum() + along @ slope + c @ v)
+    return by_r / r * x + slope * b, total
+
+
 @cache
 def _spline(z: int, recipe: str) -> CubicSpline:
     """n(r), n'(r) / r and the potential; the nodes are dense near the nucleus."""
@@ -77,34 +112,72 @@ def energy_of_free_atoms(
         Potential of the nucleus of an element with its core at distances (n,), hartree; beyond
         `REACH` that of a point charge.
     """
+    return free_atoms_together(numbers, positions, factors, recipe, local)[0]
+
+
+def free_atoms_together(
+    numbers: np.ndarray,
+    positions: np.ndarray,
+    factors: np.ndarray,
+    recipe: str,
+    local: Callable[[int, np.ndarray], np.ndarray],
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """As `energy_of_free_atoms`, with derivatives.
+
+    Returns
+    -------
+    float
+        Hartree.
+    (n_atoms, 3) float
+        Derivative with respect to the positions, hartree/bohr.
+    (n_atoms,) float
+        Derivative with respect to the factors, hartree.
+    """
     x, w = np.polynomial.legendre.leggauss(300)
     r = 0.25 * REACH * (1 + x) ** 2 / 2  # up to half of the reach
     weights = w * 0.25 * REACH * (1 + x) * 4 * np.pi * r**2
-    total = 0.0
     elements = [int(z) for z in np.unique(numbers)]
     of_density = {z: weights * atomic_density(z, r, recipe) for z in elements}
     nodes = _nodes()
+    energy, gradient, by_factor = 0.0, np.zeros(positions.shape), np.zeros(len(numbers))
     for z in elements:
         own = _spline(z, recipe)(nodes)[:, 2]
         core = local(z, np.maximum(nodes, 1e-9))
-        shells = CubicSpline(nodes, np.stack([nodes * core, nodes * own], axis=1)).antiderivative()
+        lines = CubicSpline(nodes, np.stack([nodes * core, nodes * own], axis=1))
+        shells = lines.antiderivative()
         ends = shells(REACH), REACH * np.array([core[-1], own[-1]])
         at = np.stack([CubicSpline(nodes, v)(r) for v in (core, own)])
         for b in np.flatnonzero(numbers == z):
-            both = np.array([1.0, 0.5 * factors[b]])
-            distances = np.linalg.norm(positions - positions[b], axis=1)
+            steps = positions - positions[b]
+            distances = np.linalg.norm(steps, axis=1)
             for a, (k, distance) in enumerate(zip(numbers, distances, strict=True)):
                 if a == b:
-                    mean = both @ at
+                    means, slopes = at, np.zeros_like(at)
                 else:
                     outer, inner = distance + r, np.abs(distance - r)
                     y = _beyond(shells, ends, outer) - _beyond(shells, ends, inner)
-                    mean = y @ both / (2 * r * distance)
-                total += factors[a] * float(of_density[int(k)] @ mean)
-    return total
+                    sides = np.sign(distance - r)[:, None] * _inside(lines, ends, inner)
+                    means = y.T / (2 * r * distance)
+                    slopes = (_inside(lines, ends, outer) - sides).T / (2 * r * distance)
+                    slopes -= means / distance
+                of_core, of_atom = (float(v) for v in means @ of_density[int(k)])
+                energy += factors[a] * (of_core + 0.5 * factors[b] * of_atom)
+                by_factor[a] += of_core + 0.5 * factors[b] * of_atom
+                by_factor[b] += 0.5 * factors[a] * of_atom
+                if a != b:
+                    both = np.array([1.0, 0.5 * factors[b]]) @ slopes
+                    pull = factors[a] * float(both @ of_density[int(k)]) / distance * steps[a]
+                    gradient[a] += pull
+                    gradient[b] -= pull
+    return energy, gradient, by_factor
 
 
 def _beyond(shells: CubicSpline, ends: tuple[np.ndarray, np.ndarray], u: np.ndarray) -> np.ndarray:
     """Y at distances u (n, 2); it grows linearly beyond the reach."""
     far = np.maximum(u - REACH, 0.0)[:, None]
     return shells(np.minimum(u, REACH)) + far * ends[1]
+
+
+def _inside(lines: CubicSpline, ends: tuple[np.ndarray, np.ndarray], u: np.ndarray) -> np.ndarray:
+    """Slope of Y at distances u (n, 2), u V(u)."""
+    return np.where((u < REACH)[:, None], lines(np.minimum(u, REACH)), ends[1])

@@ -40,7 +40,7 @@ from denser.dft.basis import basis_name, shells
 from denser.dft.isolated import potential_and_energy
 from denser.dft.pyscf_private import molecule_of, nonlocal_pseudopotential, pseudopotential_terms
 from denser.fields.fourier import poisson
-from denser.types.density import Continuous, Density
+from denser.types.density import AtomFields, Continuous, Density
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
@@ -79,6 +79,10 @@ class Linear:
         n) for an LDA.
     e_xc : (n,) float
         Exchange-correlation energy of an electron, hartree.
+    free, deformation : AtomFields
+        As of `Continuous.fields`.
+    cores : (n,) float
+        Local part of the pseudopotentials, hartree.
     """
 
     matrix: np.ndarray
@@ -88,6 +92,9 @@ class Linear:
     fields: np.ndarray
     v_xc: np.ndarray
     e_xc: np.ndarray
+    free: AtomFields
+    deformation: AtomFields
+    cores: np.ndarray
 
     def second_order(self, mol: gto.Mole, orbitals: np.ndarray, xc: str) -> float:
         """E_xc[rho] - E_xc[rho_0] - <rho - rho_0|v_xc> of doubly occupied orbitals, hartree."""
@@ -162,7 +169,14 @@ class OpenSpace:
         )
 
 
-def linearised(mol: gto.Mole, continuous: Continuous, structure: Structure, xc: str) -> Linear:
+def linearised(
+    mol: gto.Mole,
+    continuous: Continuous,
+    structure: Structure,
+    xc: str,
+    points: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+) -> Linear:
     """First-order part of the energy about a density, in any basis.
 
     Parameters
@@ -174,8 +188,11 @@ def linearised(mol: gto.Mole, continuous: Continuous, structure: Structure, xc: 
     structure : Structure
     xc : str
         An LDA or a GGA, in PySCF's names.
+    points, weights : (n, 3) and (n,) float, optional
+        By default those of `quadrature`.
     """
-    points, weights = quadrature(mol, structure)
+    if points is None or weights is None:
+        points, weights = quadrature(mol, structure)
     free, deformation = continuous.fields(points)
     rho, gradient, v_h = (a + b for a, b in zip(free, deformation, strict=True))
     cores = local_pseudopotential(mol, points)
@@ -201,10 +218,12 @@ def linearised(mol: gto.Mole, continuous: Continuous, structure: Structure, xc: 
         structure.positions,
         continuous.exact_factors,
         continuous.recipe,
-        partial(_core_potential, mol, structure.numbers),
+        partial(core_of_element, mol, structure.numbers),
     )
     energy += mol.energy_nuc()
-    return Linear(matrix, float(energy), points, weights, fields, v_xc, e_xc)
+    return Linear(
+        matrix, float(energy), points, weights, fields, v_xc, e_xc, free, deformation, cores
+    )
 
 
 def box_spacing(structure: Structure, recipe: Recipe) -> float:
@@ -289,7 +308,21 @@ def _of_core(mol: gto.Mole, atom: int, r: np.ndarray) -> np.ndarray:
     return local - z / r_loc * erf(r / np.sqrt(2)) / r
 
 
-def _core_potential(mol: gto.Mole, numbers: np.ndarray, z: int, r: np.ndarray) -> np.ndarray:
+def core_slope(mol: gto.Mole, atom: int, r: np.ndarray) -> np.ndarray:
+    """Derivative of the local pseudopotential of an atom at distances r (n,), hartree/bohr."""
+    z, r_loc, terms = pseudopotential_terms(mol, atom)
+    r = np.maximum(r / r_loc, 1e-3)
+    terms = terms or [0.0]
+    polynomial = np.polynomial.polynomial
+    bell = np.exp(-0.5 * r**2)
+    factor = 2 * polynomial.polyval(r**2, polynomial.polyder(terms))
+    local = bell * r * (factor - polynomial.polyval(r**2, terms))
+    charge = erf(r / np.sqrt(2)) / r**2 - np.sqrt(2 / np.pi) * bell / r
+    return (local + z / r_loc * charge) / r_loc
+
+
+def core_of_element(mol: gto.Mole, numbers: np.ndarray, z: int, r: np.ndarray) -> np.ndarray:
+    """Local pseudopotential of an element of the molecule at distances r (n,), hartree."""
     return _of_core(mol, int(np.flatnonzero(numbers == z)[0]), r)
 
 

@@ -271,6 +271,13 @@ def nonlocal_pseudopotential(mol: gto.Mole) -> np.ndarray:
     return matrix
 
 
+def nonlocal_pseudopotential_gradient(mol: gto.Mole, dm: np.ndarray) -> np.ndarray:
+    """Derivative of tr D V_nl of a molecule with D fixed (n_atoms, 3), hartree/bohr."""
+    if not pp_int.fake_cell_vnl(mol)[1]:  # hydrogen alone; PySCF fails
+        return np.zeros((mol.natm, 3))
+    return molecular_pp_int.vppnl_nuc_grad(mol, dm)
+
+
 def contraction_coefficients(mol: gto.Mole, shell: int) -> np.ndarray:
     """Coefficients of a shell's normalised primitives (n_primitives, n_contractions)."""
     return mol._libcint_ctr_coeff(shell)

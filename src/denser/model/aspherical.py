@@ -225,6 +225,13 @@ class Aspherical(Network):
             turns = [torch.as_tensor(o.matrix.T).to(graph.vectors) for o in operations]
             return self.averaged(graph, turns)
 
+    def coefficients_of(self, structure: Structure) -> tuple[Tensor, Tensor]:
+        """As of `Network`."""
+        self.require_elements(structure)
+        positions = torch.tensor(structure.positions, device=self.device).requires_grad_()
+        graph = Graph.of(structure, None, self.config, self.device, positions)
+        return self(graph), positions
+
     def pullback(
         self, sad: Density, field_of: Callable[[Tensor], Tensor], periodic: bool, recipe: str
     ) -> np.ndarray:

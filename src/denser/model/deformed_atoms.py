@@ -23,15 +23,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denser.atoms.sad import atomic_density, gaussians, sum_of_atoms
-from denser.atoms.sad_fields import free_atom
+from denser.atoms.sad import atomic_density, gaussians, sum_of_atoms, valence_charges
+from denser.atoms.sad_fields import free_atom, free_atom_pullback
 from denser.fields.moments import grid_moments, shifted, tensors
 from denser.fields.periodic import images_near, wrapped
 from denser.model.expansion import add_to_grid, evaluate, gaussian_reach
-from denser.model.gaussian_fields import deformation
+from denser.model.gaussian_fields import deformation, deformation_pullback
 from denser.model.harmonics import solid_harmonics
-from denser.model.normalise import electron_factors
-from denser.types.density import AtomFields, Density
+from denser.model.normalise import electron_factors, factors_pullback
+from denser.types.density import AtomFields, Density, FieldsSlope
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR
@@ -270,6 +270,51 @@ class DeformedAtoms:
                 for values, added in zip(total, part, strict=True):
                     values += factor * added
         return sums[0], sums[1]
+
+
+    def pullback(self, slope: FieldsSlope) -> tuple[np.ndarray, np.ndarray]:
+        """Derivative of a number that depends on `fields`, at fixed positions or coefficients.
+
+        Exact, with the change of `exact_factors`. Isolated atoms only, with the factors of
+        `scaled`.
+
+        Parameters
+        ----------
+        slope : FieldsSlope
+
+        Returns
+        -------
+        (n_atoms, 3) float
+            With respect to the positions, the coefficients held fixed.
+        (n_atoms, n_exponents, (degree + 1)^2) float
+            With respect to the coefficients.
+        """
+        structure, factors = self.structure, self.exact_factors
+        known = self.coefficients.detach().cpu().double().numpy()
+        exponents = self.exponents.cpu().double().numpy()
+        positions = np.zeros((len(structure), 3))
+        coefficients = np.zeros_like(known)
+        by_factor = slope.factors.copy()
+        for a, (z, centre) in enumerate(zip(structure.numbers, structure.positions, strict=True)):
+            x = np.ascontiguousarray((slope.points - centre).T)
+            free, of_free = free_atom_pullback(x, int(z), self.recipe, slope.free)
+            of_points, of_known = deformation_pullback(x, known[a], exponents, slope.deformation)
+            coefficients[a] = factors[a] * of_known
+            by_factor[a] += of_free + float(np.vdot(of_known, known[a]))  # linear in them
+            pull = factors[a] * (free + of_points)
+            positions[a] -= pull.sum(axis=1)
+            for axis in range(3):
+                moved = np.bincount(slope.parents, pull[axis], minlength=len(structure))
+                positions[:, axis] += moved
+        charges = valence_charges(structure)
+        n_electrons = charges.sum() - structure.charge
+        electrons = self._local()[0]
+        of_positions, of_electrons = factors_pullback(
+            structure, electrons, electrons - charges * (n_electrons / charges.sum()), by_factor
+        )
+        spherical = (np.pi / exponents) ** 1.5 / np.sqrt(4 * np.pi)
+        coefficients[:, :, 0] += of_electrons[:, None] * spherical
+        return positions + of_positions, coefficients
 
 
 def on_nodes(sad: Density, coefficients: Tensor, exponents: Tensor) -> Tensor:

@@ -3,17 +3,26 @@
 A density has about a million values and an energy only one. Therefore d rho/dR itself is never
 needed, but only its product with a field f on the grid, sum_r f(r) d rho(r)/dR. This is one pass
 backwards through normalisation, network and superposition, for any number of atoms.
+
+The same holds for a density that is known as Gaussians: a number that depends on its fields at any
+points, with a derivative with respect to each of them, has derivatives with respect to the
+coefficients, and through the network with respect to the atoms.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
+from denser.atoms.sad import valence_charges
+from denser.model.deformed_atoms import DeformedAtoms
 from denser.model.normalise import normalise
 from denser.model.predictor import Predictor
-from denser.types.density import Density
+from denser.types.density import Density, FieldsSlope
 from denser.types.errors import InputError
+from denser.types.structure import Structure
 
 
 def prediction_pullback(
@@ -68,3 +77,61 @@ def _before_scaling(
     # rho = N_e t / sum t with t = raw * factors, hence d rho / d raw = (rho / raw)(1 - <.>)
     mean = (f * rho).sum() / rho.sum(dtype=torch.float64)
     return torch.where(raw > 0, (f - mean) * rho / raw, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianPrediction:
+    """The density of an isolated molecule as Gaussians, with derivatives.
+
+    Parameters
+    ----------
+    atoms : DeformedAtoms
+    coefficients : (n_atoms, n_exponents, (degree + 1)^2) tensor
+        Those of `atoms`, as a function of `positions`.
+    positions : (n_atoms, 3) tensor
+    """
+
+    atoms: DeformedAtoms
+    coefficients: torch.Tensor
+    positions: torch.Tensor
+
+    def pullback(self, slope: FieldsSlope, rigid: bool = False) -> np.ndarray:
+        """Derivative with respect to the atoms of a number that depends on `atoms.fields`.
+
+        Parameters
+        ----------
+        slope : FieldsSlope
+            Its derivative with respect to the fields.
+        rigid : bool
+            Leave out the change of the coefficients.
+
+        Returns
+        -------
+        (n_atoms, 3) float
+        """
+        gradient, by_coefficients = self.atoms.pullback(slope)
+        if rigid:
+            return gradient
+        weights = torch.as_tensor(by_coefficients).to(self.coefficients)
+        (of_network,) = torch.autograd.grad(
+            self.coefficients, self.positions, weights, retain_graph=True
+        )
+        return gradient + of_network.double().cpu().numpy()
+
+
+def gaussian_prediction(predictor: Predictor, structure: Structure) -> GaussianPrediction | None:
+    """The density of an isolated molecule as Gaussians; None if the network does not give it.
+
+    It needs no grid. It is that of `Predictor.density` between the nodes.
+    """
+    found = predictor.network.coefficients_of(structure)
+    if found is None:
+        return None
+    coefficients, positions = found
+    zero = 0.0, np.zeros(3), np.zeros((3, 3)), np.zeros((3, 3, 3))
+    exponents, recipe = predictor.network.exponents, predictor.model.recipe.sad
+    ones = np.ones(len(structure))
+    atoms = DeformedAtoms(structure, None, coefficients.detach(), exponents, recipe, ones, zero)
+    charges = valence_charges(structure)
+    scaled = atoms.scaled(charges, float(charges.sum()) - structure.charge)[0]
+    return GaussianPrediction(scaled, coefficients, positions)

@@ -13,6 +13,7 @@ computed in single precision, which suffices for a deformation.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -45,12 +46,10 @@ def deformation(x: np.ndarray, coefficients: np.ndarray, exponents: np.ndarray) 
     """
     n = x.shape[1]
     rho, gradient, v = np.zeros(n), np.zeros((3, n)), np.zeros(n)
-    r2 = (x * x).sum(axis=0)
-    for low, high in zip(_SHELLS, _SHELLS[1:], strict=False):
-        inside = np.flatnonzero((r2 >= low**2) & (r2 < high**2))
-        near = exponents * low**2 < _LARGE
-        weights = _weights(coefficients[near], exponents[near])
-        moments = _moments(coefficients[~near], exponents[~near])
+    c, alphas = torch.as_tensor(coefficients).double(), torch.as_tensor(exponents).double()
+    for inside, near in _shells(x, exponents):
+        weights = _weights(c[near], alphas[near])
+        moments = _moments(c[~near], alphas[~near])
         for start in range(0, len(inside), _AT_ONCE):
             some = inside[start : start + _AT_ONCE]
             points = torch.as_tensor(x[:, some], dtype=torch.float32)
@@ -58,18 +57,68 @@ def deformation(x: np.ndarray, coefficients: np.ndarray, exponents: np.ndarray) 
     return rho, gradient, v
 
 
-def _weights(c: np.ndarray, exponents: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+def deformation_pullback(
+    x: np.ndarray, coefficients: np.ndarray, exponents: np.ndarray, by: Fields
+) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of sum_i (a_i delta_i + b_i . grad delta_i + c_i v_i) of `deformation`.
+
+    Parameters
+    ----------
+    x, coefficients, exponents
+        As of `deformation`.
+    by : tuple
+        a (n,), b (3, n) and c (n,).
+
+    Returns
+    -------
+    (3, n) float
+        With respect to each point.
+    (n_exponents, (degree + 1)^2) float
+        With respect to the coefficients.
+    """
+    by_points = np.zeros(x.shape)
+    c = torch.as_tensor(coefficients).double().requires_grad_()
+    alphas = torch.as_tensor(exponents).double()
+    for inside, near in _shells(x, exponents):
+        if not inside.size:
+            continue
+        *weights, scales = _weights(c[near], alphas[near])
+        moments = _moments(c[~near], alphas[~near])
+        parts = [*weights, moments]
+        leaves = [part.detach().requires_grad_() for part in parts]
+        for start in range(0, len(inside), _AT_ONCE):
+            some = inside[start : start + _AT_ONCE]
+            points = torch.as_tensor(x[:, some], dtype=torch.float32).requires_grad_()
+            fields = _shell(points, leaves[0], leaves[1], scales, leaves[2])
+            on_fields = [torch.as_tensor(b[..., some], dtype=torch.float32) for b in by]
+            torch.autograd.backward(fields, on_fields)
+            assert points.grad is not None
+            by_points[:, some] = points.grad
+        used = [(part, leaf.grad) for part, leaf in zip(parts, leaves, strict=True)]
+        found = [(part, g) for part, g in used if g is not None and part.numel()]
+        torch.autograd.backward([part for part, _ in found], [g for _, g in found])
+    assert c.grad is not None
+    return by_points, c.grad.numpy()
+
+
+def _shells(x: np.ndarray, exponents: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Points at similar distances, and which Gaussians are computed there."""
+    r2 = (x * x).sum(axis=0)
+    for low, high in zip(_SHELLS, _SHELLS[1:], strict=False):
+        yield np.flatnonzero((r2 >= low**2) & (r2 < high**2)), exponents * low**2 < _LARGE
+
+
+def _weights(c: Tensor, exponents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Factors of Gaussians (row, k) and of Boys' functions (lm, k), and the exponents (k, 1)."""
     degree = round(c.shape[-1] ** 0.5) - 1
-    by_axis = np.einsum("kl,ilm->imk", c, gradient_of_harmonics(degree))
-    by_axis = by_axis.reshape(3 * degree**2, len(c))
-    rows = np.concatenate([c.T, (-2 * exponents[:, None] * c).T, by_axis])
-    parts = (rows, (2 * np.pi / exponents[:, None] * c).T, exponents[:, None])
-    of_gaussians, of_boys, alphas = (torch.as_tensor(p, dtype=torch.float32) for p in parts)
-    return of_gaussians, of_boys, alphas
+    slopes = torch.as_tensor(gradient_of_harmonics(degree))
+    by_axis = torch.einsum("kl,ilm->imk", c, slopes).reshape(3 * degree**2, len(c))
+    rows = torch.cat([c.T, (-2 * exponents[:, None] * c).T, by_axis])
+    of_boys = (2 * np.pi / exponents[:, None] * c).T
+    return rows.float(), of_boys.float(), exponents[:, None].float()
 
 
-def _moments(c: np.ndarray, exponents: np.ndarray) -> Tensor:
+def _moments(c: Tensor, exponents: Tensor) -> Tensor:
     """Factors (lm,) of S_lm / r^(2l + 1) in the potential far from the Gaussians."""
     degree = round(c.shape[-1] ** 0.5) - 1
     parts = []
@@ -77,7 +126,7 @@ def _moments(c: np.ndarray, exponents: np.ndarray) -> Tensor:
         double = math.prod(range(1, 2 * n, 2))
         size = 2 * np.pi / exponents * double * np.sqrt(np.pi) / 2 ** (n + 1)
         parts.append((size / exponents ** (n + 0.5)) @ c[:, n * n : (n + 1) ** 2])
-    return torch.as_tensor(np.concatenate(parts), dtype=torch.float32)
+    return torch.cat(parts).float()
 
 
 def _shell(

@@ -115,6 +115,14 @@ class Network(nn.Module, ABC):
         """
         return None
 
+    def coefficients_of(self, structure: Structure) -> tuple[Tensor, Tensor] | None:
+        """Coefficients of the Gaussians of isolated atoms, as in `deformed_atoms`, and positions.
+
+        The positions (n_atoms, 3) are a leaf, with respect to which the coefficients have
+        derivatives. None as in `deformed_atoms`.
+        """
+        return None
+
     @abstractmethod
     def pullback(
         self, sad: Density, field_of: Callable[[Tensor], Tensor], periodic: bool, recipe: str

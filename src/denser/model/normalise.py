@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csc_matrix
 from scipy.sparse.csgraph import laplacian
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
@@ -61,9 +61,60 @@ def electron_factors(structure: Structure, electrons: np.ndarray, excess: np.nda
     -------
     (n_atoms,) float
     """
+    return 1.0 - np.atleast_1d(spsolve(_flow(structure, electrons), excess))
+
+
+def _flow(structure: Structure, electrons: np.ndarray) -> csc_matrix:
+    """diag(m) + MOBILITY L (n_atoms, n_atoms)."""
     matrix = laplacian(contacts(structure)) * MOBILITY
     matrix = matrix + coo_matrix((electrons, (np.arange(electrons.size),) * 2), shape=matrix.shape)
-    return 1.0 - np.atleast_1d(spsolve(matrix.tocsc(), excess))
+    return matrix.tocsc()
+
+
+def factors_pullback(
+    structure: Structure, electrons: np.ndarray, excess: np.ndarray, by_factor: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of sum_a g_a F_a with F = f N_e / (f . m), the factors of an isolated molecule.
+
+    f are those of `electron_factors`, or one for a single atom, m the electrons of the atoms and
+    N_e their number without the excess. With A = diag(m) + MOBILITY L, y = 1 - f = A^-1 e and
+    u = A^-1 (-dE/df): dE = u . de - u . dA y.
+
+    Parameters
+    ----------
+    structure, electrons, excess
+        As of `electron_factors`.
+    by_factor : (n_atoms,) float
+        g.
+
+    Returns
+    -------
+    (n_atoms, 3) float
+        With respect to the positions of the atoms.
+    (n_atoms,) float
+        With respect to their electrons.
+    """
+    n_electrons = float((electrons - excess).sum())
+    positions = np.zeros((len(structure), 3))
+    matrix = None if len(structure) == 1 else _flow(structure, electrons)
+    y = np.zeros(1) if matrix is None else spsolve(matrix, excess)
+    f = 1.0 - y
+    total = float(f @ electrons)
+    share = float(by_factor @ f) / total
+    by_f = (by_factor - share * electrons) * (n_electrons / total)
+    by_electrons = -share * f * (n_electrons / total)
+    if matrix is None:
+        return positions, by_electrons
+    u = spsolve(matrix, -by_f)
+    by_electrons = by_electrons + u * (1.0 - y)
+    flow = contacts(structure)
+    i, j = flow.row, flow.col
+    steps = structure.positions[i] - structure.positions[j]
+    d = np.linalg.norm(steps, axis=1)
+    # u . L y = sum over the pairs of C_ij (u_i - u_j) (y_i - y_j), each pair twice here
+    pull = np.where(d > CONTACT, -flow.data / DECAY, 0.0) * (u[i] - u[j]) * (y[i] - y[j])
+    np.add.at(positions, i, -MOBILITY * (pull / d)[:, None] * steps)
+    return positions, by_electrons
 
 
 def normalise(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, float]:

@@ -114,6 +114,29 @@ AtomFields = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Density (n,), its gradient (3, n) and its Coulomb potential (n,) at n points, atomic units."""
 
 
+@dataclass(frozen=True, eq=False)
+class FieldsSlope:
+    """Derivative of a number with respect to the fields of `Continuous.fields`.
+
+    Parameters
+    ----------
+    points : (n, 3) float
+        Bohr.
+    parents : (n,) int
+        The atom that each point moves with.
+    free, deformation : AtomFields
+        With respect to the fields of the free atoms and of their deformations at the points.
+    factors : (n_atoms,) float
+        With respect to the factors of the atoms, apart from those in the fields.
+    """
+
+    points: np.ndarray
+    parents: np.ndarray
+    free: AtomFields
+    deformation: AtomFields
+    factors: np.ndarray
+
+
 class Continuous(Protocol):
     """A density that is known at every point: free atoms, each with a factor and a deformation."""
 

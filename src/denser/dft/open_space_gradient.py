@@ -1,0 +1,277 @@
+"""The energy of one Kohn-Sham step in open space, and its exact derivative.
+
+The energy is the Harris-Foulkes functional of the predicted density rho_0 (`denser.dft.open_space`;
+R = rho - rho_0, F and F_0 are the density and its gradient of the output orbitals and of rho_0),
+
+E = sum_i 2 e_i - <rho_0|V + v_H + v_xc> + <rho_0|V + v_H/2> + E_xc[rho_0] + E_nuc
+  = tr P (T + V_nl) + sum_g w f + E_free + E_nuc,
+f = R (V + v_H) + v_xc . (F - F_0) + rho_0 e_xc + delta (V + v_n + v_delta / 2),
+
+with rho_0 = n + delta: free atoms and their deformation, with the potentials v_n and v_delta. V is
+the local pseudopotential, E_free that of the free atoms alone, and w the weights of points that move
+with their atoms (`denser.dft.atom_points`). The error is of second order in that of rho_0. There is
+no box, and the only grid is that of the points.
+
+The orbitals are eigenvectors of the matrix of which tr P H is a part of E, so that their change
+does not contribute. With the orbital energies in W = 2 C e C^T, the derivative is the sum of
+
+- tr P d(T + V_nl) - tr W dS: integrals of the basis functions;
+- sum_g w v . dF: the basis functions in F at the points, v = (V + v_H + v_xc);
+- sum_g w (R + delta) dV, with the slope of the local pseudopotentials;
+- sum_g f dw (`weights_pullback`);
+- dE_free, from the distances of the atoms, and dE_nuc;
+- the change of rho_0: with the kernel k = d v_xc / dF_0 and g = k (F - F_0),
+
+  df = -(V + v_H) dn + (R + delta) dv_n + g . d(n, grad n)
+       -v_delta/2 d(delta) + (R + delta/2) dv_delta + g . d(delta, grad delta),
+
+  which the prediction turns into derivatives with respect to atoms, coefficients and factors
+  (`DeformedAtoms.pullback`), and the network into derivatives with respect to atoms.
+
+Whatever depends on r - R_b at a point r of atom a moves with both atoms: its derivative with
+respect to R_b has the opposite sign for R_a.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import scipy.linalg
+from pyscf import gto
+from pyscf.dft import numint
+
+from denser.atoms.sad import count_electrons, valence_charges
+from denser.atoms.sad_fields import free_atoms_together
+from denser.dft.atom_points import atom_points, blocks, weights_pullback
+from denser.dft.basis import basis_name, pseudopotential, shells
+from denser.dft.open_space import Linear, core_of_element, core_slope, linearised
+from denser.dft.pyscf_private import nonlocal_pseudopotential_gradient
+from denser.dft.scf import FrontierOrbitals
+from denser.types.density import Continuous, Density, FieldsSlope
+from denser.types.grid import Grid
+from denser.types.recipe import Recipe
+from denser.types.structure import Structure
+
+_LEAST_DENSITY = 1e-10
+"""The kernel of exchange and correlation is neglected below this, e/bohr^3."""
+
+_LINEAR_DEPENDENCE = 1e-8
+"""Combinations of basis functions with a smaller eigenvalue of the overlap are left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenStep(FrontierOrbitals):
+    """One Kohn-Sham step in open space from a density of Gaussians.
+
+    Parameters
+    ----------
+    energy : float
+        Harris-Foulkes energy, hartree.
+    mo_energy, mo_occ : (nmo,) float
+        Orbital energies against the vacuum, hartree; occupations 2 or 0.
+    mo_coeff : (nao, nmo) float
+        Orbitals in columns, in PySCF's order.
+    structure : Structure
+    continuous : Continuous
+        The density that the step starts from.
+    recipe : Recipe
+    mol : pyscf.gto.Mole
+    linear : Linear
+    parents : (n,) int
+        Atom of each point of `linear`.
+    """
+
+    energy: float
+    mo_energy: np.ndarray
+    mo_occ: np.ndarray
+    mo_coeff: np.ndarray
+    structure: Structure
+    continuous: Continuous
+    recipe: Recipe
+    mol: gto.Mole
+    linear: Linear
+    parents: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"OpenStep({self.structure.formula}, {self.energy:.6f} hartree)"
+
+    @property
+    def dm(self) -> np.ndarray:
+        """Density matrix of the occupied orbitals (nao, nao)."""
+        occupied = self.mo_coeff[:, self.mo_occ > 0]
+        return 2 * occupied @ occupied.T
+
+    def density(self, grid: Grid) -> Density:
+        """Density of the occupied orbitals on a grid; it has no periodic images."""
+        occupied = self.mo_coeff[:, self.mo_occ > 0]
+        points = grid.points().reshape(-1, 3)
+        values = np.empty(len(points))
+        for start in range(0, len(points), 8192):
+            some = slice(start, start + 8192)
+            psi = numint.eval_ao(self.mol, points[some]) @ occupied
+            values[some] = 2 * np.einsum("gi,gi->g", psi, psi)
+        charges = valence_charges(self.structure)
+        values = values.reshape(grid.shape)
+        return Density(grid, values, structure=self.structure, valence_charges=charges)
+
+    def dipole(self) -> np.ndarray:
+        """Dipole moment of the occupied orbitals (3,), e*bohr, about the centre of charge."""
+        origin = self.structure.nuclear_charge_centre
+        with self.mol.with_common_origin(origin):
+            electrons = np.einsum("xpq,pq->x", self.mol.intor("int1e_r"), self.dm)
+        return valence_charges(self.structure) @ (self.structure.positions - origin) - electrons
+
+
+def molecule(structure: Structure, recipe: Recipe) -> gto.Mole:
+    """PySCF's molecule of an isolated closed shell, without output."""
+    count_electrons(structure)
+    elements = sorted(set(structure.symbols))
+    return gto.M(
+        atom=list(zip(structure.symbols, structure.positions, strict=True)),
+        unit="bohr",
+        charge=structure.charge,
+        basis={s: shells(s, basis_name(s, recipe.basis)) for s in elements},
+        pseudo={s: pseudopotential(s, recipe.pseudo) for s in elements},
+        verbose=0,
+    )
+
+
+def open_step(structure: Structure, continuous: Continuous, recipe: Recipe = Recipe()) -> OpenStep:
+    """Solve the Kohn-Sham equations once in the potential of a density, in open space.
+
+    Parameters
+    ----------
+    structure : Structure
+        An isolated closed shell.
+    continuous : Continuous
+        Its density.
+    recipe : Recipe
+    """
+    mol = molecule(structure, recipe)
+    points, weights, parents = atom_points(mol)
+    linear = linearised(mol, continuous, structure, recipe.xc, points, weights)
+    values, vectors = scipy.linalg.eigh(mol.intor("int1e_ovlp"))
+    kept = values > _LINEAR_DEPENDENCE
+    basis = vectors[:, kept] / np.sqrt(values[kept])
+    mo_energy, mo_coeff = scipy.linalg.eigh(basis.T @ linear.matrix @ basis)
+    mo_occ = np.where(np.arange(len(mo_energy)) < mol.nelectron // 2, 2.0, 0.0)
+    energy = float(mo_occ @ mo_energy) + linear.energy
+    return OpenStep(
+        energy, mo_energy, mo_occ, basis @ mo_coeff, structure, continuous, recipe,
+        mol, linear, parents,
+    )  # fmt: skip
+
+
+def step_slope(step: OpenStep) -> tuple[np.ndarray, FieldsSlope]:
+    """Derivative of `OpenStep.energy`.
+
+    Returns
+    -------
+    (n_atoms, 3) float
+        Derivative without the change of the input density, hartree/bohr.
+    FieldsSlope
+        Derivative with respect to the input density.
+    """
+    mol, linear, structure = step.mol, step.linear, step.structure
+    w, rho = linear.weights, linear.fields[0]
+    v_delta, delta = linear.deformation[2], linear.deformation[0]
+    local = linear.cores + linear.free[2] + v_delta
+    by_orbitals = linear.v_xc.copy()
+    by_orbitals[0] += local
+    fields, gradient = _orbital_part(step, by_orbitals * w)
+    change = fields - linear.fields
+    values = change[0] * local + np.einsum("xg,xg->g", linear.v_xc, change) + rho * linear.e_xc
+    values += delta * (linear.cores + linear.free[2] + 0.5 * v_delta)
+    gradient += weights_pullback(mol, linear.points, w, step.parents, values)
+    gradient += _core_part(step, w * (change[0] + delta))
+    gradient += _integrals_part(step)
+    gradient += mol_repulsion_slope(mol)
+    factors = step.continuous.exact_factors
+    _, of_atoms, by_factor = free_atoms_together(
+        structure.numbers,
+        structure.positions,
+        factors,
+        step.continuous.recipe,
+        partial(core_of_element, mol, structure.numbers),
+    )
+    gradient += of_atoms
+    kernel = _kernel_times(linear.fields, change, step.recipe.xc) * w
+    slopes = kernel[1:] if len(kernel) > 1 else np.zeros((3, len(w)))
+    free = kernel[0] - w * local, slopes, w * (change[0] + delta)
+    deformation = kernel[0] - 0.5 * w * v_delta, slopes, w * (change[0] + 0.5 * delta)
+    return gradient, FieldsSlope(linear.points, step.parents, free, deformation, by_factor)
+
+
+def _orbital_part(step: OpenStep, by: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Density and gradient (4, n) of the orbitals, and the derivative of sum by . F (n_atoms, 3).
+
+    `by` (4, n) has the weights; one row for an LDA.
+    """
+    mol = step.mol
+    occupied = step.mo_coeff[:, step.mo_occ > 0]
+    gga = len(by) > 1
+    fields = np.empty_like(by)
+    gradient = np.zeros((mol.natm, 3))
+    first = mol.aoslice_by_atom()[:, 2]
+    second = np.array([[4, 5, 6], [5, 7, 8], [6, 8, 9]])
+    for start, stop in blocks(step.parents):
+        b = by[:, start:stop]
+        ao = numint.eval_ao(mol, step.linear.points[start:stop], deriv=2 if gga else 1)
+        psi = ao[: len(by)] @ occupied
+        fields[:, start:stop] = 2 * np.einsum("gi,xgi->xg", psi[0], psi)
+        along = 2 * np.einsum("xg,xgi->gi", b, psi) @ occupied.T
+        pull = np.stack([np.einsum("gp,gp->p", ao[1 + y], along) for y in range(3)])
+        if gga:
+            here = 2 * psi[0] @ occupied.T
+            for y in range(3):
+                bent = sum(b[1 + x, :, None] * ao[second[y, x]] for x in range(3))
+                pull[y] += np.einsum("gp,gp->p", bent, here)
+        of_atoms = -2 * np.add.reduceat(pull, first, axis=1).T
+        gradient += of_atoms
+        gradient[step.parents[start]] -= of_atoms.sum(axis=0)
+    fields[1:] *= 2
+    return fields, gradient
+
+
+def _core_part(step: OpenStep, density: np.ndarray) -> np.ndarray:
+    """Derivative of sum_g density V of the local pseudopotentials (n_atoms, 3)."""
+    gradient = np.zeros((step.mol.natm, 3))
+    for atom, position in enumerate(step.mol.atom_coords()):
+        x = step.linear.points - position
+        r = np.maximum(np.linalg.norm(x, axis=1), 1e-9)
+        pull = (density * core_slope(step.mol, atom, r) / r)[:, None] * x
+        gradient[atom] -= pull.sum(axis=0)
+        np.add.at(gradient, step.parents, pull)
+    return gradient
+
+
+def _integrals_part(step: OpenStep) -> np.ndarray:
+    """tr P d(T + V_nl) - tr W dS (n_atoms, 3)."""
+    mol, dm = step.mol, step.dm
+    occupied = step.mo_coeff[:, step.mo_occ > 0]
+    weighted = 2 * (occupied * step.mo_energy[step.mo_occ > 0]) @ occupied.T
+    by_function = -2 * np.einsum("xpq,pq->xp", mol.intor("int1e_ipkin"), dm)
+    by_function += 2 * np.einsum("xpq,pq->xp", mol.intor("int1e_ipovlp"), weighted)
+    gradient = np.add.reduceat(by_function, mol.aoslice_by_atom()[:, 2], axis=1).T
+    return gradient + nonlocal_pseudopotential_gradient(mol, dm)
+
+
+def _kernel_times(fields: np.ndarray, change: np.ndarray, xc: str) -> np.ndarray:
+    """Kernel of exchange and correlation times a change of density and gradient (4, n)."""
+    integrator = numint.NumInt()
+    known = np.flatnonzero(fields[0] > _LEAST_DENSITY)
+    kind = integrator._xc_type(xc)
+    kernel = integrator.eval_xc_eff(xc, fields[:, known], deriv=2, xctype=kind)[2]
+    out = np.zeros_like(fields)
+    out[:, known] = np.einsum("xyg,yg->xg", kernel, change[:, known])
+    return out
+
+
+def mol_repulsion_slope(mol: gto.Mole) -> np.ndarray:
+    """Derivative of the repulsion of the nuclei with their cores (n_atoms, 3), hartree/bohr."""
+    charges, steps = mol.atom_charges(), mol.atom_coords()[:, None] - mol.atom_coords()
+    distances = np.linalg.norm(steps, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    return -np.einsum("a,b,abx->ax", charges, charges, steps / distances[:, :, None] ** 3)
