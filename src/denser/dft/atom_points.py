@@ -35,7 +35,9 @@ _AT_ONCE = 4096
 
 def atom_points(mol: gto.Mole) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points (n, 3), bohr, their weights (n,), bohr^3, and the atom of each (n,), ascending."""
-    spheres = {mol.atom_symbol(i): _spheres(gto.charge(mol.atom_symbol(i))) for i in range(mol.natm)}
+    spheres = {
+        mol.atom_symbol(i): _spheres(gto.charge(mol.atom_symbol(i))) for i in range(mol.natm)
+    }
     parts = gen_grid.get_partition(mol, spheres, concat=False)
     weights = np.concatenate(parts[1])
     parents = np.repeat(np.arange(mol.natm), [len(w) for w in parts[1]])
@@ -132,7 +134,7 @@ def blocks(parents: np.ndarray) -> list[tuple[int, int]]:
 
 def _switch(mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """s(mu) of Becke and its derivative."""
-    g, slope = mu, -0.5
+    g, slope = mu, np.full_like(mu, -0.5)
     for _ in range(3):
         slope = slope * 1.5 * (1 - g**2)
         g = 0.5 * g * (3 - g**2)

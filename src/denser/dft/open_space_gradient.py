@@ -8,9 +8,9 @@ E = sum_i 2 e_i - <rho_0|V + v_H + v_xc> + <rho_0|V + v_H/2> + E_xc[rho_0] + E_n
 f = R (V + v_H) + v_xc . (F - F_0) + rho_0 e_xc + delta (V + v_n + v_delta / 2),
 
 with rho_0 = n + delta: free atoms and their deformation, with the potentials v_n and v_delta. V is
-the local pseudopotential, E_free that of the free atoms alone, and w the weights of points that move
-with their atoms (`denser.dft.atom_points`). The error is of second order in that of rho_0. There is
-no box, and the only grid is that of the points.
+the local pseudopotential, E_free that of the free atoms alone, and w the weights of points that
+move with their atoms (`denser.dft.atom_points`). The error is of second order in that of rho_0.
+There is no box, and the only grid is that of the points.
 
 The orbitals are eigenvectors of the matrix of which tr P H is a part of E, so that their change
 does not contribute. With the orbital energies in W = 2 C e C^T, the derivative is the sum of
@@ -49,8 +49,7 @@ from denser.dft.basis import basis_name, pseudopotential, shells
 from denser.dft.open_space import Linear, core_of_element, core_slope, linearised
 from denser.dft.pyscf_private import nonlocal_pseudopotential_gradient
 from denser.dft.scf import FrontierOrbitals
-from denser.types.density import Continuous, Density, FieldsSlope
-from denser.types.grid import Grid
+from denser.types.density import Continuous, FieldsSlope
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 
@@ -102,19 +101,6 @@ class OpenStep(FrontierOrbitals):
         """Density matrix of the occupied orbitals (nao, nao)."""
         occupied = self.mo_coeff[:, self.mo_occ > 0]
         return 2 * occupied @ occupied.T
-
-    def density(self, grid: Grid) -> Density:
-        """Density of the occupied orbitals on a grid; it has no periodic images."""
-        occupied = self.mo_coeff[:, self.mo_occ > 0]
-        points = grid.points().reshape(-1, 3)
-        values = np.empty(len(points))
-        for start in range(0, len(points), 8192):
-            some = slice(start, start + 8192)
-            psi = numint.eval_ao(self.mol, points[some]) @ occupied
-            values[some] = 2 * np.einsum("gi,gi->g", psi, psi)
-        charges = valence_charges(self.structure)
-        values = values.reshape(grid.shape)
-        return Density(grid, values, structure=self.structure, valence_charges=charges)
 
     def dipole(self) -> np.ndarray:
         """Dipole moment of the occupied orbitals (3,), e*bohr, about the centre of charge."""
@@ -187,7 +173,7 @@ def step_slope(step: OpenStep) -> tuple[np.ndarray, FieldsSlope]:
     gradient += weights_pullback(mol, linear.points, w, step.parents, values)
     gradient += _core_part(step, w * (change[0] + delta))
     gradient += _integrals_part(step)
-    gradient += mol_repulsion_slope(mol)
+    gradient += _repulsion_part(mol)
     factors = step.continuous.exact_factors
     _, of_atoms, by_factor = free_atoms_together(
         structure.numbers,
@@ -248,7 +234,7 @@ def _core_part(step: OpenStep, density: np.ndarray) -> np.ndarray:
 
 
 def _integrals_part(step: OpenStep) -> np.ndarray:
-    """tr P d(T + V_nl) - tr W dS (n_atoms, 3)."""
+    """Derivative of tr P (T + V_nl) - tr W S with P and W fixed (n_atoms, 3)."""
     mol, dm = step.mol, step.dm
     occupied = step.mo_coeff[:, step.mo_occ > 0]
     weighted = 2 * (occupied * step.mo_energy[step.mo_occ > 0]) @ occupied.T
@@ -269,7 +255,7 @@ def _kernel_times(fields: np.ndarray, change: np.ndarray, xc: str) -> np.ndarray
     return out
 
 
-def mol_repulsion_slope(mol: gto.Mole) -> np.ndarray:
+def _repulsion_part(mol: gto.Mole) -> np.ndarray:
     """Derivative of the repulsion of the nuclei with their cores (n_atoms, 3), hartree/bohr."""
     charges, steps = mol.atom_charges(), mol.atom_coords()[:, None] - mol.atom_coords()
     distances = np.linalg.norm(steps, axis=2)

@@ -271,7 +271,6 @@ class DeformedAtoms:
                     values += factor * added
         return sums[0], sums[1]
 
-
     def pullback(self, slope: FieldsSlope) -> tuple[np.ndarray, np.ndarray]:
         """Derivative of a number that depends on `fields`, at fixed positions or coefficients.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -76,29 +77,108 @@ def deformation_pullback(
     (n_exponents, (degree + 1)^2) float
         With respect to the coefficients.
     """
-    by_points = np.zeros(x.shape)
-    c = torch.as_tensor(coefficients).double().requires_grad_()
-    alphas = torch.as_tensor(exponents).double()
+    by_points, by_coefficients = np.zeros(x.shape), np.zeros(coefficients.shape)
+    c, alphas = torch.as_tensor(coefficients).double(), torch.as_tensor(exponents).double()
     for inside, near in _shells(x, exponents):
-        if not inside.size:
-            continue
-        *weights, scales = _weights(c[near], alphas[near])
-        moments = _moments(c[~near], alphas[~near])
-        parts = [*weights, moments]
-        leaves = [part.detach().requires_grad_() for part in parts]
+        adjoint = _Adjoint.of(c, alphas, torch.as_tensor(near))
         for start in range(0, len(inside), _AT_ONCE):
             some = inside[start : start + _AT_ONCE]
-            points = torch.as_tensor(x[:, some], dtype=torch.float32).requires_grad_()
-            fields = _shell(points, leaves[0], leaves[1], scales, leaves[2])
-            on_fields = [torch.as_tensor(b[..., some], dtype=torch.float32) for b in by]
-            torch.autograd.backward(fields, on_fields)
-            assert points.grad is not None
-            by_points[:, some] = points.grad
-        used = [(part, leaf.grad) for part, leaf in zip(parts, leaves, strict=True)]
-        found = [(part, g) for part, g in used if g is not None and part.numel()]
-        torch.autograd.backward([part for part, _ in found], [g for _, g in found])
-    assert c.grad is not None
-    return by_points, c.grad.numpy()
+            parts = [torch.as_tensor(f[..., some], dtype=torch.float32) for f in (x, *by)]
+            by_points[:, some] = adjoint.add(*parts)
+        by_coefficients += adjoint.by_coefficients()
+    return by_points, by_coefficients
+
+
+@dataclass(frozen=True, eq=False)
+class _Adjoint:
+    """Derivatives of L = sum_i (a delta + b . grad delta + c v), of some points after others.
+
+    With the harmonics S_m, the sums rho_m, s_m and q_m over the Gaussians with factors c, -2 alpha
+    c and 4 alpha^2 c, V_m over Boys' functions with U_m = dV_m/d(r^2), and d = b . grad:
+
+    L       = sum_m [a S_m + dS_m] rho_m + (b . x) S_m s_m + c S_m V_m
+    grad L  = sum_m (grad S_m) [a rho_m + (b . x) s_m + c V_m] + grad dS_m rho_m + b S_m s_m
+              + x {[a S_m + dS_m] s_m + (b . x) S_m q_m + 2 c S_m U_m}.
+
+    grad S_m = sum_l G_ml S_l (`gradient_of_harmonics`). `sums` holds S_m times a + d, times b . x
+    and times c, each summed over points with the function of each exponent.
+    """
+
+    c: Tensor
+    alphas: Tensor
+    near: Tensor
+    radial: Tensor
+    of_boys: Tensor
+    moments: Tensor
+    scales: Tensor
+    slopes: Tensor
+    sums: list[Tensor]
+
+    @classmethod
+    def of(cls, c: Tensor, alphas: Tensor, near: Tensor) -> _Adjoint:
+        """No points yet; `near` (k,) are the exponents that are computed."""
+        own, scales = c[near], alphas[near, None]
+        degree = round(c.shape[1] ** 0.5) - 1
+        radial = torch.cat([own.T, (-2 * scales * own).T, (4 * scales**2 * own).T]).float()
+        of_boys = (2 * np.pi / scales * own).T.float()
+        slopes = torch.as_tensor(gradient_of_harmonics(degree), dtype=torch.float32)
+        size = c.shape[1], len(own)
+        zeros = [torch.zeros(s, dtype=torch.float64) for s in (size, size, size, (size[0],))]
+        moments = _moments(c[~near], alphas[~near])
+        return cls(c, alphas, near, radial, of_boys, moments, scales.float(), slopes, zeros)
+
+    def add(self, x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        """Derivative with respect to points (3, n), from a (n,), b (3, n) and c (n,)."""
+        m = self.c.shape[1]
+        degree = round(m**0.5) - 1
+        lower = degree**2
+        r2 = (x * x).sum(dim=0)
+        harmonics = torch.stack(harmonic_terms(x[0], x[1], x[2], degree))  # (m, n)
+        low = harmonics[:lower]
+        gaussians = torch.exp(-self.scales * r2)
+        rho, s, q = (self.radial @ gaussians).view(3, m, -1)
+        bx = (b * x).sum(dim=0)
+        flat = self.slopes.transpose(0, 1).reshape(m, 3 * lower)
+        along = flat @ (b[:, None] * low).flatten(0, 1)  # dS_m
+        first = a * harmonics + along
+        v, u, inverse = torch.zeros_like(rho), torch.zeros_like(rho), 1 / r2.clamp(min=1e-12)
+        power = inverse.sqrt()
+        functions = boys(self.scales * r2, degree + 1)
+        by_v = c * harmonics
+        for n in range(degree + 1):
+            some = slice(n * n, (n + 1) ** 2)
+            v[some] = self.of_boys[some] @ functions[n]
+            u[some] = -(self.of_boys[some] * self.scales.T) @ functions[n + 1]
+            self.sums[2][some] += by_v[some] @ functions[n].T
+            if len(self.near) > len(self.scales):
+                far = self.moments[some, None] * power
+                v[some] += far
+                u[some] -= (n + 0.5) * far * inverse
+                self.sums[3][some] += by_v[some] @ power
+                power = power * inverse
+        self.sums[0] += first @ gaussians.T
+        self.sums[1] += (bx * harmonics) @ gaussians.T
+        inner = (first * s + bx * harmonics * q + 2 * by_v * u).sum(dim=0)
+        found = x * inner + b * (harmonics * s).sum(dim=0)
+        weighted = a * rho + bx * s + c * v
+        # T_l = sum_m dS_m/dS_l rho_m, whose harmonics have a gradient of their own
+        bent = (b[:, None] * torch.einsum("jml,mn->jln", self.slopes, rho)).sum(dim=0)
+        for axis in range(3):
+            of_harmonics = self.slopes[axis].T @ weighted + self.slopes[axis, :lower].T @ bent
+            found[axis] += (low * of_harmonics).sum(dim=0)
+        return found
+
+    def by_coefficients(self) -> np.ndarray:
+        """Derivative with respect to the coefficients (n_exponents, m)."""
+        first, along, of_v, far = self.sums
+        scales = self.alphas[self.near]
+        out = torch.zeros_like(self.c)
+        out[self.near] = (first - 2 * scales * along + 2 * np.pi / scales * of_v).T
+        m = len(far)
+        for n in range(round(m**0.5)):
+            some = slice(n * n, (n + 1) ** 2)
+            out[~self.near, some] = _multipole(self.alphas[~self.near], n)[:, None] * far[some]
+        return out.numpy()
 
 
 def _shells(x: np.ndarray, exponents: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -121,12 +201,15 @@ def _weights(c: Tensor, exponents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _moments(c: Tensor, exponents: Tensor) -> Tensor:
     """Factors (lm,) of S_lm / r^(2l + 1) in the potential far from the Gaussians."""
     degree = round(c.shape[-1] ** 0.5) - 1
-    parts = []
-    for n in range(degree + 1):
-        double = math.prod(range(1, 2 * n, 2))
-        size = 2 * np.pi / exponents * double * np.sqrt(np.pi) / 2 ** (n + 1)
-        parts.append((size / exponents ** (n + 0.5)) @ c[:, n * n : (n + 1) ** 2])
+    parts = [_multipole(exponents, n) @ c[:, n * n : (n + 1) ** 2] for n in range(degree + 1)]
     return torch.cat(parts).float()
+
+
+def _multipole(exponents: Tensor, n: int) -> Tensor:
+    """(2 pi / alpha) F_n(t) t^(n + 1/2) / alpha^(n + 1/2) for large t (k,)."""
+    double = math.prod(range(1, 2 * n, 2))
+    size = 2 * np.pi / exponents * double * np.sqrt(np.pi) / 2 ** (n + 1)
+    return size / exponents ** (n + 0.5)
 
 
 def _shell(

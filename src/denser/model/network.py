@@ -15,6 +15,7 @@ from denser.fields.cube_group import CubeOperation
 from denser.model.deformed_atoms import DeformedAtoms
 from denser.types.density import Density
 from denser.types.errors import InputError
+from denser.types.structure import Structure
 
 
 class Network(nn.Module, ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,19 @@ from denser.analysis.charges.stockholder import hirshfeld
 from denser.analysis.moments import dipole
 from denser.atoms.sad import superposition
 from denser.atoms.sad_derivatives import superposition_pullback
-from denser.dft.cell import density_from_dm
+from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.dispersion import dispersion, require_kind
 from denser.dft.gradient import mixed_gradient, scf_gradient, step_gradient
 from denser.dft.one_step import OneStep, one_step
+from denser.dft.open_space_gradient import OpenStep, open_step, step_slope
 from denser.dft.scf import KSResult, mean_field, not_converged, scf
 from denser.model.boxes import make_grid
 from denser.model.checkpoint import Model
-from denser.model.derivatives import prediction_pullback
+from denser.model.derivatives import (
+    GaussianPrediction,
+    gaussian_prediction,
+    prediction_pullback,
+)
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.types.density import Density
@@ -42,24 +47,26 @@ SLACK = 1.0 / BOHR
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """Data for the forces of a geometry."""
+    """Data for the forces of a geometry; the density of a step in open space is made on request."""
 
     structure: Structure
     grid: Grid
     energy: float
-    density: Density
+    density: Density | None = None
     sad: Density | None = None
-    step: OneStep | None = None
+    step: OneStep | OpenStep | None = None
     result: KSResult | None = None
+    prediction: GaussianPrediction | None = None
 
 
 class Calculator(ase_calculator.Calculator):
     """ASE calculator of closed-shell molecules and of cells at the Gamma point.
 
-    The forces are the exact derivative of the energy that is returned. For this purpose the grid
-    of a molecule moves with the geometric centre of its atoms, and keeps its size as long as
-    all atoms are well inside. The grid of a periodic cell stays in the cell. See
-    `docs/forces.md`.
+    The forces are the exact derivative of the energy that is returned. That of one step of a
+    molecule is in open space (`denser.dft.open_space_gradient`) if the model gives its density as
+    Gaussians, as the default does. Otherwise the energy is that of a box. The grid of a molecule
+    moves with the geometric centre of its atoms, and keeps its size as long as all atoms are well
+    inside. The grid of a periodic cell stays in the cell. See `docs/forces.md`.
 
     Parameters
     ----------
@@ -77,14 +84,15 @@ class Calculator(ase_calculator.Calculator):
     padding : float
         Vacuum on each side of a molecule, angstrom.
     grid : Grid, optional
-        A fixed box for all geometries.
+        A fixed box for all geometries; energies are computed in it.
     forces : str
         Forces of one step. "exact" includes the derivative of the input density by
         back-propagation through the network; "rigid" moves atomic densities instead, which is
         cheaper and approximate.
-    estimate : str
-        Energy of one step: "mixed" is `OneStep.e_mixed`, which has the better forces;
-        "recommended" is `OneStep.e_tot`, the better energy (see `docs/forces.md`).
+    estimate : str, optional
+        Energy of one step in a box, also for molecules: "mixed" is `OneStep.e_mixed`, which has
+        the better forces; "recommended" is `OneStep.e_tot`, the better energy (see
+        `docs/forces.md`). By default in open space where that is possible, otherwise "mixed".
     conv_tol : float
         Convergence threshold of the SCF, hartree.
     device : str
@@ -98,10 +106,11 @@ class Calculator(ase_calculator.Calculator):
     ----------
     density : Density
         Density of the last geometry: that of the output orbitals, or the prediction.
-    step : OneStep or None
+    step : OneStep, OpenStep or None
     result : KSResult or None
     n_boxes : int
-        Number of boxes made so far. The energies in two boxes differ by some meV.
+        Number of boxes made so far. Energies that are not in open space differ by some meV between
+        two boxes.
 
     Raises
     ------
@@ -123,7 +132,7 @@ class Calculator(ase_calculator.Calculator):
         padding: float = 4.0,
         grid: Grid | None = None,
         forces: str = "exact",
-        estimate: str = "mixed",
+        estimate: str | None = None,
         conv_tol: float = 1e-9,
         device: str = "auto",
         spin: int | None = None,
@@ -133,7 +142,7 @@ class Calculator(ase_calculator.Calculator):
             raise InputError(f"unknown task {task!r}; known: {', '.join(TASKS)}")
         if forces not in FORCES:
             raise InputError(f"unknown forces {forces!r}; known: {', '.join(FORCES)}")
-        if estimate not in ESTIMATES:
+        if estimate is not None and estimate not in ESTIMATES:
             raise InputError(f"unknown estimate {estimate!r}; known: {', '.join(ESTIMATES)}")
         require_kind(dispersion)
         super().__init__(**options)
@@ -143,7 +152,8 @@ class Calculator(ase_calculator.Calculator):
         self.recipe = self.predictor.model.recipe
         self.task, self.dispersion, self.charge, self.spin = task, dispersion, charge, spin
         self.padding, self.grid, self.conv_tol = padding, grid, conv_tol
-        self.rigid, self.mixed = forces == "rigid", estimate == "mixed"
+        self.rigid, self.mixed = forces == "rigid", estimate != "recommended"
+        self._open = task == "one-step" and estimate is None and grid is None
         if task == "density":
             self.implemented_properties = ["dipole", "charges"]
         self.n_boxes = 0
@@ -153,10 +163,17 @@ class Calculator(ase_calculator.Calculator):
     @property
     def density(self) -> Density:
         """Density of the last geometry, e/bohr^3."""
-        return self._last().density
+        last = self._last()
+        if last.density is None:
+            assert last.step is not None
+            cell = build_cell(last.structure, last.grid, self.recipe)
+            density = density_from_dm(cell, last.step.dm, last.grid, last.structure)
+            self._work = last = replace(last, density=density)
+            return density
+        return last.density
 
     @property
-    def step(self) -> OneStep | None:
+    def step(self) -> OneStep | OpenStep | None:
         """The Kohn-Sham step of the last geometry, for task "one-step"."""
         return self._last().step
 
@@ -201,7 +218,7 @@ class Calculator(ase_calculator.Calculator):
         if system_changes or self._work is None or not self.results:
             self._work = self._energy(structure)
             self.results = {}
-            if (moment := dipole(self._work.density)) is not None:
+            if (moment := self._dipole(self._work)) is not None:
                 self.results["dipole"] = moment * BOHR
             if self.task != "density":
                 energy = self._work.energy
@@ -209,17 +226,30 @@ class Calculator(ase_calculator.Calculator):
                     energy += dispersion(structure, self.dispersion, self.recipe.xc)[0]
                 self.results["energy"] = self.results["free_energy"] = energy * HARTREE
         if "charges" in properties:
-            self.results["charges"] = hirshfeld(self._work.density).charges
+            self.results["charges"] = hirshfeld(self.density).charges
         if "forces" in properties:
             gradient = self._gradient(self._work)
             if self.dispersion is not None:
                 gradient = gradient + dispersion(structure, self.dispersion, self.recipe.xc)[1]
             self.results["forces"] = -gradient * HARTREE / BOHR
 
+    @staticmethod
+    def _dipole(work: _Work) -> np.ndarray | None:
+        """Dipole moment of a geometry (3,), e*bohr, or None for a cell."""
+        if isinstance(work.step, OpenStep):
+            return work.step.dipole()
+        assert work.density is not None
+        return dipole(work.density)
+
     def _energy(self, structure: Structure) -> _Work:
         self.predictor.require_covered(structure)
         grid = self._grid_of(structure)
         isolated = structure.isolated
+        if self._open and isolated:
+            prediction = gaussian_prediction(self.predictor, structure)
+            if prediction is not None:
+                step = open_step(structure, prediction.atoms, self.recipe)
+                return _Work(structure, grid, step.energy, step=step, prediction=prediction)
         dm0 = self._orbitals_of(structure) if self.task == "scf" else None
         if dm0 is None:
             sad = superposition(structure, grid, self.recipe.sad)
@@ -227,11 +257,11 @@ class Calculator(ase_calculator.Calculator):
             if self.task == "density":
                 return _Work(structure, grid, np.nan, rho)
             mf = mean_field(structure, grid, self.recipe, isolated=isolated)
-            step = one_step(rho, mf=mf)
+            in_box = one_step(rho, mf=mf)
             if self.task == "one-step":
-                energy = step.e_mixed if self.mixed else step.e_tot
-                return _Work(structure, grid, energy, step.density, sad=sad, step=step)
-            dm0 = step.dm
+                energy = in_box.e_mixed if self.mixed else in_box.e_tot
+                return _Work(structure, grid, energy, in_box.density, sad=sad, step=in_box)
+            dm0 = in_box.dm
         result = scf(structure, grid, self.recipe, self.conv_tol, dm0=dm0, isolated=isolated)
         if not result.converged:
             raise ase_calculator.SCFError(not_converged(structure, result))
@@ -255,7 +285,10 @@ class Calculator(ase_calculator.Calculator):
             gradient = scf_gradient(
                 structure, grid, work.result, self.recipe, isolated=structure.isolated
             )
-        elif work.step is not None and work.sad is not None:
+        elif isinstance(work.step, OpenStep) and work.prediction is not None:
+            explicit, slope = step_slope(work.step)
+            return explicit + work.prediction.pullback(slope, self.rigid)
+        elif isinstance(work.step, OneStep) and work.sad is not None:
             parts = (mixed_gradient if self.mixed else step_gradient)(work.step)
             if self.rigid:
                 moved = superposition_pullback(parts.response, structure, grid, self.recipe.sad)
