@@ -42,10 +42,10 @@ import scipy.linalg
 from pyscf import gto
 from pyscf.dft import numint
 
-from denser.atoms.sad import count_electrons, valence_charges
+from denser.atoms.sad import valence_charges
 from denser.atoms.sad_fields import free_atoms_together
 from denser.dft.atom_points import atom_points, blocks, weights_pullback
-from denser.dft.basis import basis_name, pseudopotential, shells
+from denser.dft.molecular import build_molecule
 from denser.dft.open_space import Linear, core_of_element, core_slope, linearised
 from denser.dft.pyscf_private import nonlocal_pseudopotential_gradient
 from denser.dft.scf import FrontierOrbitals
@@ -110,20 +110,6 @@ class OpenStep(FrontierOrbitals):
         return valence_charges(self.structure) @ (self.structure.positions - origin) - electrons
 
 
-def molecule(structure: Structure, recipe: Recipe) -> gto.Mole:
-    """PySCF's molecule of an isolated closed shell, without output."""
-    count_electrons(structure)
-    elements = sorted(set(structure.symbols))
-    return gto.M(
-        atom=list(zip(structure.symbols, structure.positions, strict=True)),
-        unit="bohr",
-        charge=structure.charge,
-        basis={s: shells(s, basis_name(s, recipe.basis)) for s in elements},
-        pseudo={s: pseudopotential(s, recipe.pseudo) for s in elements},
-        verbose=0,
-    )
-
-
 def open_step(structure: Structure, continuous: Continuous, recipe: Recipe = Recipe()) -> OpenStep:
     """Solve the Kohn-Sham equations once in the potential of a density, in open space.
 
@@ -135,7 +121,7 @@ def open_step(structure: Structure, continuous: Continuous, recipe: Recipe = Rec
         Its density.
     recipe : Recipe
     """
-    mol = molecule(structure, recipe)
+    mol = build_molecule(structure, recipe.basis, recipe)
     points, weights, parents = atom_points(mol)
     linear = linearised(mol, continuous, structure, recipe.xc, points, weights)
     values, vectors = scipy.linalg.eigh(mol.intor("int1e_ovlp"))

@@ -122,7 +122,8 @@ class GaussianPrediction:
 def gaussian_prediction(predictor: Predictor, structure: Structure) -> GaussianPrediction | None:
     """The density of an isolated molecule as Gaussians; None if the network does not give it.
 
-    It needs no grid. It is that of `Predictor.density` between the nodes.
+    It needs no grid. It is that of `Predictor.density` between the nodes, but for the mean over
+    copies of `Network.coefficients_of`.
     """
     found = predictor.network.coefficients_of(structure)
     if found is None:

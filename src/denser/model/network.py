@@ -120,7 +120,8 @@ class Network(nn.Module, ABC):
         """Coefficients of the Gaussians of isolated atoms, as in `deformed_atoms`, and positions.
 
         The positions (n_atoms, 3) are a leaf, with respect to which the coefficients have
-        derivatives. None as in `deformed_atoms`.
+        derivatives. A network may take a mean over turned copies, so that it commutes with
+        rotations better than `deformed_atoms`. None as in `deformed_atoms`.
         """
         return None
 
