@@ -29,7 +29,7 @@ options = parser.parse_args()
 
 atoms = read(options.molecule) if Path(options.molecule).is_file() else molecule(options.molecule)
 atoms.calc = Calculator()
-BFGS(atoms, logfile=None).run(fmax=0.001)
+BFGS(atoms, logfile=None).run(fmax=1e-4)  # otherwise rotations have frequencies
 inertia = atoms.get_moments_of_inertia()
 linear = inertia[0] < 1e-3 * inertia[2]
 rigid = 5 if linear else 6

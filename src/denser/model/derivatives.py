@@ -130,7 +130,7 @@ def gaussian_prediction(predictor: Predictor, structure: Structure) -> GaussianP
         return None
     coefficients, positions = found
     zero = 0.0, np.zeros(3), np.zeros((3, 3)), np.zeros((3, 3, 3))
-    exponents, recipe = predictor.network.exponents, predictor.model.recipe.sad
+    exponents, recipe = predictor.network.get_buffer("exponents"), predictor.model.recipe.sad
     ones = np.ones(len(structure))
     atoms = DeformedAtoms(structure, None, coefficients.detach(), exponents, recipe, ones, zero)
     charges = valence_charges(structure)

@@ -29,7 +29,7 @@ _STEP, _TERMS = 0.0625, 5
 _LARGE = 21.0
 """Beyond this, Boys' functions are their asymptotes, and Gaussians are zero, to 1e-9."""
 
-_SHELLS = (0.0, 5.0, 9.5, math.inf)
+_SHELLS = (0.0, 2.3, 3.3, 5.0, 7.0, 9.5, 12.0, math.inf)
 """Between these distances (bohr) the same Gaussians are computed."""
 
 _AT_ONCE = 8192
