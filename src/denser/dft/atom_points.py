@@ -18,10 +18,9 @@ import numpy as np
 from pyscf import gto
 from pyscf.dft import gen_grid, radi
 
-POINTS = (30, 590)
-"""Spheres around each atom, and points on the largest of them. Many points on few spheres: the
-energy hardly depends on the orientation, and the error of the spheres is nearly constant (0.09 meV
-for H2CO, 0.2 meV/angstrom in its forces)."""
+POINTS = (40, 434)
+"""Spheres around each atom, and points on the largest of them. With 302 points the energy of H2CO
+changes twice as much when it turns; with 30 spheres the stretches of water change by 7/cm."""
 
 _FARTHEST = 14.0
 """Spheres beyond this radius are left out, bohr."""
