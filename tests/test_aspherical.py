@@ -172,7 +172,7 @@ def test_functions_of_a_higher_degree_turn_with_the_molecule(network, ethanol):
     assert scale > 0
     np.testing.assert_allclose(after @ there.T, before @ here.T, atol=1e-4 * scale)
     with torch.no_grad():
-        averaged = larger.averaged(Graph.of(ethanol, None, larger.config), [turn.float()])
+        averaged = larger.averaged(Graph.of(ethanol, None, larger.config), [turn.float()])[0]
     np.testing.assert_allclose(averaged[..., 25:], before, atol=1e-4 * float(before.abs().max()))
 
 

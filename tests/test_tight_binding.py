@@ -37,7 +37,7 @@ def populations(atoms, charge=0):
             for z in atoms.numbers
         ]
     )
-    found = electrons(atoms, charge).scalars.reshape(len(atoms), 4, 4) * tb._SPREAD + typical
+    found = electrons(atoms, charge).scalars.reshape(len(atoms), 4, 4) * tb.SPREAD + typical
     return found[:, :, 0] + 3 * found[:, :, 1]
 
 
@@ -47,7 +47,7 @@ def solved(numbers, x, charge=0):
         "ijS", (False,) * 3, np.eye(3), x.detach().numpy(), CUTOFF
     )
     pairs = Neighbours(numbers, senders, receivers, x[senders] - x[receivers], CUTOFF)
-    found = solve(pairs, charge, shifts)
+    found, _ = solve(pairs, charge, shifts)
     return tuple(getattr(found, f.name) for f in fields(found))
 
 

@@ -13,13 +13,14 @@ rotated molecules reduces this remainder. Nothing depends on a grid. Messages ha
 `layers` times the cutoff. Other atoms within a larger reach enter once and linearly. The electrons
 at each atom and between neighbours come from `denser.model.tight_binding`, which treats the
 molecule as a whole. The density may have harmonics of a higher degree than the features; these are
-sums over neighbours only.
+sums over neighbours only. `denser.model.spin` adds the spin density of open shells.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,6 +41,7 @@ from denser.model.growing import grown, rows_of
 from denser.model.harmonics import spherical_harmonics
 from denser.model.messages import messages
 from denser.model.network import Network
+from denser.model.spin import Spin
 from denser.model.tight_binding import (
     N_BOND,
     N_SCALARS,
@@ -82,7 +84,7 @@ class Aspherical(Network):
     any_spacing = True  # Gaussians can be evaluated at any nodes
     any_shape = True
     bf16 = False  # sums of Gaussians lose too much in it
-    edges = ("head", "embedding", "gates")
+    edges = ("head", "embedding", "gates", "spin.heads")
     multiple_of = 8
     fine_tuning: ClassVar[dict[str, dict[str, Any]]] = {
         "optimizer": {"name": "muon", "lr": 5e-4, "lr_rest": 3.5e-6},
@@ -170,9 +172,20 @@ class Aspherical(Network):
             self.shown_far = nn.ParameterList(
                 nn.Parameter(torch.zeros(c, n_elements * _FAR)) for _ in range(degree + 1)
             )
+        self.spin = Spin(config) if config.spin else None
         with torch.no_grad():
             for layer in unmix:
                 layer.weight *= _RESIDUAL_SCALE
+
+    @property
+    def open_shells(self) -> bool:
+        """As in `Network`: the electrons that it is shown occupy orbitals of both spins."""
+        return self.config.electrons > 0
+
+    @property
+    def spins(self) -> bool:
+        """As in `Network`."""
+        return self.spin is not None
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -203,7 +216,7 @@ class Aspherical(Network):
         InputError
             The network does not know an element.
         """
-        coefficients = self._coefficients(sad, periodic, operations)
+        coefficients = self._coefficients(sad, periodic, operations)[0]
         return on_nodes(sad, coefficients, self.exponents).clamp_(min=0.0)
 
     def deformed_atoms(
@@ -214,21 +227,26 @@ class Aspherical(Network):
         operations: Sequence[CubeOperation] = (CubeOperation(),),
     ) -> tuple[DeformedAtoms, Tensor]:
         """As in `Network`."""
-        coefficients = self._coefficients(sad, periodic, operations)
-        return DeformedAtoms.of(sad, periodic, recipe, coefficients, self.exponents)
+        coefficients, spin = self._coefficients(sad, periodic, operations)
+        atoms, raw = DeformedAtoms.of(sad, periodic, recipe, coefficients, self.exponents)
+        return replace(atoms, spin=spin), raw
 
     def _coefficients(
         self, sad: Density, periodic: bool, operations: Sequence[CubeOperation]
-    ) -> Tensor:
-        """Coefficients of the Gaussians, without derivatives."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `coefficients`, without derivatives; the integral of the spin density is exact."""
         structure, grid = sad.structure, sad.grid
         self.require_elements(structure)
         graph = Graph.of(structure, grid if periodic else None, self.config, self.device)
         with torch.no_grad():
             if len(operations) == 1:
-                return self(graph)
-            turns = [torch.as_tensor(o.matrix.T).to(graph.vectors) for o in operations]
-            return self.averaged(graph, turns)
+                found, spin = self.coefficients(graph)
+            else:
+                turns = [torch.as_tensor(o.matrix.T).to(graph.vectors) for o in operations]
+                found, spin = self.averaged(graph, turns)
+        if self.spin is not None and spin is not None and graph.spin is not None:
+            spin = self.spin.exact(structure, spin, graph.spin, self.exponents)
+        return found, spin
 
     def coefficients_of(self, structure: Structure) -> tuple[Tensor, Tensor]:
         """As of `Network`, the mean of five copies that are turned by 72 degrees.
@@ -266,6 +284,14 @@ class Aspherical(Network):
 
     def forward(self, graph: Graph) -> Tensor:
         """Coefficients (n_atoms, n_exponents, (output_degree + 1)^2)."""
+        return self.coefficients(graph)[0]
+
+    def coefficients(self, graph: Graph) -> tuple[Tensor, Tensor | None]:
+        """Coefficients of the density as in `forward`, and those of the spin density.
+
+        The latter (n_atoms, n_exponents, (degree + 1)^2); None for closed shells, and without a
+        `spin` of the config.
+        """
         config, rows, electrons = self.config, self.rows[graph.numbers], graph.electrons
         if (electrons is None) != (config.electrons == 0):
             raise ValueError("the graph was made for a network with another config")
@@ -288,6 +314,9 @@ class Aspherical(Network):
         if electrons is not None and config.electrons > 1:
             shapes = torch.cat([shapes, self._about_bonds(electrons)], dim=1)
         shapes = shapes * envelope[:, None]
+        spin, difference = self.spin, graph.spin
+        z, about_line = None, shapes[:, : config.degree + 1]
+        pairs = graph.senders, graph.receivers
         layers = zip(self.scales, self.filters, self.mix, self.gates, self.unmix, strict=True)
         for n, (scale, to_filter, mix, gate, unmix) in enumerate(layers):
             to_hidden, activate, to_weights = to_filter.children()
@@ -295,13 +324,21 @@ class Aspherical(Network):
             if electrons is not None:
                 hidden = hidden + self.shown_bonds[n](electrons.bonds)
             hidden = activate(hidden)
+            if n == 0 and spin is not None and difference is not None:
+                on_spheres = self._on_spheres(difference)
+                z = spin.start(rows, on_spheres, hidden, about_line, difference, pairs)
             weights = to_weights(hidden)
             weights = weights.view(-1, config.channels, config.n_shapes)
             size = features.square().mean(dim=(1, 2), keepdim=True)
             x = scale * features * torch.rsqrt(size + _EPSILON)  # (atom, channel, point)
             heard = messages(x, weights, shapes, graph.senders, graph.receivers)
             x = torch.cat([x, _MESSAGE_SCALE * heard], dim=1).transpose(1, 2)
-            x = F.silu(mix(x)) * (1 + gate(rows)[:, None])  # (atom, point, channel)
+            x = mix(x)
+            if z is not None and spin is not None:
+                x = x + spin.squares[n](z.square().transpose(1, 2))
+            x = F.silu(x) * (1 + gate(rows)[:, None])  # (atom, point, channel)
+            if z is not None and spin is not None:
+                z = spin.update(n, z, x, hidden, about_line, self.limit, pairs)
             features = features + unmix(x).transpose(1, 2) @ self.limit
         low = (config.degree + 1) ** 2
         harmonics = features @ self.to_harmonics[:, :low]  # (atom, channel, lm)
@@ -313,10 +350,16 @@ class Aspherical(Network):
                 parts.append(head[rows] @ harmonics[:, :, n * n : (n + 1) ** 2])
             else:
                 parts.append(self._steep(graph, direction, hidden * envelope, head, n))
-        return torch.cat(parts, dim=-1)
+        of_spin = None
+        if z is not None and spin is not None and difference is not None:
+            quadratic = self._quadratic(difference.tensors)
+            of_spin = spin.coefficients(
+                rows, z, difference, self.radial, self.to_harmonics, quadratic
+            )
+        return torch.cat(parts, dim=-1), of_spin
 
-    def averaged(self, graph: Graph, rotations: Sequence[Tensor]) -> Tensor:
-        """Mean of the coefficients of rotated copies of the atoms, rotated back.
+    def averaged(self, graph: Graph, rotations: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Mean of the coefficients of rotated copies of the atoms, rotated back; as `coefficients`.
 
         Parameters
         ----------
@@ -325,11 +368,17 @@ class Aspherical(Network):
             Orthogonal matrices, as in `Graph.turned`.
         """
         total = torch.zeros((), device=self.points.device)
+        of_spin = None
         for rotation in rotations:
             harmonics = spherical_harmonics(self.points @ rotation, self.config.output_degree)
             back = self.to_harmonics.T @ harmonics  # Y(r rotation) = Y(r) back
-            total = total + self(graph.turned(rotation)) @ back.T
-        return total / len(rotations)
+            found, spin = self.coefficients(graph.turned(rotation))
+            total = total + found @ back.T
+            if spin is not None:
+                low = spin.shape[-1]
+                spin = spin @ back[:low, :low].T / len(rotations)
+                of_spin = spin if of_spin is None else of_spin + spin
+        return total / len(rotations), of_spin
 
     def _on_spheres(self, electrons: Electrons) -> Tensor:
         """Electrons of each atom as functions on the sphere (atom, function, point)."""

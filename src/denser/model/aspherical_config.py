@@ -49,6 +49,9 @@ class AsphericalConfig:
         Width of the update at each point, in channels.
     output_degree : int
         Highest degree of the harmonics of the density, if above that of the features; 0: the same.
+    spin : int
+        Functions on the sphere per atom for the spin densities of open shells
+        (`denser.model.spin`); 0: it predicts none.
     """
 
     elements: tuple[int, ...] = (1, 6, 7, 8, 9)
@@ -64,6 +67,7 @@ class AsphericalConfig:
     hidden: int = 64
     width: int = 2
     output_degree: int = 0
+    spin: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "elements", tuple(int(z) for z in self.elements))
@@ -90,6 +94,8 @@ class AsphericalConfig:
         object.__setattr__(self, "electrons", int(self.electrons))
         if not 0 <= self.electrons <= N_SOLUTIONS:
             raise InputError(f"electrons must be 0 to {N_SOLUTIONS}, found {self.electrons}")
+        if self.spin and (not self.electrons or self.degree < 2):
+            raise InputError("spin densities need electrons of 1 to 4, and a degree of 2 or more")
         if self.electrons:
             require_parameters(self.elements)
 

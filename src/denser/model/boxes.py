@@ -43,12 +43,15 @@ def respace(density: Density, spacing: float) -> Density:
     check_memory(grid)
     values = np.maximum(resample(density.values, grid.shape), 0.0)
     values *= density.n_electrons / (values.sum() * grid.dv)
-    return Density(
+    out = Density(
         grid,
         seal(values.astype(np.float32)),
         structure=density.structure,
         valence_charges=density.valence_charges,
     )
+    if density.spin_density is None:
+        return out
+    return out.with_spin_density(resample(density.spin_density.values, grid.shape))
 
 
 def respaced(grid: Grid, spacing: float) -> Grid:

@@ -72,6 +72,8 @@ class DeformedAtoms:
     clipped : tuple
         Integrals of what max(0, .) adds times 1, x_i, x_i x_j and x_i x_j x_k about the centre of
         nuclear charge.
+    spin : (n_atoms, n_exponents, n) tensor, optional
+        Coefficients of the spin density.
     """
 
     structure: Structure
@@ -81,6 +83,7 @@ class DeformedAtoms:
     recipe: str
     factors: np.ndarray
     clipped: Moments
+    spin: Tensor | None = None
 
     @classmethod
     def of(
@@ -188,6 +191,27 @@ class DeformedAtoms:
         Atoms of an isolated molecule do not continue at the opposite face of the box, and may
         reach out of it. The box of periodic atoms must be their period.
         """
+        grid, window = self._roomy(grid)
+        values = torch.tensor(sum_of_atoms(self.structure, grid, self.recipe, self.factors))
+        scaled = self.coefficients.detach().cpu().double()
+        scaled = scaled * torch.tensor(self.factors)[:, None, None]
+        positions = torch.tensor(self.structure.positions)
+        add_to_grid(values, grid, positions, scaled, self.exponents.cpu().double())
+        return np.ascontiguousarray(values.clamp_(min=0.0).numpy()[window], dtype=np.float32)
+
+    def spin_on_grid(self, grid: Grid) -> np.ndarray | None:
+        """Spin density as `on_grid`, unpaired e/bohr^3; None without one."""
+        if self.spin is None:
+            return None
+        grid, window = self._roomy(grid)
+        values = torch.zeros(grid.shape, dtype=torch.float64)
+        positions = torch.tensor(self.structure.positions)
+        spin, exponents = self.spin.detach().cpu().double(), self.exponents.cpu().double()
+        add_to_grid(values, grid, positions, spin, exponents)
+        return np.ascontiguousarray(values.numpy()[window], dtype=np.float32)
+
+    def _roomy(self, grid: Grid) -> tuple[Grid, tuple[slice, ...]]:
+        """A grid on the same nodes on which no atom meets its image, and where the given one is."""
         window = tuple(slice(0, n) for n in grid.shape)
         if self.box is None:  # a larger box on the same nodes, so that no atom meets its image
             inverse, n = np.linalg.inv(grid.cell), np.asarray(grid.shape)
@@ -200,12 +224,7 @@ class DeformedAtoms:
             steps = grid.cell / n[:, None]
             cell = steps * np.array([[nx], [ny], [nz]])
             grid = Grid(grid.origin - before @ steps, cell, (nx, ny, nz))
-        values = torch.tensor(sum_of_atoms(self.structure, grid, self.recipe, self.factors))
-        scaled = self.coefficients.detach().cpu().double()
-        scaled = scaled * torch.tensor(self.factors)[:, None, None]
-        positions = torch.tensor(self.structure.positions)
-        add_to_grid(values, grid, positions, scaled, self.exponents.cpu().double())
-        return np.ascontiguousarray(values.clamp_(min=0.0).numpy()[window], dtype=np.float32)
+        return grid, window
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """Density at points (n, 3), bohr, which need not lie in the box: (n,), e/bohr^3."""

@@ -29,6 +29,8 @@ class Graph:
     vectors : (n_pairs, 3) tensor
         From receiver to sender, or to the image of it, bohr.
     electrons : Electrons, optional
+    spin : Electrons, optional
+        Difference of both spins, if electrons are unpaired.
     far : tuple of tensor, optional
         Senders, receivers and vectors of all pairs within the config's reach.
     """
@@ -39,6 +41,7 @@ class Graph:
     vectors: Tensor
     electrons: Electrons | None = None
     far: tuple[Tensor, Tensor, Tensor] | None = None
+    spin: Electrons | None = None
 
     @classmethod
     def of(
@@ -77,20 +80,26 @@ class Graph:
             )
         receivers, senders, shifts = receivers[near], senders[near], shifts[near]
         vectors = vectors[torch.as_tensor(near)]
-        electrons = None
+        electrons = spin = None
         if config.electrons:
             pairs = Neighbours(structure.numbers, senders, receivers, vectors, config.cutoff)
             periods = None if grid is None else cell
-            electrons = solve(pairs, structure.charge, shifts, periods, config.electrons).to(device)
+            electrons, spin = solve(
+                pairs, structure.charge, shifts, periods, config.electrons, structure.spin
+            )
+            electrons, spin = electrons.to(device), spin and spin.to(device)
         senders, receivers = (torch.as_tensor(x, device=device) for x in (senders, receivers))
         numbers = torch.tensor(structure.numbers, device=device)
-        return cls(numbers, senders, receivers, vectors.to(device, torch.float32), electrons, far)
+        vectors = vectors.to(device, torch.float32)
+        return cls(numbers, senders, receivers, vectors, electrons, far, spin)
 
     def turned(self, rotation: Tensor) -> Graph:
         """The same graph, with each vector multiplied by an orthogonal matrix (3, 3)."""
         electrons = None if self.electrons is None else self.electrons.turned(rotation)
+        spin = None if self.spin is None else self.spin.turned(rotation)
         far = self.far and (*self.far[:2], self.far[2] @ rotation)
-        return replace(self, vectors=self.vectors @ rotation, electrons=electrons, far=far)
+        vectors = self.vectors @ rotation
+        return replace(self, vectors=vectors, electrons=electrons, far=far, spin=spin)
 
     @classmethod
     def joined(cls, graphs: Sequence[Graph], rotations: Tensor | None = None) -> Graph:
@@ -126,24 +135,37 @@ class Graph:
             parts = list(zip(*(graph.far for graph in graphs if graph.far), strict=True))
             of_far = each([len(x) for x in parts[0]])
             far = (put(parts[0], True), put(parts[1], True), _turned(put(parts[2]), of_far))
-        electrons = None
-        if graphs[0].electrons is not None:
+
+        def joined(parts: Sequence[Electrons]) -> Electrons:
             found = {
-                f.name: put(getattr(graph.electrons, f.name) for graph in graphs)
-                for f in fields(Electrons)
+                f.name: put(getattr(part, f.name) for part in parts) for f in fields(Electrons)
             }
             for name, turns in (("", of_atoms), ("bond_", of_pairs)):
                 found[name + "vectors"] = _turned(found[name + "vectors"], turns)
                 both = _turned(found[name + "tensors"], turns).transpose(-1, -2)
                 found[name + "tensors"] = _turned(both, turns).transpose(-1, -2)
-            electrons = Electrons(**found)
+            return Electrons(**found)
+
+        shown = [graph.electrons for graph in graphs if graph.electrons is not None]
+        spin = None
+        if any(graph.spin is not None for graph in graphs):
+            # that of a closed shell is zero
+            spin = joined([graph.spin or graph.nothing() for graph in graphs])
         return cls(
             put(graph.numbers for graph in graphs),
             put((graph.senders for graph in graphs), True),
             put((graph.receivers for graph in graphs), True),
             _turned(put(graph.vectors for graph in graphs), of_pairs),
-            electrons,
+            joined(shown) if shown else None,
             far,
+            spin,
+        )
+
+    def nothing(self) -> Electrons:
+        """The difference of both spins of a closed shell: zero."""
+        assert self.electrons is not None
+        return Electrons(
+            *(torch.zeros_like(getattr(self.electrons, f.name)) for f in fields(Electrons))
         )
 
 

@@ -38,7 +38,8 @@ def grown(network: Aspherical, options: Mapping[str, Any]) -> Aspherical:
     network : Aspherical
     options : mapping
         Fields of the config: more `elements` (see `with_elements`), `electrons`, `hidden`,
-        `width`, `exponents` or `output_degree`, or a first `reach`; the others must not change.
+        `width`, `exponents` or `output_degree`, or a first `reach` or `spin`; the others must not
+        change.
 
     Raises
     ------
@@ -53,12 +54,13 @@ def grown(network: Aspherical, options: Mapping[str, Any]) -> Aspherical:
         was, wanted = getattr(old, name), getattr(new, name)
         more = name in ("electrons", "hidden", "width", "output_degree") and wanted > was
         more |= name == "exponents" and set(wanted) > set(was)
-        first = name == "reach" and not was
+        first = name in ("reach", "spin") and not was
+        more &= not old.spin or name == "output_degree"
         if not (wanted == was or more or first):
             raise InputError(
                 f"a trained network keeps its {name}, {was!r}, found {wanted!r}; only elements, "
-                "electrons, hidden, width, exponents and output_degree can increase, and a first "
-                "reach can be given"
+                "electrons, hidden, width, exponents and output_degree can increase (with spin, "
+                "elements and output_degree only), and a first reach and spin can be given"
             )
 
     def places(*sizes: int) -> list[int]:
@@ -75,7 +77,9 @@ def grown(network: Aspherical, options: Mapping[str, Any]) -> Aspherical:
     state, before = larger.state_dict(), network.state_dict()
     for key, value in state.items():
         name = key.split(".")[0]
-        if key not in before:
+        if key.startswith("spin."):
+            value.copy_(before.get(key, value))
+        elif key not in before:
             value.zero_()
         elif name == "shown_atoms":
             value.zero_()[:, :, places(N_SCALARS, N_VECTORS, N_TENSORS)] = before[key]
@@ -122,7 +126,7 @@ def rows_of(network: Aspherical, numbers: Sequence[int]) -> dict[str, torch.Tens
     chosen = torch.tensor([z in numbers for z in elements])
     out = {}
     for key, value in network.named_parameters():
-        name = key.split(".")[0]
+        name = key.removeprefix("spin.").split(".")[0]
         mask = torch.zeros(value.shape, dtype=torch.bool)
         if name in _BY_ELEMENT:
             mask[chosen] = True
@@ -161,7 +165,7 @@ def with_elements(network: Aspherical, elements: Sequence[int]) -> Aspherical:
     larger = type(network)(new)
     state = network.state_dict()
     for key, value in state.items():
-        name = key.split(".")[0]
+        name = key.removeprefix("spin.").split(".")[0]
         if name in _BY_ELEMENT:
             state[key] = value[rows]
         elif name == "shown_atoms":

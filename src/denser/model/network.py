@@ -69,6 +69,16 @@ class Network(nn.Module, ABC):
         return None
 
     @property
+    def open_shells(self) -> bool:
+        """Whether it gives densities of open shells, with or without their spin densities."""
+        return False
+
+    @property
+    def spins(self) -> bool:
+        """Whether it predicts spin densities, and so learns from labels of open shells."""
+        return False
+
+    @property
     def device(self) -> torch.device:
         """Device of the weights."""
         return next(self.parameters()).device
@@ -159,6 +169,31 @@ class Network(nn.Module, ABC):
             if (was := getattr(self.config, name)) != (new := getattr(wanted, name)):
                 raise InputError(f"a trained network keeps its {name}, {was!r}, found {new!r}")
         return self
+
+    def coefficients(self, graph: Any) -> tuple[Tensor, Tensor | None]:
+        """Coefficients of Gaussians for the density and the spin density (of open shells).
+
+        Only networks that learn from points have them.
+        """
+        raise NotImplementedError
+
+    def spin_part(self) -> dict[str, Tensor]:
+        """Weights that closed shells do not use: {name of parameter: bool, of its shape}.
+
+        Raises
+        ------
+        InputError
+            The network predicts no spin densities.
+        """
+        if not self.spins:
+            raise InputError(
+                "this network predicts no spin densities; give it some with model.options.spin, "
+                "the number of their channels"
+            )
+        return {
+            name: torch.full(value.shape, name.startswith("spin."), dtype=torch.bool)
+            for name, value in self.named_parameters()
+        }
 
     def rows_of(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Weights that belong to some elements alone: {name of parameter: bool, of its shape}.

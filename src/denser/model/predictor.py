@@ -167,6 +167,7 @@ class Predictor:
         atoms, excess = atoms.scaled(sad.valence_charges, sad.n_electrons)
         if periodic != sad.structure.isolated:
             density = density.known_between_nodes(atoms)
+        density = _with_spin(density, atoms)
         return Scaled(density, excess, total)
 
     def raw(self, sad: Density, periodic: bool = False) -> torch.Tensor:
@@ -224,6 +225,12 @@ class Predictor:
     def doubt(self, prediction: Prediction) -> str:
         """One sentence if the prediction is in doubt, otherwise an empty string."""
         excess = 100 * prediction.excess
+        if prediction.density.structure.spin and not self.network.spins:
+            return (
+                f"model {self.model.name!r} learnt from closed shells only: expect an error of the "
+                "density of 1 to 2 %, for the smallest radicals up to 10, and no spin density; "
+                "Kohn-Sham steps (--refine) find both"
+            )
         if not self.in_doubt(prediction.excess):
             return self.model.seldom(prediction.density.structure.symbols)
         return (
@@ -234,7 +241,7 @@ class Predictor:
         )
 
     def require_covered(self, structure: Structure) -> None:
-        """Raise an InputError unless the model covers all elements, in a closed shell."""
+        """Raise an InputError unless the model covers all elements, and open shells if needed."""
         tables = supported_elements()
         known = self.network.elements
         covered = tables if known is None else [chemical_symbols[z] for z in known]
@@ -252,7 +259,8 @@ class Predictor:
                     f"it covers {' '.join(covered)}; {advice}"
                 )
         count_electrons(structure)
-        require_closed_shell(structure, f"densities of model {self.model.name!r}")
+        if not self.network.open_shells:
+            require_closed_shell(structure, f"densities of model {self.model.name!r}")
 
     @classmethod
     def of(cls, options: PredictionOptions, bf16: bool | None = None) -> Predictor:
@@ -372,6 +380,12 @@ def predict(
     return prediction.density
 
 
+def _with_spin(density: Density, atoms: DeformedAtoms) -> Density:
+    """The density with the spin density of the atoms, if they have one."""
+    spin = atoms.spin_on_grid(density.grid)
+    return density if spin is None else density.with_spin_density(seal(spin))
+
+
 def _on_nodes(density: Density, grid: Grid | Field) -> Density:
     """The prediction at the nodes of another grid."""
     assert isinstance(grid, Grid)  # PredictionOptions makes it one
@@ -396,7 +410,8 @@ def _on_nodes(density: Density, grid: Grid | Field) -> Density:
         )
     check_memory(grid)
     values = seal(atoms.on_grid(grid))
-    return replace(density, grid=grid, values=values).known_between_nodes(atoms)
+    on_nodes = replace(density, grid=grid, values=values).known_between_nodes(atoms)
+    return _with_spin(on_nodes, atoms)
 
 
 def _load(name: str | Path, device: torch.device) -> Model:

@@ -98,7 +98,7 @@ _TYPICAL_TABLES = {
 }
 """The same for the solutions of PBE's tables."""
 
-_SPREAD = 0.1
+SPREAD = 0.1
 """Standard deviation of the scalars, and size of the vectors and tensors."""
 
 _BOND_SIZE = 0.3
@@ -124,6 +124,10 @@ N_SOLUTIONS = 4
 N_SCALARS, N_VECTORS, N_TENSORS, N_BOND = 4, 2, 2, 11
 N_BOND_VECTORS, N_BOND_TENSORS = 4, 2
 """Number of inputs of each kind per solution: first those of an atom, then those of a pair."""
+
+
+_Matrices = tuple[Tensor, Tensor]
+"""P and W."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +180,12 @@ def solve(
     shifts: np.ndarray,
     cell: np.ndarray | None = None,
     n_solutions: int = N_SOLUTIONS,
-) -> Electrons:
+    spin: int = 0,
+) -> tuple[Electrons, Electrons | None]:
     """Solve for the electrons of a structure, given its pairs of neighbours.
+
+    With unpaired electrons, the lowest orbitals of each spin are occupied, P and W are the sums of
+    both, and the second result is made from their differences (spin up minus spin down).
 
     Parameters
     ----------
@@ -192,6 +200,8 @@ def solve(
         are needed to make each period 15 bohr long.
     n_solutions : int
         1 to 4: without and with the interaction of the electrons, then the same for PBE's tables.
+    spin : int
+        Number of unpaired electrons.
 
     Raises
     ------
@@ -203,6 +213,7 @@ def solve(
     basis = _Basis(pairs, shifts, cell)
     n_valence = torch.tensor([ELEMENTS[int(z)][0] for z in numbers], dtype=torch.float64)
     shown: list[Electrons] = []
+    of_spin: list[Electrons] = []
     for make, typical_of in ((hueckel, _TYPICAL), (tabulated, _TYPICAL_TABLES)):
         if len(shown) == n_solutions:
             break
@@ -211,10 +222,18 @@ def solve(
         interaction = None
         if n_solutions - len(shown) > 1:
             interaction = _interaction(found.repulsion, pairs)
-        solutions = _solutions(found, basis, n_valence, charge, interaction)
-        shown += [_shown(matrices, typical, basis, pairs.vectors) for matrices in solutions]
+        for matrices, differences in _solutions(found, basis, n_valence, charge, interaction, spin):
+            shown.append(_shown(matrices, typical, basis, pairs.vectors))
+            if differences is not None:
+                zero = torch.zeros_like(typical)
+                of_spin.append(_shown(differences, zero, basis, pairs.vectors))
+    return _together(shown), _together(of_spin) if of_spin else None
+
+
+def _together(solutions: list[Electrons]) -> Electrons:
+    """One solution after the other."""
     names = [f.name for f in fields(Electrons)]
-    return Electrons(*(torch.cat([getattr(x, name) for x in shown], dim=1) for name in names))
+    return Electrons(*(torch.cat([getattr(x, name) for x in solutions], dim=1) for name in names))
 
 
 class _Basis:
@@ -270,14 +289,19 @@ def _solutions(
     n_valence: Tensor,
     charge: int,
     interaction: Tensor | None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """P, and W relative to the levels; also those with V if a repulsion is given."""
+    spin: int,
+) -> Iterator[tuple[_Matrices, _Matrices | None]]:
+    """P, and W relative to the levels; also those with V if a repulsion is given.
+
+    And the differences of both spins, if electrons are unpaired.
+    """
     h = basis.diagonal(hamiltonian.levels)
     root = _InverseRoot.apply(basis.matrix(hamiltonian.overlap, torch.ones_like(h)))
     matrix = root @ basis.matrix(hamiltonian.blocks, h) @ root
     n_electrons = basis.n_copies * (float(n_valence.sum()) - charge)
-    p, w = _Occupied.apply(matrix, n_electrons)
-    yield p, _relative(w, p, h)
+    n_unpaired = basis.n_copies * spin
+    p, w, differences = _filled(matrix, n_electrons, n_unpaired)
+    yield (p, _relative(w, p, h)), differences and _relative_pair(differences, h)
     if interaction is None:
         return
     repulsion = basis.matrix_of_atoms(interaction, hamiltonian.repulsion)
@@ -286,8 +310,27 @@ def _solutions(
     for _ in range(_ITERATIONS):
         q = (-neutral).index_add(0, basis.owner, p.diagonal())
         v = v + _MIXING * (repulsion @ q - v)
-        p, w = _Occupied.apply(matrix + torch.diag(v[basis.owner]), n_electrons)
-    yield p, _relative(w, p, h + v[basis.owner])
+        p, w, differences = _filled(matrix + torch.diag(v[basis.owner]), n_electrons, n_unpaired)
+    h = h + v[basis.owner]
+    yield (p, _relative(w, p, h)), differences and _relative_pair(differences, h)
+
+
+def _filled(
+    matrix: Tensor, n_electrons: float, n_unpaired: int
+) -> tuple[Tensor, Tensor, _Matrices | None]:
+    """P and W, and the differences of both between the spins, if electrons are unpaired."""
+    if not n_unpaired:
+        return *_Occupied.apply(matrix, n_electrons), None
+    # as of closed shells with twice the electrons of one spin
+    p_up, w_up = _Occupied.apply(matrix, n_electrons + n_unpaired)
+    p_down, w_down = _Occupied.apply(matrix, n_electrons - n_unpaired)
+    sums = 0.5 * (p_up + p_down), 0.5 * (w_up + w_down)
+    return *sums, (0.5 * (p_up - p_down), 0.5 * (w_up - w_down))
+
+
+def _relative_pair(matrices: _Matrices, h: Tensor) -> _Matrices:
+    p, w = matrices
+    return p, _relative(w, p, h)
 
 
 def _relative(w: Tensor, p: Tensor, h: Tensor) -> Tensor:
@@ -340,9 +383,9 @@ def _shown(
         bond_vectors.append(pair[:, 1:, 0] - sigma_s[:, None] * direction)
         bond_tensors.append(pp - along[:, None, None] * line - across[:, None, None] * plane)
     return Electrons(
-        (torch.stack([*occupations, *levels], dim=1) - typical) / _SPREAD,
-        torch.stack(vector_parts, dim=1) / _SPREAD,
-        torch.stack(tensors, dim=1) / _SPREAD,
+        (torch.stack([*occupations, *levels], dim=1) - typical) / SPREAD,
+        torch.stack(vector_parts, dim=1) / SPREAD,
+        torch.stack(tensors, dim=1) / SPREAD,
         torch.stack([*bonds, orders[0]], dim=1) / _BOND_SIZE,  # of P
         torch.stack(bond_vectors, dim=1) / _BOND_SIZE,
         torch.stack(bond_tensors, dim=1) / _BOND_SIZE,

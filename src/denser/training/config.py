@@ -59,8 +59,9 @@ class ModelConfig:
 
     With a model file or name in `start` the run starts from its weights and has its options; an
     `aspherical` one may get more `elements`, `electrons`, `hidden` and `width` and a first `reach`
-    here. With `learn = "new elements"` only the weights of elements that the start lacks are
-    trained, so that predictions for other molecules stay the same.
+    and `spin` here. With `learn = "new elements"` only the weights of elements that the start lacks
+    are trained, so that predictions for other molecules stay the same; with `learn = "spin"` only
+    those of spin densities, on labels of open shells, so that closed shells stay the same.
     """
 
     architecture: str = "unet"
@@ -147,7 +148,7 @@ class Config:
             )
         for name, choice, known in (
             ("optimizer.name", self.optimizer.name, ("muon", "adamw", "adam")),
-            ("model.learn", self.model.learn, ("all", "new elements")),
+            ("model.learn", self.model.learn, ("all", "new elements", "spin")),
             ("sample.symmetry", self.sample.symmetry, ("cube", "turn", "none")),
             ("sample.order", self.sample.order, ("shuffle", "random")),
         ):

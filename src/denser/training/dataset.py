@@ -37,7 +37,7 @@ class DataSet:
     train, validation, rehearsal : list of Label or PackedLabel
         Labels of `data.often` occur twice in `train`.
     open_shells : tuple of str
-        Names of the labels that are left out because models know closed shells only.
+        Names of the labels that are left out because the network predicts no spin densities.
     """
 
     train: list[AnyLabel]
@@ -140,8 +140,10 @@ def recipe_of(config: Config, start: Recipe | None = None) -> Recipe:
     return recipe
 
 
-def read_dataset(data: DataConfig, recipe: Recipe, elements: Collection[int] = ()) -> DataSet:
-    """Read, check and split the labels of a configuration; those of open shells are left out.
+def read_dataset(
+    data: DataConfig, recipe: Recipe, elements: Collection[int] = (), shells: str = "closed"
+) -> DataSet:
+    """Read, check and split the labels of a configuration.
 
     Parameters
     ----------
@@ -149,6 +151,9 @@ def read_dataset(data: DataConfig, recipe: Recipe, elements: Collection[int] = (
     recipe : Recipe
     elements : collection of int
         If given, labels without an atom of any of these are left out, too.
+    shells : str
+        "closed": labels of open shells are left out, as for a network without spin densities;
+        "open": those of closed shells are; "all".
 
     Raises
     ------
@@ -168,8 +173,15 @@ def read_dataset(data: DataConfig, recipe: Recipe, elements: Collection[int] = (
                 "no label has one of the elements that are to be learnt: "
                 + " ".join(chemical_symbols[z] for z in elements)
             )
-    labels, open_shells = without_open_shells(labels)
-    rehearsal, others = without_open_shells(rehearsal)
+    open_shells: list[str] = []
+    others: list[str] = []
+    if shells == "closed":
+        labels, open_shells = without_open_shells(labels)
+        rehearsal, others = without_open_shells(rehearsal)
+    elif shells == "open":
+        labels = [label for label in labels if label.structure.spin]
+        if not labels:
+            raise InputError("no label has unpaired electrons, so there is no spin to learn")
     refuse_test_molecules([*labels, *rehearsal])
     for label in (*labels, *rehearsal):
         _check(label, recipe)

@@ -106,10 +106,16 @@ def _train(
     recipe = recipe_of(config, None if start is None else start.recipe)
     torch.manual_seed(config.seed)
     network = _on_device(_start_network(config, start, recipe), device)
-    new = new_elements(start, network) if config.model.learn == "new elements" else ()
+    learn, shells = config.model.learn, "all" if network.spins else "closed"
+    new = new_elements(start, network) if learn == "new elements" else ()
     rows = network.rows_of(new) if new else {}
-    part = [rows[name].to(device) for name, _ in network.named_parameters()] if new else None
-    data = read_dataset(config.data, recipe, new)
+    if learn == "spin":
+        rows, shells = network.spin_part(), "open"
+    part = [rows[name].to(device) for name, _ in network.named_parameters()] if rows else None
+    if part is not None:
+        for parameter, learns in zip(network.parameters(), part, strict=True):
+            parameter.requires_grad_(bool(learns.any()))
+    data = read_dataset(config.data, recipe, new, shells)
     _require_elements(network, [*data.train, *data.validation, *data.rehearsal])
     record = data.record()
     open_folder(out)
@@ -159,7 +165,8 @@ def _train(
             mean = 100 * state.validation
             found = {"validation_mean_percent": mean, "n": len(checks)}
             if start is not None and part is not None:
-                found = {f"new_elements_{key}": value for key, value in found.items()}
+                name = learn.replace(" ", "_")
+                found = {f"{name}_{key}": value for key, value in found.items()}
                 found = start.info.get("measured", {}) | found
             measured = {"measured": found}
         return Model(out.name, config.model.architecture, source, recipe, info | length | measured)

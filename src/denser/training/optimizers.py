@@ -18,7 +18,7 @@ def optimizers_of(settings: OptimizerConfig, network: Network) -> list[torch.opt
     With Muon, the `edges` of a network do not count as hidden, and its `step_sizes` multiply the
     learning rates. Each group of parameters stores its full learning rate as `base_lr`.
     """
-    everything = list(network.parameters())
+    everything = [p for p in network.parameters() if p.requires_grad]
     optimizers: list[torch.optim.Optimizer]
     if settings.name == "adam":
         optimizers = [torch.optim.Adam(everything, settings.lr, settings.betas)]
@@ -32,6 +32,8 @@ def optimizers_of(settings: OptimizerConfig, network: Network) -> list[torch.opt
         hidden: dict[float, list[Tensor]] = {}
         rest: dict[float, list[Tensor]] = {}
         for key, p in network.named_parameters():
+            if not p.requires_grad:
+                continue
             chosen = hidden if p.ndim > 1 and not key.startswith(network.edges) else rest
             chosen.setdefault(step_size(network, key), []).append(p)
         decay = settings.weight_decay

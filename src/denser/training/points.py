@@ -9,7 +9,7 @@ nodes along each axis, with a random start. This takes an eighth of the nodes, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -66,6 +66,8 @@ class PointSet:
         Superposed atomic densities (not scaled to N_e) and reference, e/bohr^3.
     weights : (n,) tensor
         dv / (N_e q n), so that sum weights |rho_pred - rho| estimates Err_rho.
+    spin : (n,) tensor, optional
+        Spin density of an open shell, unpaired e/bohr^3.
     """
 
     graph: Graph
@@ -75,14 +77,15 @@ class PointSet:
     sad: Tensor
     rho: Tensor
     weights: Tensor
+    spin: Tensor | None = None
 
     def error(self, network: Network, chosen: slice, rotation: Tensor | None = None) -> Tensor:
         """Err_rho estimated from some of the nodes, after a rotation by a (3, 3) matrix."""
         rotations = None if rotation is None else rotation[None]
-        return errors_of(network, [self], [chosen], rotations)[0]
+        return errors_of(network, [self], [chosen], rotations)[0][0]
 
     def cloud(self, config: AsphericalConfig, chosen: slice, rotation: Tensor | None) -> Cloud:
-        """Some of the nodes, for `denser.model.l1_distance`."""
+        """Some of the nodes and rho - SAD there, for `denser.model.l1_distance`."""
         nodes, images = self.nodes[chosen], self.images
         if rotation is not None:
             nodes, images = nodes @ rotation, images @ rotation
@@ -98,8 +101,11 @@ def errors_of(
     sets: Sequence[PointSet],
     chosen: Sequence[slice],
     rotations: Tensor | None = None,
-) -> Tensor:
-    """Err_rho of several labels at once (n_labels,), each from some of its nodes.
+) -> tuple[Tensor, Tensor | None]:
+    """Errors of several labels at once (n_labels,), each from some of its nodes.
+
+    First Err_rho, then (1/N_e) integral |m_pred - m| dr of the spin density m, which is zero for
+    closed shells; None if all are closed shells, or the network predicts no spin densities.
 
     Parameters
     ----------
@@ -116,7 +122,18 @@ def errors_of(
         for points, nodes, turn in zip(sets, chosen, turns, strict=True)
     ]
     graph = Graph.joined([points.graph for points in sets], rotations)
-    return l1_distances(network(graph), network.get_buffer("exponents"), Cloud.joined(clouds))
+    found, spin = network.coefficients(graph)
+    exponents = network.get_buffer("exponents")
+    errors = l1_distances(found, exponents, Cloud.joined(clouds))
+    if spin is None:
+        return errors, None
+    of_spin = []
+    for cloud, points, nodes in zip(clouds, sets, chosen, strict=True):
+        m = torch.zeros_like(cloud.target)
+        if points.spin is not None:
+            m[:-1] = points.spin[nodes]
+        of_spin.append(replace(cloud, target=m))
+    return errors, l1_distances(spin, exponents, Cloud.joined(of_spin))
 
 
 class Points:
@@ -168,14 +185,22 @@ class Points:
             label.structure, label.grid, points.xyz, label.recipe.sad
         )
         where = (label.structure, label.grid, points.xyz)
-        return self._point_set(*where, sad, sad + points.deformation, points.weights)
+        return self._point_set(*where, sad, sad + points.deformation, points.weights, points.spin)
 
     def _draw(self, label: Label, rng: np.random.Generator) -> PointSet:
         structure, grid = label.structure, _every_other(label.grid, rng)
-        rendered = density_on_grid(
-            structure.numbers, structure.positions, label.orbitals, grid, self.device
-        )
-        rho = rendered.cpu().numpy().ravel().astype(float)
+
+        def rendered(orbitals: np.ndarray) -> np.ndarray:
+            where = (structure.numbers, structure.positions)
+            values = density_on_grid(*where, orbitals, grid, self.device)
+            return values.cpu().numpy().ravel().astype(float)
+
+        m = None
+        if structure.spin:
+            up, down = (rendered(orbitals) for orbitals in label.spin_orbitals)
+            rho, m = up + down, up - down
+        else:
+            rho = rendered(label.orbitals)
         density = denser.atoms.sad.superposition(structure, grid, self.sad)
         sad = density.values.ravel() * (density.valence_charges.sum() / label.n_electrons)
         parts = (np.abs(rho - sad), sad, np.sqrt(sad), np.ones_like(sad))
@@ -187,7 +212,8 @@ class Points:
         index = np.stack(np.unravel_index(node, grid.shape), axis=1)
         xyz = grid.origin + (index / np.array(grid.shape)) @ grid.cell
         weights = grid.dv / (q[node] / cumulative[-1] * PER_LABEL * label.n_electrons)
-        return self._point_set(structure, grid, xyz, sad[node], rho[node], weights)
+        spin = None if m is None else m[node]
+        return self._point_set(structure, grid, xyz, sad[node], rho[node], weights, spin)
 
     def _point_set(
         self,
@@ -197,6 +223,7 @@ class Points:
         sad: np.ndarray,
         rho: np.ndarray,
         weights: np.ndarray,
+        spin: np.ndarray | None,
     ) -> PointSet:
         images, parents = images_near(structure.positions, grid, _REACH)
 
@@ -211,6 +238,7 @@ class Points:
             tensor(sad),
             tensor(rho),
             tensor(weights),
+            None if spin is None else tensor(spin),
         )
 
     def backward(
@@ -225,8 +253,9 @@ class Points:
         """Add the gradients of the loss of a batch; return this process's share of mean Err_rho.
 
         The loss is the mean of Err_rho, or of its power `sample.exponent`, divided by the exponent
-        and by `_USUAL`^(exponent - 1); the weight of a molecule then grows with its error. Each
-        sample is rotated or reflected at random, to reduce the deviation from equivariance.
+        and by `_USUAL`^(exponent - 1); the weight of a molecule then grows with its error. For open
+        shells (1/N_e) integral |m_pred - m| dr of the spin density m is added. Each sample is
+        rotated or reflected at random, to reduce the deviation from equivariance.
         """
         rng = np.random.default_rng([config.seed, step])
         batch, exponent = config.sample.batch, config.sample.exponent
@@ -250,9 +279,13 @@ class Points:
             turns_of = torch.as_tensor(
                 np.stack([turn for _, turn, _ in group]), dtype=torch.float32, device=self.device
             )
-            errors = errors_of(network, sets, nodes, turns_of) / batch
+            errors, of_spin = errors_of(network, sets, nodes, turns_of)
+            errors = errors / batch
             found = errors.detach()
-            errors.backward((found * batch / _USUAL) ** (exponent - 1))
+            if of_spin is not None:
+                errors = errors + of_spin / batch
+            if errors.requires_grad:
+                errors.backward((found * batch / _USUAL) ** (exponent - 1))
             total += float(found.sum())
         return total, [self.labels[i].name for i in chosen]
 

@@ -173,7 +173,9 @@ def finetune(
     labels = require_orbitals(
         read_all(plan.labels, start.recipe), "fine tuning measures its result on"
     )
-    labels, open_shells = without_open_shells(labels)
+    open_shells: list[str] = []
+    if not start.network.spins:
+        labels, open_shells = without_open_shells(labels)
     if open_shells:
         tell(left_out(open_shells))
     added = further_elements(start, labels)

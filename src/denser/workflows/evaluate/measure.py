@@ -109,6 +109,14 @@ def measure(
         from denser.dft.fitting import fit_density
 
         errors["fitting"] = err_rho(fit_density(reference), reference)
+    spin_error = None
+    if structure.spin and predicted.spin_density is not None:
+        up, down = (
+            density_on_grid(structure.numbers, structure.positions, orbitals, grid).numpy()
+            for orbitals in label.spin_orbitals
+        )
+        wrong = np.abs(predicted.spin_density.values - (up - down)).sum(dtype=float)
+        spin_error = float(wrong / np.abs(up - down).sum(dtype=float))
     pair = dipole(predicted), dipole(reference)
     dipole_error = None
     if pair[0] is not None and pair[1] is not None:
@@ -123,6 +131,7 @@ def measure(
         errors=errors,
         around=error_around_elements(predicted, reference, distances),
         by_distance=error_by_distance(predicted, reference, distances),
+        spin_error=spin_error,
         dipole_error=dipole_error,
         electrons_off=n_electrons - reference.n_electrons,
         in_doubt=predictor.in_doubt(excess),
@@ -214,7 +223,7 @@ def choose(
 ) -> tuple[list[Label], str]:
     """Return the labels to measure, and a sentence that says which were left out.
 
-    Labels with unpaired electrons are left out, because no model knows them.
+    Labels with unpaired electrons are left out if the model predicts no spin densities.
 
     Parameters
     ----------
@@ -246,7 +255,9 @@ def choose(
             f"none of {len(labels)} labels is named {' or '.join(select)}; the first is "
             f"{labels[0].name}"
         )
-    named, open_shells = without_open_shells(named)
+    open_shells: list[str] = []
+    if not model.network.spins:
+        named, open_shells = without_open_shells(named)
     if part == "validation":
         chosen = [label for label in named if label.name in held_out]
         why = f"are not among the {len(held_out)} that {model.name} names for validation"

@@ -47,6 +47,9 @@ class Measured:
     in_doubt : bool
         Result of `Predictor.in_doubt`.
     seconds_sad, seconds_network : float
+    spin_error : float or None
+        integral |m_pred - m_ref| / integral |m_ref| of the spin density m, a fraction; None for a
+        closed shell.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Measured:
     in_doubt: bool
     seconds_sad: float
     seconds_network: float
+    spin_error: float | None = None
 
     def row(self) -> dict[str, str | int | float]:
         """Flat record for tables: errors in percent, dipoles in debye."""
@@ -73,6 +77,7 @@ class Measured:
             "n_electrons": self.n_electrons,
             "distorted": int(self.distorted),
             **{f"{key}_percent": 100 * error for key, error in self.errors.items()},
+            **({} if self.spin_error is None else {"spin_percent": 100 * self.spin_error}),
             "dipole_error_debye": "" if self.dipole_error is None else self.dipole_error * DEBYE,
             "electrons_before_scaling": self.n_electrons + self.electrons_off,
             "in_doubt": int(self.in_doubt),
@@ -157,6 +162,7 @@ class Evaluation:
             "by_distance": _by_distance(self.rows),
             "by_atoms": self._by_atoms(),
             "dipole_error_debye": self._dipoles(),
+            "spin_percent": self._spins(),
             "before_scaling": {
                 "mean_electrons": float(off.mean()),
                 "mean_absolute_electrons": float(np.abs(off).mean()),
@@ -211,6 +217,14 @@ class Evaluation:
             return None
         rows, errors = zip(*known, strict=True)
         return _statistics(rows, np.array(errors) * DEBYE)
+
+    def _spins(self) -> dict | None:
+        """Errors of the spin densities of open shells, percent."""
+        known = [(row, row.spin_error) for row in self.rows if row.spin_error is not None]
+        if not known:
+            return None
+        rows, errors = zip(*known, strict=True)
+        return {"n": len(rows), **_statistics(rows, 100 * np.array(errors))}
 
     def _by_atoms(self) -> list[dict]:
         out = []
@@ -297,7 +311,15 @@ def sentences(evaluation: Evaluation) -> list[str]:
             f"dipole error: mean {dipole['mean']:.3f}, median {dipole['median']:.3f}, worst "
             f"{dipole['worst']:.3f} debye ({dipole['worst_name']})"
         )
+    of_spins = []
+    if (spin := figures["spin_percent"]) is not None:
+        of_spins = [
+            f"spin densities of {spin['n']} open shells: integral |m_pred - m_ref| / integral "
+            f"|m_ref| {spin['mean']:.2f} % in the mean, median {spin['median']:.2f}, worst "
+            f"{spin['worst']:.2f} % ({spin['worst_name']})"
+        ]
     return [
+        *of_spins,
         of_dipoles,
         f"electrons before scaling to N_e: off by {scaling['mean_absolute_percent']:.3f} % in the "
         f"mean ({scaling['mean_electrons']:+.4f} electrons), worst "
