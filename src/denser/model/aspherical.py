@@ -258,7 +258,7 @@ class Aspherical(Network):
         positions = torch.tensor(structure.positions, device=self.device).requires_grad_()
         graph = Graph.of(structure, None, self.config, self.device, positions)
         turns = torch.as_tensor(_FIVE.as_matrix()).to(graph.vectors)
-        return self.averaged(graph, list(turns)), positions
+        return self.averaged(graph, list(turns))[0], positions
 
     def pullback(
         self, sad: Density, field_of: Callable[[Tensor], Tensor], periodic: bool, recipe: str
