@@ -172,6 +172,7 @@ def test_a_prediction_with_and_without_spin_densities(network):
     assert "learnt from closed shells only" in default.doubt(radical)
 
 
+@pytest.mark.slow
 def test_training_and_measuring_on_an_open_shell(network, tmp_path):
     """Only weights of spin densities learn, and the error of m is measured."""
     recipe = Recipe(spacing=0.2 / BOHR)
