@@ -228,7 +228,7 @@ class Predictor:
         if prediction.density.structure.spin and not self.network.spins:
             return (
                 f"model {self.model.name!r} learnt from closed shells only: expect an error of the "
-                "density of 1 to 2 %, for the smallest radicals up to 10, and no spin density; "
+                "density of 1 to 5 %, for the smallest radicals up to 10, and no spin density; "
                 "Kohn-Sham steps (--refine) find both"
             )
         if not self.in_doubt(prediction.excess):

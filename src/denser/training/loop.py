@@ -147,6 +147,7 @@ def _train(
         info["own_names"] = info["train_names"]
         for part_of in ("train_names", "validation_names"):
             info[part_of] = list(dict.fromkeys([*start.info.get(part_of, ()), *info[part_of]]))
+        info |= {"n_train": len(info["train_names"]), "n_validation": len(info["validation_names"])}
     peers.wait()  # until all have read the files that the first one will replace
     if peers.is_first:
         write_json(out / "config.json", config.to_dict())
