@@ -125,7 +125,7 @@ def test_a_missing_argument_is_named(run, path):
 
 def test_quiet_and_verbose(run):
     ase_write("h2.xyz", molecule("H2"))
-    ase_write("odd.xyz", Atoms("H"))
+    ase_write("odd.xyz", Atoms("Fe"))
     given = ("predict", "h2.xyz", "odd.xyz", "-o", "out", "--spacing", "0.4", "--padding", "2")
     code, out, err = run(*given)
     assert code == 2 and "h2.xyz: H2" in out and "1 of 2 predicted" in out

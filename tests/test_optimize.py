@@ -85,7 +85,7 @@ def test_a_cell_stays_as_it_is(tmp_path):
 
 
 def test_bad_input(run):
-    ase.io.write("h.xyz", Atoms("H"))
+    ase.io.write("h.xyz", Atoms("OH", [(0, 0, 0), (0, 0, 0.97)]))
     for arguments, words in (
         ((), "nothing to optimise"),
         (("h.xyz", "-o", "h.extxyz"), "give -o FOLDER"),

@@ -34,7 +34,8 @@ def test_labels_together_have_the_errors_and_gradients_of_each_alone():
         parts = torch.autograd.grad((weights * errors).sum(), list(network.parameters()))
         return torch.cat([part.ravel() for part in parts])
 
-    together = errors_of(network, sets, nodes, turns)
+    together, of_spin = errors_of(network, sets, nodes, turns)
+    assert of_spin is None
     alone = []
     for found, chosen, turn in zip(sets, nodes, turns, strict=True):
         coefficients = network(found.graph.turned(turn))

@@ -146,13 +146,6 @@ def test_large_boxes_are_tiled_to_the_same_density(small_model, monkeypatch):
 @pytest.mark.parametrize(
     ("atoms", "options", "words"),
     [
-        (
-            Atoms("CH3", molecule("CH3").positions),
-            {},
-            "densities of model .* cover closed shells",
-        ),
-        (molecule("O2"), {}, "O2 with charge 0 has 2 unpaired electrons, .*; --spin 0 is a closed"),
-        (molecule("H2O"), {"charge": 1}, "odd number"),
         (molecule("H2O"), {"charge": 8}, "without valence electrons"),
         (Atoms("Fe"), {}, "atom 1 is Fe, which model '.*' does not cover; it covers H "),
         (molecule("H2O"), {"box": "round"}, "auto, isolated, paper"),

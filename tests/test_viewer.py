@@ -308,9 +308,13 @@ def test_refused_drag_ends_where_it_began(water_session: Session):
 
 def test_what_cannot_be_predicted_is_said_and_drawn_without_density(water_session: Session):
     water_session.edit({"op": "charge", "value": 1})
+    state = unpack(draw.message(water_session, DENSITY))["state"]
+    assert not state["problem"]
+    assert "learnt from closed shells only" in state["warnings"][-1]
+    water_session.edit({"op": "charge", "value": 8})
     header = unpack(draw.message(water_session, DENSITY))
-    assert "odd number" in header["state"]["problem"]
-    assert header["state"]["structure"]["charge"] == 1
+    assert "without valence electrons" in header["state"]["problem"]
+    assert header["state"]["structure"]["charge"] == 8
     assert header["layers"] == []
     water_session.edit({"op": "element", "atom": 0, "symbol": "U", "hydrogens": False})
     assert "U" in unpack(draw.message(water_session, DENSITY))["state"]["problem"]

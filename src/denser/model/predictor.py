@@ -225,20 +225,26 @@ class Predictor:
     def doubt(self, prediction: Prediction) -> str:
         """One sentence if the prediction is in doubt, otherwise an empty string."""
         excess = 100 * prediction.excess
-        if prediction.density.structure.spin and not self.network.spins:
-            return (
-                f"model {self.model.name!r} learnt from closed shells only: expect an error of the "
-                "density of 1 to 5 %, for the smallest radicals up to 10, and no spin density; "
-                "Kohn-Sham steps (--refine) find both"
-            )
-        if not self.in_doubt(prediction.excess):
-            return self.model.seldom(prediction.density.structure.symbols)
+        structure = prediction.density.structure
+        open_shell = structure.spin and not self.network.spins
+        if open_shell or not self.in_doubt(prediction.excess):
+            return self.unknown(structure)
         return (
             f"model {self.model.name!r} does not know this kind of molecule well: before scaling "
             f"it had {abs(excess):.2g} % too {'many' if excess > 0 else 'few'} electrons, and the "
             f"error of the density is likely above {self.least_error(prediction.excess):.2g} %; "
             "take Kohn-Sham steps (--refine) or fine-tune"
         )
+
+    def unknown(self, structure: Structure) -> str:
+        """One sentence on what the model has learnt little about, otherwise an empty string."""
+        if structure.spin and not self.network.spins:
+            return (
+                f"model {self.model.name!r} learnt from closed shells only: expect an error of the "
+                "density of 1 to 5 %, for the smallest radicals up to 10, and no spin density; "
+                "Kohn-Sham steps (--refine) find both"
+            )
+        return self.model.seldom(structure.symbols)
 
     def require_covered(self, structure: Structure) -> None:
         """Raise an InputError unless the model covers all elements, and open shells if needed."""

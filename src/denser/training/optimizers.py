@@ -37,19 +37,18 @@ def optimizers_of(settings: OptimizerConfig, network: Network) -> list[torch.opt
             chosen = hidden if p.ndim > 1 and not key.startswith(network.edges) else rest
             chosen.setdefault(step_size(network, key), []).append(p)
         decay = settings.weight_decay
-        optimizers = [
-            Muon(
+        optimizers = []
+        if hidden:
+            muon = Muon(
                 [  # a longer step does not increase the weight decay
                     {"params": p, "lr": settings.lr * size, "weight_decay": decay / max(1.0, size)}
                     for size, p in hidden.items()
                 ]
-            ),
-            torch.optim.AdamW(
-                [{"params": p, "lr": settings.lr_rest * size} for size, p in rest.items()],
-                betas=settings.betas,
-                weight_decay=0.0,
-            ),
-        ]
+            )
+            optimizers.append(muon)
+        if rest:
+            groups = [{"params": p, "lr": settings.lr_rest * size} for size, p in rest.items()]
+            optimizers.append(torch.optim.AdamW(groups, betas=settings.betas, weight_decay=0.0))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]

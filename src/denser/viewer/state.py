@@ -62,8 +62,8 @@ def warnings(session: Session) -> list[str]:
     structure = session.structure
     if structure is None or session.draft:
         return []
-    seldom = session.predictor.model.seldom(structure.symbols)
-    return [*strange(structure), *([seldom] if seldom else [])]
+    unknown = session.predictor.unknown(structure)
+    return [*strange(structure), *([unknown] if unknown else [])]
 
 
 def model_card(session: Session) -> dict:

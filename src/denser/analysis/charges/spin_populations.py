@@ -65,8 +65,8 @@ def unpaired_electrons(density: Density) -> UnpairedElectrons:
     if structure.spin:
         raise InputError(
             f"the density of {structure.formula} comes without its spin density; give a file that "
-            "holds both, such as the .npz or CHGCAR that denser scf -o writes, or take Kohn-Sham steps "
-            "(--refine)"
+            "holds both, such as the .npz or CHGCAR that denser scf -o writes, or take Kohn-Sham "
+            "steps (--refine)"
         )
     return UnpairedElectrons(np.zeros(len(structure)), symbols, closed=True)
 
