@@ -14,7 +14,7 @@ from ase.calculators import calculator as ase_calculator
 import denser.dft  # noqa: F401  (before anything else brings in part of PySCF)
 from denser.analysis.charges.stockholder import hirshfeld
 from denser.analysis.moments import dipole
-from denser.atoms.sad import superposition
+from denser.atoms.sad import require_closed_shell, superposition
 from denser.atoms.sad_derivatives import superposition_pullback
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.dispersion import dispersion, require_kind
@@ -243,6 +243,8 @@ class Calculator(ase_calculator.Calculator):
 
     def _energy(self, structure: Structure) -> _Work:
         self.predictor.require_covered(structure)
+        if self.task != "density":
+            require_closed_shell(structure, "energies and forces of the calculator")
         grid = self._grid_of(structure)
         isolated = structure.isolated
         if self._open and isolated:
