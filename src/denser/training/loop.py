@@ -144,9 +144,10 @@ def _train(
         info["parent"] = {"name": config.model.start, "mean_percent": start.mean_percent}
         info["n_labels_of_element"] = labels_of_elements(start, record)
     if start is not None and part is not None:  # which it still is without the new elements
-        info["own_names"] = info["train_names"]
-        for part_of in ("train_names", "validation_names"):
-            info[part_of] = list(dict.fromkeys([*start.info.get(part_of, ()), *info[part_of]]))
+        for kind in ("train", "validation"):
+            info[f"own_{kind}_names"] = info[f"{kind}_names"]
+            info[f"{kind}_names"] = start.info.get(f"{kind}_names", [])
+        info["train_names"] = list(dict.fromkeys([*info["train_names"], *info["own_train_names"]]))
         info |= {"n_train": len(info["train_names"]), "n_validation": len(info["validation_names"])}
     peers.wait()  # until all have read the files that the first one will replace
     if peers.is_first:

@@ -396,7 +396,7 @@ def _lineage(start: Model, tuned: Model) -> dict:
         for key in ("data_hash", "n_train", "validation_names", "parent")
         if key in start.info
     }
-    own = tuned.info.get("own_names", tuned.info["train_names"])
+    own = tuned.info.get("own_train_names", tuned.info["train_names"])
     seen = [
         *start.info.get("train_names", ()),
         *own,
