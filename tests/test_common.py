@@ -201,7 +201,7 @@ def test_models_info(run, small_model):
     save_model(Path("mine.safetensors"), small_model)
     code, out, err = run("models", "info")
     assert (code, err) == (0, "")
-    assert "elements    H Li Be B C N O F Na Mg Al Si P S Cl K" in out
+    assert " H Li Be B C N O F Na Mg Al Si P S Cl K Ca " in out
     assert "spacing 0.0831 angstrom" in out and "validation mean 0.179" in out
     code, out, _ = run("models", "info", "--json")
     record = json.loads(out)
