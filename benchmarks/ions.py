@@ -5,7 +5,7 @@ python benchmarks/ions.py H2O Cl2
 
 Columns: minus the HOMO, the difference of ours (PBE/aug-gth-tzv2p), that of PySCF's UKS with all
 electrons in aug-cc-pVTZ, and for the ionisation energy the measured vertical one (photoelectron
-spectra, as collected by van Setten et al., J. Chem. Theory Comput. 11, 5665 (2015)); then minus the
+spectra; these values were not checked against a source); then minus the
 LUMO and the two affinities. Where an affinity is negative, the anion is not bound, and the
 number is one of the basis; nan has not converged. Geometries are those of ASE's G2 set.
 """
