@@ -224,7 +224,7 @@ def converge(
         mo_occ=np.asarray(mf.mo_occ),
         mo_coeff=coefficients,
         dm=dm,
-        dipole=_dipole(mf.mol, structure, dm.reshape(-1, *dm.shape[-2:])),
+        dipole=dipole_of(mf.mol, structure, dm.reshape(-1, *dm.shape[-2:])),
         cycles=int(mf.cycles),
         removed=coefficients.shape[-2] - coefficients.shape[-1],
         basis=basis,
@@ -233,8 +233,11 @@ def converge(
     )
 
 
-def _dipole(mol: gto.Mole, structure: Structure, dm: np.ndarray) -> np.ndarray:
-    """About the centre of nuclear charge (3,), e bohr; of matrices (1 or 2, nao, nao)."""
+def dipole_of(mol: gto.Mole, structure: Structure, dm: np.ndarray) -> np.ndarray:
+    """Dipole moment (3,) about the centre of nuclear charge, e bohr.
+
+    `dm` are the density matrices of both spins, or of all electrons (2 or 1, nao, nao).
+    """
     centre = structure.nuclear_charge_centre
     with mol.with_common_origin(centre):
         electrons = np.einsum("xpq,sqp->x", mol.intor_symmetric("int1e_r", comp=3), dm)

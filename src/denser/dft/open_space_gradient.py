@@ -41,11 +41,11 @@ import numpy as np
 import scipy.linalg
 from pyscf import gto
 from pyscf.dft import numint
+from pyscf.grad.rhf import grad_nuc
 
-from denser.atoms.sad import valence_charges
 from denser.atoms.sad_fields import free_atoms_together
 from denser.dft.atom_points import atom_points, blocks, weights_pullback
-from denser.dft.molecular import build_molecule
+from denser.dft.molecular import build_molecule, dipole_of
 from denser.dft.open_space import Linear, core_of_element, core_slope, linearised
 from denser.dft.pyscf_private import nonlocal_pseudopotential_gradient
 from denser.dft.scf import FrontierOrbitals
@@ -104,10 +104,7 @@ class OpenStep(FrontierOrbitals):
 
     def dipole(self) -> np.ndarray:
         """Dipole moment of the occupied orbitals (3,), e*bohr, about the centre of charge."""
-        origin = self.structure.nuclear_charge_centre
-        with self.mol.with_common_origin(origin):
-            electrons = np.einsum("xpq,pq->x", self.mol.intor("int1e_r"), self.dm)
-        return valence_charges(self.structure) @ (self.structure.positions - origin) - electrons
+        return dipole_of(self.mol, self.structure, self.dm[None])
 
 
 def open_step(structure: Structure, continuous: Continuous, recipe: Recipe = Recipe()) -> OpenStep:
@@ -159,7 +156,7 @@ def step_slope(step: OpenStep) -> tuple[np.ndarray, FieldsSlope]:
     gradient += weights_pullback(mol, linear.points, w, step.parents, values)
     gradient += _core_part(step, w * (change[0] + delta))
     gradient += _integrals_part(step)
-    gradient += _repulsion_part(mol)
+    gradient += grad_nuc(mol)
     factors = step.continuous.exact_factors
     _, of_atoms, by_factor = free_atoms_together(
         structure.numbers,
@@ -239,11 +236,3 @@ def _kernel_times(fields: np.ndarray, change: np.ndarray, xc: str) -> np.ndarray
     out = np.zeros_like(fields)
     out[:, known] = np.einsum("xyg,yg->xg", kernel, change[:, known])
     return out
-
-
-def _repulsion_part(mol: gto.Mole) -> np.ndarray:
-    """Derivative of the repulsion of the nuclei with their cores (n_atoms, 3), hartree/bohr."""
-    charges, steps = mol.atom_charges(), mol.atom_coords()[:, None] - mol.atom_coords()
-    distances = np.linalg.norm(steps, axis=2)
-    np.fill_diagonal(distances, np.inf)
-    return -np.einsum("a,b,abx->ax", charges, charges, steps / distances[:, :, None] ** 3)

@@ -317,19 +317,19 @@ def _step(
     total, names = samples.backward(network, config, step, done, n_train, peers)
     (total,) = peers.sum(total)
     peers.sum_gradients(network.parameters())
-    if part is not None:
-        for p, learns in zip(network.parameters(), part, strict=True):
-            if p.grad is not None:
-                p.grad.mul_(learns)
+    learning = [] if part is None else list(zip(network.parameters(), part, strict=True))
+    learning = [(p, learns) for p, learns in learning if p.requires_grad]
+    for p, learns in learning:
+        if p.grad is not None:
+            p.grad.mul_(learns)
     norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.optimizer.clip))
     if math.isfinite(total) and math.isfinite(norm):
-        kept = None if part is None else [p.detach().clone() for p in network.parameters()]
+        kept = [p.detach().clone() for p, _ in learning]
         for optimizer in optimizers:
             optimizer.step()
-        if part is not None and kept is not None:  # weight decay moves the others, too
-            with torch.no_grad():
-                for p, learns, was in zip(network.parameters(), part, kept, strict=True):
-                    p.copy_(torch.where(learns, p, was))
+        with torch.no_grad():  # weight decay moves the others, too
+            for (p, learns), was in zip(learning, kept, strict=True):
+                p.copy_(torch.where(learns, p, was))
     return total, norm, names
 
 
