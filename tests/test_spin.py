@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from pyscf import dft, gto
 
-from denser import InputError, Structure, analyze
+from denser import InputError, Structure, analyze, err_rho
 from denser.analysis.charges.spin_populations import hirshfeld_spins
 from denser.analysis.charges.stockholder import curve
 from denser.analysis.properties import Analysis
@@ -67,6 +67,23 @@ def test_a_label_of_an_open_shell_holds_both_spins(hydrogen):
     assert homo == label.mo_energy[0, 0] and lumo == min(
         label.mo_energy[0, 1], label.mo_energy[1, 0]
     )
+
+
+@pytest.mark.slow
+def test_quick_labels_of_open_shells_are_made_without_a_box(hydrogen):
+    """They have the density of the SCF in a box with 4 angstrom of padding."""
+    borane = Structure.of(Atoms("BH2", [[0, 0, 0], [0, 1.07, 0.5], [0, -1.07, 0.5]]), spin=1)
+    settings = LabelSettings(Recipe(spacing=0.15 / BOHR))
+    reference, _ = calculate(settings.task("bh2", borane))
+    quick, facts = calculate(replace(settings, residual=1.5e-3).task("bh2", borane))
+    assert facts.attempt == "open space" and facts.states[0] == quick.e_tot
+    assert facts.s_squared == pytest.approx(0.75, abs=0.02)
+    assert err_rho(label_density(quick), label_density(reference)) < 1e-3
+    m, expected = label_spin_density(quick), label_spin_density(reference)
+    assert m.integrate() == pytest.approx(1, abs=1e-4)
+    assert np.abs(m.values - expected.values).sum() < 5e-3 * np.abs(expected.values).sum()
+    narrow = replace(settings, residual=1.5e-3, padding=2.0).task("h", hydrogen[0].structure)
+    assert calculate(narrow)[1].attempt == "direct"
 
 
 def test_orbitals_of_two_spins_and_of_closed_shells():

@@ -25,7 +25,7 @@ from denser.dft.basis import AUGMENTED, pseudopotential, shells_of
 from denser.dft.functionals import require_density_functional
 from denser.dft.open_space import linearised, quadrature
 from denser.dft.pyscf_private import without_check_file
-from denser.dft.scf import FrontierOrbitals
+from denser.dft.scf import SAME_STATE, FrontierOrbitals, excited
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -231,6 +231,39 @@ def converge(
         mf=mf,
         seconds=time.perf_counter() - start,
     )
+
+
+def lowest_state(
+    structure: Structure, basis: str = AUGMENTED, recipe: Recipe = Recipe()
+) -> tuple[MolecularResult, tuple[float, ...]]:
+    """Converge an open shell twice, the second time with one electron excited at the start.
+
+    Parameters
+    ----------
+    structure, basis, recipe
+        As in `build_molecule`; with unpaired electrons.
+
+    Returns
+    -------
+    MolecularResult
+        Of the lower state.
+    tuple of float
+        Energies of the one or two states that were found, hartree, lowest first.
+
+    Raises
+    ------
+    InputError
+        As in `converge`.
+    """
+    first = converge(structure, basis, recipe)
+    try:
+        second = converge(structure, basis, recipe, dm0=excited(first))
+    except NotConverged:
+        return first, (first.e_tot,)
+    if abs(second.e_tot - first.e_tot) < SAME_STATE:
+        return first, (first.e_tot,)
+    low, high = sorted([first, second], key=lambda found: found.e_tot)
+    return low, (low.e_tot, high.e_tot)
 
 
 def dipole_of(mol: gto.Mole, structure: Structure, dm: np.ndarray) -> np.ndarray:

@@ -22,15 +22,19 @@ from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 
+SAME_STATE = 1e-5
+"""States of an open shell whose energies differ by less than this (hartree) count as one."""
+
 NARROW = 4.0 / BOHR
 """In cells narrower than this (bohr), the electrons are counted after an SCF."""
 
 
 class FrontierOrbitals:
-    """HOMO, LUMO and gap of an object with `mo_energy` and `mo_occ`."""
+    """Orbitals with their energies and occupations: HOMO, LUMO and gap."""
 
     mo_energy: np.ndarray
     mo_occ: np.ndarray
+    mo_coeff: np.ndarray
 
     @property
     def homo(self) -> float:
@@ -201,7 +205,7 @@ def scf(
         cycles=int(mf.cycles),
         converged=bool(mf.converged),
         seconds=time.perf_counter() - start,
-        s_squared=_s_squared(mf) if structure.spin else 0.0,
+        s_squared=s_squared(mf) if structure.spin else 0.0,
     )
 
 
@@ -217,10 +221,9 @@ def not_converged(structure: Structure, result: KSResult) -> str:
 def other_state(
     structure: Structure, grid: Grid, recipe: Recipe, result: KSResult, max_cycle: int = 50
 ) -> KSResult:
-    """Converge again from the orbitals of an open shell with one electron excited.
+    """Converge again from the orbitals of an open shell with one electron excited (`excited`).
 
-    The electron goes from the highest occupied to the lowest empty orbital of the spin with the
-    smaller gap. The SCF finds the same state again, or another one, whose energy may be lower.
+    The SCF finds the same state again, or another one, whose energy may be lower.
 
     Parameters
     ----------
@@ -230,6 +233,15 @@ def other_state(
         Of an open shell.
     max_cycle : int
     """
+    return scf(structure, grid, recipe, max_cycle=max_cycle, dm0=excited(result))
+
+
+def excited(result: FrontierOrbitals) -> np.ndarray:
+    """Density matrices (2, nao, nao) of an open shell with one electron excited.
+
+    The electron goes from the highest occupied to the lowest empty orbital of the spin with the
+    smaller gap.
+    """
     n_occupied = np.count_nonzero(result.mo_occ > 0, axis=1)
     energy = result.mo_energy
     gaps = [e[n] - e[n - 1] if n else np.inf for e, n in zip(energy, n_occupied, strict=True)]
@@ -237,14 +249,16 @@ def other_state(
     n = n_occupied[spin]
     occupied = [list(range(k)) for k in n_occupied]
     occupied[spin][-1] = n
-    dm = np.array(
+    return np.array(
         [c[:, own] @ c[:, own].T for c, own in zip(result.mo_coeff, occupied, strict=True)]
     )
-    return scf(structure, grid, recipe, max_cycle=max_cycle, dm0=dm)
 
 
-def _s_squared(mf: uks.UKS) -> float:
-    """S_z (S_z + 1) + N_beta - sum_ij |<i alpha|j beta>|^2 over occupied orbitals."""
+def s_squared(mf: Any) -> float:
+    """<S^2> of PySCF's spin-polarised calculation.
+
+    S_z (S_z + 1) + N_beta - sum_ij |<i alpha|j beta>|^2 over occupied orbitals.
+    """
     alpha, beta = (c[:, occ > 0] for c, occ in zip(mf.mo_coeff, mf.mo_occ, strict=True))
     overlap = alpha.T @ np.asarray(mf.get_ovlp()) @ beta
     s_z = 0.5 * (alpha.shape[1] - beta.shape[1])

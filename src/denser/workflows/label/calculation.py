@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 MAX_STEPS = 5
 """Largest number of Kohn-Sham steps from a prediction before the SCF is used instead."""
 
-SAME_STATE = 1e-5
-"""States of an open shell whose energies differ by less than this (hartree) count as one."""
+CLOSED_BOX = 4.0
+"""Vacuum per side (angstrom) from which on the density of an open shell is that of open space."""
 
 SMEARING = 0.02
 """Width of the Fermi smearing (hartree) for molecules whose plain SCF does not converge."""
@@ -59,7 +59,8 @@ class LabelSettings:
     residual : float, optional
         Do without an SCF if a few Kohn-Sham steps from the default model's prediction bring
         the residual sum |rho_out - rho_in| dv / N_e below this (a fraction). The Err_rho of the
-        label is about a third of it.
+        label is about a third of it. Open shells with at least `CLOSED_BOX` of padding are
+        converged in open space instead, without a box (`denser.dft.molecular`).
     """
 
     recipe: Recipe = field(default_factory=Recipe)
@@ -145,10 +146,7 @@ def _calculate(task: LabelTask) -> tuple[Label, Facts] | str:
     if found is None:
         tried = "smearing" + ("" if task.box == "cell" else " and a larger box")
         return f"not converged in {task.settings.max_cycle} cycles; {tried} did not help"
-    box, grid, attempt, result = found
-    states: tuple[float, ...] = ()
-    if structure.spin:
-        result, states = _lowest(task, grid, result)
+    box, grid, attempt, result, states = found
     moment = None
     if box != "cell":
         cell = build_cell(structure, grid, recipe)
@@ -181,8 +179,10 @@ def _occupied(result: KSResult) -> np.ndarray:
 
 def _lowest(task: LabelTask, grid: Grid, result: KSResult) -> tuple[KSResult, tuple[float, ...]]:
     """The lowest state of an open shell, and the energies of all that were found."""
-    from denser.dft.scf import other_state
+    from denser.dft.scf import SAME_STATE, other_state
 
+    if not task.structure.spin:
+        return result, ()
     recipe, cycles = task.settings.recipe, task.settings.max_cycle
     other = other_state(task.structure, grid, recipe, result, cycles)
     if not other.converged or abs(other.e_tot - result.e_tot) < SAME_STATE:
@@ -191,29 +191,63 @@ def _lowest(task: LabelTask, grid: Grid, result: KSResult) -> tuple[KSResult, tu
     return first, (first.e_tot, second.e_tot)
 
 
-def _converge(task: LabelTask) -> tuple[str, Grid, str, KSResult] | None:
-    """Box, grid, attempt and result of the first attempt that converges."""
+def _converge(task: LabelTask) -> tuple[str, Grid, str, KSResult, tuple[float, ...]] | None:
+    """Box, grid, attempt and result of the first attempt that converges, energies of its states."""
     from denser.dft.scf import mean_field, scf
 
     structure, recipe = task.structure, task.settings.recipe
     cycles = task.settings.max_cycle
-    if task.settings.residual is not None and not structure.spin:
+    if task.settings.residual is not None:
         box, grid = next(task.grids())
-        stepped = _few_steps(task, grid, task.settings.residual)
-        if stepped is not None:
-            return box, grid, "steps", stepped
+        if not structure.spin:
+            stepped = _few_steps(task, grid, task.settings.residual)
+            if stepped is not None:
+                return box, grid, "steps", stepped, ()
+        elif box != "cell" and box != "paper" and task.settings.padding >= CLOSED_BOX:
+            converged = _in_open_space(task, grid)
+            if converged is not None:
+                return box, grid, "open space", *converged
     for i, (box, grid) in enumerate(task.grids()):
         result = scf(structure, grid, recipe, max_cycle=cycles)
         if result.converged:
-            return box, grid, "larger box" if i else "direct", result
+            return box, grid, "larger box" if i else "direct", *_lowest(task, grid, result)
         smeared = mean_field(structure, grid, recipe).smearing(sigma=SMEARING, method="fermi")
         smeared.conv_tol, smeared.max_cycle = 1e-6, cycles
         smeared.kernel()
         dm0 = np.asarray(smeared.make_rdm1())
         result = scf(structure, grid, recipe, max_cycle=cycles, dm0=dm0)
         if result.converged:
-            return box, grid, "larger box, smearing" if i else "smearing", result
+            name = "larger box, smearing" if i else "smearing"
+            return box, grid, name, *_lowest(task, grid, result)
     return None
+
+
+def _in_open_space(task: LabelTask, grid: Grid) -> tuple[KSResult, tuple[float, ...]] | None:
+    """The lowest state of an open shell without a box; None if it does not converge.
+
+    The occupied orbitals are made orthonormal in the box, where their tails overlap with those of
+    the images.
+    """
+    from denser.dft.cell import build_cell
+    from denser.dft.molecular import NotConverged, lowest_state
+    from denser.dft.scf import KSResult, s_squared
+
+    begin = time.perf_counter()
+    structure, recipe = task.structure, task.settings.recipe
+    try:
+        found, states = lowest_state(structure, recipe.basis, recipe)
+    except NotConverged:
+        return None
+    overlap = build_cell(structure, grid, recipe).pbc_intor("int1e_ovlp")
+    orbitals = np.array(found.mo_coeff)
+    for c, occupied in zip(orbitals, found.mo_occ > 0, strict=True):
+        values, vectors = np.linalg.eigh(c[:, occupied].T @ overlap @ c[:, occupied])
+        c[:, occupied] = c[:, occupied] @ (vectors / np.sqrt(values)) @ vectors.T
+    dm = np.array([(c * n) @ c.T for c, n in zip(orbitals, found.mo_occ, strict=True)])
+    return KSResult(
+        found.e_tot, found.mo_energy, found.mo_occ, orbitals, dm, found.cycles, True,
+        time.perf_counter() - begin, s_squared(found.mf),
+    ), states  # fmt: skip
 
 
 def _few_steps(task: LabelTask, grid: Grid, residual: float) -> KSResult | None:
