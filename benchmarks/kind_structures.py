@@ -30,7 +30,6 @@ from ase.data import covalent_radii, vdw_radii
 from ase.io import read
 from ase.optimize import FIRE
 from rdkit import Chem, RDLogger
-from tblite.ase import TBLite
 
 from denser.io.smiles import from_smiles
 from denser.labels import held_out
@@ -96,6 +95,8 @@ def packed(parts: list[Atoms], random: np.random.Generator) -> Atoms:
 
 def relaxed(atoms: Atoms, charge: int, steps: int) -> Atoms | None:
     """Optimise with GFN2-xTB for some steps; None if it fails or a molecule falls apart."""
+    from tblite.ase import TBLite
+
     atoms = atoms.copy()
     atoms.set_initial_charges([charge] + [0] * (len(atoms) - 1))
     atoms.calc = TBLite(method="GFN2-xTB", charge=charge, verbosity=0)
