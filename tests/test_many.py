@@ -4,6 +4,7 @@ import gc
 import json
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ase.build import molecule
@@ -243,3 +244,9 @@ def test_the_line_of_an_input_begins_with_its_title_and_charge():
     ion = {"input": "a.sdf[1]", "title": "acetate", "formula": "C2H3O2", "charge": -1}
     assert many.headline(ion) == "a.sdf[1] (acetate): C2H3O2 -1"
     assert many.headline({"input": "b.xyz", "formula": "H2", "charge": 0}) == "b.xyz: H2"
+
+
+def test_notes_about_the_file_and_about_the_result_stand_together():
+    task = SimpleNamespace(name="x", title="", notes=("cut",))
+    assert many.record_of(task, {"notes": ["bound", "cut"]})["notes"] == ["cut", "bound"]
+    assert many.record_of(task, {"charge": 0})["notes"] == ["cut"]

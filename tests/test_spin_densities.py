@@ -9,6 +9,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
+from denser.analysis.properties import Analysis
 from denser.atoms.sad import atomic_density
 from denser.labels.store import LabelStore
 from denser.model.aspherical import Aspherical
@@ -26,6 +27,7 @@ from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
+from denser.viewer.fields import reduced
 from denser.workflows.evaluate.measure import evaluate as measured
 from denser.workflows.label import LabelSettings, calculate
 
@@ -164,7 +166,15 @@ def test_a_prediction_with_and_without_spin_densities(network):
     assert (m.unit, m.structure.spin) == (SPIN_UNIT, 2)
     assert m.integrate() == pytest.approx(2, abs=0.01)
     assert prediction.density.continuous is not None
-    assert predictor.predict(ETHANOL).density.spin_density is None
+    ethanol = predictor.predict(ETHANOL, spacing=0.25).density
+    assert ethanol.spin_density is None
+    field = Analysis(prediction.density).field("spin")
+    np.testing.assert_array_equal(field.values, m.values)
+    with pytest.raises(InputError, match="C2H6O is taken for a closed shell, which has no spin"):
+        Analysis(ethanol).field("spin")
+    coarse = reduced(prediction.density).spin_density
+    k = m.grid.shape[0] // coarse.grid.shape[0]
+    np.testing.assert_array_equal(coarse.values, m.values[::k, ::k, ::k])
     default = Predictor("default")
     radical = default.predict(METHYL, spacing=0.25)
     assert radical.density.spin_density is None

@@ -83,7 +83,7 @@ class Isovalues:
 
 
 SPIN_ISOVALUES = Isovalues(0.005, 0.0002, 0.2, signed=True)
-"""Isovalues of spin densities, which are read from files."""
+"""Isovalues of spin densities."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,12 @@ FIELDS = {
         "e/bohr^3",
         needs=("deformation",),
         isovalues=Isovalues(0.003, 0.0005, 0.1, signed=True),
+    ),
+    "spin": FieldEntry(
+        "spin density of an open shell",
+        "unpaired e/bohr^3",
+        "denser.analysis.charges.spin_populations:spin_density",
+        isovalues=SPIN_ISOVALUES,
     ),
     "esp": FieldEntry(
         "electrostatic potential",

@@ -90,8 +90,10 @@ def reduced(density: Density) -> Density:
     spacing = WORKING_SPACING if grid.size < LARGE else LARGE_SPACING
     for k in range(int(spacing / grid.spacing.max() + 1e-6), 1, -1):
         if not any(n % k for n in grid.shape):
+            spin = density.spin_density
             values = np.ascontiguousarray(density.values[::k, ::k, ::k])
-            return replace(density, grid=grid.coarsen(k), values=values)
+            coarse = replace(density, grid=grid.coarsen(k), values=values)
+            return coarse if spin is None else coarse.with_spin_density(spin.values[::k, ::k, ::k])
     return density
 
 

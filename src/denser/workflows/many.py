@@ -176,7 +176,9 @@ def record_of(task: HasName, result: dict | Failed) -> dict:
     if isinstance(result, Failed):
         error = result.error.removeprefix(f"{task.name}: ")
         return {"input": task.name} | _stated(task) | {"error": error}
-    return {"input": task.name} | _stated(task) | result
+    stated = _stated(task)
+    notes = list(dict.fromkeys((*stated.get("notes", ()), *result.get("notes", ()))))
+    return {"input": task.name} | stated | result | ({"notes": notes} if notes else {})
 
 
 def _stated(task: HasName) -> dict:

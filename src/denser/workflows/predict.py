@@ -14,7 +14,7 @@ import numpy as np
 
 from denser.analysis.moments import dipole_record, dipole_text
 from denser.atoms.plausible import strange
-from denser.io import check_suffix, chgcar, write
+from denser.io import check_suffix, chgcar, holds_spin, write
 from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
 from denser.types.units import BOHR
@@ -270,6 +270,11 @@ def _predict(entry: Input, output: Path, predictor: Predictor, options: Predicti
     record = _record(output, prediction, predictor.model.name, options)
     record["geometry"] = entry.atoms().info.get("geometry", "")
     record["warnings"] = strange(prediction.density.structure)
+    if prediction.density.spin_density is not None and not holds_spin(output):
+        record["notes"] = [
+            f"{output.name} has the density without the spin density; .npz and CHGCAR hold both, "
+            "and denser analyze --field spin writes it"
+        ]
     record["doubt"] = predictor.doubt(prediction)
     record["refined_steps"] = options.refine
     if steps is not None:

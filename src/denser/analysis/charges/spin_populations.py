@@ -60,15 +60,32 @@ def unpaired_electrons(density: Density) -> UnpairedElectrons:
     """
     structure = density.structure
     symbols = tuple(structure.symbols)
+    if density.spin_density is None and not structure.spin:
+        return UnpairedElectrons(np.zeros(len(structure)), symbols, closed=True)
+    return UnpairedElectrons(hirshfeld_spins(density, spin_density(density)), symbols)
+
+
+def spin_density(density: Density) -> Density:
+    """The spin density of an open shell, unpaired e/bohr^3.
+
+    Raises
+    ------
+    InputError
+        A closed shell, or a density that comes without its spin density.
+    """
+    structure = density.structure
     if density.spin_density is not None:
-        return UnpairedElectrons(hirshfeld_spins(density, density.spin_density), symbols)
-    if structure.spin:
+        return density.spin_density
+    if not structure.spin:
         raise InputError(
-            f"the density of {structure.formula} comes without its spin density; give a file that "
-            "holds both, such as the .npz or CHGCAR that denser scf -o writes, or take Kohn-Sham "
-            "steps (--refine)"
+            f"{structure.formula} is taken for a closed shell, which has no spin density; give its "
+            "unpaired electrons (--spin)"
         )
-    return UnpairedElectrons(np.zeros(len(structure)), symbols, closed=True)
+    raise InputError(
+        f"the density of {structure.formula} comes without its spin density; give a file that "
+        "holds both, such as the .npz or CHGCAR that denser scf -o writes, or take Kohn-Sham "
+        "steps (--refine)"
+    )
 
 
 def hirshfeld_spins(density: Density, spin: Field) -> np.ndarray:
