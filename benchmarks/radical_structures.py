@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.io import read
 from rdkit import Chem, RDLogger
 
-from ase.io import read
 from denser.io.smiles import from_smiles
 from denser.labels import qm9
 from denser.types.errors import InputError

@@ -13,6 +13,7 @@ from denser.labels.label import Label, split
 from denser.labels.reading import read_label, read_labels
 from denser.labels.store import LabelStore
 from denser.model.checkpoint import save_model
+from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.training.config import Config, from_dict
 from denser.training.dataset import read_dataset, recipe_of
@@ -54,7 +55,8 @@ def coarse(tmp_path_factory) -> Path:
             ("LiH", "LiH", 1.6),
         )
     ]
-    totals = label(molecules, path, LabelSettings(COARSE, "paper"), workers=1)
+    settings = LabelSettings(PredictionOptions(box="paper", spacing=0.12))
+    totals = label(molecules, path, settings, workers=1)
     assert totals.labelled == 3
     return path
 
@@ -155,9 +157,12 @@ def test_the_store_records_the_file_of_origin(tmp_path):
     for name, n in (("a", 2), ("b_00001", 1)):
         frames = [Atoms("H2", [[0, 0, 0], [0, 0, 0.7 + 0.1 * i]]) for i in range(n)]
         write(tmp_path / f"{name}.xyz", frames)
-    found, _ = read_inputs([str(tmp_path / "a.xyz"), str(tmp_path / "b_00001.xyz")], None, print)
+    found, _ = read_inputs(
+        [str(tmp_path / "a.xyz"), str(tmp_path / "b_00001.xyz")], PredictionOptions(), print
+    )
     path = tmp_path / "labels.db"
-    label(found, path, LabelSettings(Recipe(spacing=0.2 / BOHR), "paper"), workers=1)
+    settings = LabelSettings(PredictionOptions(box="paper", spacing=0.2))
+    label(found, path, settings, workers=1)
     groups = {x.name: x.group for x in read_labels(path)}
     assert groups == {"a_00000": "a", "a_00001": "a", "b_00001": "b_00001"}
     with LabelStore(path) as labels:
@@ -197,7 +202,7 @@ def test_fine_tuning_keeps_trajectories_together(tmp_path, small_model):
     fill([frame for name in "abc" for frame in trajectory(name, 2)])
     result = finetune(plan, tmp_path / "several", tell=told.append)
     info = load_model(result.path).info
-    parts = [info["own_names"], info["validation_names"], result.test.names]
+    parts = [info["own_train_names"], info["validation_names"], result.test.names]
     groups = [{name.partition("_")[0] for name in part} for part in parts]
     assert sorted(len(group) for group in groups) == [1, 1, 1] and len(set.union(*groups)) == 3
     assert not any("resemble" in sentence for sentence in told)

@@ -58,10 +58,10 @@ def test_fine_tuning_from_start_to_finish(tmp_path, start, old):
         torch.testing.assert_close(value, best[key])
     info = tuned.info
     assert info["parent"]["name"] == str(start) and info["parent"]["data_hash"] == "abc"
-    used = {*info["own_names"], *info["validation_names"], *result.test.names}
+    used = {*info["own_train_names"], *info["validation_names"], *result.test.names}
     assert used == {label.name for label in read_labels(LABELS)}
     assert info["rehearsal_names"] == ["old_C2H2"]  # what is measured is not rehearsed
-    assert set(info["train_names"]) == {"benzene", "old_C2H2", *info["own_names"]}
+    assert set(info["train_names"]) == {"benzene", "old_C2H2", *info["own_train_names"]}
     assert info["measured"]["test"]["names"] == list(result.test.names)
     assert info["measured"]["n"] == 1
     assert tuned.mean_percent == info["measured"]["validation_mean_percent"] > 0
@@ -209,7 +209,7 @@ def test_parts_from_files_keep_copies_of_a_molecule_together(tmp_path, start):
     )
     assert result.test.names == ("HCN_rattled",)
     info = load_model(result.path).info
-    assert set(info["own_names"]) == {"CH4", "C2H2", "H2CO", "H2O"}
+    assert set(info["own_train_names"]) == {"CH4", "C2H2", "H2CO", "H2O"}
     assert "no validation part" in sentences(result)[0]
     names.write_text("HCM\n")
     with pytest.raises(InputError, match="the test part: no label is named 'HCM'; did you mean"):

@@ -12,7 +12,7 @@ from denser import InputError
 from denser.cli import app
 from denser.labels import held_out, qm9
 from denser.labels.store import LabelStore
-from denser.types.recipe import Recipe
+from denser.model.options import PredictionOptions
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 from denser.workflows.label import LabelInput, LabelSettings, label, planned, read_plan
@@ -151,7 +151,7 @@ def test_published_structures_of_other_kinds():
 
 def test_a_structure_may_name_its_own_box(tmp_path):
     hydrogen = Structure.of(molecule("H2"))
-    settings = LabelSettings(Recipe(spacing=0.2 / BOHR), padding=3.0)
+    settings = LabelSettings(PredictionOptions(padding=3.0, spacing=0.2))
     inputs = [LabelInput(f"h2_{box}", hydrogen, box=box) for box in ("paper", "isolated")]
     totals = label(inputs, tmp_path / "labels.db", settings, workers=1)
     assert totals.labelled == 2

@@ -86,7 +86,7 @@ def test_labels_and_the_viewer_tell_files_apart_too(tmp_path, monkeypatch):
     for path in files:
         path.parent.mkdir(exist_ok=True)
         write_atoms(path, molecule("H2O"))
-    found, _ = read_inputs(list(map(str, files)), None, print)
+    found, _ = read_inputs(list(map(str, files)), PredictionOptions(), print)
     assert [entry.name for entry in found] == ["d1_opt", "d2_opt", "b"]
     assert [entry.group for entry in found] == ["d1_opt", "d2_opt", "b"]
     assert shown_names(files) == ["d1_opt.xyz", "d2_opt.xyz", "b.xyz"]
@@ -114,28 +114,30 @@ def test_inputs_in_the_order_of_the_command(tmp_path, monkeypatch):
 
 
 def test_content_is_what_a_result_follows_from(tmp_path):
-    water, path = molecule("H2O"), tmp_path / "a.cube"
+    water, path, plain = molecule("H2O"), tmp_path / "a.cube", PredictionOptions()
     moved, charged, other = water.copy(), water.copy(), water.copy()
     moved.positions[0, 0] += 1e-9
     charged.info["charge"] = 2
     other.numbers[0] = 16
     path.write_text("a")
     variants = [
-        content(water, None, {}, "m"),
-        content(moved, None, {}, "m"),
-        content(charged, None, {}, "m"),
-        content(other, None, {}, "m"),
-        content(water, None, {"box": "paper"}, "m"),
-        content(water, None, {}, "n"),
-        content(path, None, {}, "m"),
+        content(water, plain, {}, "m"),
+        content(moved, plain, {}, "m"),
+        content(charged, plain, {}, "m"),
+        content(other, plain, {}, "m"),
+        content(water, plain, {"box": "paper"}, "m"),
+        content(water, PredictionOptions(charge=-2), {}, "m"),
+        content(water, PredictionOptions(spin=2), {}, "m"),
+        content(water, plain, {}, "n"),
+        content(path, plain, {}, "m"),
     ]
     path.write_text("b")
-    variants.append(content(path, None, {}, "m"))
+    variants.append(content(path, plain, {}, "m"))
     assert len(set(variants)) == len(variants) and None not in variants
-    assert content(water.copy(), None, {}, "m") == variants[0]
-    assert content(path, None, {}, "n") == variants[-1]
-    assert content(tmp_path / "no.cube", None, {}, None) is None
-    assert content(Failed("no such file"), None, {}, None) is None
+    assert content(water.copy(), plain, {}, "m") == variants[0]
+    assert content(path, plain, {}, "n") == variants[-1]
+    assert content(tmp_path / "no.cube", plain, {}, None) is None
+    assert content(Failed("no such file"), plain, {}, None) is None
 
 
 @pytest.mark.parametrize(
@@ -222,8 +224,9 @@ def test_progress_without_a_terminal_is_a_line_a_minute(capsys, monkeypatch):
         ({"charge": float("nan")}, "charge must be a whole number, found nan"),
         ({"charge": 0.5}, "charge must be a whole number"),
         ({"box": "round"}, "unknown box 'round'; known: auto"),
-        ({"padding": float("inf")}, "padding must be a length"),
-        ({"padding": "4"}, "padding must be a length"),
+        ({"padding": float("inf")}, "padding must be a positive length"),
+        ({"padding": 0.0}, "padding must be a positive length"),
+        ({"padding": "4"}, "padding must be a positive length"),
         ({"spacing": 0.0}, "spacing must be a positive length"),
         ({"average": 49}, "1 to 48"),
         ({"refine": -1}, "0 or more, found -1"),

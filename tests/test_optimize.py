@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from denser.model.options import PredictionOptions
 from denser.workflows import optimize as workflow
 from denser.workflows.optimize import OptimizationSettings, optimize
 
@@ -63,8 +64,9 @@ def test_ctrl_c_keeps_the_steps(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     paths = tmp_path / "h2.extxyz", tmp_path / "h2.traj"
+    settings = OptimizationSettings(options=PredictionOptions(padding=2.0))
     with pytest.raises(KeyboardInterrupt):
-        optimize(hydrogen(), *paths, OptimizationSettings(padding=2.0), "the input", stop)
+        optimize(hydrogen(), *paths, settings, "the input", stop)
     assert not paths[0].exists()
     kept = workflow._frames(paths[1], "the input")
     assert len(kept) == 2

@@ -150,7 +150,7 @@ def test_large_boxes_are_tiled_to_the_same_density(small_model, monkeypatch):
         (Atoms("Fe"), {}, "atom 1 is Fe, which model '.*' does not cover; it covers H "),
         (molecule("H2O"), {"box": "round"}, "auto, isolated, paper"),
         (molecule("H2O"), {"padding": 0.5}, "cuts the density off"),
-        (molecule("H2O"), {"padding": np.nan}, "padding must be a length"),
+        (molecule("H2O"), {"padding": np.nan}, "padding must be a positive length"),
         (molecule("H2O"), {"spacing": 0.0}, "positive length"),
         (molecule("H2O"), {"spacing": 5.0}, "choose a finer one"),
         (Atoms("H2", [[0, 0, 0], [0, 0, 9000.0]]), {"padding": 500}, "GB of memory"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import denser
+from crystals import CELL
 from denser.analysis.crystal.form_factors import form_factors
 from denser.analysis.crystal.scattering import structure_factors
 from denser.types.errors import InputError
@@ -22,19 +23,9 @@ from denser.workflows.refinement.engine import Engine
 from denser.workflows.refinement.model import check_hydrogens, element, read_hklf4
 from denser.workflows.refinement.result import Refinement
 
-CIF = """data_water
-_chemical_formula_sum 'H2 O'
-_cell_length_a 4.6
-_cell_length_b 5.2
-_cell_length_c 5.0
-_cell_angle_alpha 90
-_cell_angle_beta 98
-_cell_angle_gamma 90
-_space_group_name_H-M_alt 'P 1 21 1'
-loop_
-_space_group_symop_operation_xyz
-'x, y, z'
-'-x, y+1/2, -z'
+CIF = (
+    CELL
+    + """_chemical_formula_sum 'H2 O'
 _refine_ls_weighting_details 'w=1/[\\s^2^(Fo^2^)]'
 loop_
 _atom_site_label
@@ -49,6 +40,7 @@ O1 O {O1} 0.015 {kind} {occupancy}
 H1 H {H1} 0.030 Uiso 1
 H2 H {H2} 0.030 Uiso 1
 """
+)
 TENSOR = """loop_
 _atom_site_aniso_label
 _atom_site_aniso_U_11

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from denser.cli import app
 from denser.dft.scf import scf
 from denser.model.checkpoint import Model, build, save_model
+from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -18,6 +19,7 @@ from denser.types.units import BOHR
 from denser.workflows.scan import Scan, diatomic, minimum, plot_scans, scan, write_csv
 
 runner = CliRunner()
+SMALL = PredictionOptions(padding=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def test_scan_of_hydrogen(model, tmp_path):
     distances = np.arange(0.65, 0.90, 0.05) / BOHR
     seen = []
     predictor = Predictor(model, "cpu", bf16=False)
-    curve = scan("H2", distances, predictor, padding=2.0, report=lambda *n: seen.append(n))
+    curve = scan("H2", distances, predictor, SMALL, report=lambda *n: seen.append(n))
     assert seen[-1] == (5, 5)
     np.testing.assert_allclose(curve.distances, distances)
     r_min = minimum(curve.distances, curve.scf) * BOHR

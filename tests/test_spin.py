@@ -44,7 +44,7 @@ from denser.workflows.open_shells import open_shell_scf, spin_path, superposed
 
 HYDRIDE = Structure.of(Atoms("H"), charge=-1)
 RECIPE = Recipe(spacing=0.2 / BOHR)
-SETTINGS = LabelSettings(RECIPE, "paper")
+SETTINGS = LabelSettings(PredictionOptions(box="paper", spacing=0.2))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_a_label_of_an_open_shell_holds_both_spins(hydrogen):
 def test_quick_labels_of_open_shells_are_made_without_a_box(hydrogen):
     """They have the density of the SCF in a box with 4 angstrom of padding."""
     borane = Structure.of(Atoms("BH2", [[0, 0, 0], [0, 1.07, 0.5], [0, -1.07, 0.5]]), spin=1)
-    settings = LabelSettings(Recipe(spacing=0.15 / BOHR))
+    settings = LabelSettings(PredictionOptions(spacing=0.15))
     reference, _ = calculate(settings.task("bh2", borane))
     quick, facts = calculate(replace(settings, residual=1.5e-3).task("bh2", borane))
     assert facts.attempt == "open space" and facts.states[0] == quick.e_tot

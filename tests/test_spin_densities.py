@@ -17,6 +17,7 @@ from denser.model.aspherical_config import AsphericalConfig
 from denser.model.checkpoint import Model, load_model, save_model
 from denser.model.expansion import evaluate
 from denser.model.graph import Graph
+from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.model.spin import atom_shapes
 from denser.model.tight_binding import Electrons
@@ -186,7 +187,8 @@ def test_a_prediction_with_and_without_spin_densities(network):
 def test_training_and_measuring_on_an_open_shell(network, tmp_path):
     """Only weights of spin densities learn, and the error of m is measured."""
     recipe = Recipe(spacing=0.2 / BOHR)
-    label, facts = calculate(LabelSettings(recipe, "paper").task("h", Structure.of(Atoms("H"))))
+    settings = LabelSettings(PredictionOptions(box="paper", spacing=0.2))
+    label, facts = calculate(settings.task("h", Structure.of(Atoms("H"))))
     store = tmp_path / "labels.db"
     with LabelStore(store, recipe) as labels:
         labels.add(label, facts)

@@ -253,7 +253,7 @@ def test_every_label_comes_before_any_comes_again():
 
 def test_early_end_when_validation_no_longer_improves(tmp_path, small_model):
     start = tmp_path / "start.safetensors"
-    save_model(start, small_model)
+    save_model(start, replace(small_model, info={"train_names": ["benzene"]}))
     config = small_config(
         model={"start": str(start), "options": {}},
         optimizer={"lr": 0.0, "lr_rest": 0.0},
@@ -261,6 +261,8 @@ def test_early_end_when_validation_no_longer_improves(tmp_path, small_model):
     )
     model = load_model(train(config, tmp_path / "run"))
     assert model.info["steps"] == 4
+    own = model.info["own_train_names"]  # no label of any training counts as unseen
+    assert own and model.info["train_names"] == ["benzene", *own]
     best = load_model(tmp_path / "run" / "best.safetensors")
     assert best.info["steps"] == 0  # nothing was better than the start
     for key, value in small_model.network.state_dict().items():

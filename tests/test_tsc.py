@@ -4,14 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 import denser
+from crystals import CELL
 from denser.analysis.crystal.scattering import structure_factors
 from denser.io import tsc
 from denser.io.crystals import read_asymmetric_unit
+from denser.model.checkpoint import load_model
+from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.structure import Structure
-from denser.workflows.form_factors import TableSettings, write_form_factors
+from denser.workflows.form_factors import TableSettings, doubt_of_crystal, write_form_factors
 
 HKL = np.array([[1, 0, 0], [-1, 2, -3]])
 FACTORS = np.array([[5.5 - 0.25j, 1e-3 + 2j], [0.75, -0.5j]])
@@ -96,19 +100,7 @@ def test_a_binary_table_that_is_cut_off(tmp_path):
             tsc.read(tmp_path / "b.tscb")
 
 
-CIF = """data_water
-_cell_length_a 4.6
-_cell_length_b 5.2
-_cell_length_c 5.0
-_cell_angle_alpha 90
-_cell_angle_beta 98
-_cell_angle_gamma 90
-_space_group_name_H-M_alt 'P 1 21 1'
-loop_
-_space_group_symop_operation_xyz
-'x, y, z'
-'-x, y+1/2, -z'
-loop_
+SITES = """loop_
 _atom_site_label
 _atom_site_type_symbol
 _atom_site_fract_x
@@ -126,6 +118,7 @@ H1A H 0.44 0.39 0.29 0.4 1
 H2 H 0.19 0.27 0.42 1 .
 H1B H 0.40 0.09 0.29 0.6 2
 """
+CIF = CELL + SITES
 SETTINGS = TableSettings(d_min=0.9)
 
 
@@ -173,6 +166,17 @@ def test_each_disorder_group_has_the_form_factors_of_its_own_arrangement(folder)
     assert np.abs(other[1] - ordered[1]).max() > 1e-2
     mean = 0.4 * ordered[1] + 0.6 * other[1]  # so that the structure factors are the mean
     np.testing.assert_allclose(factors[0], mean, atol=1e-6)
+
+
+def test_doubt_of_a_crystal_names_elements_with_few_labels():
+    cell = Structure.of(Atoms("HCl", [[0, 0, 0], [0, 0, 1.3]], cell=3 * [5.0], pbc=True))
+    default = load_model("default")
+    known = {"n_labels_of_element": {"Cl": 3}, "measured": default.info["measured"]}
+    predictor = Predictor(replace(default, info=known), "cpu")
+    assert "3 with Cl" in doubt_of_crystal(predictor, [(cell, 0.0)])
+    assert "this kind of crystal" in doubt_of_crystal(predictor, [(cell, 0.0), (cell, -0.02)])
+    predictor.model.info["n_labels_of_element"] = {}
+    assert doubt_of_crystal(predictor, [(cell, 0.0)]) == ""
 
 
 def test_electrons_by_mott_and_bethe(folder):

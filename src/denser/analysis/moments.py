@@ -263,15 +263,18 @@ def dipole_record(density: Density) -> dict:
     "Gaussians" are exact, "grid" and "coarse grid" are sums over nodes. All are None for a
     periodic cell, unless it holds one molecule alone.
     """
-    found = dipole(density)
-    if found is None:
+    return record_of_dipole(dipole(density), _source(density))
+
+
+def record_of_dipole(moment: np.ndarray | None, source: str) -> dict:
+    """The same of a dipole (3,) in e*bohr that is known already."""
+    if moment is None:
         return dict.fromkeys(("dipole_debye", "dipole_norm_debye", "dipole_origin", "dipole_from"))
-    found = found * DEBYE
     return {
-        "dipole_debye": [round(float(d), 4) for d in found],
-        "dipole_norm_debye": round(float(np.linalg.norm(found)), 4),
+        "dipole_debye": [round(float(d), 4) for d in moment * DEBYE],
+        "dipole_norm_debye": round(float(np.linalg.norm(moment * DEBYE)), 4),
         "dipole_origin": DIPOLE_ORIGIN,
-        "dipole_from": _source(density),
+        "dipole_from": source,
     }
 
 

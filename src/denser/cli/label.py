@@ -18,6 +18,7 @@ from denser.cli.options import (
     Multiplicity,
     Padding,
     Spin,
+    prediction_options,
     unpaired,
 )
 from denser.cli.shards import contents, pack, shard_info, unpack
@@ -88,18 +89,16 @@ def label(
 ) -> None:
     """Compute and store reference densities; run it again to continue after an interruption."""
     try:
-        from denser.types.recipe import Recipe
         from denser.types.units import BOHR
         from denser.workflows.label import LabelSettings, rattled, read_inputs
 
-        recipe = Recipe() if spacing is None else Recipe(spacing=spacing / BOHR)
-        share = None if residual is None else residual / 100
-        settings = LabelSettings(recipe, box.value, padding, max_cycle, share)
-        parsl = _parsl_file(executor)
-        isolated = box.value != "auto"
-        found, bad = read_inputs(
-            structures, charge, _tell, isolated, embed, unpaired(spin, multiplicity)
+        n_unpaired = unpaired(spin, multiplicity)
+        options = prediction_options(
+            charge, "default", box, padding, "cpu", spacing, spin=n_unpaired
         )
+        settings = LabelSettings(options, max_cycle, None if residual is None else residual / 100)
+        parsl = _parsl_file(executor)
+        found, bad = read_inputs(structures, options, _tell, embed)
         if rattle is not None:
             if not 0 < rattle < 1:
                 raise InputError(f"--rattle is a width in angstrom below 1, got {rattle:g}")

@@ -21,6 +21,7 @@ from denser.cli.options import (
     Smiles,
     Spin,
     Structures,
+    prediction_options,
     unpaired,
 )
 from denser.types.errors import InputError
@@ -78,19 +79,10 @@ def optimize(
     from denser.workflows.many import is_quiet
     from denser.workflows.optimize import OptimizationSettings, optimize_all
 
+    n_unpaired = unpaired(spin, multiplicity)
+    options = prediction_options(charge, model, padding=padding, device=device, spin=n_unpaired)
     chosen = None if dispersion is None else dispersion.value
-    settings = OptimizationSettings(
-        fmax,
-        steps,
-        optimizer.value,
-        model,
-        task.value,
-        chosen,
-        charge,
-        padding,
-        device,
-        unpaired(spin, multiplicity),
-    )
+    settings = OptimizationSettings(fmax, steps, optimizer.value, task.value, chosen, options)
     inputs = find_inputs(files or [], smiles or [], densities=False, embed=embed)
 
     def report(text: str) -> None:

@@ -62,7 +62,7 @@ def scan(
             if sys.stderr.isatty() and not is_quiet():
                 typer.echo(f"\r{name}: {n} of {total}", err=True, nl=n == total)
 
-        return scans.scan(name, wanted, predictor, charge, padding, scf, report, n_unpaired)
+        return scans.scan(name, wanted, predictor, options, scf, report)
 
     def take(name: str, result: scans.Scan | Failed) -> None:
         if isinstance(result, Failed):

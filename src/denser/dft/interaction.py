@@ -25,7 +25,7 @@ from denser.types.units import KCAL_PER_MOL
 
 
 @dataclass(frozen=True, eq=False)
-class Interaction:
+class InteractionEnergies:
     """Interaction energies of the molecules of a structure, hartree.
 
     Parameters
@@ -79,7 +79,7 @@ def interaction(
     recipe: Recipe = Recipe(),
     kind: str | None = None,
     predict: Callable[[Structure], Density] | None = None,
-) -> Interaction:
+) -> InteractionEnergies:
     """Interaction energy of fragments.
 
     Parameters
@@ -110,7 +110,7 @@ def interaction(
         corrected -= converge(part, whole.basis, recipe, about=about, ghosts=others).e_tot
         if kind is not None:
             dispersed -= dispersion(part, kind, recipe.xc)[0]
-    return Interaction(plain, corrected, dispersed, tuple(fragments))
+    return InteractionEnergies(plain, corrected, dispersed, tuple(fragments))
 
 
 def _joined(parts: Sequence[Structure]) -> Structure:

@@ -190,7 +190,7 @@ def one_step(
     dv = float(density.grid.dv)
     if density.structure.spin and density.spin_density is None:
         density = with_lowest_spin(density, mf)
-    before = Potential.of(mf, density)
+    before = EffectivePotential.of(mf, density)
     mo_energy, mo_coeff = eigenstates(mf, before.fock(mf))
     mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))
     dm = np.asarray(mf.make_rdm1(mo_coeff, mo_occ))
@@ -198,7 +198,7 @@ def one_step(
     require_electrons(mf.cell, out.values)
     if density.structure.spin:
         out = out.with_spin_density(density_on_mesh(mf, dm[0] - dm[1]))
-    after = Potential.of(mf, out)
+    after = EffectivePotential.of(mf, out)
     e_band = float(np.vdot(mo_occ, mo_energy) + mf.energy_nuc())
     e_harris = e_band - before.times(density) + before.energy
     e_ks = e_band - before.times(out) + after.energy
@@ -234,7 +234,7 @@ def one_step(
 
 
 @dataclass(frozen=True, eq=False)
-class Potential:
+class EffectivePotential:
     """Potential and energy of Hartree, exchange, correlation and isolation of a density, hartree.
 
     `v` (nx, ny, nz), and `w` for unpaired electrons, with the potentials v + w and v - w of the
@@ -246,7 +246,7 @@ class Potential:
     energy: float
 
     @classmethod
-    def of(cls, mf: rks.RKS | uks.UKS, density: Density) -> Potential:
+    def of(cls, mf: rks.RKS | uks.UKS, density: Density) -> EffectivePotential:
         """Those of a density, and its spin density if it has one, on the mesh of `mf`."""
         rho, grid = np.asarray(density.values, dtype=float), density.grid
         if density.spin_density is None:
@@ -290,7 +290,7 @@ def with_lowest_spin(density: Density, mf: uks.UKS) -> Density:
     Both are those in the potential of a closed shell with this density.
     """
     alone = density.with_values(density.values)
-    mo_energy, mo_coeff = eigenstates(mf, Potential.of(mf, alone).fock(mf))
+    mo_energy, mo_coeff = eigenstates(mf, EffectivePotential.of(mf, alone).fock(mf))
     up, down = mf.make_rdm1(mo_coeff, mf.get_occ(mo_energy, mo_coeff))
     return density.with_spin_density(density_on_mesh(mf, up - down))
 

@@ -11,8 +11,8 @@ from pyscf import lib
 from pyscf.pbc.dft import rks
 
 from denser.dft.one_step import (
+    EffectivePotential,
     OneStep,
-    Potential,
     check_density,
     eigenstates,
     on_recipe_grid,
@@ -153,7 +153,7 @@ def refine(
     step = done[-1]
     mf = step.mf
     on_a_coarser_grid = given.continuous is not None and first is not given
-    mo_energy, mo_coeff = eigenstates(mf, Potential.of(mf, density).fock(mf))
+    mo_energy, mo_coeff = eigenstates(mf, EffectivePotential.of(mf, density).fock(mf))
     mo_occ = np.asarray(mf.get_occ(mo_energy, mo_coeff))
     return Refined(
         density=_changed(given, density, first) if on_a_coarser_grid else density,

@@ -112,7 +112,7 @@ class LabelStore:
             self._db = self._stack.enter_context(database)
             if recipe is not None and _is_new(self.path):
                 self._begin()  # two processes may create it at the same time
-            found = self._db.metadata
+            found = self._metadata()
             self._db.connection.commit()
             if recipe is not None and not found:
                 found = self._create(recipe)
@@ -132,11 +132,16 @@ class LabelStore:
         """Wait for other writers, and keep them out until the next commit or rollback."""
         self._db.connection.execute("BEGIN IMMEDIATE")
 
+    def _metadata(self) -> dict:
+        """The metadata, read through the store's own connection (ASE 3.26 opens another one)."""
+        with self._db.managed_connection():
+            return self._db.metadata
+
     def _create(self, recipe: Recipe) -> dict:
         """Write the metadata of an empty database, unless another process has just done it."""
         self._begin()
         self._db.initialized, self._db._metadata = False, None  # so that ASE reads them again
-        found = self._db.metadata
+        found = self._metadata()
         if not found and self._db.count() == 0:
             descriptions = {k: [short, short, unit] for k, (short, unit) in _COLUMNS.items()}
             found = {

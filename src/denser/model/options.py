@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from denser.io.structures import as_structure
 from denser.types.density import Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
+from denser.types.structure import Structure
 
 if TYPE_CHECKING:
     from denser.model.checkpoint import Model
@@ -74,8 +76,10 @@ class PredictionOptions:
             )
         if not isinstance(self.box, str) or self.box not in BOXES:
             raise InputError(f"unknown box {self.box!r}; known: {', '.join(BOXES)}")
-        if not _is_number(self.padding):
-            raise InputError(f"the padding must be a length in angstrom, found {self.padding!r}")
+        if not (_is_number(self.padding) and self.padding > 0):
+            raise InputError(
+                f"the padding must be a positive length in angstrom, found {self.padding!r}"
+            )
         if self.spacing is not None and not (_is_number(self.spacing) and self.spacing > 0):
             raise InputError(f"the spacing must be a positive length, found {self.spacing!r}")
         if not (_is_whole(self.average) and 1 <= self.average <= 48):
@@ -106,6 +110,10 @@ class PredictionOptions:
         ):
             if given:
                 raise InputError(f"{name} cannot be combined with a grid, which has its own nodes")
+
+    def structure_of(self, atoms: Any) -> Structure:
+        """Return the structure that is predicted (`denser.io.structures.as_structure`)."""
+        return as_structure(atoms, self.charge, isolated=self.box != "auto", spin=self.spin)
 
     def plain(self) -> dict[str, Any]:
         """Return the values that determine the result: all except the device."""

@@ -24,7 +24,6 @@ from denser.atoms.sad import (
     supported_elements,
 )
 from denser.fields.cube_group import cube_operations
-from denser.io.structures import as_structure
 from denser.model.boxes import check_memory, make_grid, respace, respaced
 from denser.model.checkpoint import Model, load_model, model_path
 from denser.model.deformed_atoms import DeformedAtoms
@@ -293,9 +292,7 @@ class Predictor:
             options = PredictionOptions(
                 charge, box=box, padding=padding, spacing=spacing, spin=spin
             )
-        structure = as_structure(
-            atoms, options.charge, isolated=options.box != "auto", spin=options.spin
-        )
+        structure = options.structure_of(atoms)
         self.require_covered(structure)
         box, padding, spacing = options.box, options.padding, options.spacing
         if box == "auto":

@@ -17,6 +17,7 @@ from denser.labels.packed import PackedLabel, holds_shards, read_shards
 from denser.labels.qm9 import is_test_molecule
 from denser.labels.reading import read_labels, read_recipe
 from denser.labels.render import n_orbitals
+from denser.model.checkpoint import Model
 from denser.training.config import Config, DataConfig
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -81,6 +82,16 @@ class DataSet:
             "n_labels_of_element": self.n_labels_of_element(),
             "data_hash": content_hash([*self.train, *self.validation, *self.rehearsal]),
         }
+
+
+def names_since(start: Model, record: dict) -> dict[str, list[str]]:
+    """Names of all labels that weights were ever trained on, and of those of this run alone.
+
+    `record` is that of this run's `DataSet`, whose weights began as those of `start`.
+    """
+    own = record["train_names"]
+    ever = [*start.info.get("train_names", ()), *own, *record["rehearsal_names"]]
+    return {"train_names": list(dict.fromkeys(ever)), "own_train_names": own}
 
 
 def content_hash(labels: list[AnyLabel]) -> str:

@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from denser.model.checkpoint import Model, build, load_model, require_options, save_model
 from denser.model.network import Network
 from denser.training.config import Config
-from denser.training.dataset import AnyLabel, read_dataset, recipe_of, require_orbitals
+from denser.training.dataset import (
+    AnyLabel,
+    names_since,
+    read_dataset,
+    recipe_of,
+    require_orbitals,
+)
 from denser.training.elements import labels_of_elements, new_elements
 from denser.training.folder import (
     MetricsFile,
@@ -143,11 +149,10 @@ def _train(
     if start is not None:
         info["parent"] = {"name": config.model.start, "mean_percent": start.mean_percent}
         info["n_labels_of_element"] = labels_of_elements(start, record)
+        info |= names_since(start, record)
     if start is not None and part is not None:  # which it still is without the new elements
-        for kind in ("train", "validation"):
-            info[f"own_{kind}_names"] = info[f"{kind}_names"]
-            info[f"{kind}_names"] = start.info.get(f"{kind}_names", [])
-        info["train_names"] = list(dict.fromkeys([*info["train_names"], *info["own_train_names"]]))
+        info["own_validation_names"] = info["validation_names"]
+        info["validation_names"] = start.info.get("validation_names", [])
         info |= {"n_train": len(info["train_names"]), "n_validation": len(info["validation_names"])}
     peers.wait()  # until all have read the files that the first one will replace
     if peers.is_first:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from denser.analysis.moments import dipole_record, dipole_text
-from denser.atoms.plausible import strange
 from denser.atoms.sad import RECIPES, superposition
 from denser.dft.cell import density_from_dm
 from denser.dft.one_step import one_step
@@ -32,7 +31,7 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR, HARTREE
 from denser.workflows.many import headline
 from denser.workflows.open_shells import open_shell_scf, superposed
-from denser.workflows.other_basis import dispersion_record, dispersion_text
+from denser.workflows.other_basis import dispersion_record, dispersion_text, energies_record
 from denser.workflows.predict import Steps, density_error_text, geometry_text, refined_prediction
 from denser.workflows.scf_guess import dm_from_density
 
@@ -99,7 +98,7 @@ class StartDensities:
         """Density of a structure."""
         options = self.options
         if self.open_shells:
-            structure = Structure.of(atoms, options.charge, options.box != "auto", options.spin)
+            structure = options.structure_of(atoms)
             if structure.spin:
                 geometry = atoms.info.get("geometry", "")
                 return StartDensity(superposed(structure, options), None, geometry)
@@ -338,22 +337,11 @@ def _other_starts(
 
 
 def _record(start: StartDensity, density: Density, e_tot: float, homo: float, lumo: float) -> dict:
-    structure = density.structure
-    return {
-        "formula": structure.formula,
-        "charge": structure.charge,
-        "spin": structure.spin,
-        "n_atoms": len(structure),
-        "grid_shape": list(density.grid.shape),
-        "e_tot_hartree": float(e_tot),
-        "against_vacuum": structure.isolated,
-        "calculation": _calculation(start.density),
-        "homo_ev": round(float(homo) * HARTREE, 5),
-        "lumo_ev": round(float(lumo) * HARTREE, 5),
-        "gap_ev": round(float(lumo - homo) * HARTREE, 5),
+    record = energies_record(density.structure, e_tot, homo, lumo, _calculation(start.density))
+    return record | {
         **dipole_record(density),
+        "grid_shape": list(density.grid.shape),
         "geometry": start.geometry,
-        "warnings": strange(structure),
     }
 
 

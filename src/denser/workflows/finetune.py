@@ -390,23 +390,13 @@ def _measure(
 
 
 def _lineage(start: Model, tuned: Model) -> dict:
-    """The parent model, and the names of all labels that the weights were ever trained on."""
+    """The parent model."""
     parent = {
         key: start.info[key]
         for key in ("data_hash", "n_train", "validation_names", "parent")
         if key in start.info
     }
-    own = tuned.info.get("own_train_names", tuned.info["train_names"])
-    seen = [
-        *start.info.get("train_names", ()),
-        *own,
-        *tuned.info.get("rehearsal_names", ()),
-    ]
-    return {
-        "parent": tuned.info["parent"] | {"weights": start.weights_hash()} | parent,
-        "own_names": own,
-        "train_names": list(dict.fromkeys(seen)),
-    }
+    return {"parent": tuned.info["parent"] | {"weights": start.weights_hash()} | parent}
 
 
 def _record(tuned: Model, test: Errors | None, remembered: Errors | None) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def write_form_factors(
     if d_min is None:
         raise InputError(f"{crystal}: does not state the resolution; give --d-min")
     predictor = Predictor(settings.model, settings.device)
-    excesses, notes, tables = [], [], []
+    predicted, notes, tables = [], [], []
     half = None
     for part in unit.arrangements:
         with naming(crystal):
@@ -111,7 +112,7 @@ def write_form_factors(
                 found[present] = BOHR * mott_bethe(
                     z, found[present], 2 * np.pi * np.linalg.norm(h, axis=1)
                 )
-        excesses.append(prediction.excess)
+        predicted.append((structure, prediction.excess))
         tables.append(found)
     assert half is not None
     if not len(half):
@@ -133,7 +134,7 @@ def write_form_factors(
         "disorder_groups": [part for part in unit.arrangements if part],
         "density_model": predictor.model.name,
         "notes": notes,
-        "doubt": doubt_of_crystal(predictor, max(excesses, key=abs)),
+        "doubt": doubt_of_crystal(predictor, predicted),
         "seconds": round(time.perf_counter() - begin, 3),
     }
 
@@ -143,10 +144,15 @@ def spacing_for(d_min: float) -> float:
     return min(SPACING, 0.49 * d_min)
 
 
-def doubt_of_crystal(predictor: Predictor, excess: float) -> str:
-    """One sentence if the model does not know such a crystal well, otherwise an empty string."""
+def doubt_of_crystal(predictor: Predictor, predicted: Sequence[tuple[Structure, float]]) -> str:
+    """One sentence if the model does not know a crystal well, otherwise an empty string.
+
+    `predicted` has the structure and the excess of each prediction: a disordered crystal has one
+    for each of its arrangements.
+    """
+    excess = max((excess for _, excess in predicted), key=abs)
     if not predictor.in_doubt(excess):
-        return ""
+        return next(filter(None, (predictor.unknown(structure) for structure, _ in predicted)), "")
     return (
         f"model {predictor.model.name!r} does not know this kind of crystal well; the error of its "
         f"density is likely above {predictor.least_error(excess):.2g} %"

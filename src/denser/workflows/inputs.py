@@ -26,6 +26,8 @@ from denser.workflows.many import Failed, attempt
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from denser.model.options import PredictionOptions
+
 _LONGEST = 100
 """Longest file stem, in characters; a SMILES may be longer than a file system allows."""
 
@@ -236,11 +238,9 @@ def refuse_inputs(output: Path, files: Iterable[Path]) -> None:
 
 def content(
     source: Atoms | Path | Failed,
-    charge: int | None,
-    options: Mapping[str, Any],
+    options: PredictionOptions,
+    settings: Mapping[str, Any],
     model: str | None,
-    isolated: bool = False,
-    spin: int | None = None,
 ) -> str | None:
     """Hash of everything that determines a result; None if the input cannot be read.
 
@@ -248,25 +248,21 @@ def content(
     ----------
     source : ase.Atoms, Path or Failed
         Elements, positions, charge, spin and cell, or the bytes of a density file, enter the hash.
-    charge : int or None
-        Total charge; by default that of the atoms.
-    options : mapping
-        Plain values.
+    options : PredictionOptions
+        They say what structure the atoms are.
+    settings : mapping
+        Plain values, those of the options among them that matter.
     model : str or None
         `Model.identity` of the model of the prediction; None for a density file.
-    isolated : bool
-        Treat the atoms as a molecule and ignore their cell.
-    spin : int or None
-        Unpaired electrons; by default those of the atoms.
     """
-    parts: dict[str, Any] = {"denser": __version__, "options": dict(options)}
+    parts: dict[str, Any] = {"denser": __version__, "options": dict(settings)}
     try:
         if isinstance(source, Failed):
             return None
         if isinstance(source, Path):
             parts["file"] = file_hash(source)
         else:
-            structure = Structure.of(source, charge, isolated, spin)
+            structure = options.structure_of(source)
             parts |= {"structure": _structure_hash(structure), "model": model}
     except InputError:  # which the work will report
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from ase.optimize import BFGS, FIRE, LBFGS
 
 from denser.atoms.plausible import strange
 from denser.io.files import replacing
+from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
-from denser.types.structure import Structure
 from denser.types.units import HARTREE
 from denser.workflows import many
 from denser.workflows.calculator import Calculator
@@ -42,20 +42,18 @@ class OptimizationSettings:
         Largest number of steps, those of an earlier run included.
     optimizer : str
         A key of `OPTIMIZERS`.
-    model, task, dispersion, charge, padding, device, spin
+    task, dispersion
         As in `denser.Calculator`.
+    options : PredictionOptions
+        Of these the charge, the spin, the model, the padding and the device.
     """
 
     fmax: float = 0.05
     steps: int = 200
     optimizer: str = "bfgs"
-    model: str = "default"
     task: str = "one-step"
     dispersion: str | None = None
-    charge: int | None = None
-    padding: float = 4.0
-    device: str = "auto"
-    spin: int | None = None
+    options: PredictionOptions = field(default_factory=PredictionOptions)
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.fmax) and self.fmax > 0):
@@ -65,14 +63,20 @@ class OptimizationSettings:
 
     def of_the_forces(self) -> dict[str, Any]:
         """Return what the forces depend on: an optimisation with other values starts again."""
-        left_out = ("fmax", "steps", "optimizer", "device", "charge", "spin")
-        return {key: value for key, value in asdict(self).items() if key not in left_out}
+        options = self.options
+        return {
+            "model": str(options.model),
+            "task": self.task,
+            "dispersion": self.dispersion,
+            "padding": options.padding,
+        }
 
     def calculator(self) -> Calculator:
         """Return a new calculator."""
+        options = self.options
         return Calculator(
-            self.model, self.task, self.dispersion, self.charge,
-            padding=self.padding, device=self.device, spin=self.spin,
+            options.model, self.task, self.dispersion, options.charge,
+            padding=options.padding, device=options.device, spin=options.spin,
         )  # fmt: skip
 
 
@@ -108,9 +112,7 @@ def optimize_all(
         out, trajectory = (folder / f"{entry.stem}{end}" for end in (".extxyz", ".traj"))
         for path in (out, trajectory):
             refuse_inputs(path, list(files))
-        made_from = content(
-            entry.source, settings.charge, settings.of_the_forces(), identity, spin=settings.spin
-        )
+        made_from = content(entry.source, settings.options, settings.of_the_forces(), identity)
         tell = partial(_tell, report, entry.name) if len(inputs) == 1 else _nothing
         return optimize(entry.atoms(), out, trajectory, settings, made_from, tell)
 
@@ -145,7 +147,7 @@ def optimize(
         The structure cannot be treated.
     """
     begin = time.perf_counter()
-    structure = Structure.of(atoms, settings.charge, spin=settings.spin)
+    structure = settings.options.structure_of(atoms)
     frames = _frames(trajectory, made_from)
     here = atoms.copy()
     here.info["charge"] = structure.charge
@@ -167,9 +169,7 @@ def optimize(
     with replacing(out) as temporary:
         write(temporary, last, format="extxyz")
     predictor = calculator.predictor
-    prediction = predictor.predict(
-        here, settings.charge, padding=settings.padding, spin=settings.spin
-    )
+    prediction = predictor.predict(here, options=settings.options)
     errors = {}
     if not converged:
         errors["optimization"] = (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from denser.analysis.moments import dipole_text
+from denser.analysis.moments import dipole_text, record_of_dipole
 from denser.atoms.plausible import strange
 from denser.atoms.sad import require_closed_shell
 from denser.dft.basis import AUGMENTED
@@ -24,8 +24,8 @@ from denser.dft.orbitals import molden_of
 from denser.io import write
 from denser.types.density import Density
 from denser.types.recipe import Recipe
-from denser.types.structure import DIPOLE_ORIGIN, Structure
-from denser.types.units import DEBYE, HARTREE
+from denser.types.structure import Structure
+from denser.types.units import HARTREE
 from denser.workflows.many import headline
 from denser.workflows.predict import geometry_text
 
@@ -112,7 +112,7 @@ def energy_in_basis(
     if out is not None:
         write(out, _exact(result.density_on(density)))
         written.append(str(out))
-    record = _record(result, structure) | {"geometry": start.geometry}
+    record = _record(result, start)
     record["starts"] = {"prediction": _row(result)}
     if compare:
         record["starts"]["minao"] = _row(converge(structure, basis, recipe))
@@ -197,28 +197,34 @@ def _row(result: MolecularResult) -> dict:
     }
 
 
-def _record(result: MolecularResult, structure: Structure) -> dict:
-    dipole = result.dipole * DEBYE
-    text = removed_text(result)
+def _record(result: MolecularResult, start: StartDensity) -> dict:
+    structure, text = start.density.structure, removed_text(result)
+    record = energies_record(structure, result.e_tot, result.homo, result.lumo, "open space")
+    return record | {
+        **record_of_dipole(result.dipole, "orbitals"),
+        "basis": result.basis,
+        "converged": True,
+        "geometry": start.geometry,
+        "lines": [],
+        "notes": [text] if text else [],
+    }
+
+
+def energies_record(
+    structure: Structure, e_tot: float, homo: float, lumo: float, calculation: str
+) -> dict:
+    """What every record of an energy has; `calculation` says which kind it is, hartree."""
     return {
         "formula": structure.formula,
         "charge": structure.charge,
         "spin": structure.spin,
         "n_atoms": len(structure),
-        "basis": result.basis,
-        "e_tot_hartree": result.e_tot,
-        "converged": True,
-        "against_vacuum": True,
-        "calculation": "open space",
-        "homo_ev": round(result.homo * HARTREE, 5),
-        "lumo_ev": round(result.lumo * HARTREE, 5),
-        "gap_ev": round(result.gap * HARTREE, 5),
-        "dipole_debye": [round(float(d), 4) for d in dipole],
-        "dipole_norm_debye": round(float(np.linalg.norm(dipole)), 4),
-        "dipole_origin": DIPOLE_ORIGIN,
-        "dipole_from": "orbitals",
-        "lines": [],
-        "notes": [text] if text else [],
+        "e_tot_hartree": float(e_tot),
+        "against_vacuum": structure.isolated,
+        "calculation": calculation,
+        "homo_ev": round(float(homo) * HARTREE, 5),
+        "lumo_ev": round(float(lumo) * HARTREE, 5),
+        "gap_ev": round(float(lumo - homo) * HARTREE, 5),
         "warnings": strange(structure),
     }
 

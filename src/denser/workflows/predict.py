@@ -106,13 +106,8 @@ class Batch:
             except OSError as error:
                 raise InputError(f"{self.out}: cannot be created ({error.strerror})") from error
         outputs = _Outputs(self.out.parent if self.single else self.out)
-        identity, isolated = predictor.model.identity(), options.box != "auto"
-        made_from = {
-            x.name: content(
-                x.source, options.charge, options.plain(), identity, isolated, options.spin
-            )
-            for x in self.inputs
-        }
+        identity, values = predictor.model.identity(), options.plain()
+        made_from = {x.name: content(x.source, options, values, identity) for x in self.inputs}
         todo = [
             entry
             for entry in self.inputs

@@ -21,6 +21,7 @@ from denser.atoms.sad import superposition
 from denser.dft.one_step import one_step
 from denser.dft.scf import mean_field, scf
 from denser.io.files import replacing
+from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.pictures.plot import DPI, WIDTH, check_suffix
 from denser.types.errors import InputError
@@ -102,11 +103,9 @@ def scan(
     name: str,
     distances: Sequence[float] | None = None,
     predictor: Predictor | None = None,
-    charge: int = 0,
-    padding: float = 4.0,
+    options: PredictionOptions = PredictionOptions(),
     with_scf: bool = True,
     report: Callable[[int, int], None] | None = None,
-    spin: int | None = None,
 ) -> Scan:
     """Compute the energy of a diatomic molecule along its bond.
 
@@ -121,16 +120,13 @@ def scan(
         Bohr. By default 0.6 to 1.6 times the sum of the covalent radii in steps of 0.05
         angstrom, and then steps of 0.01 angstrom around the minimum.
     predictor : Predictor, optional
-        By default the shipped model, in single precision.
-    charge : int
-    padding : float
-        Vacuum on each side of the longest bond, angstrom.
+        By default that of the options, in single precision.
+    options : PredictionOptions
+        Of these the charge, the spin, and the padding on each side of the longest bond.
     with_scf : bool
         Whether to compute the self-consistent curve too.
     report : callable, optional
         Called with the number of points done and the number of points known so far.
-    spin : int, optional
-        Number of unpaired electrons; by default the smallest possible.
 
     Returns
     -------
@@ -143,7 +139,7 @@ def scan(
         be used.
     """
     numbers = np.array(diatomic(name))
-    predictor = predictor or Predictor("default", bf16=False)
+    predictor = predictor or Predictor.of(options, bf16=False)
     if distances is None:
         usual = bond_length(*numbers)
         first = max(0.6 * usual, MIN_DISTANCE + FINE)
@@ -155,10 +151,10 @@ def scan(
         raise InputError(
             f"the distances of {name} must be finite and above {MIN_DISTANCE * BOHR:g} angstrom"
         )
-    longest = _stretched(numbers, float(wanted[-1]), charge, spin)
+    longest = _stretched(numbers, float(wanted[-1]), options)
     predictor.require_covered(longest)
     recipe, network = predictor.model.recipe, predictor.network
-    grid = Grid.around(longest, padding / BOHR, recipe.spacing, network.multiple_of)
+    grid = Grid.around(longest, options.padding / BOHR, recipe.spacing, network.multiple_of)
 
     energies: dict[float, tuple[float, float]] = {}
 
@@ -166,7 +162,7 @@ def scan(
         new = [d for d in chosen if not any(abs(d - old) < FINE / 2 for old in energies)]
         total = len(energies) + len(new)
         for d in new:
-            structure = _stretched(numbers, float(d), charge, spin)
+            structure = _stretched(numbers, float(d), options)
             rho = predictor.density(superposition(structure, grid, recipe.sad))
             step = one_step(rho, mf=mean_field(structure, grid, recipe, isolated=True, about=rho))
             e_scf = np.nan
@@ -259,10 +255,10 @@ def plot_scans(path: Path, scans: Sequence[Scan]) -> None:
         figure.savefig(temporary, dpi=DPI, format=path.suffix[1:].lower())
 
 
-def _stretched(numbers: np.ndarray, distance: float, charge: int, spin: int | None) -> Structure:
+def _stretched(numbers: np.ndarray, distance: float, options: PredictionOptions) -> Structure:
     positions = np.zeros((2, 3))
     positions[:, 2] = -distance / 2, distance / 2
-    return Structure.of(Structure(numbers, positions, charge), spin=spin)
+    return options.structure_of(Structure(numbers, positions))
 
 
 def _subscripted(name: str) -> str:

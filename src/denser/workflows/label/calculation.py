@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from denser.labels.coefficients import require_storable
 from denser.labels.facts import Facts
 from denser.labels.identity import content_hash
 from denser.labels.label import Label
-from denser.model.options import BOXES
+from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
@@ -29,7 +30,6 @@ from denser.workflows.workers import THREADS
 
 if TYPE_CHECKING:
     from denser.dft.scf import KSResult
-    from denser.model.predictor import Predictor
 
 MAX_STEPS = 5
 """Largest number of Kohn-Sham steps from a prediction before the SCF is used instead."""
@@ -47,48 +47,43 @@ class LabelSettings:
 
     Parameters
     ----------
-    recipe : Recipe
-    box : str
-        "auto" (the cell of a structure that is periodic in all directions, else isolated),
-        "isolated" (any cell ignored) or "paper" (the box of Li et al. 2025).
-    padding : float
-        Vacuum per side of an isolated structure, angstrom.
+    options : PredictionOptions
+        Of these the charge and spin of all structures, the box, the padding and the spacing; and
+        the model and the device of the prediction for `residual`.
     max_cycle : int
         Largest number of cycles of one attempt. The second attempt first smears the occupations;
         the third and fourth do the same in a larger box.
     residual : float, optional
-        Do without an SCF if a few Kohn-Sham steps from the default model's prediction bring
-        the residual sum |rho_out - rho_in| dv / N_e below this (a fraction). The Err_rho of the
-        label is about a third of it. Open shells with at least `CLOSED_BOX` of padding are
-        converged in open space instead, without a box (`denser.dft.molecular`).
+        Do without an SCF if a few Kohn-Sham steps from the model's prediction bring the residual
+        sum |rho_out - rho_in| dv / N_e below this (a fraction). The Err_rho of the label is about
+        a third of it. Open shells with at least `CLOSED_BOX` of padding are converged in open
+        space instead, without a box (`denser.dft.molecular`).
     """
 
-    recipe: Recipe = field(default_factory=Recipe)
-    box: str = "auto"
-    padding: float = 4.0
+    options: PredictionOptions = field(default_factory=partial(PredictionOptions, device="cpu"))
     max_cycle: int = 50
     residual: float | None = None
 
     def __post_init__(self) -> None:
-        if self.box not in BOXES:
-            raise InputError(f"expected one of {', '.join(BOXES)}, got {self.box!r}")
-        if not (np.isfinite(self.padding) and self.padding > 0):
-            raise InputError(f"the padding must be a positive length, got {self.padding:g}")
-        if not (np.isfinite(self.recipe.spacing) and self.recipe.spacing > 0):
-            found = self.recipe.spacing * BOHR
-            raise InputError(f"the grid spacing must be a positive length, got {found:g}")
         if self.max_cycle < 1:
             raise InputError(f"at least one cycle is needed, got {self.max_cycle}")
         if self.residual is not None and not 0 < self.residual < 1:
             raise InputError(f"the residual must be between 0 and 1, got {self.residual:g}")
 
+    @property
+    def recipe(self) -> Recipe:
+        """Level of theory, at the spacing of the options."""
+        spacing = self.options.spacing
+        return Recipe() if spacing is None else Recipe(spacing=spacing / BOHR)
+
     def task(self, name: str, structure: Structure, group: str = "") -> LabelTask:
         """Task for a structure; a structure that is treated as a molecule loses its cell."""
-        if self.box == "auto" and structure.cell is not None:
+        options = self.options
+        if options.box == "auto" and structure.cell is not None:
             return LabelTask(name, structure, "cell", self, group)
         if structure.cell is not None:
             structure = replace(structure, cell=None)
-        box = "paper" if self.box == "paper" else f"padding {self.padding:g}"
+        box = "paper" if options.box == "paper" else f"padding {options.padding:g}"
         return LabelTask(name, structure, box, self, group)
 
 
@@ -122,7 +117,7 @@ class LabelTask:
             yield self.box, Grid.paper(self.structure, spacing)
             larger = 4.0
         else:
-            padding = self.settings.padding
+            padding = self.settings.options.padding
             yield self.box, Grid.around(self.structure, padding / BOHR, spacing)
             larger = padding + 2.0
         yield f"padding {larger:g}", Grid.around(self.structure, larger / BOHR, spacing)
@@ -203,7 +198,7 @@ def _converge(task: LabelTask) -> tuple[str, Grid, str, KSResult, tuple[float, .
             stepped = _few_steps(task, grid, task.settings.residual)
             if stepped is not None:
                 return box, grid, "steps", stepped, ()
-        elif box != "cell" and box != "paper" and task.settings.padding >= CLOSED_BOX:
+        elif box != "cell" and box != "paper" and task.settings.options.padding >= CLOSED_BOX:
             converged = _in_open_space(task, grid)
             if converged is not None:
                 return box, grid, "open space", *converged
@@ -254,10 +249,11 @@ def _few_steps(task: LabelTask, grid: Grid, residual: float) -> KSResult | None:
     """Orbitals after a few Kohn-Sham steps from the prediction; None if they do not suffice."""
     from denser.dft.refine import refine
     from denser.dft.scf import KSResult
+    from denser.model.predictor import Predictor
 
     begin = time.perf_counter()
     try:
-        predictor = _predictor()
+        predictor = Predictor.of(task.settings.options)
         sad = superposition(task.structure, grid, predictor.model.recipe.sad)
         guess = predictor.density(sad, periodic=not task.box.startswith("padding"))
         refined = refine(guess, task.settings.recipe, 2)
@@ -272,9 +268,3 @@ def _few_steps(task: LabelTask, grid: Grid, residual: float) -> KSResult | None:
         refined.e_tot, refined.mo_energy, refined.mo_occ, refined.mo_coeff, refined.dm,
         len(refined.steps), True, time.perf_counter() - begin,
     )  # fmt: skip
-
-
-def _predictor() -> Predictor:
-    from denser.model.predictor import Predictor
-
-    return Predictor("default", device="cpu")

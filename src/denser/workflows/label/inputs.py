@@ -12,6 +12,7 @@ import numpy as np
 from denser.atoms.plausible import open_shells
 from denser.labels import qm9
 from denser.labels.identity import store_name
+from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.workflows.inputs import frame_endings, output_stems, read_frames
@@ -42,11 +43,9 @@ class LabelInput:
 
 def read_inputs(
     inputs: list[str],
-    charge: int | None,
+    options: PredictionOptions,
     tell: Callable[[str], None],
-    isolated: bool = False,
     embed: bool = False,
-    spin: int | None = None,
 ) -> tuple[list[LabelInput], int]:
     """Read structures from files and QM9 selections; also return the number of unusable ones.
 
@@ -54,16 +53,12 @@ def read_inputs(
     ----------
     inputs : list of str
         Structure files, or `qm9:` and a selection (see `denser.labels.qm9.select`).
-    charge : int or None
-        Total charge of all structures; by default the charges in the files.
+    options : PredictionOptions
+        They say what structures the inputs are.
     tell : callable
         Called with a sentence about each input that cannot be used.
-    isolated : bool
-        Treat all of them as molecules and ignore their cells.
     embed : bool
         As in `denser.io.structures.read_structures`.
-    spin : int or None
-        Unpaired electrons of all structures; by default those in the files.
 
     Raises
     ------
@@ -76,7 +71,7 @@ def read_inputs(
     stems = dict(zip(files, output_stems(files), strict=True))
     for text in inputs:
         if text.startswith("qm9:"):
-            structures += _from_qm9(text.removeprefix("qm9:"), charge, spin, tell)
+            structures += _from_qm9(text.removeprefix("qm9:"), options, tell)
             continue
         path = Path(text)
         frames = read_frames(path, embed)
@@ -89,7 +84,7 @@ def read_inputs(
                 if isinstance(frame, Failed):
                     raise InputError(frame.error)
                 name = store_name(stem + ending)
-                structure = Structure.of(frame.atoms, charge, isolated, spin)
+                structure = options.structure_of(frame.atoms)
                 closed = structure.spin_assumed and not structure.spin
                 if closed and (excited := open_shells(structure)):
                     # Its SCF would take minutes, and then likely not converge.
@@ -106,7 +101,7 @@ def read_inputs(
 
 
 def _from_qm9(
-    text: str, charge: int | None, spin: int | None, tell: Callable[[str], None]
+    text: str, options: PredictionOptions, tell: Callable[[str], None]
 ) -> list[LabelInput]:
     chosen = qm9.select(text)
     if chosen.n_test:
@@ -115,7 +110,7 @@ def _from_qm9(
             "split; use them for evaluation only, never to train, select or tune"
         )
     found = [
-        LabelInput(name, Structure.of(structure, charge, spin=spin))
+        LabelInput(name, options.structure_of(structure))
         for name, structure in qm9.molecules(chosen.numbers)
     ]
     if len(found) < len(chosen.numbers):

@@ -12,6 +12,7 @@ import numpy as np
 from denser.io.files import read_toml
 from denser.labels import qm9
 from denser.labels.held_out import is_named, why_held_out
+from denser.model.options import PredictionOptions
 from denser.training.config import from_dict
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -76,7 +77,8 @@ class LabelPlan:
 
     def settings(self) -> LabelSettings:
         """Settings of the calculations; each structure names its own box."""
-        return LabelSettings(padding=self.padding, residual=self.residual / 100 or None)
+        options = PredictionOptions(padding=self.padding, device="cpu")
+        return LabelSettings(options, residual=self.residual / 100 or None)
 
 
 def read_plan(path: Path) -> LabelPlan:

@@ -138,7 +138,9 @@ def _plan(
     tasks = []
     for given in structures:
         name = given.name
-        own = replace(settings, box=given.box) if given.box else settings
+        own = settings
+        if given.box:
+            own = replace(settings, options=replace(settings.options, box=given.box))
         task = own.task(name, given.structure, given.group)
         content, entry = task.content, index.get(name)
         known = planned.get(name, entry.content if entry and entry.converged else content)

@@ -198,7 +198,7 @@ def _cycles(
     cycles: list[dict[str, Any]] = []
     for i in range(1, n_cycles + 1):
         start = time.perf_counter()
-        factors, excess, seconds = _form_factors(facts, answer, predictor)
+        factors, predicted, seconds = _form_factors(facts, answer, predictor)
         middle = time.perf_counter()
         new = engine.call("fit", factors)
         if not new["failure"] and new["wr2_percent"] > 2 * answer["wr2_percent"]:
@@ -213,7 +213,7 @@ def _cycles(
                     "try --hydrogens isotropic"
                 )
             return answer, cycles, doubt, f"cycle {i} failed: {new['failure']}"
-        answer, doubt = new, doubt_of_crystal(predictor, excess)
+        answer, doubt = new, doubt_of_crystal(predictor, predicted)
         cycles.append(
             {
                 **{key: new[key] for key in ("r1_percent", "wr2_percent", "shift_over_esd")},
@@ -237,15 +237,15 @@ def _cycles(
 
 def _form_factors(
     facts: dict[str, Any], answer: dict[str, Any], predictor: Predictor
-) -> tuple[np.ndarray, float, float]:
-    """Form factors of all sites, the largest excess of a prediction, and its seconds.
+) -> tuple[np.ndarray, list[tuple[Structure, float]], float]:
+    """Form factors of all sites; structure and excess of each prediction; their seconds.
 
     Each arrangement of a disordered crystal is predicted on its own; the ordered atoms have the
     mean of their form factors, weighted with the occupancies of the disorder groups.
     """
     h = facts["hkl"] @ np.linalg.inv(answer["cell"] / BOHR).T
     factors = np.zeros((len(facts["labels"]), len(h)), dtype=complex)
-    excesses, seconds = [], 0.0
+    predicted, seconds = [], 0.0
     for arrangement in answer["arrangements"]:
         start = time.perf_counter()
         structure = _structure(answer["cell"], arrangement)
@@ -255,8 +255,8 @@ def _form_factors(
         weights = np.where(arrangement["ordered"], arrangement["share"], 1.0)
         found = form_factors(prediction.density, h, range(len(sites)))
         factors[sites] += weights[:, None] * found
-        excesses.append(prediction.excess)
-    return factors, max(excesses, key=abs), seconds
+        predicted.append((structure, prediction.excess))
+    return factors, predicted, seconds
 
 
 def _notes(

@@ -20,7 +20,6 @@ from denser.io.files import naming, replacing
 from denser.model.options import PredictionOptions
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
-from denser.types.structure import Structure
 from denser.types.units import BOHR
 from denser.workflows.inputs import refuse_inputs
 
@@ -324,10 +323,7 @@ def fitted(
     kind, d_min = ("xray", settings.xray) if settings.xray else ("electron", settings.cryo)
     if d_min is None:
         raise InputError("a fit needs the resolution of the map; give either --xray or --cryo")
-    options = settings.options
-    structure = Structure.of(
-        atoms, options.charge, isolated=options.box != "auto", spin=options.spin
-    )
+    structure = settings.options.structure_of(atoms)
     with naming(Path(against)):
         fit = fit_rigid(structure, _map(against), d_min, settings.b_factor, kind)
     moved = atoms.copy()

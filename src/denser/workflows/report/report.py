@@ -248,11 +248,7 @@ class Report:
         predicts = any(isinstance(entry.source, Atoms) for entry in self.inputs)
         model = Predictor.of(options).model.identity() if predicts else None
         for entry in self.inputs:
-            isolated = options.box != "auto"
-            made_from = content(
-                entry.source, options.charge, settings, model, isolated, options.spin
-            )
-            self.content[entry.name] = made_from
+            self.content[entry.name] = content(entry.source, options, settings, model)
 
     def _own_files(self, folder: Path) -> Iterator[Path]:
         """Files in the folder that belong to the user: inputs, and those that settings name."""
