@@ -3,19 +3,20 @@
 python benchmarks/vibrations.py H2O                  # a name of ase.build.molecule
 python benchmarks/vibrations.py molecule.xyz -o spectrum.png
 
-All is done by ASE; denser gives energies, forces and dipoles. Wave numbers are harmonic.
+All is done by ASE; denser gives energies, forces and dipoles. Wave numbers are harmonic. The
+relaxed geometry and the forces are kept in the folder named after the picture (H2O for H2O.png), so
+that an interrupted run continues.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from ase.build import molecule
-from ase.io import read
+from ase.io import read, write
 from ase.optimize import BFGS
 from ase.thermochemistry import IdealGasThermo
 from ase.vibrations import Infrared
@@ -24,27 +25,37 @@ from denser import Calculator
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 parser.add_argument("molecule", help="a file, or a name of ase.build.molecule")
-parser.add_argument("-o", "--out", type=Path, default=Path("spectrum.png"))
+parser.add_argument("-o", "--out", type=Path, help="by default H2O.png for H2O")
 options = parser.parse_args()
 
-atoms = read(options.molecule) if Path(options.molecule).is_file() else molecule(options.molecule)
+picture = options.out or Path(Path(options.molecule).stem + ".png")
+folder = picture.with_suffix("")
+folder.mkdir(parents=True, exist_ok=True)
+relaxed = folder / "relaxed.extxyz"
+if relaxed.exists():
+    atoms = read(relaxed)
+elif Path(options.molecule).is_file():
+    atoms = read(options.molecule)
+else:
+    atoms = molecule(options.molecule)
 atoms.calc = Calculator()
-BFGS(atoms, logfile=None).run(fmax=1e-4)  # otherwise rotations have frequencies
+if not relaxed.exists():
+    BFGS(atoms, logfile=None).run(fmax=1e-4)  # otherwise rotations have frequencies
+    write(relaxed, atoms.copy())
 inertia = atoms.get_moments_of_inertia()
 linear = inertia[0] < 1e-3 * inertia[2]
 rigid = 5 if linear else 6
 
-with tempfile.TemporaryDirectory() as folder:
-    infrared = Infrared(atoms, name=str(Path(folder) / "ir"))
-    infrared.run()
-    energies = infrared.get_energies()  # eV; imaginary ones first
-    waves, intensities = infrared.get_frequencies(), np.asarray(infrared.intensities)
-    order = np.argsort(np.abs(waves))
-    print("rotations and translations, 1/cm:", np.round(np.abs(waves[order[:rigid]]), 1))
-    print("   1/cm   (D/angstrom)^2/amu")
-    for i in order[rigid:]:
-        print(f"{waves[i].real:8.1f} {intensities[i]:10.3f}")
-    x, absorption = infrared.get_spectrum(start=400, end=4200, width=15, type="Lorentzian")
+infrared = Infrared(atoms, name=str(folder / "ir"), nfree=4)
+infrared.run()
+energies = infrared.get_energies()  # eV; imaginary ones first
+waves, intensities = infrared.get_frequencies(), np.asarray(infrared.intensities)
+order = np.argsort(np.abs(waves))
+print("rotations and translations, 1/cm:", np.round(np.abs(waves[order[:rigid]]), 1))
+print("   1/cm   (D/angstrom)^2/amu")
+for i in order[rigid:]:
+    print(f"{waves[i].real:8.1f} {intensities[i]:10.3f}")
+x, absorption = infrared.get_spectrum(start=400, end=4200, width=15, type="Lorentzian")
 
 modes = energies[order[rigid:]].real
 print(f"zero-point energy {0.5 * modes.sum():.4f} eV")
@@ -63,5 +74,5 @@ figure, axes = plt.subplots(figsize=(6, 2.6), layout="constrained")
 axes.plot(x, absorption)
 axes.set(xlim=(4200, 400), xlabel="wave number, 1/cm", ylabel="absorption", yticks=[])
 axes.set_title(f"{atoms.get_chemical_formula()}, harmonic")
-figure.savefig(options.out, dpi=150)
-print(f"written to {options.out}")
+figure.savefig(picture, dpi=150)
+print(f"written to {picture}")

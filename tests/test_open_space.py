@@ -19,7 +19,7 @@ from denser.dft.pyscf_private import molecule_of
 from denser.dft.refine import refine
 from denser.dft.scf import mean_field
 from denser.model.gaussian_fields import boys, deformation, gradient_of_harmonics
-from denser.model.harmonics import spherical_harmonics
+from denser.model.harmonics import harmonics_at, spherical_harmonics
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -60,6 +60,14 @@ def test_functions_of_boys():
     for n in range(5):  # F_n' = -F_(n+1), by the recursion
         expected = ((2 * n + 1) * found[n] - torch.exp(-t)) / (2 * t)
         np.testing.assert_allclose(found[n + 1][1:], expected[1:], rtol=1e-5, atol=1e-10)
+
+
+def test_harmonics_from_monomials():
+    import torch
+
+    x = torch.randn(3, 20, dtype=torch.float64)
+    expected = spherical_harmonics(x.T, 5).T
+    np.testing.assert_allclose(harmonics_at(x, 5), expected, atol=1e-10)
 
 
 def test_gradient_of_harmonics():

@@ -189,6 +189,16 @@ def test_energy_and_forces_turn_with_the_molecule(calculator, water):
     np.testing.assert_allclose(turned.get_dipole_moment(), turn @ dipole, atol=1e-4)
 
 
+def test_a_small_turn_gives_no_torque(calculator):
+    """Otherwise rotations have frequencies; 5e-4 eV per radian^2 are 10/cm for water."""
+    atoms = molecule("H2O")  # along the axes, where the spheres of points are symmetric
+    atoms.rotate(0.02 * 180 / np.pi, "x", center="COM")
+    atoms.calc = calculator
+    arms = atoms.positions - atoms.get_center_of_mass()
+    torque = np.cross(arms, atoms.get_forces()).sum(axis=0)
+    assert np.abs(torque).max() < 0.02 * 2e-3
+
+
 @pytest.mark.slow
 def test_energy_and_forces_agree_with_pyscf(calculator, water):
     """The error of the prediction, of second order, is left."""

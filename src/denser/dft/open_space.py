@@ -102,8 +102,8 @@ class Linear:
         kind = integrator._xc_type(xc)
         rho = np.empty_like(self.fields)
         for some, values in _orbital_values(mol, self.points, kind):
-            psi = values @ orbitals
-            rho[:, some] = 2 * np.einsum("gi,xgi->xg", psi[0], psi)
+            psi = orbitals.T @ values
+            rho[:, some] = 2 * np.einsum("ig,xig->xg", psi[0], psi)
         rho[1:] *= 2
         e_xc = integrator.eval_xc_eff(xc, rho, deriv=0, xctype=kind)[0]
         change = np.einsum("xg,xg->g", self.v_xc, rho - self.fields)
@@ -206,8 +206,10 @@ def linearised(
     factors = v_xc * weights
     factors[0] = 0.5 * (factors[0] + local * weights)  # the other half is the transpose
     for some, values in _orbital_values(mol, points, kind):
-        weighted = np.einsum("xgi,xg->gi", values, factors[:, some])
-        part = values[0].T @ weighted
+        weighted = values[0] * factors[0, some]
+        for x in range(1, len(values)):
+            weighted += values[x] * factors[x, some]
+        part = values[0] @ weighted.T
         matrix += part + part.T
     of_deformation = deformation[0] * (cores + free[2] + 0.5 * deformation[2])
     energy = weights @ (rho * (e_xc - local) + of_deformation) - np.einsum(
@@ -245,11 +247,12 @@ def box_spacing(structure: Structure, recipe: Recipe) -> float:
 def _orbital_values(
     mol: gto.Mole, points: np.ndarray, kind: str
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Basis functions, and their gradients for a GGA, at some points at a time (1 or 4, n, nao)."""
+    """Basis functions, and their gradients for a GGA, at some points at a time (1 or 4, nao, n)."""
     for start in range(0, len(points), _AT_ONCE):
         some = slice(start, start + _AT_ONCE)
         values = numint.eval_ao(mol, points[some], deriv=int(kind == "GGA"))
-        yield some, values if kind == "GGA" else values[None]
+        values = values if kind == "GGA" else values[None]
+        yield some, np.ascontiguousarray(values.transpose(0, 2, 1))
 
 
 def quadrature(mol: gto.Mole, structure: Structure) -> tuple[np.ndarray, np.ndarray]:

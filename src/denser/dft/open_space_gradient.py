@@ -188,20 +188,27 @@ def _orbital_part(step: OpenStep, by: np.ndarray) -> tuple[np.ndarray, np.ndarra
     for start, stop in blocks(step.parents):
         b = by[:, start:stop]
         ao = numint.eval_ao(mol, step.linear.points[start:stop], deriv=2 if gga else 1)
-        psi = ao[: len(by)] @ occupied
-        fields[:, start:stop] = 2 * np.einsum("gi,xgi->xg", psi[0], psi)
-        along = 2 * np.einsum("xg,xgi->gi", b, psi) @ occupied.T
-        pull = np.stack([np.einsum("gp,gp->p", ao[1 + y], along) for y in range(3)])
+        ao = np.ascontiguousarray(ao.transpose(0, 2, 1))  # (derivative, function, point)
+        psi = occupied.T @ ao[: len(by)]
+        fields[:, start:stop] = 2 * np.einsum("ig,xig->xg", psi[0], psi)
+        along = 2 * occupied @ np.einsum("xg,xig->ig", b, psi, optimize=True)
+        pull = np.stack([_row_sums(ao[1 + y], along) for y in range(3)])
         if gga:
-            here = 2 * psi[0] @ occupied.T
-            for y in range(3):
-                bent = sum(b[1 + x, :, None] * ao[second[y, x]] for x in range(3))
-                pull[y] += np.einsum("gp,gp->p", bent, here)
+            here = 2 * occupied @ psi[0]
+            for x in range(3):
+                bent = here * b[1 + x]
+                for y in range(3):
+                    pull[y] += _row_sums(ao[second[y, x]], bent)
         of_atoms = -2 * np.add.reduceat(pull, first, axis=1).T
         gradient += of_atoms
         gradient[step.parents[start]] -= of_atoms.sum(axis=0)
     fields[1:] *= 2
     return fields, gradient
+
+
+def _row_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """sum_g a_pg b_pg (p,), without a copy."""
+    return np.einsum("pg,pg->p", a, b)
 
 
 def _core_part(step: OpenStep, density: np.ndarray) -> np.ndarray:

@@ -6,8 +6,8 @@ delta(x) = sum_lm S_lm(x) sum_k c_klm exp(-alpha_k x^2)
 v(x)     = sum_lm S_lm(x) sum_k c_klm (2 pi / alpha_k) F_l(alpha_k x^2),
 
 where F_l is Boys' function, because S_lm exp(-alpha x^2) is a derivative of a Gaussian. Where
-alpha_k x^2 is large, F_l is its asymptote, so that v is that of multipoles. All is
-computed in single precision, which suffices for a deformation.
+alpha_k x^2 is large, v is that of multipoles. All is computed in single precision, which suffices
+for a deformation.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from functools import cache
 
 import numpy as np
 import torch
+from scipy.special import gamma, gammainc
 from torch import Tensor
 
-from denser.model.harmonics import harmonic_terms, solid_harmonics
+from denser.model.harmonics import harmonics_at, solid_harmonics
 
 Fields = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-_STEP, _TERMS = 0.0625, 5
+_STEP, _TERMS = 0.0625, 4
 _LARGE = 21.0
-"""Beyond this, Boys' functions are their asymptotes, and Gaussians are zero, to 1e-9."""
+"""Beyond this, Gaussians are zero and potentials those of multipoles, to 1e-9."""
 
 _SHELLS = (0.0, 2.3, 3.3, 5.0, 7.0, 9.5, 12.0, math.inf)
 """Between these distances (bohr) the same Gaussians are computed."""
@@ -48,12 +49,13 @@ def deformation(x: np.ndarray, coefficients: np.ndarray, exponents: np.ndarray) 
     n = x.shape[1]
     rho, gradient, v = np.zeros(n), np.zeros((3, n)), np.zeros(n)
     c, alphas = torch.as_tensor(coefficients).double(), torch.as_tensor(exponents).double()
+    rounded = torch.as_tensor(x, dtype=torch.float32)
     for inside, near in _shells(x, exponents):
         weights = _weights(c[near], alphas[near])
         moments = _moments(c[~near], alphas[~near])
         for start in range(0, len(inside), _AT_ONCE):
             some = inside[start : start + _AT_ONCE]
-            points = torch.as_tensor(x[:, some], dtype=torch.float32)
+            points = rounded[:, some]
             rho[some], gradient[:, some], v[some] = _shell(points, *weights, moments)
     return rho, gradient, v
 
@@ -79,12 +81,12 @@ def deformation_pullback(
     """
     by_points, by_coefficients = np.zeros(x.shape), np.zeros(coefficients.shape)
     c, alphas = torch.as_tensor(coefficients).double(), torch.as_tensor(exponents).double()
+    rounded = [torch.as_tensor(f, dtype=torch.float32) for f in (x, *by)]
     for inside, near in _shells(x, exponents):
         adjoint = _Adjoint.of(c, alphas, torch.as_tensor(near))
         for start in range(0, len(inside), _AT_ONCE):
             some = inside[start : start + _AT_ONCE]
-            parts = [torch.as_tensor(f[..., some], dtype=torch.float32) for f in (x, *by)]
-            by_points[:, some] = adjoint.add(*parts)
+            by_points[:, some] = adjoint.add(*(f[..., some] for f in rounded))
         by_coefficients += adjoint.by_coefficients()
     return by_points, by_coefficients
 
@@ -109,9 +111,11 @@ class _Adjoint:
     near: Tensor
     radial: Tensor
     of_boys: Tensor
+    of_slopes: Tensor
     moments: Tensor
     scales: Tensor
     slopes: Tensor
+    slopes_back: Tensor
     sums: list[Tensor]
 
     @classmethod
@@ -121,11 +125,16 @@ class _Adjoint:
         degree = round(c.shape[1] ** 0.5) - 1
         radial = torch.cat([own.T, (-2 * scales * own).T, (4 * scales**2 * own).T]).float()
         of_boys = (2 * np.pi / scales * own).T.float()
+        of_slopes = (-2 * np.pi * own).T.float()
         slopes = torch.as_tensor(gradient_of_harmonics(degree), dtype=torch.float32)
+        back = slopes.transpose(1, 2).reshape(3 * degree**2, -1).contiguous()
         size = c.shape[1], len(own)
         zeros = [torch.zeros(s, dtype=torch.float64) for s in (size, size, size, (size[0],))]
         moments = _moments(c[~near], alphas[~near])
-        return cls(c, alphas, near, radial, of_boys, moments, scales.float(), slopes, zeros)
+        return cls(
+            c, alphas, near, radial, of_boys, of_slopes, moments, scales.float(), slopes, back,
+            zeros,
+        )  # fmt: skip
 
     def add(self, x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
         """Derivative with respect to points (3, n), from a (n,), b (3, n) and c (n,)."""
@@ -133,40 +142,42 @@ class _Adjoint:
         degree = round(m**0.5) - 1
         lower = degree**2
         r2 = (x * x).sum(dim=0)
-        harmonics = torch.stack(harmonic_terms(x[0], x[1], x[2], degree))  # (m, n)
+        harmonics = harmonics_at(x, degree)  # (m, n)
         low = harmonics[:lower]
         gaussians = torch.exp(-self.scales * r2)
         rho, s, q = (self.radial @ gaussians).view(3, m, -1)
         bx = (b * x).sum(dim=0)
-        flat = self.slopes.transpose(0, 1).reshape(m, 3 * lower)
-        along = flat @ (b[:, None] * low).flatten(0, 1)  # dS_m
-        first = a * harmonics + along
-        v, u, inverse = torch.zeros_like(rho), torch.zeros_like(rho), 1 / r2.clamp(min=1e-12)
+        slopes = (self.slopes.reshape(3 * m, lower) @ low).view(3, m, -1)
+        first = a * harmonics
+        for axis in range(3):
+            first.addcmul_(slopes[axis], b[axis])
+        along = harmonics * bx
+        by_v = harmonics * c
+        inverse = 1 / r2.clamp(min=1e-12)
         power = inverse.sqrt()
         functions = boys(self.scales * r2, degree + 1)
-        by_v = c * harmonics
+        v, u = torch.empty_like(rho), torch.empty_like(rho)
         for n in range(degree + 1):
             some = slice(n * n, (n + 1) ** 2)
-            v[some] = self.of_boys[some] @ functions[n]
-            u[some] = -(self.of_boys[some] * self.scales.T) @ functions[n + 1]
+            torch.mm(self.of_boys[some], functions[n], out=v[some])
+            torch.mm(self.of_slopes[some], functions[n + 1], out=u[some])
             self.sums[2][some] += by_v[some] @ functions[n].T
             if len(self.near) > len(self.scales):
                 far = self.moments[some, None] * power
                 v[some] += far
-                u[some] -= (n + 0.5) * far * inverse
+                u[some] -= far * (inverse * (n + 0.5))
                 self.sums[3][some] += by_v[some] @ power
                 power = power * inverse
         self.sums[0] += first @ gaussians.T
-        self.sums[1] += (bx * harmonics) @ gaussians.T
-        inner = (first * s + bx * harmonics * q + 2 * by_v * u).sum(dim=0)
+        self.sums[1] += along @ gaussians.T
+        inner = (first * s).addcmul_(along, q).addcmul_(by_v, u, value=2).sum(dim=0)
         found = x * inner + b * (harmonics * s).sum(dim=0)
-        weighted = a * rho + bx * s + c * v
+        weighted = (a * rho).addcmul_(s, bx).addcmul_(v, c)
         # T_l = sum_m dS_m/dS_l rho_m, whose harmonics have a gradient of their own
-        bent = (b[:, None] * torch.einsum("jml,mn->jln", self.slopes, rho)).sum(dim=0)
+        bent = (self.slopes_back @ rho).view(3, lower, -1)
         for axis in range(3):
-            of_harmonics = self.slopes[axis].T @ weighted + self.slopes[axis, :lower].T @ bent
-            found[axis] += (low * of_harmonics).sum(dim=0)
-        return found
+            weighted[:lower].addcmul_(bent[axis], b[axis])
+        return found.add_((slopes * weighted).sum(dim=1))
 
     def by_coefficients(self) -> np.ndarray:
         """Derivative with respect to the coefficients (n_exponents, m)."""
@@ -220,7 +231,7 @@ def _shell(
     degree = round(m**0.5) - 1
     lower = degree**2
     r2 = (x * x).sum(dim=0)
-    harmonics = torch.stack(harmonic_terms(x[0], x[1], x[2], degree))  # (lm, n)
+    harmonics = harmonics_at(x, degree)  # (lm, n)
     t = alphas * r2
     radial = of_gaussians @ torch.exp(-t)
     rho = (harmonics * radial[:m]).sum(dim=0)
@@ -244,45 +255,29 @@ def boys(t: Tensor, degree: int) -> list[Tensor]:
 
     From a Taylor series of the highest degree, F_l' = -F_(l+1), and downward recursion.
     """
-    table = torch.as_tensor(_boys_table(degree), dtype=t.dtype)
-    far = t > _LARGE
-    near = t.clamp(max=_LARGE)
-    node = (near / _STEP).round()
-    index, d = node.long(), node * _STEP - near
+    largest = float(t.max()) if t.numel() else 0.0
+    nodes = 1 << max(9, int(largest / _STEP + 1).bit_length())
+    table = torch.as_tensor(_boys_table(degree, nodes), dtype=t.dtype)
+    node = (t / _STEP).round()
+    index, d = node.long(), node * _STEP - t
     top = table[_TERMS - 1][index]
     for n in reversed(range(_TERMS - 1)):
-        top = table[n][index] + top * (d / (n + 1))
-    decay = torch.exp(-near)
+        top = torch.addcmul(table[n][index], top, d, value=1 / (n + 1))
+    decay, twice = torch.exp(-t), 2 * t
     found = [top]
     for n in range(degree, 0, -1):
-        found.append((2 * near * found[-1] + decay) / (2 * n - 1))
-    found.reverse()
-    if not far.any():
-        return found
-    large = t.clamp(min=_LARGE)
-    asymptote = 0.5 * torch.sqrt(math.pi / large)
-    out = []
-    for n in range(degree + 1):
-        out.append(torch.where(far, asymptote, found[n]))
-        asymptote = asymptote * (n + 0.5) / large
-    return out
+        found.append(torch.addcmul(decay, twice, found[-1]).mul_(1 / (2 * n - 1)))
+    return found[::-1]
 
 
 @cache
-def _boys_table(degree: int) -> np.ndarray:
+def _boys_table(degree: int, nodes: int) -> np.ndarray:
     """F_(degree + n) at multiples of the step (n_terms, n_nodes)."""
-    t = np.arange(round(_LARGE / _STEP) + 1) * _STEP
-    top = degree + _TERMS - 1
-    # F_m = exp(-t) sum_i (2t)^i / ((2m + 1)(2m + 3) ... (2m + 2i + 1))
-    term = np.exp(-t) / (2 * top + 1)
-    total = term.copy()
-    for i in range(1, 300):
-        term = term * 2 * t / (2 * top + 2 * i + 1)
-        total += term
-    rows = [total]
-    for n in range(top, degree, -1):
-        rows.append((2 * t * rows[-1] + np.exp(-t)) / (2 * n - 1))
-    return np.array(rows[::-1])
+    t = np.arange(nodes) * _STEP
+    half = degree + np.arange(_TERMS)[:, None] + 0.5
+    positive = np.maximum(t, _STEP)
+    found = gamma(half) * gammainc(half, positive) / (2 * positive**half)
+    return np.where(t > 0, found, 0.5 / half)
 
 
 @cache

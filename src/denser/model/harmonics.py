@@ -54,6 +54,28 @@ def harmonic_terms(x: Tensor, y: Tensor, z: Tensor, degree: int) -> list[Tensor]
     return out
 
 
+def harmonics_at(points: Tensor, degree: int) -> Tensor:
+    """r^l Y_lm of many points (3, n): ((degree + 1)^2, n), from monomials of rising degree."""
+    monomials = [torch.ones_like(points[:1])]
+    for n in range(degree):  # last come those without x, and z^n
+        last = monomials[-1]
+        without_x = last[-(n + 1) :] * points[1]
+        monomials.append(torch.cat([last * points[0], without_x, last[-1:] * points[2]]))
+    out = points.new_empty(((degree + 1) ** 2, points.shape[1]))
+    for n, values in enumerate(monomials):
+        torch.mm(_of_monomials(n).to(points), values, out=out[n * n : (n + 1) ** 2])
+    return out
+
+
+@cache
+def _of_monomials(n: int) -> Tensor:
+    """Coefficients of r^n Y_nm in the monomials of degree n, in the order of `harmonics_at`."""
+    some = slice(n * n, (n + 1) ** 2)
+    powers = [(i, j, n - i - j) for i in range(n, -1, -1) for j in range(n - i, -1, -1)]
+    rows = [solid_harmonics(n)[some, i, j, k] for i, j, k in powers]
+    return torch.as_tensor(np.stack(rows, axis=1))
+
+
 @cache
 def solid_harmonics(degree: int) -> np.ndarray:
     """Coefficients of r^l Y_lm in monomials x^i y^j z^k, i, j, k = 0 .. degree.
