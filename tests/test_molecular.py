@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from pyscf import dft, gto
 from scipy.spatial.transform import Rotation
@@ -19,12 +20,18 @@ from denser.dft.polarizability import (
     dipole_integrals,
     polarizability,
 )
+from denser.dft.pyscf_private import without_check_file
 from denser.dft.tables.diffuse import diffuse_functions, write_table
+from denser.io import read_density
+from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
+from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR, HARTREE
+from denser.workflows.energy import StartDensities, StartDensity
+from denser.workflows.other_basis import Wanted, energy_in_basis, summary_in_basis
 
 PYSCF = json.loads((Path(__file__).parent / "reference" / "molecules.json").read_text())
 MEV = 1000 * HARTREE
@@ -85,6 +92,34 @@ def test_energy_with_diffuse_functions(hydrogen):
     assert found.e_tot < converge(hydrogen, "gth-tzv2p").e_tot
     turned = replace(hydrogen, positions=hydrogen.positions @ Rotation.random(rng=1).as_matrix())
     assert abs(converge(turned).e_tot - found.e_tot) * MEV < 0.01
+
+
+def test_an_open_shell_is_that_of_exact_integrals(tmp_path):
+    atoms = Atoms("CH2", [[0, 0, 0], [0.1, 0.99, 0.4], [0.1, -0.99, 0.4]])
+    structure = Structure.of(atoms, spin=2)
+    density = Predictor().predict(structure, padding=2.5, spacing=0.2).density
+    record = energy_in_basis(
+        StartDensity(density, None), Wanted().for_open_shells(density, Recipe()),
+        StartDensities(PredictionOptions()), molden=tmp_path / "ch2.molden",
+        out=tmp_path / "ch2.npz", compare=True,
+    )  # fmt: skip
+    exact = dft.UKS(build_molecule(structure, "gth-tzv2p"), xc="pbe")
+    exact.grids.level = 4
+    without_check_file(exact)
+    assert abs(record["e_tot_hartree"] - exact.kernel()) * MEV < 0.2
+    assert record["s_squared"] == pytest.approx(exact.spin_square()[0], abs=1e-4)
+    assert record["homo_ev"] == pytest.approx(
+        exact.mo_energy[exact.mo_occ > 0].max() * HARTREE, abs=2e-3
+    )
+    assert record["calculation"] == "open space" and "<S^2> 2.0" in summary_in_basis(
+        record | {"input": "x"}
+    )
+    cycles = {name: row["cycles"] for name, row in record["starts"].items()}
+    assert cycles["prediction"] < cycles["minao"]
+    written = read_density(tmp_path / "ch2.npz")
+    assert written.spin_density.integrate() == pytest.approx(2)
+    with pytest.raises(InputError, match="interaction and ionisation energies cover closed shells"):
+        energy_in_basis(StartDensity(density, None), Wanted(ions=True), None)
 
 
 def test_ghosts_lower_the_energy_and_hold_nothing():

@@ -73,7 +73,8 @@ def energy(
 ) -> None:
     """Compute energy, orbitals and dipole with Kohn-Sham steps from predicted densities.
 
-    In another basis, and for differences of energies, the steps go on to self-consistency.
+    In another basis, for differences of energies, and for molecules with unpaired electrons, the
+    steps go on to self-consistency.
     """
     from denser.workflows.energy import StartDensities, energy_record, energy_summary, orbital_index
     from denser.workflows.inputs import refuse_inputs
@@ -100,16 +101,19 @@ def energy(
         for target in [*targets, molden] if molden else targets:
             refuse_inputs(target, files or [])
         start = starts.of(entry)
-        if other.anything:
+        chosen = other.for_open_shells(start.density, starts.recipe)
+        if chosen.anything:
             named = dict(zip(targets, wanted, strict=True))
             return energy_in_basis(
-                start, other, starts, starts.recipe, orbitals=named, molden=molden
+                start, chosen, starts, starts.recipe, orbitals=named, molden=molden
             )
         return energy_record(
             start, starts.recipe, steps, stem, wanted, molden, dispersion=other.dispersion
         )
 
-    summary = summary_in_basis if other.anything else energy_summary
+    def summary(record: dict) -> str:
+        return (summary_in_basis if "basis" in record else energy_summary)(record)
+
     raise typer.Exit(_run(inputs, work, "computed", summary, json))
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pyscf import dft, gto
 
-from denser.atoms.sad import count_electrons, require_closed_shell
+from denser.atoms.sad import count_electrons
 from denser.dft.basis import AUGMENTED, pseudopotential, shells_of
 from denser.dft.functionals import require_density_functional
 from denser.dft.open_space import linearised, quadrature
@@ -87,9 +87,18 @@ class MolecularResult(FrontierOrbitals):
         return f"MolecularResult({self.e_tot:.6f} hartree, {self.basis}, {self.cycles} cycles)"
 
     def density_on(self, density: Density) -> Density:
-        """The density of the orbitals at the nodes of another density of the molecule."""
-        occupied = self.mo_coeff[:, self.mo_occ > 0]
-        return density.with_values(self._on_nodes(density, occupied, lambda psi: 2 * psi**2))
+        """The density of the orbitals at the nodes of another density of the molecule.
+
+        With the spin density, if electrons are unpaired.
+        """
+        occupations = np.atleast_2d(self.mo_occ)
+        coefficients = self.mo_coeff.reshape(len(occupations), *self.mo_coeff.shape[-2:])
+        spins = [
+            self._on_nodes(density, c[:, n > 0] * np.sqrt(n[n > 0]), np.square)
+            for c, n in zip(coefficients, occupations, strict=True)
+        ]
+        found = density.with_values(np.sum(spins, axis=0))
+        return found if len(spins) == 1 else found.with_spin_density(spins[0] - spins[1])
 
     def orbital(self, index: int, density: Density) -> Density:
         """An orbital at the nodes of a density of the molecule, bohr^-3/2."""
@@ -99,7 +108,7 @@ class MolecularResult(FrontierOrbitals):
     def _on_nodes(
         self, density: Density, orbitals: np.ndarray, of: Callable[[np.ndarray], np.ndarray]
     ) -> np.ndarray:
-        """Sum over orbitals of a function of their values (nx, ny, nz)."""
+        """Sum over orbitals (nao, n) of a function of their values (nx, ny, nz)."""
         points = density.grid.points().reshape(-1, 3)
         values = np.empty(len(points))
         for start in range(0, len(points), _BLOCK):
@@ -191,8 +200,9 @@ def converge(
     structure, basis, recipe, ghosts
         As in `build_molecule`; unpaired electrons are spin-polarised.
     about : Density, optional
-        A prediction of the default model for the structure: the start. Otherwise, and for densities
-        that are not known between their nodes, PySCF's `minao` guess.
+        A prediction of the default model for the structure: the start, in which both spins have
+        the same orbitals. Otherwise, and for densities that are not known between their nodes,
+        PySCF's `minao` guess.
     dm0 : (nao, nao) or (2, nao, nao) float, optional
         Density matrix to start from instead.
 
@@ -204,8 +214,9 @@ def converge(
     start = time.perf_counter()
     mf = molecular_mean_field(structure, basis, recipe, ghosts)
     if dm0 is None and about is not None and about.continuous is not None:
-        require_closed_shell(structure, "predictions")
         fock = linearised(mf.mol, about.continuous, structure, recipe.xc).matrix
+        if structure.spin:  # the spins differ in their numbers of electrons alone
+            fock = np.stack([fock, fock])
         x = mf.check_linear_dependency(mf.get_ovlp())
         energy, orbitals = mf.eig(fock, None, x=x)
         dm0 = mf.make_rdm1(orbitals, mf.get_occ(energy, orbitals))

@@ -30,7 +30,7 @@ from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR, HARTREE
 from denser.workflows.many import headline
-from denser.workflows.open_shells import open_shell_scf, superposed
+from denser.workflows.open_shells import OPEN_SHELL_CUBES, open_shell_scf, superposed
 from denser.workflows.other_basis import dispersion_record, dispersion_text, energies_record
 from denser.workflows.predict import Steps, density_error_text, geometry_text, refined_prediction
 from denser.workflows.scf_guess import dm_from_density
@@ -151,10 +151,7 @@ def energy_record(
     if names and stem is None:
         raise InputError("orbitals are written to files; give the stem of the file names")
     if names and start.density.structure.spin:
-        raise InputError(
-            "orbitals of open shells are written to a Molden file, with both spins (--molden), and "
-            "not to cubes"
-        )
+        raise InputError(OPEN_SHELL_CUBES)
     result = refine(start.density, recipe, steps, isolated=start.density.structure.isolated)
     n_occupied = int(np.count_nonzero(result.mo_occ))
     indices = {name: orbital_index(name, n_occupied, len(result.mo_occ)) for name in names}

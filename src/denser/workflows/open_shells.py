@@ -1,11 +1,10 @@
 """Self-consistent calculations of open shells: `denser scf` for unpaired electrons.
 
-No model knows open shells, so the calculation starts from PySCF's `minao` guess.
+In a box the calculation starts from PySCF's `minao` guess.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,17 @@ from denser.dft.scf import KSResult, scf
 from denser.io import holds_spin, write
 from denser.io.files import plain_name
 from denser.model.options import PredictionOptions
-from denser.types.density import SPIN_UNIT, Density
+from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
+
+OPEN_SHELL_CUBES = (
+    "orbitals of open shells are written to a Molden file, with both spins (--molden), and not to "
+    "cubes"
+)
 
 
 def superposed(structure: Structure, options: PredictionOptions) -> Density:
@@ -69,25 +73,25 @@ def open_shell_scf(
     values = np.maximum(up.values + down.values, 0.0)
     density = up.with_values(values * (up.n_electrons / (values.sum() * grid.dv)))
     m = up.values - down.values
-    spin = replace(up, values=m * (structure.spin / (m.sum() * grid.dv)), unit=SPIN_UNIT)
-    density = density.with_spin_density(spin.values)
-    written = []
-    if out is None or not result.converged:
-        pass
-    elif holds_spin(out):
-        write(out, density)
-        written = [str(out)]
-    else:
-        beside = spin_path(out)
-        write(out, density)
-        write(beside, spin)
-        written = [str(out), str(beside)]
-    populations = hirshfeld_spins(density, spin)
+    density = density.with_spin_density(m * (structure.spin / (m.sum() * grid.dv)))
+    assert density.spin_density is not None
+    written = [] if out is None or not result.converged else write_with_spin(out, density)
+    populations = hirshfeld_spins(density, density.spin_density)
     return result, density, {
         "s_squared": round(result.s_squared, 6),
         "spins_hirshfeld": np.round(populations, 5).tolist(),
         "written": written,
     }  # fmt: skip
+
+
+def write_with_spin(out: Path, density: Density) -> list[str]:
+    """Write a density and its spin density, if there is one, to one file or two; their names."""
+    write(out, density)
+    if density.spin_density is None or holds_spin(out):
+        return [str(out)]
+    beside = spin_path(out)
+    write(beside, density.spin_density)
+    return [str(out), str(beside)]
 
 
 def spin_path(out: Path) -> Path:

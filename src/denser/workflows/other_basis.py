@@ -1,12 +1,13 @@
 """Energies of isolated molecules in other basis sets, and differences of them.
 
-The work of `denser energy` and `denser scf` with --basis, --fragments and --ip-ea.
+The work of `denser energy` and `denser scf` with --basis, --fragments and --ip-ea, and of `denser
+energy` for unpaired electrons.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,15 @@ from denser.dft.interaction import fragments_of, interaction
 from denser.dft.ionisation import ionisation
 from denser.dft.molecular import MolecularResult, converge, removed_text
 from denser.dft.orbitals import molden_of
+from denser.dft.scf import s_squared
 from denser.io import write
 from denser.types.density import Density
+from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import HARTREE
 from denser.workflows.many import headline
+from denser.workflows.open_shells import OPEN_SHELL_CUBES, write_with_spin
 from denser.workflows.predict import geometry_text
 
 if TYPE_CHECKING:
@@ -58,6 +62,16 @@ class Wanted:
     def anything(self) -> bool:
         """Whether there is something that Kohn-Sham steps at the level of theory do not give."""
         return bool(self.basis or self.fragments or self.ions)
+
+    def for_open_shells(self, density: Density, recipe: Recipe) -> Wanted:
+        """The same, at the level of theory for unpaired electrons of a molecule on its own.
+
+        A prediction without the spin density is farther from the result than a step or two.
+        """
+        alone = density.structure.spin and density.structure.isolated
+        if self.anything or not alone or density.continuous is None:
+            return self
+        return replace(self, basis=recipe.basis)
 
 
 def energy_in_basis(
@@ -95,7 +109,11 @@ def energy_in_basis(
 
     density = start.density
     structure = density.structure
-    require_closed_shell(structure, "calculations in another basis")
+    if structure.spin:
+        if wanted.fragments or wanted.ions:
+            require_closed_shell(structure, "interaction and ionisation energies")
+        if orbitals:
+            raise InputError(OPEN_SHELL_CUBES)
     parts = fragments_of(structure, wanted.fragments) if wanted.fragments else []
     begin = time.perf_counter()
     basis = wanted.basis or AUGMENTED
@@ -110,8 +128,7 @@ def energy_in_basis(
         molden_of(molden, result.mf.mol, result.mo_coeff, result.mo_energy, result.mo_occ)
         written.append(str(molden))
     if out is not None:
-        write(out, _exact(result.density_on(density)))
-        written.append(str(out))
+        written += write_with_spin(out, _exact(result.density_on(density)))
     record = _record(result, start)
     record["starts"] = {"prediction": _row(result)}
     if compare:
@@ -132,10 +149,11 @@ def energy_in_basis(
 
 def summary_in_basis(record: dict) -> str:
     """One line of text, and one for each difference."""
+    squared = f", <S^2> {record['s_squared']:.3f}" if "s_squared" in record else ""
     line = (
         f"{headline(record)}, E {record['e_tot_hartree']:.6f} hartree{dispersion_text(record)}, "
         f"HOMO {record['homo_ev']:.2f}, LUMO {record['lumo_ev']:.2f}, gap {record['gap_ev']:.2f} "
-        f"eV, {dipole_text(record)}, self-consistent in "
+        f"eV, {dipole_text(record)}{squared}, self-consistent in "
         f"{record['starts']['prediction']['cycles']} cycles, "
         f"{sum(record['seconds'].values()):.1f} s ({record['calculation']}, {record['basis']})"
         f"{geometry_text(record)}"
@@ -200,6 +218,8 @@ def _row(result: MolecularResult) -> dict:
 def _record(result: MolecularResult, start: StartDensity) -> dict:
     structure, text = start.density.structure, removed_text(result)
     record = energies_record(structure, result.e_tot, result.homo, result.lumo, "open space")
+    if structure.spin:
+        record["s_squared"] = round(s_squared(result.mf), 6)
     return record | {
         **record_of_dipole(result.dipole, "orbitals"),
         "basis": result.basis,
@@ -230,5 +250,9 @@ def energies_record(
 
 
 def _exact(density: Density) -> Density:
-    """The same with exactly N_e electrons: diffuse tails leave the box."""
-    return density.with_values(density.values * (density.n_electrons / density.integrate()))
+    """The same with exactly N_e and N_alpha - N_beta electrons: diffuse tails leave the box."""
+    found = density.with_values(density.values * (density.n_electrons / density.integrate()))
+    if density.spin_density is None:
+        return found
+    m = density.spin_density
+    return found.with_spin_density(m.values * (density.structure.spin / m.integrate()))
