@@ -32,9 +32,7 @@ BONDED = 1.25
 """Atoms nearer than this times the sum of their covalent radii are bonded."""
 
 
-_NON_METALS = np.array(
-    [1, 2, *range(5, 11), *range(14, 19), *range(32, 37), *range(51, 55), 85, 86]
-)
+NON_METALS = np.array([1, 2, *range(5, 11), *range(14, 19), *range(32, 37), *range(51, 55), 85, 86])
 
 _ANIONS = np.array([1, 7, 8, 9, 16, 17, 34, 35, 52, 53])
 """Elements that are anions beside metals: H, N, O, F and their heavier ones."""
@@ -74,7 +72,7 @@ def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
     """
     radii = covalent_radii[structure.numbers] * BONDED / BOHR
     pairs, lengths = _near(structure, radii, periodic)
-    metal = ~np.isin(structure.numbers, _NON_METALS)
+    metal = ~np.isin(structure.numbers, NON_METALS)
     hydride = structure.numbers == 1
     hydride[pairs[~metal[pairs[:, ::-1]]]] = False
     if metal.any() and hydride.any():
@@ -111,7 +109,7 @@ def _without_cations(structure: Structure, pairs: np.ndarray, lengths: np.ndarra
     lengths : (n,) float
         Bohr.
     """
-    metal = ~np.isin(structure.numbers, _NON_METALS)
+    metal = ~np.isin(structure.numbers, NON_METALS)
     anion = np.isin(structure.numbers, _ANIONS)
     cation = np.zeros(len(structure), dtype=bool)
     for first, second in (pairs.T, pairs.T[::-1]):

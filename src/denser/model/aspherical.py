@@ -36,6 +36,7 @@ from denser.fields.cube_group import CubeOperation
 from denser.model.aspherical_config import SHORTEST, AsphericalConfig
 from denser.model.deformed_atoms import DeformedAtoms, neutral, on_nodes
 from denser.model.expansion import orthonormal_radial, project
+from denser.model.fragments import in_fragments
 from denser.model.graph import Graph
 from denser.model.growing import grown, rows_of
 from denser.model.harmonics import spherical_harmonics
@@ -181,6 +182,10 @@ class Aspherical(Network):
     def open_shells(self) -> bool:
         """As in `Network`: the electrons that it is shown occupy orbitals of both spins."""
         return self.config.electrons > 0
+
+    def in_fragments(self, structure: Structure) -> bool:
+        """As in `Network`."""
+        return self.config.electrons > 0 and in_fragments(len(structure))
 
     @property
     def spins(self) -> bool:

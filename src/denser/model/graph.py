@@ -85,7 +85,13 @@ class Graph:
             pairs = Neighbours(structure.numbers, senders, receivers, vectors, config.cutoff)
             periods = None if grid is None else cell
             electrons, spin = solve(
-                pairs, structure.charge, shifts, periods, config.electrons, structure.spin
+                pairs,
+                structure.charge,
+                shifts,
+                periods,
+                config.electrons,
+                structure.spin,
+                structure.positions,
             )
             electrons, spin = electrons.to(device), spin and spin.to(device)
         senders, receivers = (torch.as_tensor(x, device=device) for x in (senders, receivers))

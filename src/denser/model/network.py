@@ -78,6 +78,10 @@ class Network(nn.Module, ABC):
         """Whether it predicts spin densities, and so learns from labels of open shells."""
         return False
 
+    def in_fragments(self, structure: Structure) -> bool:
+        """Whether it is shown electrons that are solved in fragments of a large structure."""
+        return False
+
     @property
     def device(self) -> torch.device:
         """Device of the weights."""

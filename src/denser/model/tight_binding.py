@@ -22,19 +22,16 @@ molecule, do not depend on molecules without overlap, and have derivatives by th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from scipy.special import expit
 from torch import Tensor
 
+from denser.model.diagonalisation import Blocks, Whole
+from denser.model.fragments import Fragments, in_fragments
 from denser.model.hamiltonians import (
     ELEMENTS,
-    Hamiltonian,
     Neighbours,
     hueckel,
     require_parameters,
@@ -104,19 +101,8 @@ SPREAD = 0.1
 _BOND_SIZE = 0.3
 """Size of the inputs of a pair."""
 
-_KT = 0.1 / HARTREE
-_LEAST_OVERLAP = 0.05
-"""Lower limit for the eigenvalues of the overlap matrix."""
-
-_PERIOD = 15.0
-"""Shorter periods are repeated up to this length, bohr."""
-
 _UNIT = 5.0 / HARTREE
 """Unit of the energies in the input of a network, hartree."""
-
-_ITERATIONS = 3
-_MIXING = 0.4
-"""Number of updates of V and their mixing x; V is not iterated to convergence."""
 
 N_SOLUTIONS = 4
 """Solutions without and with V, for Hueckel's parameters and for PBE's tables."""
@@ -124,10 +110,6 @@ N_SOLUTIONS = 4
 N_SCALARS, N_VECTORS, N_TENSORS, N_BOND = 4, 2, 2, 11
 N_BOND_VECTORS, N_BOND_TENSORS = 4, 2
 """Number of inputs of each kind per solution: first those of an atom, then those of a pair."""
-
-
-_Matrices = tuple[Tensor, Tensor]
-"""P and W."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +163,7 @@ def solve(
     cell: np.ndarray | None = None,
     n_solutions: int = N_SOLUTIONS,
     spin: int = 0,
+    positions: np.ndarray | None = None,
 ) -> tuple[Electrons, Electrons | None]:
     """Solve for the electrons of a structure, given its pairs of neighbours.
 
@@ -202,6 +185,9 @@ def solve(
         1 to 4: without and with the interaction of the electrons, then the same for PBE's tables.
     spin : int
         Number of unpaired electrons.
+    positions : (n_atoms, 3) float, optional
+        Of the atoms, bohr. With them, large structures are solved in fragments, unless derivatives
+        are wanted.
 
     Raises
     ------
@@ -210,7 +196,9 @@ def solve(
     """
     numbers = pairs.numbers
     require_parameters(tuple(int(z) for z in numbers))
-    basis = _Basis(pairs, shifts, cell)
+    solver: Whole | Fragments = Whole(pairs, shifts, cell)
+    if positions is not None and in_fragments(len(numbers)) and not pairs.vectors.requires_grad:
+        solver = Fragments(pairs, shifts, cell, positions)
     n_valence = torch.tensor([ELEMENTS[int(z)][0] for z in numbers], dtype=torch.float64)
     shown: list[Electrons] = []
     of_spin: list[Electrons] = []
@@ -222,11 +210,11 @@ def solve(
         interaction = None
         if n_solutions - len(shown) > 1:
             interaction = _interaction(found.repulsion, pairs)
-        for matrices, differences in _solutions(found, basis, n_valence, charge, interaction, spin):
-            shown.append(_shown(matrices, typical, basis, pairs.vectors))
+        for blocks, differences in solver.solutions(found, n_valence, charge, interaction, spin):
+            shown.append(_shown(blocks, typical, pairs.vectors))
             if differences is not None:
                 zero = torch.zeros_like(typical)
-                of_spin.append(_shown(differences, zero, basis, pairs.vectors))
+                of_spin.append(_shown(differences, zero, pairs.vectors))
     return _together(shown), _together(of_spin) if of_spin else None
 
 
@@ -236,108 +224,6 @@ def _together(solutions: list[Electrons]) -> Electrons:
     return Electrons(*(torch.cat([getattr(x, name) for x in solutions], dim=1) for name in names))
 
 
-class _Basis:
-    """Rows of the matrices: the functions of all atoms in all copies of the cell.
-
-    The missing p functions of hydrogen all have the same last row, which the matrices omit.
-    """
-
-    def __init__(self, pairs: Neighbours, shifts: np.ndarray, cell: np.ndarray | None) -> None:
-        n = len(pairs.numbers)
-        times = np.ones(3, dtype=int)
-        if cell is not None:
-            times = np.ceil(_PERIOD / np.linalg.norm(cell, axis=1)).astype(int)
-        copies = np.stack(np.meshgrid(*(range(k) for k in times), indexing="ij"), -1).reshape(-1, 3)
-        self.n_copies = m = len(copies)
-        to = (copies[:, None] + shifts) % times  # (copy, pair, 3)
-        to = np.ravel_multi_index(np.moveaxis(to, -1, 0), times)
-        rows = torch.as_tensor((np.arange(m)[:, None] * n + pairs.receivers).ravel())
-        columns = torch.as_tensor((to * n + pairs.senders).ravel())
-        self.atom_pairs = (rows, columns)
-        used = torch.ones(n, 4, dtype=torch.bool)
-        used[torch.as_tensor(np.asarray(pairs.numbers) == 1), 1:] = False
-        self.used = used.repeat(m, 1)
-        self.size = int(self.used.sum())
-        places = torch.full(self.used.shape, self.size)
-        places[self.used] = torch.arange(self.size)
-        self.pairs = (places[rows], places[columns])  # (copy and pair, 4) each
-        self.atoms = places[:n]
-        self.owner = torch.arange(m * n)[:, None].expand(-1, 4)[self.used]  # atom of each function
-
-    def diagonal(self, levels: Tensor) -> Tensor:
-        """From (n_atoms, 4) to (size,)."""
-        return levels.repeat(self.n_copies, 1)[self.used]
-
-    def matrix(self, blocks: Tensor, diagonal: Tensor) -> Tensor:
-        """(size, size) from blocks (n_pairs, 4, 4) and a diagonal (size,)."""
-        where = (self.pairs[0][:, :, None], self.pairs[1][:, None, :])
-        out = torch.zeros(self.size + 1, self.size + 1, dtype=torch.float64)
-        out = out.index_put(where, blocks.repeat(self.n_copies, 1, 1), accumulate=True)
-        return out[:-1, :-1] + torch.diag(diagonal)
-
-    def matrix_of_atoms(self, pairs: Tensor, diagonal: Tensor) -> Tensor:
-        """One row per atom and copy, from (n_pairs,) and (n_atoms,)."""
-        n = len(diagonal) * self.n_copies
-        out = torch.zeros(n, n, dtype=torch.float64)
-        out = out.index_put(self.atom_pairs, pairs.repeat(self.n_copies), accumulate=True)
-        return out + torch.diag(diagonal.repeat(self.n_copies))
-
-
-def _solutions(
-    hamiltonian: Hamiltonian,
-    basis: _Basis,
-    n_valence: Tensor,
-    charge: int,
-    interaction: Tensor | None,
-    spin: int,
-) -> Iterator[tuple[_Matrices, _Matrices | None]]:
-    """P, and W relative to the levels; also those with V if a repulsion is given.
-
-    And the differences of both spins, if electrons are unpaired.
-    """
-    h = basis.diagonal(hamiltonian.levels)
-    root = _InverseRoot.apply(basis.matrix(hamiltonian.overlap, torch.ones_like(h)))
-    matrix = root @ basis.matrix(hamiltonian.blocks, h) @ root
-    n_electrons = basis.n_copies * (float(n_valence.sum()) - charge)
-    n_unpaired = basis.n_copies * spin
-    p, w, differences = _filled(matrix, n_electrons, n_unpaired)
-    yield (p, _relative(w, p, h)), differences and _relative_pair(differences, h)
-    if interaction is None:
-        return
-    repulsion = basis.matrix_of_atoms(interaction, hamiltonian.repulsion)
-    neutral = n_valence.repeat(basis.n_copies)
-    v = torch.zeros_like(neutral)
-    for _ in range(_ITERATIONS):
-        q = (-neutral).index_add(0, basis.owner, p.diagonal())
-        v = v + _MIXING * (repulsion @ q - v)
-        p, w, differences = _filled(matrix + torch.diag(v[basis.owner]), n_electrons, n_unpaired)
-    h = h + v[basis.owner]
-    yield (p, _relative(w, p, h)), differences and _relative_pair(differences, h)
-
-
-def _filled(
-    matrix: Tensor, n_electrons: float, n_unpaired: int
-) -> tuple[Tensor, Tensor, _Matrices | None]:
-    """P and W, and the differences of both between the spins, if electrons are unpaired."""
-    if not n_unpaired:
-        return *_Occupied.apply(matrix, n_electrons), None
-    # as of closed shells with twice the electrons of one spin
-    p_up, w_up = _Occupied.apply(matrix, n_electrons + n_unpaired)
-    p_down, w_down = _Occupied.apply(matrix, n_electrons - n_unpaired)
-    sums = 0.5 * (p_up + p_down), 0.5 * (w_up + w_down)
-    return *sums, (0.5 * (p_up - p_down), 0.5 * (w_up - w_down))
-
-
-def _relative_pair(matrices: _Matrices, h: Tensor) -> _Matrices:
-    p, w = matrices
-    return p, _relative(w, p, h)
-
-
-def _relative(w: Tensor, p: Tensor, h: Tensor) -> Tensor:
-    """W relative to the levels of the two functions, in the unit of the network's input."""
-    return (w - 0.5 * (h[:, None] + h) * p) / _UNIT
-
-
 def _interaction(repulsion: Tensor, pairs: Neighbours) -> Tensor:
     """Repulsion (n_pairs,) of electrons in two atoms, from that in one atom (n_atoms,), hartree."""
     r2 = pairs.vectors.square().sum(dim=1)
@@ -345,33 +231,25 @@ def _interaction(repulsion: Tensor, pairs: Neighbours) -> Tensor:
     return (r2 + softening**2) ** -0.5 * (1 - r2 / pairs.cutoff**2) ** 2
 
 
-def _shown(
-    matrices: tuple[Tensor, Tensor],
-    typical: Tensor,
-    basis: _Basis,
-    vectors: Tensor,
-) -> Electrons:
+def _shown(blocks: Blocks, typical: Tensor, vectors: Tensor) -> Electrons:
     """Atom and pair blocks of P and W, split into scalars, vectors and tensors."""
     occupations: list[Tensor] = []
     levels: list[Tensor] = []
     vector_parts, tensors, bonds = [], [], []
     bond_vectors, bond_tensors, orders = [], [], []
-    atoms = basis.atoms
-    pairs = [
-        rows[: len(vectors)] for rows in basis.pairs
-    ]  # pairs whose receiver is in the first copy
     direction = vectors / vectors.norm(dim=1, keepdim=True)
     line = direction[:, :, None] * direction[:, None, :]
     identity = torch.eye(3, dtype=line.dtype)
     plane = identity - line
-    for matrix, scalars in zip(matrices, (occupations, levels), strict=True):
-        matrix = F.pad(matrix, (0, 1, 0, 1))
-        block = matrix[atoms[:, :, None], atoms[:, None, :]]
+    p_and_w = (
+        (blocks.p_atoms, blocks.p_pairs, occupations),
+        (blocks.w_atoms / _UNIT, blocks.w_pairs / _UNIT, levels),
+    )
+    for block, pair, scalars in p_and_w:
         mean = block[:, 1:, 1:].diagonal(dim1=1, dim2=2).mean(dim=1)
         scalars += [block[:, 0, 0], mean]
         vector_parts.append(block[:, 0, 1:])
         tensors.append(block[:, 1:, 1:] - mean[:, None, None] * identity)
-        pair = matrix[pairs[0][:, :, None], pairs[1][:, None, :]]
         orders.append(pair.square().sum(dim=(1, 2)))
         pp = pair[:, 1:, 1:]
         along = (pp * line).sum(dim=(1, 2))
@@ -390,63 +268,3 @@ def _shown(
         torch.stack(bond_vectors, dim=1) / _BOND_SIZE,
         torch.stack(bond_tensors, dim=1) / _BOND_SIZE,
     )
-
-
-class _InverseRoot(torch.autograd.Function):
-    """S^(-1/2) of a symmetric matrix."""
-
-    @staticmethod
-    def forward(ctx: Any, matrix: Tensor) -> Tensor:
-        values, vectors = torch.linalg.eigh(matrix)
-        low = values < _LEAST_OVERLAP
-        root = values.clamp(min=_LEAST_OVERLAP) ** -0.5
-        slope = torch.where(low, 0.0, -0.5 * values.clamp(min=_LEAST_OVERLAP) ** -1.5)
-        ctx.save_for_backward(values, vectors, root, slope)
-        return (vectors * root) @ vectors.T
-
-    @staticmethod
-    def backward(ctx: Any, back: Tensor) -> Tensor:
-        values, vectors, root, slope = ctx.saved_tensors
-        back = vectors.T @ (0.5 * (back + back.T)) @ vectors
-        return vectors @ (_divided(values, root, slope) * back) @ vectors.T
-
-
-class _Occupied(torch.autograd.Function):
-    """P and W of a symmetric matrix and a number of electrons."""
-
-    @staticmethod
-    def forward(ctx: Any, matrix: Tensor, n_electrons: float) -> tuple[Tensor, Tensor]:
-        e, vectors = torch.linalg.eigh(matrix)
-        f = _occupations(e, n_electrons)
-        ctx.save_for_backward(e, vectors, f)
-        return (vectors * f) @ vectors.T, (vectors * (f * e)) @ vectors.T
-
-    @staticmethod
-    def backward(ctx: Any, back_p: Tensor, back_w: Tensor) -> tuple[Tensor, None]:
-        e, vectors, f = ctx.saved_tensors
-        slope = -f * (1 - 0.5 * f) / _KT
-        back_p, back_w = (vectors.T @ (0.5 * (b + b.T)) @ vectors for b in (back_p, back_w))
-        out = _divided(e, f, slope) * back_p + _divided(e, f * e, f + e * slope) * back_w
-        total = slope.sum()
-        if total < 0:  # mu follows: d mu = sum f' de / sum f'
-            follows = -(slope * (back_p.diagonal() + e * back_w.diagonal())).sum()
-            out = out + torch.diag(follows * slope / total)
-        return vectors @ out @ vectors.T, None
-
-
-def _divided(x: Tensor, y: Tensor, slope: Tensor) -> Tensor:
-    """(y_i - y_j) / (x_i - x_j), or the slope if x_i = x_j (Daleckii and Krein)."""
-    dx = x[:, None] - x
-    near = dx.abs() < 1e-8
-    dy = y[:, None] - y
-    return torch.where(near, 0.5 * (slope[:, None] + slope), dy / torch.where(near, 1.0, dx))
-
-
-def _occupations(e: Tensor, n_electrons: float) -> Tensor:
-    """Fermi occupations for a number of electrons; all levels are full if there are too many."""
-    levels = e.detach().cpu().numpy()  # small: faster without torch
-    low, high = levels[0] - 50 * _KT, levels[-1] + 50 * _KT
-    for _ in range(60):
-        mu = 0.5 * (low + high)
-        low, high = (low, mu) if 2 * expit((mu - levels) / _KT).sum() > n_electrons else (mu, high)
-    return 2 * torch.sigmoid((mu - e) / _KT)
