@@ -16,7 +16,7 @@ from ase.io import write
 
 from denser import cli, load_model
 from denser.labels.reading import read_label
-from denser.model import resnet
+from denser.model import fragments, resnet
 from denser.model.aspherical import Aspherical
 from denser.model.aspherical_config import AsphericalConfig
 from denser.model.checkpoint import Model, save_model
@@ -117,6 +117,22 @@ def test_scaling(bench, monkeypatch):
     done = bench(scaling, "--only", "unobtainium")
     assert done.returncode == 2
     assert "unobtainium" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_fragments(bench, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    for name in ("SMALLEST", "BUFFER"):  # the benchmark sets them, and this takes it back
+        monkeypatch.setattr(fragments, name, getattr(fragments, name))
+    droplets = module_of("droplets")
+    solution = droplets.droplet(9, ["Na", "Cl"])
+    assert str(solution.symbols).count("OH2") == 7 and len(solution) == 23
+    write(tmp_path / "h2o.xyz", molecule("H2O"))
+    done = bench("fragments.py", f"{tmp_path / 'h2o.xyz'}:0")
+    assert done.returncode == 0, done.stderr
+    row = done.stdout.splitlines()[1].split()
+    assert row[0] == "3" and float(row[4]) < 1e-3
+    done = bench("fragments.py", tmp_path / "none.xyz")
+    assert done.returncode == 2 and "none.xyz" in done.stderr
 
 
 def test_trajectory(bench):

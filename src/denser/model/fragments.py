@@ -56,7 +56,7 @@ from denser.model.hamiltonians import Hamiltonian, Neighbours
 from denser.types.grid import Grid
 from denser.types.units import BOHR
 
-SMALLEST = 500
+SMALLEST = 400
 """Structures with fewer atoms are solved as a whole, which takes them as little time."""
 
 BUFFER = 10.0
