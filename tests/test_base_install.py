@@ -119,6 +119,7 @@ DO = (
     "analyze h2.cube --json",
     "energy h2.xyz --steps 1 --padding 3 --json",
     "compare h2.cube h2.cube",
+    "charges h2.xyz -o h2.mol2",
 )
 
 HELP = ("--help", "energy --help", "view --help", "models list")
@@ -130,6 +131,7 @@ NEED = {
     "view --no-browser h2.xyz": "view",
     "refine a.cif": "crystal",
     "label qm9:train[0:2] -o a.db": "qm9",
+    "charges h2.xyz -o a.parquet": "parquet",
     "label h2.xyz -o a.db --executor parsl:config.py": "parsl",
 }
 

@@ -34,6 +34,17 @@ def free_atom(x: np.ndarray, z: int, recipe: str) -> tuple[np.ndarray, np.ndarra
     return np.where(outside, 0.0, rho), np.where(outside, 0.0, slope) * x, v
 
 
+def free_atom_density(r: np.ndarray, z: int, recipe: str) -> np.ndarray:
+    """Density (n,) of a free atom at distances (n,), bohr, as of `free_atom`."""
+    return np.where(r > REACH, 0.0, _column(z, recipe, 0)(np.minimum(r, REACH)))
+
+
+def free_atom_potential(r: np.ndarray, z: int, recipe: str) -> np.ndarray:
+    """Potential (n,) of a free atom at distances (n,), bohr, as of `free_atom`."""
+    inside = _column(z, recipe, 2)(np.minimum(r, REACH))
+    return inside * np.minimum(REACH / np.maximum(r, 1e-9), 1.0)
+
+
 def free_atom_pullback(
     x: np.ndarray, z: int, recipe: str, by: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, float]:
@@ -84,6 +95,13 @@ def _spline(z: int, recipe: str) -> CubicSpline:
     f1 = np.where(t < 1e-4, 1 / 3 - t / 5 + t**2 / 14, (f0 - gauss) / (2 * t))
     v = 2 * np.pi * (f0 * (s / a + p / a**2) + r**2 * f1 * p / a).sum(axis=1)
     return CubicSpline(nodes, np.stack([rho, slope, v], axis=1))
+
+
+@cache
+def _column(z: int, recipe: str, which: int) -> CubicSpline:
+    """One of the three functions of `_spline`."""
+    spline = _spline(z, recipe)
+    return CubicSpline.construct_fast(spline.c[:, :, which].copy(), spline.x)
 
 
 def _nodes() -> np.ndarray:

@@ -12,6 +12,7 @@ import typer.main
 from denser import __version__
 from denser.cli import models
 from denser.cli.analyze import analyze
+from denser.cli.charges import charges
 from denser.cli.common import UsageError, usage, with_common_options
 from denser.cli.energy import energy, scf
 from denser.cli.evaluate import compare, evaluate
@@ -56,6 +57,7 @@ def _root(
 for command in (
     predict,
     analyze,
+    charges,
     view,
     energy,
     scf,

@@ -164,7 +164,8 @@ def analyze(
         typer.Option(metavar="AXIS", help="Write planar averages along x, y or z as .csv."),
     ] = None,
     charges_format: Annotated[
-        str | None, typer.Option(help="Write the charges as mol2, sdf or xml (OpenMM).")
+        str | None,
+        typer.Option(help="Write the charges as mol2, sdf, xml (OpenMM), itp, json or csv."),
     ] = None,
     coarsen: Annotated[
         int, typer.Option(help="Write fields on every N-th node, with the same total charge.")

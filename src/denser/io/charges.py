@@ -1,24 +1,35 @@
-"""Atomic charges for other programs: Tripos mol2, SDF and OpenMM's force field XML.
+"""Atomic charges for other programs: mol2, SDF, OpenMM, GROMACS, and tables.
 
 ============  ==================================================================================
 suffix        holds
 ============  ==================================================================================
 `.mol2`       atoms with SYBYL types, bonds, charges with 6 digits
 `.sdf`        atoms, bonds, formal charges, and the charges as RDKit's and OpenFF's property
-              atom.dprop.PartialCharge
-`.xml`        a residue template and its charges for `openmm.app.ForceField`; no Lennard-Jones
+              atom.dprop.PartialCharge; further kinds of charges have their name in place of
+              PartialCharge
+`.xml`        residue templates and their charges for `openmm.app.ForceField`; no Lennard-Jones
+`.itp`        molecule types of GROMACS with atoms (SYBYL types), charges, masses and bonds; no
+              parameters
+`.json`       a list of molecules with all kinds of charges, bonds and positions
+`.csv`        a row for each atom with all kinds of charges
+`.parquet`    the same table; needs pyarrow
 ============  ==================================================================================
 
-Bonds and their orders are those of the input if it names them (SMILES, SDF, mol2); else they are
-judged by distance, and RDKit looks for orders that fit the charge of the molecule. Where there are
-none, the files say "unknown".
+A file holds one molecule or many. Bonds and their orders are those of the input if it names them
+(SMILES, SDF, mol2); else they are judged by distance, and RDKit looks for orders that fit the
+charge of the molecule. Where there are none, the files say "unknown".
 """
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -34,24 +45,77 @@ from denser.types.units import BOHR
 _DIGITS = 6
 
 
+@dataclass(frozen=True, eq=False)
+class ChargedMolecule:
+    """A molecule with its charges, ready to be written.
+
+    Parameters
+    ----------
+    name : str
+        A word, unique in a file.
+    structure : Structure
+    bonds : Bonds
+    note : str
+        A sentence if the orders of the bonds are not known.
+    charges : dict
+        Kinds, each with its charges (n_atoms,), e. Formats of a single kind have the first. They
+        are rounded to six digits such that their sum stays that of the input rounded to six
+        digits: the rest goes to the largest.
+    title : str
+        Title in the input.
+    """
+
+    name: str
+    structure: Structure
+    bonds: Bonds
+    note: str
+    charges: dict[str, np.ndarray]
+    title: str = ""
+
+    @classmethod
+    def of(
+        cls, name: str, structure: Structure, charges: Mapping[str, np.ndarray], title: str = ""
+    ) -> ChargedMolecule:
+        """Find the bonds, and check and round the charges.
+
+        Raises
+        ------
+        InputError
+            Charges that do not fit the atoms.
+        """
+        rounded = {}
+        for kind, values in charges.items():
+            values = np.asarray(values, dtype=float)
+            if values.shape != (len(structure),) or not np.isfinite(values).all():
+                raise InputError(
+                    f"{name}: {len(structure)} atoms need as many finite charges, found an array "
+                    f"of shape {values.shape}"
+                )
+            rounded[kind] = _rounded(values)
+        return cls(name, structure, *find_bonds(structure), rounded, title)
+
+    @property
+    def first(self) -> np.ndarray:
+        """Charges of the first kind."""
+        return next(iter(self.charges.values()))
+
+
 def write_charges(path: str | Path, structure: Structure, charges: np.ndarray) -> str:
     """Write a molecule with its atomic charges; the format is that of the suffix.
-
-    The charges are rounded to six digits such that their sum stays that of the input rounded
-    to six digits: the rest goes to the largest.
 
     Parameters
     ----------
     path : Path
-        `.mol2`, `.sdf` or `.xml`.
+        With a suffix of `FORMATS`.
     structure : Structure
     charges : (n_atoms,) float
-        e.
+        e; rounded as in `ChargedMolecule`.
 
     Returns
     -------
     str
-        A sentence if the orders of the bonds are not known, else an empty text.
+        A sentence if the orders of the bonds are not known and the file has them, else an empty
+        text.
 
     Raises
     ------
@@ -59,29 +123,40 @@ def write_charges(path: str | Path, structure: Structure, charges: np.ndarray) -
         Another suffix, charges that do not fit the atoms, or a file that cannot be written.
     """
     path = Path(path)
-    writers: dict[str, Callable[[Structure, Bonds, np.ndarray, str], str]] = {
-        ".mol2": _mol2,
-        ".sdf": _sdf,
-        ".xml": _openmm,
-    }
-    write = writers.get(path.suffix.lower())
-    if write is None:
-        raise InputError(
-            f"{path}: charges are written to {', '.join(writers)}; choose one of these suffixes"
-        )
-    charges = np.asarray(charges, dtype=float)
-    if charges.shape != (len(structure),) or not np.isfinite(charges).all():
-        raise InputError(
-            f"{path}: {len(structure)} atoms need as many finite charges, found an array of "
-            f"shape {charges.shape}"
-        )
-    known, note = find_bonds(structure)
-    if path.suffix.lower() == ".xml":  # which has no orders
-        note = ""
-    text = write(structure, known, _rounded(charges), path.stem)
+    require_suffix(path)
+    molecule = ChargedMolecule.of(path.stem, structure, {"charge": charges})
+    write_molecules(path, [molecule])
+    has_orders = path.suffix.lower() in (".mol2", ".sdf")
+    return f"{path.name}: {molecule.note}" if molecule.note and has_orders else ""
+
+
+def write_molecules(path: str | Path, molecules: Sequence[ChargedMolecule]) -> None:
+    """Write molecules with their charges to one file; the format is that of the suffix.
+
+    Raises
+    ------
+    InputError
+        Another suffix, a molecule too large for the format, or a file that cannot be written.
+    """
+    path = Path(path)
+    require_suffix(path)
+    content = FORMATS[path.suffix.lower()](molecules)
     with replacing(path) as temporary:
-        temporary.write_text(text)
-    return f"{path.name}: {note}" if note else ""
+        if isinstance(content, bytes):
+            temporary.write_bytes(content)
+        else:
+            temporary.write_text(content)
+
+
+def require_suffix(path: Path) -> None:
+    """Raise an InputError unless charges can be written to a file of this name."""
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise InputError(
+            f"{path}: charges are written to {', '.join(FORMATS)}; choose one of these suffixes"
+        )
+    if suffix == ".parquet":
+        _pyarrow()
 
 
 def _rounded(charges: np.ndarray) -> np.ndarray:
@@ -100,12 +175,13 @@ def _names(structure: Structure) -> list[str]:
     return names
 
 
-def _mol2(structure: Structure, known: Bonds, charges: np.ndarray, name: str) -> str:
+def _mol2(molecule: ChargedMolecule) -> str:
+    structure, known, charges = molecule.structure, molecule.bonds, molecule.first
     pairs = known.pairs
     types, kinds = sybyl_types(structure, known)
     rows = [
         "@<TRIPOS>MOLECULE",
-        name,
+        molecule.name,
         f"{len(structure)} {len(pairs)} 1 0 0",
         "SMALL",
         "USER_CHARGES",
@@ -121,12 +197,13 @@ def _mol2(structure: Structure, known: Bonds, charges: np.ndarray, name: str) ->
     return "\n".join([*rows, "@<TRIPOS>SUBSTRUCTURE", "      1 MOL 1", ""])
 
 
-def _sdf(structure: Structure, known: Bonds, charges: np.ndarray, name: str) -> str:
+def _sdf(molecule: ChargedMolecule) -> str:
+    structure, known, name = molecule.structure, molecule.bonds, molecule.name
     pairs, formal = known.pairs, known.formal_charges
     orders = np.where(known.orders == UNKNOWN, 8, known.orders)  # 8 is "any"
     if max(len(structure), len(pairs)) > 999:
         raise InputError(
-            f"{name}.sdf: this format holds 999 atoms and bonds, found {len(structure)} and "
+            f"{name}: an SDF holds 999 atoms and bonds, found {len(structure)} and "
             f"{len(pairs)}; write .mol2"
         )
     rows = [
@@ -141,33 +218,139 @@ def _sdf(structure: Structure, known: Bonds, charges: np.ndarray, name: str) -> 
         f"{i + 1:3d}{j + 1:3d}{order:3d}  0" for (i, j), order in zip(pairs, orders, strict=True)
     ]
     rows += [f"M  CHG  1{i + 1:4d}{formal[i]:4d}" for i in np.flatnonzero(formal)]
-    values = " ".join(f"{q:.6f}" for q in charges)
-    return "\n".join([*rows, "M  END", "> <atom.dprop.PartialCharge>", values, "", "$$$$", ""])
+    rows.append("M  END")
+    for i, (kind, charges) in enumerate(molecule.charges.items()):
+        tag = "PartialCharge" if i == 0 else kind
+        rows += [f"> <atom.dprop.{tag}>", " ".join(f"{q:.6f}" for q in charges), ""]
+        if i == 0:
+            rows += ["> <charges>", kind, ""]
+    return "\n".join([*rows, "$$$$", ""])
 
 
-def _openmm(structure: Structure, known: Bonds, charges: np.ndarray, name: str) -> str:
+def _openmm(molecules: Sequence[ChargedMolecule]) -> str:
     root = ElementTree.Element("ForceField")
     root.append(
         ElementTree.Comment(" charges only: Lennard-Jones and bonded terms are to be added ")
     )
     types = ElementTree.SubElement(root, "AtomTypes")
     residues = ElementTree.SubElement(root, "Residues")
-    residue = ElementTree.SubElement(residues, "Residue", name=name)
     nonbonded = ElementTree.SubElement(
         root, "NonbondedForce", coulomb14scale="0.833333", lj14scale="0.5"
     )
     ElementTree.SubElement(nonbonded, "UseAttributeFromResidue", name="charge")
-    labels = _names(structure)
-    atoms = zip(labels, structure.symbols, structure.numbers, charges, strict=True)
-    for label, symbol, z, q in atoms:
-        kind = f"{name}-{label}"
-        ElementTree.SubElement(
-            types, "Type",
-            {"name": kind, "class": kind, "element": symbol, "mass": f"{atomic_masses[z]:.4f}"},
-        )  # fmt: skip
-        ElementTree.SubElement(residue, "Atom", name=label, type=kind, charge=f"{q:.6f}")
-        ElementTree.SubElement(nonbonded, "Atom", type=kind, sigma="1.0", epsilon="0.0")
-    for i, j in known.pairs:
-        ElementTree.SubElement(residue, "Bond", atomName1=labels[i], atomName2=labels[j])
+    for molecule in molecules:
+        structure, name = molecule.structure, molecule.name
+        residue = ElementTree.SubElement(residues, "Residue", name=name)
+        labels = _names(structure)
+        atoms = zip(labels, structure.symbols, structure.numbers, molecule.first, strict=True)
+        for label, symbol, z, q in atoms:
+            kind = f"{name}-{label}"
+            ElementTree.SubElement(
+                types, "Type",
+                {"name": kind, "class": kind, "element": symbol, "mass": f"{atomic_masses[z]:.4f}"},
+            )  # fmt: skip
+            ElementTree.SubElement(residue, "Atom", name=label, type=kind, charge=f"{q:.6f}")
+            ElementTree.SubElement(nonbonded, "Atom", type=kind, sigma="1.0", epsilon="0.0")
+        for i, j in molecule.bonds.pairs:
+            ElementTree.SubElement(residue, "Bond", atomName1=labels[i], atomName2=labels[j])
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _gromacs(molecules: Sequence[ChargedMolecule]) -> str:
+    rows = ["; charges only: atom types are SYBYL's, and parameters are to be added"]
+    for molecule in molecules:
+        structure = molecule.structure
+        types = sybyl_types(structure, molecule.bonds)[0]
+        rows += ["", "[ moleculetype ]", "; name  nrexcl", f"{molecule.name}  3", "", "[ atoms ]"]
+        rows.append(";  nr  type  resnr  residue  atom  cgnr     charge      mass")
+        atoms = zip(types, _names(structure), structure.numbers, molecule.first, strict=True)
+        for i, (kind, label, z, q) in enumerate(atoms, start=1):
+            rows.append(
+                f"{i:5d}  {kind:5s}  1  MOL  {label:5s} {i:5d}  {q:10.6f}  {atomic_masses[z]:9.4f}"
+            )
+        rows += ["", "[ bonds ]", ";  i     j  funct"]
+        rows += [f"{i + 1:5d} {j + 1:5d}  1" for i, j in molecule.bonds.pairs]
+    return "\n".join([*rows, ""])
+
+
+def _json(molecules: Sequence[ChargedMolecule]) -> str:
+    found = []
+    for molecule in molecules:
+        structure, known = molecule.structure, molecule.bonds
+        found.append(
+            {
+                "name": molecule.name,
+                "title": molecule.title,
+                "charge": structure.charge,
+                "symbols": structure.symbols,
+                "positions_angstrom": np.round(structure.positions * BOHR, 6).tolist(),
+                "bonds": np.column_stack([known.pairs, known.orders]).tolist(),
+                "formal_charges": known.formal_charges.tolist(),
+                "charges_e": {kind: q.tolist() for kind, q in molecule.charges.items()},
+            }
+        )
+    return json.dumps(found, indent=1) + "\n"
+
+
+def _columns(molecules: Sequence[ChargedMolecule]) -> dict[str, list[Any]]:
+    """Columns of a table with a row for each atom."""
+    table: dict[str, list[Any]] = {}
+    for molecule in molecules:
+        structure = molecule.structure
+        n, x = len(structure), np.round(structure.positions * BOHR, 6)
+        columns: dict[str, list[Any]] = {
+            "molecule": [molecule.name] * n,
+            "title": [molecule.title] * n,
+            "atom": list(range(1, n + 1)),
+            "element": structure.symbols,
+            "sybyl_type": sybyl_types(structure, molecule.bonds)[0],
+            "formal_charge": molecule.bonds.formal_charges.tolist(),
+        }
+        columns |= {f"{axis}_angstrom": x[:, i].tolist() for i, axis in enumerate("xyz")}
+        columns |= {f"{kind}_e": q.tolist() for kind, q in molecule.charges.items()}
+        for name, values in columns.items():
+            table.setdefault(name, []).extend(values)
+    return table
+
+
+def _csv(molecules: Sequence[ChargedMolecule]) -> str:
+    table, text = _columns(molecules), io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*table.values(), strict=True))
+    return text.getvalue()
+
+
+def _parquet(molecules: Sequence[ChargedMolecule]) -> bytes:
+    pyarrow, parquet = _pyarrow()
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table(_columns(molecules)), file)
+    return file.getvalue()
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError(
+            "Parquet needs pyarrow (pip install 'denser[parquet]'); or write .csv"
+        ) from error
+    return pyarrow, parquet
+
+
+def _one_by_one(text: Callable[[ChargedMolecule], str]) -> Callable[..., str]:
+    return lambda molecules: "".join(map(text, molecules))
+
+
+FORMATS: dict[str, Callable[[Sequence[ChargedMolecule]], str | bytes]] = {
+    ".mol2": _one_by_one(_mol2),
+    ".sdf": _one_by_one(_sdf),
+    ".xml": _openmm,
+    ".itp": _gromacs,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+"""Writers by suffix, which return the content of a file."""

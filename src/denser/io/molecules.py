@@ -49,10 +49,16 @@ def read_mol2(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
 
 def read_smi(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
     """Yield the molecules of a list of SMILES, each followed by its name; # begins a comment."""
+    for smiles, title in smiles_lines(text):
+        yield _attempt(_of_smiles, smiles, title)
+
+
+def smiles_lines(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the SMILES of a list and their names, as of `read_smi`, without reading them."""
     for line in text.splitlines():
         smiles, _, title = line.strip().partition("\t" if "\t" in line.strip() else " ")
         if smiles and smiles[0] != "#" and smiles.lower() not in ("smiles", "canonical_smiles"):
-            yield _attempt(_of_smiles, smiles, title.strip())
+            yield smiles, title.strip()
 
 
 def _attempt(read: Any, *arguments: Any) -> Frame | InputError:

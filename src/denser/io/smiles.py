@@ -11,6 +11,7 @@ from ase import Atoms
 from denser.io.bond_lengths import ANGLES, CORRECTED, UFF_CORRECTED
 from denser.types.bonds import Bonds
 from denser.types.errors import InputError
+from denser.types.structure import Structure
 
 if TYPE_CHECKING:
     from rdkit import Chem
@@ -53,6 +54,53 @@ def from_smiles(smiles: str) -> Atoms:
     if molecule is None or molecule.GetNumAtoms() == 0:
         raise InputError(f"SMILES {smiles!r} cannot be parsed; check brackets, rings and valences")
     return embed(molecule, f"SMILES {smiles!r}")
+
+
+def parts_of_smiles(smiles: str) -> list[str]:
+    """The molecules of a SMILES as SMILES, the one with most heavy atoms first.
+
+    One that cannot be parsed, or of a single molecule, is returned as it is.
+    """
+    if "." not in smiles:
+        return [smiles]
+    try:
+        from rdkit import Chem
+    except ImportError:  # which `from_smiles` reports
+        return [smiles]
+    molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None:
+        return [smiles]
+    parts = Chem.GetMolFrags(molecule, asMols=True)
+    order = sorted(parts, key=lambda part: -part.GetNumHeavyAtoms())
+    return [Chem.MolToSmiles(part) for part in order] or [smiles]
+
+
+def matches(structure: Structure, smarts: str) -> list[int]:
+    """Atoms that a SMARTS matches, counted from 0, and their hydrogens.
+
+    Raises
+    ------
+    InputError
+        The SMARTS cannot be parsed, or matches nothing.
+    """
+    from denser.io.bond_orders import find_bonds, rdkit_molecule
+
+    try:
+        from rdkit import Chem
+    except ImportError as error:
+        raise InputError("SMARTS need RDKit; pip install 'denser[smiles]'") from error
+    pattern = Chem.MolFromSmarts(smarts)
+    if pattern is None:
+        raise InputError(f"SMARTS {smarts!r} cannot be parsed")
+    molecule = rdkit_molecule(structure.numbers, find_bonds(structure)[0]).GetMol()
+    Chem.SanitizeMol(molecule)
+    found = {i for match in molecule.GetSubstructMatches(pattern) for i in match}
+    for i in list(found):
+        around = molecule.GetAtomWithIdx(i).GetNeighbors()
+        found |= {atom.GetIdx() for atom in around if atom.GetAtomicNum() == 1}
+    if not found:
+        raise InputError(f"SMARTS {smarts!r} matches no atom of {structure.formula}")
+    return sorted(found)
 
 
 def embed(molecule: Chem.Mol, name: str) -> Atoms:

@@ -52,6 +52,7 @@ from denser.model.tight_binding import (
 )
 from denser.types.density import Density
 from denser.types.errors import InputError
+from denser.types.grid import Grid
 from denser.types.structure import Structure
 
 _MESSAGE_SCALE = 0.3
@@ -221,7 +222,8 @@ class Aspherical(Network):
         InputError
             The network does not know an element.
         """
-        coefficients = self._coefficients(sad, periodic, operations)[0]
+        box = sad.grid if periodic else None
+        coefficients = self._coefficients(sad.structure, box, operations)[0]
         return on_nodes(sad, coefficients, self.exponents).clamp_(min=0.0)
 
     def deformed_atoms(
@@ -232,17 +234,27 @@ class Aspherical(Network):
         operations: Sequence[CubeOperation] = (CubeOperation(),),
     ) -> tuple[DeformedAtoms, Tensor]:
         """As in `Network`."""
-        coefficients, spin = self._coefficients(sad, periodic, operations)
+        box = sad.grid if periodic else None
+        coefficients, spin = self._coefficients(sad.structure, box, operations)
         atoms, raw = DeformedAtoms.of(sad, periodic, recipe, coefficients, self.exponents)
         return replace(atoms, spin=spin), raw
 
+    def isolated_atoms(
+        self,
+        structure: Structure,
+        recipe: str,
+        operations: Sequence[CubeOperation] = (CubeOperation(),),
+    ) -> tuple[DeformedAtoms, float]:
+        """As in `Network`."""
+        coefficients = self._coefficients(structure, None, operations)[0]
+        return DeformedAtoms.isolated(structure, recipe, coefficients, self.exponents)
+
     def _coefficients(
-        self, sad: Density, periodic: bool, operations: Sequence[CubeOperation]
+        self, structure: Structure, box: Grid | None, operations: Sequence[CubeOperation]
     ) -> tuple[Tensor, Tensor | None]:
         """As `coefficients`, without derivatives; the integral of the spin density is exact."""
-        structure, grid = sad.structure, sad.grid
         self.require_elements(structure)
-        graph = Graph.of(structure, grid if periodic else None, self.config, self.device)
+        graph = Graph.of(structure, box, self.config, self.device)
         with torch.no_grad():
             if len(operations) == 1:
                 found, spin = self.coefficients(graph)

@@ -21,14 +21,25 @@ from math import gamma
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
-from denser.atoms.sad import atomic_density, gaussians, sum_of_atoms, valence_charges
-from denser.atoms.sad_fields import free_atom, free_atom_pullback
+from denser.atoms.sad import gaussians, sum_of_atoms, valence_charges
+from denser.atoms.sad_fields import (
+    free_atom,
+    free_atom_density,
+    free_atom_potential,
+    free_atom_pullback,
+)
 from denser.fields.moments import grid_moments, shifted, tensors
 from denser.fields.periodic import images_near, wrapped
 from denser.model.expansion import add_to_grid, evaluate, gaussian_reach
-from denser.model.gaussian_fields import deformation, deformation_pullback
+from denser.model.gaussian_fields import (
+    NEAR,
+    deformation,
+    deformation_pullback,
+    far_potential,
+)
 from denser.model.harmonics import solid_harmonics
 from denser.model.normalise import electron_factors, factors_pullback
 from denser.types.density import AtomFields, Density, FieldsSlope
@@ -46,9 +57,6 @@ _AT_ONCE = 4096
 
 _MARGIN = 4.0 / BOHR
 """Half of the shortest distance of an isolated molecule from its images, bohr."""
-
-_BLOCK = 4.0
-"""Points in a cube of this size are evaluated together, bohr."""
 
 _NEGLIGIBLE = 1e-9
 """A Gaussian is left out where it is below this, e/bohr^3."""
@@ -108,6 +116,20 @@ class DeformedAtoms:
             grid_moments(added, nodes, grid.cell, grid.dv),
         )
         return atoms, values.clamp_(min=0.0)
+
+    @classmethod
+    def isolated(
+        cls, structure: Structure, recipe: str, coefficients: Tensor, exponents: Tensor
+    ) -> tuple[DeformedAtoms, float]:
+        """Deformed atoms of an isolated molecule, and their excess as from `scaled`.
+
+        They need no grid: what `clipped` adds in `of`, less than 1e-4 electrons, is left out.
+        """
+        none = 0.0, np.zeros(3), np.zeros((3, 3)), np.zeros((3, 3, 3))
+        ones = np.ones(len(structure))
+        atoms = cls(structure, None, coefficients, exponents, recipe, ones, none)
+        charges = valence_charges(structure)
+        return atoms.scaled(charges, float(charges.sum()) - structure.charge)
 
     def scaled(
         self, valence_charges: np.ndarray, n_electrons: float
@@ -228,35 +250,33 @@ class DeformedAtoms:
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """Density at points (n, 3), bohr, which need not lie in the box: (n,), e/bohr^3."""
-        values = np.empty(len(points))
-        reach = np.array([_spherical_reach(int(z), self.recipe) for z in self.structure.numbers])
+        values = np.zeros(len(points))
         coefficients = self.coefficients.detach().cpu().double()
         exponents = self.exponents.cpu().double()
-        reach = np.maximum(reach, _reach(coefficients.numpy(), exponents.numpy()))
+        reach = _reach(coefficients.numpy(), exponents.numpy())  # (atom, exponent)
+        spherical = [_spherical_reach(int(z), self.recipe) for z in self.structure.numbers]
+        farthest = np.maximum(reach.max(axis=1), spherical)
         centres, owner = self.structure.positions, np.arange(len(self.structure))
         if self.box is not None:
-            centres, owner = images_near(centres, self.box, reach)
+            centres, owner = images_near(centres, self.box, farthest)
             points = wrapped(points, self.box.cell, self.box.origin)
-        # neighbouring points together, so that a block of them is near few atoms
-        order = np.lexsort(np.round(points / _BLOCK).T)
-        for start in range(0, len(points), _AT_ONCE):
-            some = order[start : start + _AT_ONCE]
-            found = np.zeros(len(some))
-            middle, half = _extent(points[some])
-            near = np.linalg.norm(np.maximum(np.abs(centres - middle) - half, 0.0), axis=1)
-            for i in np.flatnonzero(near < reach[owner]):
-                a = owner[i]
-                x = points[some] - centres[i]
-                inside = np.flatnonzero(np.einsum("ij,ij->i", x, x) < reach[a] ** 2)
-                if not inside.size:
-                    continue
-                own = coefficients[a : a + 1]
-                displacements = torch.tensor(x[inside][None])
-                delta = evaluate(own, exponents, displacements, torch.zeros(1, dtype=torch.long))
-                r = np.linalg.norm(x[inside], axis=1)
-                spherical = atomic_density(int(self.structure.numbers[a]), r, self.recipe)
-                found[inside] += self.factors[a] * (spherical + delta.numpy())
-            values[some] = found
+        tree = cKDTree(points)
+        for centre, a in zip(centres, owner, strict=True):
+            found = np.array(tree.query_ball_point(centre, farthest[a]), dtype=int)
+            x = points[found] - centre
+            r = np.linalg.norm(x, axis=1)
+            order = np.argsort(r)
+            for start in range(0, len(found), _AT_ONCE):
+                some = order[start : start + _AT_ONCE]
+                nearest = min(float(r[some[0]]), reach[a].max())
+                own = torch.as_tensor(reach[a] >= nearest)  # the others do not reach so far
+                displacements = torch.tensor(x[some][None])
+                first = torch.zeros(1, dtype=torch.long)
+                delta = evaluate(
+                    coefficients[a : a + 1, own], exponents[own], displacements, first
+                ).numpy()
+                delta += free_atom_density(r[some], int(self.structure.numbers[a]), self.recipe)
+                values[found[some]] += self.factors[a] * delta
         return np.maximum(values, 0.0)
 
     @property
@@ -289,6 +309,28 @@ class DeformedAtoms:
                 for values, added in zip(total, part, strict=True):
                     values += factor * added
         return sums[0], sums[1]
+
+    def coulomb(self, points: np.ndarray) -> np.ndarray:
+        """Coulomb potential (n,) of `fields` at points (n, 3), bohr, alone: ten times faster."""
+        structure, factors = self.structure, self.exact_factors
+        coefficients = self.coefficients.detach().cpu().double().numpy()
+        coefficients = coefficients * factors[:, None, None]
+        exponents = self.exponents.cpu().double().numpy()
+        total = np.empty(len(points))
+        for start in range(0, len(points), _AT_ONCE):
+            some = points[start : start + _AT_ONCE]
+            x = some.T[:, None] - structure.positions.T[:, :, None]  # (3, atom, point)
+            r = np.linalg.norm(x, axis=0)
+            v = np.empty_like(r)
+            for a, z in enumerate(structure.numbers):
+                v[a] = factors[a] * free_atom_potential(r[a], int(z), self.recipe)
+                near = np.flatnonzero(r[a] < NEAR)
+                if near.size:
+                    v[a, near] += deformation(x[:, a, near], coefficients[a], exponents)[2]
+            atoms, index = np.nonzero(r >= NEAR)
+            v[atoms, index] += far_potential(x[:, atoms, index], atoms, coefficients, exponents)
+            total[start : start + _AT_ONCE] = v.sum(axis=0)
+        return total
 
     def pullback(self, slope: FieldsSlope) -> tuple[np.ndarray, np.ndarray]:
         """Derivative of a number that depends on `fields`, at fixed positions or coefficients.
@@ -359,13 +401,7 @@ def _spherical_reach(z: int, recipe: str) -> float:
 
 
 def _reach(coefficients: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-    """The same for the deformation of each atom (n_atoms,)."""
+    """The same for each Gaussian of the deformation of each atom (n_atoms, n_exponents)."""
     degree = round(coefficients.shape[-1] ** 0.5) - 1
     sizes = np.abs(coefficients).sum(axis=-1)
-    return np.array([gaussian_reach(size, alphas, degree, _NEGLIGIBLE).max() for size in sizes])
-
-
-def _extent(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and half edges of the box around points."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    return (low + high) / 2, (high - low) / 2
+    return np.array([gaussian_reach(size, alphas, degree, _NEGLIGIBLE) for size in sizes])

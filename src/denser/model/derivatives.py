@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from denser.atoms.sad import valence_charges
 from denser.model.deformed_atoms import DeformedAtoms
 from denser.model.normalise import normalise
 from denser.model.predictor import Predictor
@@ -129,10 +128,6 @@ def gaussian_prediction(predictor: Predictor, structure: Structure) -> GaussianP
     if found is None:
         return None
     coefficients, positions = found
-    zero = 0.0, np.zeros(3), np.zeros((3, 3)), np.zeros((3, 3, 3))
     exponents, recipe = predictor.network.get_buffer("exponents"), predictor.model.recipe.sad
-    ones = np.ones(len(structure))
-    atoms = DeformedAtoms(structure, None, coefficients.detach(), exponents, recipe, ones, zero)
-    charges = valence_charges(structure)
-    scaled = atoms.scaled(charges, float(charges.sum()) - structure.charge)[0]
-    return GaussianPrediction(scaled, coefficients, positions)
+    atoms = DeformedAtoms.isolated(structure, recipe, coefficients.detach(), exponents)[0]
+    return GaussianPrediction(atoms, coefficients, positions)

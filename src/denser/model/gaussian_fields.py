@@ -35,6 +35,9 @@ _SHELLS = (0.0, 2.3, 3.3, 5.0, 7.0, 9.5, 12.0, math.inf)
 
 _AT_ONCE = 8192
 
+NEAR = 2.0
+"""Closer than this (bohr) to the nucleus, `far_potential` would lose digits."""
+
 
 def deformation(x: np.ndarray, coefficients: np.ndarray, exponents: np.ndarray) -> Fields:
     """Density (n,), gradient (3, n) and potential (n,) of the deformation of one atom.
@@ -190,6 +193,62 @@ class _Adjoint:
             some = slice(n * n, (n + 1) ** 2)
             out[~self.near, some] = _multipole(self.alphas[~self.near], n)[:, None] * far[some]
         return out.numpy()
+
+
+def far_potential(
+    x: np.ndarray, atoms: np.ndarray, coefficients: np.ndarray, exponents: np.ndarray
+) -> np.ndarray:
+    """Potential (n,) of the deformation of an atom at each of some points, not near its nucleus.
+
+    That of its multipoles, minus what of the Gaussians lies beyond r: with t = alpha r^2,
+    F_l(t) = [Gamma(l + 1/2) - Gamma(l + 1/2, t)] / (2 t^(l + 1/2)). The second part fades as
+    exp(-t), so that only diffuse Gaussians have it. In double precision.
+
+    Parameters
+    ----------
+    x : (3, n) float
+        From the atom to the points, bohr; no shorter than `NEAR`.
+    atoms : (n,) int
+        The atom of each point.
+    coefficients : (n_atoms, n_exponents, (degree + 1)^2) float
+    exponents : (n_exponents,) float
+    """
+    alphas = torch.as_tensor(exponents).double()
+    c = torch.as_tensor(coefficients).double()
+    degree = round(c.shape[2] ** 0.5) - 1
+    parts = [
+        torch.einsum("k,akm->ma", _multipole(alphas, n), c[:, :, n * n : (n + 1) ** 2])
+        for n in range(degree + 1)
+    ]
+    moments, by_exponent = torch.cat(parts), c.permute(1, 2, 0).contiguous()
+    v = np.empty(len(atoms))
+    order = np.argsort((x * x).sum(axis=0))
+    for start in range(0, len(order), _AT_ONCE):
+        some = order[start : start + _AT_ONCE]
+        owner = torch.as_tensor(atoms[some])
+        points = torch.as_tensor(x[:, some]).double()
+        r2 = (points * points).sum(dim=0)
+        radial = moments[:, owner]
+        power = 1 / r2.sqrt()
+        for n in range(degree + 1):
+            radial[n * n : (n + 1) ** 2] *= power
+            power = power / r2
+        for k, alpha in enumerate(exponents.tolist()):
+            inside = int(torch.searchsorted(r2, _LARGE / alpha))
+            if not inside:
+                continue
+            t = alpha * r2[:inside]
+            power, decay = t.sqrt(), torch.exp(-t)
+            incomplete = math.sqrt(math.pi) * torch.special.erfc(power)  # Gamma(1/2, t)
+            weights = by_exponent[k][:, owner[:inside]]
+            for n in range(degree + 1):
+                block = slice(n * n, (n + 1) ** 2)
+                radial[block, :inside] -= weights[block] * (incomplete / power * (math.pi / alpha))
+                incomplete = (n + 0.5) * incomplete + power * decay
+                power = power * t
+        harmonics = torch.stack(harmonic_terms(points[0], points[1], points[2], degree))
+        v[some] = (harmonics * radial).sum(dim=0).numpy()
+    return v
 
 
 def _shells(x: np.ndarray, exponents: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -130,6 +130,19 @@ class Network(nn.Module, ABC):
         """
         return None
 
+    def isolated_atoms(
+        self,
+        structure: Structure,
+        recipe: str,
+        operations: Sequence[CubeOperation] = (CubeOperation(),),
+    ) -> tuple[DeformedAtoms, float] | None:
+        """The atoms of `deformed_atoms` for an isolated molecule, without a grid.
+
+        They have exactly N_e electrons; the number is the relative excess that this removed, as in
+        `denser.model.predictor.Scaled`. None as in `deformed_atoms`.
+        """
+        return None
+
     def coefficients_of(self, structure: Structure) -> tuple[Tensor, Tensor] | None:
         """Coefficients of the Gaussians of isolated atoms, as in `deformed_atoms`, and positions.
 

@@ -169,6 +169,25 @@ class Predictor:
         density = _with_spin(density, atoms)
         return Scaled(density, excess, total)
 
+    def gaussians(self, structure: Structure) -> tuple[DeformedAtoms, float]:
+        """The density of `predict` for an isolated molecule as Gaussians, without a grid.
+
+        The number is the excess of `normalised`, for `doubt_of`.
+
+        Raises
+        ------
+        InputError
+            The model does not cover the structure, or gives a density on a grid only.
+        """
+        self.require_covered(structure)
+        found = self.network.isolated_atoms(structure, self.model.recipe.sad, self.operations)
+        if found is None:
+            raise InputError(
+                f"model {self.model.name!r} gives a density on a grid only; use a model of "
+                "Gaussians, such as the default"
+            )
+        return found
+
     def raw(self, sad: Density, periodic: bool = False) -> torch.Tensor:
         """Output of the network (nx, ny, nz), e/bohr^3, before `normalised`.
 
@@ -223,15 +242,18 @@ class Predictor:
 
     def doubt(self, prediction: Prediction) -> str:
         """One sentence if the prediction is in doubt, otherwise an empty string."""
-        excess = 100 * prediction.excess
-        structure = prediction.density.structure
+        return self.doubt_of(prediction.density.structure, prediction.excess)
+
+    def doubt_of(self, structure: Structure, excess: float) -> str:
+        """As `doubt`, of a structure and the excess of its prediction."""
         open_shell = structure.spin and not self.network.spins
-        if open_shell or not self.in_doubt(prediction.excess):
+        if open_shell or not self.in_doubt(excess):
             return self.unknown(structure)
+        which = "many" if excess > 0 else "few"
         return (
             f"model {self.model.name!r} does not know this kind of molecule well: before scaling "
-            f"it had {abs(excess):.2g} % too {'many' if excess > 0 else 'few'} electrons, and the "
-            f"error of the density is likely above {self.least_error(prediction.excess):.2g} %; "
+            f"it had {100 * abs(excess):.2g} % too {which} electrons, and the error of the density "
+            f"is likely above {self.least_error(excess):.2g} %; "
             "take Kohn-Sham steps (--refine) or fine-tune"
         )
 

@@ -157,6 +157,9 @@ class Continuous(Protocol):
     def fields(self, points: np.ndarray) -> tuple[AtomFields, AtomFields]:
         """Fields of the free atoms and of their deformations at points (n, 3), bohr."""
 
+    def coulomb(self, points: np.ndarray) -> np.ndarray:
+        """Coulomb potential of the electrons at points (n, 3), bohr: (n,), hartree."""
+
 
 @dataclass(frozen=True, eq=False)
 class Density(Field):

@@ -23,6 +23,9 @@ from denser.types.units import DEBYE, KCAL_PER_MOL
 RESTRAINTS = (0.0005, 0.001)
 """Strength a of the restraint in the two stages of RESP, atomic units."""
 
+Group = tuple[Sequence[int], float]
+"""Atoms, counted from 0, and the sum of their charges, e."""
+
 TIGHTNESS = 0.1
 """Width b of the hyperbola, e."""
 
@@ -90,6 +93,7 @@ def fit_resp(
     values: Sequence[np.ndarray],
     restraints: tuple[float, float] = RESTRAINTS,
     tightness: float = TIGHTNESS,
+    groups: Sequence[Group] = (),
 ) -> EspCharges:
     """Two-stage RESP on given points, with one array of points and of potentials per conformer.
 
@@ -103,6 +107,8 @@ def fit_resp(
         hartree/e.
     restraints, tightness
         As in `resp`.
+    groups : sequence of (atoms, charge)
+        Atoms whose charges add up to a given charge, such as a cap of a residue.
     """
     first = structures[0]
     for i, other in enumerate(structures[1:], start=2):
@@ -118,13 +124,13 @@ def fit_resp(
     own = len(first) + np.arange(len(first))
     stage_1 = fit_charges(
         points, values, positions, first.charge, restraints[0], tightness, heavy,
-        classes=np.where(again, own, classes),
+        classes=np.where(again, own, classes), groups=groups,
     )  # fmt: skip
     if not again.any():
         return fitted("RESP", structures, points, values, stage_1)
     stage_2 = fit_charges(
         points, values, positions, first.charge, restraints[1], tightness, heavy,
-        classes=classes, fixed=np.where(again, np.nan, stage_1),
+        classes=classes, fixed=np.where(again, np.nan, stage_1), groups=groups,
     )  # fmt: skip
     return fitted("RESP", structures, points, values, stage_2)
 
@@ -139,6 +145,7 @@ def fit_charges(
     restrained: np.ndarray | None = None,
     classes: np.ndarray | None = None,
     fixed: np.ndarray | None = None,
+    groups: Sequence[Group] = (),
 ) -> np.ndarray:
     """Charges that reproduce a potential at given points: the fit of all schemes.
 
@@ -164,6 +171,8 @@ def fit_charges(
         Atoms with the same class number have the same charge; by default all are independent.
     fixed : (n_atoms,) float, optional
         Fixed charges, and nan for charges to be fitted; by default all are fitted.
+    groups : sequence of (atoms, charge)
+        Atoms whose charges add up to a given charge, e.
 
     Returns
     -------
@@ -204,10 +213,17 @@ def fit_charges(
     strength = np.full(n, restraint * len(conformers))
     if restrained is not None:
         strength = np.where(restrained, strength, 0.0)
-    # Lagrange's multiplier of the total charge is the last unknown.
-    system, right = np.zeros((m + 1, m + 1)), np.zeros(m + 1)
-    system[:m, m] = system[m, :m] = spread.sum(axis=0)
-    right[m] = total_charge - base.sum()
+    # Lagrange's multipliers of the total charge and of the groups are the last unknowns.
+    sums = np.zeros((1 + len(groups), n))
+    sums[0] = 1.0
+    for row, (atoms, _) in zip(sums[1:], groups, strict=True):
+        row[list(atoms)] = 1.0
+    targets = np.array([total_charge, *(charge for _, charge in groups)])
+    system = np.zeros((m + len(sums), m + len(sums)))
+    right = np.zeros(len(system))
+    system[m:, :m] = sums @ spread
+    system[:m, m:] = system[m:, :m].T
+    right[m:] = targets - sums @ base
     q = base
     for _ in range(500):
         full = matrix + np.diag(strength / np.hypot(q, tightness) if restraint else np.zeros(n))
@@ -247,9 +263,10 @@ def equivalence_classes(structure: Structure) -> np.ndarray:
     """Class number of each atom (n_atoms,); topologically equivalent atoms have the same number.
 
     Colour refinement (Weisfeiler and Leman): first the elements, then repeatedly the colour of an
-    atom and those of its neighbours, until the number of colours no longer grows.
+    atom and those of its neighbours, until the number of colours no longer grows. Orders of bonds
+    do not count, so that the two oxygens of a carboxylate are equivalent.
     """
-    neighbours = bonded_atoms(structure)
+    neighbours = _neighbours(structure)
     _, colours = np.unique(structure.numbers, return_inverse=True)
     while True:
         seen = [(c, *sorted(colours[n])) for c, n in zip(colours, neighbours, strict=True)]
@@ -260,9 +277,20 @@ def equivalence_classes(structure: Structure) -> np.ndarray:
         colours = finer
 
 
+def _neighbours(structure: Structure) -> list[list[int]]:
+    """Bonded atoms of each atom, by the bonds of the input, or else by distance."""
+    if structure.bonds is None:
+        return bonded_atoms(structure)
+    out: list[list[int]] = [[] for _ in range(len(structure))]
+    for i, j in structure.bonds.pairs.tolist():
+        out[i].append(j)
+        out[j].append(i)
+    return out
+
+
 def _methyl_and_methylene(structure: Structure) -> np.ndarray:
     """True for sp3 carbons with two or more hydrogens, and for these (n_atoms,)."""
-    neighbours, out = bonded_atoms(structure), np.zeros(len(structure), dtype=bool)
+    neighbours, out = _neighbours(structure), np.zeros(len(structure), dtype=bool)
     for i in np.flatnonzero(structure.numbers == 6):
         hydrogens = [j for j in neighbours[i] if structure.numbers[j] == 1]
         if len(neighbours[i]) == 4 and len(hydrogens) >= 2:

@@ -16,6 +16,7 @@ from denser.analysis.averages import coarsen, planar_average
 from denser.analysis.catalogue import CHARGES, FIELDS, PICTURES, PROPERTIES, unknown
 from denser.analysis.properties import Analysis
 from denser.io import SUFFIXES, read, write
+from denser.io.charges import require_suffix
 from denser.io.files import naming, replacing
 from denser.model.options import PredictionOptions
 from denser.types.density import Density, Field
@@ -57,7 +58,7 @@ class ReportSettings:
     b_factor : float
         Isotropic B factor of all atoms in them, angstrom^2.
     charges_format : str or None
-        Suffix of files with the atoms and each kind of charges: mol2, sdf or xml (OpenMM).
+        Suffix of files with the atoms and each kind of charges (`denser.io.charges`).
     planar_average : str or None
         Axis ("x", "y", "z") of planar averages of the density and the potential.
     coarsen : int
@@ -125,10 +126,8 @@ class ReportSettings:
                 f"fields cannot be written as .{self.format}; choose one of "
                 f"{', '.join(suffix[1:] for suffix in SUFFIXES)}"
             )
-        if self.charges_format not in (None, "mol2", "sdf", "xml"):
-            raise InputError(
-                f"charges cannot be written as .{self.charges_format}; choose mol2, sdf or xml"
-            )
+        if self.charges_format is not None:
+            require_suffix(Path(f"x.{self.charges_format}"))
         if self.planar_average not in (None, "x", "y", "z"):
             raise InputError(f"planar averages are along x, y or z, found {self.planar_average!r}")
         if self.coarsen < 1:

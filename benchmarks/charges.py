@@ -1,0 +1,104 @@
+"""Molecules a second of `denser charges`, beside GFN2-xTB where tblite is installed.
+
+    python benchmarks/charges.py [--n 100] [--workers N] [--kinds resp,hirshfeld]
+
+The molecules are drug-like ones of data/kinds.xyz.gz (14 to 48 atoms), evenly taken from the file.
+Each kind of charges is computed from the structures alone, with one worker of one thread for each
+core. Seconds are wall time without the start of the workers; CPU seconds are those of one molecule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.io import read
+
+import denser.dft  # noqa: F401 - before anything else brings in part of PySCF
+from denser.io.files import read_bytes
+from denser.types.structure import Structure
+from denser.workflows import many
+from denser.workflows.charges import ChargeSettings, Molecule, charges
+
+STRUCTURES = Path(__file__).parents[1] / "data" / "kinds.xyz.gz"
+
+
+def drugs(n: int) -> list[Atoms]:
+    """Drug-like molecules of the file, evenly chosen."""
+    import io
+
+    frames = read(io.StringIO(read_bytes(STRUCTURES).decode()), ":", format="extxyz")
+    found = [atoms for atoms in frames if str(atoms.info["name"]).startswith("drug_")]
+    return [found[i] for i in np.linspace(0, len(found) - 1, min(n, len(found))).astype(int)]
+
+
+def work(settings: ChargeSettings, molecule: Molecule) -> dict:
+    """Charges of a molecule, and the CPU seconds of this process."""
+    begin = time.process_time()
+    charges(molecule, settings)
+    return {"cpu": time.process_time() - begin}
+
+
+def xtb(molecule: Molecule) -> dict:
+    """GFN2-xTB of tblite on the same molecule."""
+    from tblite.interface import Calculator
+
+    begin = time.process_time()
+    (structure,) = molecule.source
+    calculator = Calculator(
+        "GFN2-xTB", structure.numbers, structure.positions, charge=structure.charge
+    )
+    calculator.set("verbosity", 0)
+    calculator.singlepoint()
+    return {"cpu": time.process_time() - begin}
+
+
+def measure(name: str, do: object, molecules: list[Molecule], workers: int) -> None:
+    """Run and print a line; the first molecules, one for each worker, load the model."""
+    ends, seconds = [], []
+
+    def take(molecule: Molecule, result: object) -> None:
+        if not isinstance(result, dict):
+            raise SystemExit(f"{molecule.name}: {result}")
+        ends.append(time.perf_counter())
+        seconds.append(result["cpu"])
+
+    many.run(molecules, do, take, workers)
+    skip = 2 * workers
+    rate = (len(ends) - 1 - skip) / (ends[-1] - ends[skip])
+    print(f"{name:12s} {rate:8.2f} molecules/s   {np.median(seconds[skip:]):8.3f} CPU s each")
+
+
+def main() -> None:
+    """Print a line for each kind of charges."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--kinds", default="resp")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    molecules = [
+        Molecule(str(atoms.info["name"]), str(i), (Structure.of(atoms),))
+        for i, atoms in enumerate(drugs(chosen.n))
+    ]
+    sizes = [len(molecule.source[0]) for molecule in molecules]
+    print(f"{len(molecules)} molecules of {min(sizes)} to {max(sizes)} atoms, "
+          f"{chosen.workers} workers")  # fmt: skip
+    for kind in chosen.kinds.split(","):
+        measure(kind, partial(work, ChargeSettings((kind,))), molecules, chosen.workers)
+    try:
+        import tblite  # noqa: F401
+    except ImportError:
+        print("GFN2-xTB     tblite is not installed")
+    else:
+        measure("GFN2-xTB", xtb, molecules, chosen.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Atomic charges of densities that are known at every point, without a grid.
+
+A prediction of the default model is a sum of Gaussians (`denser.types.density.Continuous`). Its
+potential at the points of a fit is analytic, V(r) = sum_a Z_a / |r - R_a| - v(r), and the integrals
+of stockholder's atoms are sums over points around the atoms
+(`denser.analysis.charges.mbis.Quadrature`). The definitions are those of
+`denser.analysis.charges.stockholder`, `mbis` and `esp_charges`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from denser.analysis.charges.esp_charges import chelpg_points, merz_kollman_points
+from denser.analysis.charges.esp_fit import EspCharges, Group, fit_charges, fit_resp
+from denser.analysis.charges.mbis import MBIS, Quadrature, partition
+from denser.analysis.charges.stockholder import CM5, Hirshfeld, cm5, curve
+from denser.atoms.free_atoms import pseudo_charges
+from denser.types.density import Continuous
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+
+POINTS = (40, 23)
+"""Radial points per atom, and degree of the Lebedev rule (194 points): Hirshfeld charges are right
+to 1e-4 e."""
+
+_LEAST_ELECTRONS = 1e-8
+"""Points where the free atoms together have fewer electrons (density times weight) are left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conformer:
+    """An isolated molecule and its predicted density, with what kinds of charges share.
+
+    Parameters
+    ----------
+    structure : Structure
+    density : Continuous
+        Of the valence electrons.
+    """
+
+    structure: Structure
+    density: Continuous
+
+    def potential(self, points: np.ndarray) -> np.ndarray:
+        """Electrostatic potential (n,), hartree/e, at points (n, 3), bohr, outside the cores."""
+        nuclei = (1 / cdist(points, self.structure.positions)) @ pseudo_charges(self.structure)
+        return nuclei - self.density.coulomb(points)
+
+    @cached_property
+    def hirshfeld(self) -> Hirshfeld:
+        """Hirshfeld's atoms."""
+        points = self._points
+        ratio = points.quadrature.weights * points.deformation / points.promolecule
+        n_atoms = len(self.structure)
+        charges, volumes, free = np.empty(n_atoms), np.empty(n_atoms), np.empty(n_atoms)
+        dipoles = np.empty((n_atoms, 3))
+        for atom, centre, index, r in points.quadrature.pairs:
+            own = curve(int(self.structure.numbers[atom]))
+            share = own.at(r, own.all_electron) * ratio[index]
+            charges[atom] = -share.sum()
+            dipoles[atom] = -share @ (points.quadrature.points[index] - centre)
+            volumes[atom] = own.volume_inside + share @ r**3
+            free[atom] = own.volume
+        # What lies beyond all free atoms, and the error of the quadrature, are shared by size.
+        residual = charges.sum() - self.structure.charge
+        beyond = np.array([curve(int(z)).beyond for z in self.structure.numbers])
+        charges -= residual * beyond / beyond.sum()
+        return Hirshfeld(self.structure, charges, dipoles, volumes, volumes / free, float(residual))
+
+    @cached_property
+    def cm5(self) -> CM5:
+        """Charge Model 5."""
+        return cm5(self.hirshfeld)
+
+    @cached_property
+    def mbis(self) -> MBIS:
+        """Atoms of MBIS."""
+        points, structure = self._points, self.structure
+        rho = points.deformation + points.promolecule
+        n_electrons = float(structure.numbers.sum() - structure.charge)
+        return partition(structure, points.quadrature, rho, n_electrons)
+
+    @cached_property
+    def _points(self) -> _Points:
+        return _Points.of(self.structure, self.density)
+
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """The quadrature with the deformation and the promolecule of all electrons, e/bohr^3."""
+
+    quadrature: Quadrature
+    deformation: np.ndarray
+    promolecule: np.ndarray
+
+    @classmethod
+    def of(cls, structure: Structure, density: Continuous) -> _Points:
+        quadrature = Quadrature.around(structure, *POINTS)
+        promolecule = np.zeros(len(quadrature.points))
+        pseudo = np.zeros_like(promolecule)
+        for atom, _, index, r in quadrature.pairs:
+            free = curve(int(structure.numbers[atom]))
+            promolecule[index] += free.at(r, free.all_electron)
+            pseudo[index] += free.at(r, free.pseudo)
+        used = quadrature.weights * promolecule > _LEAST_ELECTRONS
+        place = np.cumsum(used) - 1
+        pairs = []
+        for atom, centre, index, r in quadrature.pairs:
+            kept = used[index]
+            pairs.append((atom, centre, place[index[kept]], r[kept]))
+        points = quadrature.points[used]
+        small = Quadrature(points, quadrature.weights[used], pairs)
+        return cls(small, density.at(points) - pseudo[used], promolecule[used])
+
+
+def _mean(values: Callable[[Conformer], np.ndarray]) -> Callable[..., np.ndarray]:
+    return lambda conformers: np.mean([values(conformer) for conformer in conformers], axis=0)
+
+
+def _fitted_at(points_of: Callable[[Structure], np.ndarray]) -> Callable[..., np.ndarray]:
+    def fit(conformers: Sequence[Conformer]) -> np.ndarray:
+        structures, points, values = _to_fit(conformers, points_of)
+        positions = [structure.positions for structure in structures]
+        return fit_charges(points, values, positions, structures[0].charge)
+
+    return fit
+
+
+def _to_fit(
+    conformers: Sequence[Conformer], points_of: Callable[[Structure], np.ndarray]
+) -> tuple[list[Structure], list[np.ndarray], list[np.ndarray]]:
+    structures = [conformer.structure for conformer in conformers]
+    points = [points_of(structure) for structure in structures]
+    values = [c.potential(p) for c, p in zip(conformers, points, strict=True)]
+    return structures, points, values
+
+
+def resp(conformers: Sequence[Conformer], groups: Sequence[Group] = ()) -> EspCharges:
+    """RESP of one or several conformers; see `denser.analysis.charges.esp_charges.resp`.
+
+    Parameters
+    ----------
+    conformers : sequence of Conformer
+    groups : sequence of (atoms, charge)
+        As of `denser.analysis.charges.esp_fit.fit_resp`.
+    """
+    return fit_resp(*_to_fit(conformers, merz_kollman_points), groups=groups)
+
+
+_OTHERS: dict[str, Callable[..., np.ndarray]] = {
+    "mbis": _mean(lambda conformer: conformer.mbis.charges),
+    "cm5": _mean(lambda conformer: conformer.cm5.charges),
+    "hirshfeld": _mean(lambda conformer: conformer.hirshfeld.charges),
+    "chelpg": _fitted_at(chelpg_points),
+    "mk": _fitted_at(merz_kollman_points),
+}
+
+KINDS = ("resp", *_OTHERS)
+"""Kinds of charges, by their names in `denser.analysis.catalogue`."""
+
+
+def charges_of(
+    kind: str, conformers: Sequence[Conformer], groups: Sequence[Group] = ()
+) -> np.ndarray:
+    """Charges (n_atoms,), e, whose sum is the charge of the molecule.
+
+    Those that are fitted to the potential are fitted to all conformers together; the others are the
+    mean of the conformers. What the quadrature misses of the sum is shared equally.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    conformers : sequence of Conformer
+        Of one molecule, atoms in the same order.
+    groups : sequence of (atoms, charge)
+        For RESP.
+
+    Raises
+    ------
+    InputError
+        An element that this kind does not cover, or conformers of different molecules.
+    """
+    first = conformers[0].structure
+    for i, conformer in enumerate(conformers[1:], start=2):
+        other = conformer.structure
+        if not np.array_equal(other.numbers, first.numbers) or other.charge != first.charge:
+            raise InputError(
+                f"conformer {i} is {other.formula} with charge {other.charge} or has its atoms "
+                f"in another order than the first, {first.formula} with charge {first.charge}"
+            )
+    charges = resp(conformers, groups).charges if kind == "resp" else _OTHERS[kind](conformers)
+    return charges + (first.charge - charges.sum()) / len(first)

@@ -1,0 +1,93 @@
+"""`denser charges`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from denser.cli.options import Charge, Device, Embed, Json, ModelName, Smiles, Structures
+from denser.types.errors import InputError
+
+
+def charges(
+    files: Structures = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="One file for all molecules (.sdf, .mol2, .json, .csv, .parquet, .xml, .itp), or "
+            "a folder with a file for each.",
+        ),
+    ] = None,
+    smiles: Smiles = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--charges",
+            help="resp (the default), mbis, cm5, hirshfeld, chelpg or mk; several with commas. "
+            "Formats of one kind have the first.",
+        ),
+    ] = None,
+    conformers: Annotated[
+        bool,
+        typer.Option(
+            "--conformers", help="The frames of a file are conformers of one molecule: fit to all."
+        ),
+    ] = False,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SMARTS=CHARGE: the charges of these atoms and their hydrogens add up to it "
+            "(RESP), as for caps of a residue."
+        ),
+    ] = None,
+    parent: Annotated[
+        bool,
+        typer.Option("--parent", help="Of a salt or solvate, keep the largest molecule only."),
+    ] = False,
+    skip_doubt: Annotated[
+        bool,
+        typer.Option("--skip-doubt", help="Leave out molecules that the model does not know well."),
+    ] = False,
+    format: Annotated[
+        str, typer.Option(help="Format (suffix) of the files in an output folder.")
+    ] = "mol2",
+    embed: Embed = False,
+    charge: Charge = None,
+    model: ModelName = "default",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of processes, with one thread each.")
+    ] = 1,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Atomic charges of libraries of molecules, for force fields and screening."""
+    from denser.workflows.charges import ChargeSettings, Library
+
+    words = [word.strip().lower() for text in kinds or ["resp"] for word in text.split(",")]
+    settings = ChargeSettings(
+        tuple(dict.fromkeys(words)),
+        tuple(_group(text) for text in group or ()),
+        conformers,
+        parent,
+        skip_doubt,
+        charge,
+        model,
+        device,
+        embed,
+    )
+    library = Library(files or [], smiles or [], out, format, settings)
+    raise typer.Exit(library.run(workers, as_json=json))
+
+
+def _group(text: str) -> tuple[str, float]:
+    smarts, _, number = text.rpartition("=")
+    try:
+        return smarts, float(number)
+    except ValueError:
+        raise InputError(
+            f"--group {text}: expected SMARTS=CHARGE, such as '[CH3]C(=O)[NX3]=0'"
+        ) from None

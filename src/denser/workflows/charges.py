@@ -1,0 +1,400 @@
+"""Atomic charges of libraries of molecules: the work of `denser charges`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from denser.analysis.charges.without_grid import KINDS, Conformer, charges_of, resp
+from denser.atoms.plausible import strange
+from denser.atoms.radii import bonds
+from denser.io.bond_orders import find_bonds
+from denser.io.charges import ChargedMolecule, require_suffix, write_molecules
+from denser.io.files import plain_name, read_bytes
+from denser.io.molecules import smiles_lines
+from denser.io.smiles import from_smiles, matches, parts_of_smiles
+from denser.model.predictor import Predictor
+from denser.types.bonds import Bonds
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+from denser.workflows import many
+from denser.workflows.inputs import Input, Names, file_stem, find_inputs, refuse_inputs
+from denser.workflows.many import Failed, attempt
+
+SMILES_LISTS = (".smi", ".smiles")
+
+
+@dataclass(frozen=True)
+class ChargeSettings:
+    """What `denser charges` computes.
+
+    Parameters
+    ----------
+    kinds : tuple of str
+        Kinds of charges (`denser.analysis.charges.without_grid.KINDS`); formats of a single kind
+        have the first.
+    groups : tuple of (str, float)
+        SMARTS, and the sum of the charges of the atoms that match and of their hydrogens (RESP).
+    conformers : bool
+        Whether the frames of a file are conformers of one molecule.
+    parent : bool
+        Keep only the largest molecule of each input.
+    skip_doubt : bool
+        Leave out molecules that the model does not know well.
+    charge : int or None
+        Total charge; by default that of the input.
+    model, device : str
+        As in `denser.Predictor`.
+    embed : bool
+        As in `denser.io.structures.read_structures`.
+    """
+
+    kinds: tuple[str, ...] = ("resp",)
+    groups: tuple[tuple[str, float], ...] = ()
+    conformers: bool = False
+    parent: bool = False
+    skip_doubt: bool = False
+    charge: int | None = None
+    model: str = "default"
+    device: str = "auto"
+    embed: bool = False
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise InputError(f"unknown charges {kind!r}; known: {', '.join(KINDS)}")
+        if self.groups and "resp" not in self.kinds:
+            raise InputError("--group is for RESP charges; add --charges resp")
+
+
+@dataclass(frozen=True, eq=False)
+class Molecule:
+    """A molecule of the inputs.
+
+    Parameters
+    ----------
+    name, stem : str
+        As of `denser.workflows.inputs.Input`.
+    source : tuple of Structure, str or Failed
+        Conformers, a SMILES, or the reason why there is neither.
+    title : str
+    notes : tuple of str
+    """
+
+    name: str
+    stem: str
+    source: tuple[Structure, ...] | str | Failed
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def find_molecules(
+    files: Sequence[Path], smiles: Sequence[str], settings: ChargeSettings
+) -> list[Molecule]:
+    """All molecules of the inputs, with unique names.
+
+    The molecules of a salt or a complex are separate, each with the charge of its atoms. SMILES are
+    only split here, as making a geometry takes longer than predicting charges.
+    """
+    lists = [path for path in files if Path(plain_name(path)).suffix.lower() in SMILES_LISTS]
+    found: list[Molecule] = []
+    for path in lists:
+        text = attempt(lambda path=path: read_bytes(path).decode())
+        if isinstance(text, Failed):
+            found.append(Molecule(str(path), file_stem(path), text))
+            continue
+        for i, (line, title) in enumerate(smiles_lines(text)):
+            stem = file_stem(title.split()[0] if title else f"{file_stem(path)}_{i:05d}")
+            found.append(Molecule(f"{path}[{i}]", stem, line, title or line))
+    found += [Molecule(text, file_stem(text), text) for text in smiles]
+    others = [path for path in files if path not in lists]
+    inputs = find_inputs(others, densities=False, embed=settings.embed)
+    if settings.conformers:
+        paths = dict.fromkeys(entry.path for entry in inputs)
+        groups = [[entry for entry in inputs if entry.path == path] for path in paths]
+    else:
+        groups = [[entry] for entry in inputs]
+    found += [_of_frames(group, settings) for group in groups]
+    names, stems, apart = Names(), Names(), []
+    for molecule in found:
+        parts = attempt(_parts, molecule, settings)
+        if isinstance(parts, Failed):
+            parts = [replace(molecule, source=parts)]
+        several = len(parts) > 1
+        for k, part in enumerate(parts, start=1):
+            name = f"{part.name} ({k} of {len(parts)})" if several else part.name
+            stem = f"{part.stem}_{k}" if several else part.stem
+            apart.append(replace(part, name=names.give(name, "{} ({})"), stem=stems.give(stem)))
+    return apart
+
+
+def _of_frames(frames: Sequence[Input], settings: ChargeSettings) -> Molecule:
+    """The molecule of one frame, or of all frames of a file as conformers."""
+    first = frames[0]
+    several = len(frames) > 1
+    name, stem = (str(first.path), file_stem(first.path or "")) if several else (
+        first.name, first.stem
+    )  # fmt: skip
+    notes = tuple(dict.fromkeys(note for frame in frames for note in frame.notes))
+
+    def read() -> tuple[Structure, ...]:
+        return tuple(_structure(frame.atoms(), settings.charge) for frame in frames)
+
+    return Molecule(name, stem, attempt(read), first.title, notes)
+
+
+def _structure(atoms: Atoms, charge: int | None) -> Structure:
+    structure = Structure.of(atoms, charge)
+    if structure.cell is not None:
+        raise InputError(
+            "these are charges of molecules, and this structure is periodic; remove its cell if it "
+            "is a molecule in a box, or use denser analyze --charges"
+        )
+    return structure
+
+
+def _parts(molecule: Molecule, settings: ChargeSettings) -> list[Molecule]:
+    """The separate molecules of an input, or the largest."""
+    source = molecule.source
+    if isinstance(source, Failed):
+        return [molecule]
+    sizes: Sequence[int]
+    if isinstance(source, str):
+        sources: list[Any] = list(parts_of_smiles(source))
+        sizes = range(len(sources), 0, -1)
+    else:
+        sources = _split(source)
+        sizes = [int((part[0].numbers > 1).sum()) for part in sources]
+    if settings.parent:
+        sources = [sources[int(np.argmax(sizes))]]
+    if settings.charge is not None and len(sources) > 1:
+        raise InputError(
+            f"--charge {settings.charge} cannot be shared among {len(sources)} molecules; give a "
+            "SMILES or an SDF with formal charges, or --parent"
+        )
+    return [replace(molecule, source=part) for part in sources]
+
+
+def _split(conformers: tuple[Structure, ...]) -> list[tuple[Structure, ...]]:
+    """The molecules of a structure, each with its formal charge; all conformers are cut alike."""
+    first = conformers[0]
+    n = len(first)
+    pairs = bonds(first) if first.bonds is None else first.bonds.pairs
+    graph = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(n, n))
+    n_parts, part = connected_components(graph, directed=False)
+    if n_parts == 1 or any(len(other) != n for other in conformers):
+        return [conformers]
+    if n_parts == n and n > 2:
+        raise InputError(
+            f"no two of its {n} atoms are bonded; check the unit of the coordinates (angstrom)"
+        )
+    known, unknown = find_bonds(first)
+    if unknown:
+        raise InputError(
+            f"it holds {n_parts} molecules whose charges are not known; give them one by one, or "
+            "as SMILES, SDF or mol2 with formal charges"
+        )
+    return [
+        tuple(_atoms_of(other, np.flatnonzero(part == k), known) for other in conformers)
+        for k in range(n_parts)
+    ]
+
+
+def _atoms_of(structure: Structure, atoms: np.ndarray, known: Bonds) -> Structure:
+    """Some atoms of a structure with the bonds between them."""
+    place = np.full(len(structure), -1)
+    place[atoms] = np.arange(len(atoms))
+    inside = (place[known.pairs] >= 0).all(axis=1)
+    formal = known.formal_charges[atoms]
+    own = Bonds(place[known.pairs[inside]], known.orders[inside], formal)
+    numbers, positions = structure.numbers[atoms], structure.positions[atoms]
+    return Structure(numbers, positions, int(formal.sum()), bonds=own)
+
+
+@cache
+def _predictor(model: str, device: str) -> Predictor:
+    return Predictor(model, device)
+
+
+def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
+    """Charges of a molecule as a record for JSON, with the `ChargedMolecule` as "molecule".
+
+    Raises
+    ------
+    InputError
+        A molecule that cannot be used.
+    """
+    begin = time.perf_counter()
+    source, geometry = molecule.source, ""
+    if isinstance(source, Failed):
+        raise InputError(source.error)
+    if isinstance(source, str):
+        atoms = from_smiles(source)
+        geometry = atoms.info.get("geometry", "")
+        source = (_structure(atoms, settings.charge),)
+    first = source[0]
+    _require_charge(first)
+    middle = time.perf_counter()
+    record: dict[str, Any] = {
+        "formula": first.formula,
+        "charge": first.charge,
+        "spin": first.spin,
+        "n_atoms": len(first),
+        "n_conformers": len(source),
+        "geometry": geometry,
+        "warnings": [*molecule.notes, *strange(first)],
+        "doubt": "",
+    }
+    if len(first) == 1:  # an ion
+        found = {kind: np.array([float(first.charge)]) for kind in settings.kinds}
+    else:
+        predictor = _predictor(settings.model, settings.device)
+        predictions = [(s, *predictor.gaussians(s)) for s in source]
+        excess = max((excess for *_, excess in predictions), key=abs)
+        record["doubt"] = predictor.doubt_of(first, excess)
+        if record["doubt"] and settings.skip_doubt:
+            return record | {"left_out": True, "seconds": {"geometry": round(middle - begin, 4)}}
+        conformers = [Conformer(structure, atoms) for structure, atoms, _ in predictions]
+        groups = [(matches(first, smarts), charge) for smarts, charge in settings.groups]
+        found = {}
+        for kind in settings.kinds:
+            if kind == "resp":
+                fit = resp(conformers, groups)
+                found[kind], record["rrms"] = fit.charges, round(float(fit.rrms), 4)
+            else:
+                found[kind] = charges_of(kind, conformers)
+    ready = ChargedMolecule.of(molecule.stem, first, found, molecule.title)
+    if ready.note:
+        record["warnings"].append(ready.note)
+    record["symbols"] = first.symbols
+    record["charges_e"] = {kind: values.tolist() for kind, values in ready.charges.items()}
+    record["seconds"] = {
+        "geometry": round(middle - begin, 4),
+        "charges": round(time.perf_counter() - middle, 4),
+    }
+    return record | {"molecule": ready}
+
+
+def _require_charge(structure: Structure) -> None:
+    """Raise an InputError if the charge fits neither the bonds of the input nor the electrons."""
+    known = structure.bonds
+    if known is not None and int(known.formal_charges.sum()) != structure.charge:
+        raise InputError(
+            f"the formal charges of its atoms add up to {int(known.formal_charges.sum()):+d}, but "
+            f"its charge is {structure.charge:+d}; correct one of them"
+        )
+    if structure.spin and structure.spin_assumed:
+        raise InputError(
+            f"{structure.formula} with charge {structure.charge:+d} has an odd number of "
+            "electrons; give its charge (--charge), or the spin of a radical in its file"
+        )
+
+
+class Library:
+    """Molecules, and the file or folder with their charges.
+
+    Parameters
+    ----------
+    files, smiles : sequence
+    out : Path or None
+        A file for all molecules (its suffix is the format), or a folder.
+    format : str
+        Suffix of the files in a folder, one for each molecule.
+    settings : ChargeSettings
+
+    Raises
+    ------
+    InputError
+        There is nothing to do, or an output that cannot be written.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        smiles: Sequence[str],
+        out: Path | None,
+        format: str = "mol2",
+        settings: ChargeSettings = ChargeSettings(),
+    ) -> None:
+        if not files and not smiles:
+            raise InputError("nothing to do; name files of molecules or give --smiles")
+        if out is None:
+            raise InputError("no output; give -o FILE (such as library.sdf) or -o FOLDER")
+        self.files, self.out, self.settings = files, out, settings
+        self.one_file = bool(out.suffix) and not out.is_dir()
+        self.suffix = out.suffix if self.one_file else "." + format.lstrip(".")
+        require_suffix(out if self.one_file else Path("x" + self.suffix))
+        if self.one_file and not out.parent.is_dir():
+            raise InputError(f"{out}: the folder {out.parent} does not exist; make it first")
+        if not self.one_file and out.exists() and not out.is_dir():
+            raise InputError(f"{out} is a file; give it a suffix of a format, or name a folder")
+        self.molecules = find_molecules(files, smiles, settings)
+
+    def run(self, workers: int, as_json: bool) -> int:
+        """Compute and write all; print a line (or a JSON object) for each, and totals.
+
+        One file for all is written at the end, also after Ctrl-C. Returns 0 if all succeeded, 2 if
+        any failed, 130 after Ctrl-C.
+        """
+        if self.one_file:
+            refuse_inputs(self.out, self.files)
+        else:
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{self.out}: cannot be created ({error.strerror})") from error
+        done: dict[str, ChargedMolecule] = {}
+        left_out = 0
+
+        def take(molecule: Molecule, result: Any) -> None:
+            nonlocal left_out
+            if isinstance(result, dict):
+                left_out += bool(result.get("left_out"))
+                ready = result.pop("molecule", None)
+                if ready is not None and self.one_file:
+                    done[molecule.name] = ready
+                    result["output"] = str(self.out)
+                elif ready is not None:
+                    target = self.out / f"{molecule.stem}{self.suffix}"
+                    refuse_inputs(target, self.files)
+                    write_molecules(target, [ready])
+                    result["output"] = str(target)
+            display.take(molecule, result)
+
+        n = len(self.molecules)
+        with many.Display("computing", "done", n, _summary, as_json, notes=_notes) as display:
+            totals = many.run(
+                self.molecules, partial(charges, settings=self.settings), take, workers
+            )
+        if done:
+            order = [done[m.name] for m in self.molecules if m.name in done]
+            write_molecules(self.out, order)
+        where = f"{len(done)} in {self.out}" if self.one_file else f"in {self.out}"
+        where += f", {left_out} in doubt left out" if left_out else ""
+        return display.end(totals, where, "give the rest to continue")
+
+
+def _notes(record: dict) -> Iterable[str]:
+    doubt = record["doubt"] if not record.get("left_out") else f"left out: {record['doubt']}"
+    return [*record["warnings"], *filter(None, [doubt])]
+
+
+def _summary(record: dict) -> str:
+    if record.get("left_out"):
+        return f"{many.headline(record)}: left out"
+    n = record["n_conformers"]
+    kinds = ", ".join(record["charges_e"])
+    text = f"{many.headline(record)}, {record['n_atoms']} atoms, {kinds}"
+    text += f" of {n} conformers" if n > 1 else ""
+    text += f", error of the potential {100 * record['rrms']:.1f} %" if "rrms" in record else ""
+    seconds = sum(record["seconds"].values())
+    return f"{text}, {seconds:.2f} s -> {record['output']}"

@@ -1,0 +1,258 @@
+"""`denser charges`: charges of many molecules without a grid."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from ase.io import write
+from scipy.optimize import minimize
+from scipy.spatial.distance import cdist
+from scipy.special import gamma, gammainc
+
+import denser
+from denser.analysis.charges.esp_charges import merz_kollman_points
+from denser.analysis.charges.esp_fit import equivalence_classes, fit_charges
+from denser.analysis.charges.without_grid import KINDS, Conformer, charges_of, resp
+from denser.analysis.properties import Analysis
+from denser.model.gaussian_fields import NEAR, far_potential
+from denser.model.harmonics import harmonic_terms
+from denser.model.predictor import Predictor
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor("default", "cpu")
+
+
+@pytest.fixture(scope="module")
+def methanol(predictor):
+    structure = Structure.of(molecule("CH3OH"))
+    return Conformer(structure, predictor.gaussians(structure)[0])
+
+
+# Without a grid
+
+
+def test_the_potential_far_from_an_atom_is_that_of_its_gaussians():
+    """v = sum S_lm c (2 pi / alpha) F_l(alpha r^2), with F_l from SciPy's incomplete gamma."""
+    rng = np.random.default_rng(5)
+    exponents = np.array([0.16, 0.9, 5.12])
+    degree = np.repeat(np.arange(6), 2 * np.arange(6) + 1)
+    coefficients = rng.normal(size=(2, 3, 36)) * 0.01 / 8.0**degree
+    u = rng.normal(size=(3, 400))
+    x = u / np.linalg.norm(u, axis=0) * np.linspace(NEAR, 25, 400)
+    atoms = np.arange(400) % 2
+    found = far_potential(x, atoms, coefficients, exponents)
+    degrees = degree[:, None, None] + 0.5
+    t = exponents[:, None] * (x * x).sum(axis=0)
+    boys = gamma(degrees) * gammainc(degrees, t) / (2 * t**degrees)  # (lm, exponent, point)
+    radial = np.einsum("nkm,mkn->mn", coefficients[atoms], 2 * np.pi / exponents[:, None] * boys)
+    expected = (np.stack(harmonic_terms(*torch.as_tensor(x), 5)) * radial).sum(axis=0)
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+
+
+def test_predictions_without_a_grid_are_those_with_one(predictor, methanol):
+    structure = methanol.structure
+    prediction = predictor.predict(structure)
+    atoms, excess = predictor.gaussians(structure)
+    assert excess == pytest.approx(prediction.excess, abs=1e-5)
+    points = structure.positions + np.random.default_rng(1).normal(size=(6, 3)) * 3
+    on_grid = prediction.density.continuous
+    np.testing.assert_allclose(atoms.at(points), on_grid.at(points), rtol=1e-5, atol=1e-9)
+    free, deformed = on_grid.fields(points)
+    np.testing.assert_allclose(atoms.coulomb(points), free[2] + deformed[2], atol=2e-6)
+
+
+def test_charges_are_those_of_analyze(predictor):
+    """Fits within 2e-4 e, stockholder's charges within 3e-4 e of sums on a grid."""
+    structure = Structure.of(molecule("H2O"))
+    water = Conformer(structure, predictor.gaussians(structure)[0])
+    density = predictor.predict(structure).density
+    analysis = Analysis(density, predictor.model.recipe)
+    for kind in KINDS:
+        expected = analysis.property(kind).charges
+        tolerance = 2e-4 if kind in ("resp", "chelpg", "mk") else 3e-4
+        found = charges_of(kind, [water])
+        np.testing.assert_allclose(found, expected, atol=tolerance, rtol=0, err_msg=kind)
+        assert found.sum() == pytest.approx(0, abs=1e-9)
+    expected, found = analysis.property("hirshfeld"), water.hirshfeld
+    np.testing.assert_allclose(found.volumes, expected.volumes, rtol=0.01)
+    np.testing.assert_allclose(found.dipoles, expected.dipoles, atol=3e-4)
+
+
+# RESP
+
+
+def test_both_stages_are_the_minimum_of_the_restrained_squares(methanol):
+    """A general optimiser finds the same charges from the function that RESP minimises."""
+    structure = methanol.structure
+    points = merz_kollman_points(structure)
+    values = methanol.potential(points)
+    inverse = 1 / cdist(points, structure.positions)
+    heavy = structure.numbers > 1
+
+    def minimum(strength, spread, base):
+        def loss(x):
+            q = base + spread @ x
+            restraint = 2 * strength * (np.hypot(q, 0.1) - 0.1)[heavy].sum()
+            return 1e3 * (((values - inverse @ q) ** 2).sum() + restraint)
+
+        sums = spread.sum(axis=0)
+        rule = {"type": "eq", "fun": lambda x: sums @ x + base.sum()}
+        start = np.zeros(spread.shape[1])
+        best = minimize(loss, start, constraints=rule, method="SLSQP", tol=1e-14)
+        return base + spread @ best.x
+
+    assert [structure.symbols[i] for i in (0, 1, 3)] == ["C", "O", "H"]  # the H of OH
+    first = minimum(0.0005, np.eye(6), np.zeros(6))
+    base = np.where(np.isin(np.arange(6), [1, 3]), first, 0.0)
+    classes = equivalence_classes(structure)
+    methyl = [2, 4, 5]
+    assert len(set(classes[methyl])) == 1
+    spread = np.zeros((6, 2))
+    spread[0, 0] = spread[methyl, 1] = 1.0
+    second = minimum(0.001, spread, base)
+    np.testing.assert_allclose(resp([methanol]).charges, second, atol=2e-5)
+
+
+def test_a_conformer_twice_is_that_conformer_once(methanol):
+    one, two = resp([methanol]), resp([methanol, methanol])
+    np.testing.assert_allclose(two.charges, one.charges, atol=1e-8)
+    assert two.n_points == 2 * one.n_points
+
+
+def test_groups_have_their_charge_and_equivalent_atoms_are_equal(methanol):
+    structure = methanol.structure
+    methyl = [0, 2, 4, 5]
+    charges = resp([methanol], [(methyl, 0.25)]).charges
+    assert charges[methyl].sum() == pytest.approx(0.25, abs=1e-9)
+    assert charges.sum() == pytest.approx(0, abs=1e-9)
+    assert np.ptp(charges[[2, 4, 5]]) < 1e-12
+    points = merz_kollman_points(structure)
+    free = fit_charges([points], [methanol.potential(points)], [structure.positions])
+    assert abs(free[methyl].sum() - 0.25) > 0.01  # it is a constraint
+
+
+def test_conformers_of_different_molecules_are_refused(methanol, predictor):
+    water = Structure.of(molecule("H2O"))
+    other = Conformer(water, predictor.gaussians(water)[0])
+    for kind in ("resp", "chelpg"):
+        with pytest.raises(InputError, match="conformer 2 is H2O"):
+            charges_of(kind, [methanol, other])
+
+
+@pytest.mark.parametrize(
+    "smiles", ["CC(=O)[O-]", "Cc1ccc(C)cc1", "C[N+](C)(C)CC(=O)OC", "FC(F)(F)c1cnccn1"]
+)
+def test_equivalent_atoms_are_those_of_rdkit(smiles):
+    chem = pytest.importorskip("rdkit.Chem")
+    structure = Structure.of(denser.from_smiles(smiles))
+    graph = chem.RWMol()
+    for z in structure.numbers:
+        atom = chem.Atom(int(z))
+        atom.SetNoImplicit(True)
+        graph.AddAtom(atom)
+    for i, j in structure.bonds.pairs.tolist():
+        graph.AddBond(i, j, chem.BondType.SINGLE)
+    ranks = np.array(chem.CanonicalRankAtoms(graph, breakTies=False))
+    classes = equivalence_classes(structure)
+    np.testing.assert_array_equal(ranks[:, None] == ranks, classes[:, None] == classes)
+
+
+# The command
+
+
+def test_a_library_in_one_file(run, tmp_path):
+    pytest.importorskip("rdkit")
+    out = tmp_path / "library.json"
+    listed = tmp_path / "list.smi"
+    listed.write_text("CO methanol\nCC(=O)[O-].[Na+] salt\nC1CC broken\n")
+    code, text, errors = run(
+        "charges", str(listed), "--smiles", "C#N", "-o", str(out), "--charges", "resp,mk", "--json"
+    )
+    assert code == 2 and "cannot be parsed" in errors
+    records = {record["input"]: record for record in map(json.loads, text.splitlines())}
+    assert len(records) == 5 and sum("error" in record for record in records.values()) == 1
+    found = {one["name"]: one for one in json.loads(out.read_text())}
+    assert list(found) == ["methanol", "salt_1", "salt_2", "C_N"]
+    for one in found.values():
+        for kind in ("resp", "mk"):
+            assert sum(one["charges_e"][kind]) == pytest.approx(one["charge"], abs=1e-9)
+    assert found["salt_1"]["charge"] == -1 and found["salt_2"]["charges_e"]["resp"] == [1.0]
+    oxygens = found["salt_1"]["charges_e"]["resp"][2:4]
+    assert oxygens[0] == oxygens[1] < -0.6
+
+
+def test_a_folder_with_a_file_for_each(run, tmp_path):
+    pytest.importorskip("rdkit")
+    write(tmp_path / "a.xyz", molecule("H2O"))
+    code, text, _ = run(
+        "charges", str(tmp_path / "a.xyz"), "--smiles", "CCO.Cl", "--parent", "-o",
+        str(tmp_path / "out"), "--format", "itp",
+    )  # fmt: skip
+    assert code == 0 and "2 of 2 done" in text
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["CCO.Cl.itp", "a.itp"]
+    rows = [line.split() for line in (tmp_path / "out" / "a.itp").read_text().splitlines()]
+    charges = [float(row[6]) for row in rows if len(row) == 8 and row[0].isdigit()]
+    assert len(charges) == 3 and sum(charges) == pytest.approx(0, abs=1e-9)
+    assert charges[1] == pytest.approx(charges[2], abs=1.1e-6)
+
+
+def test_conformers_in_a_file_are_one_molecule(run, tmp_path):
+    path, out = tmp_path / "two.xyz", tmp_path / "out.csv"
+    bent = molecule("H2O")
+    bent.set_angle(1, 0, 2, 110)
+    write(path, [molecule("H2O"), bent])
+    assert run("charges", str(path), "--conformers", "-o", str(out))[0] == 0
+    rows = out.read_text().splitlines()
+    assert rows[0].startswith("molecule,title,atom,element") and len(rows) == 4
+    write(path, [molecule("H2O"), molecule("NH3")])
+    code, _, errors = run("charges", str(path), "--conformers", "-o", str(out))
+    assert code == 2 and "conformer 2 is H3N" in errors
+
+
+def test_doubt_is_told_or_left_out(run, tmp_path):
+    path, out = tmp_path / "strange.xyz", tmp_path / "out.sdf"
+    atoms = molecule("CH3")
+    atoms.info["spin"] = 1
+    write(path, atoms, format="extxyz")
+    code, text, errors = run("charges", str(path), "-o", str(out), "--skip-doubt", "--json")
+    assert code == 0 and json.loads(text)["left_out"] and not out.exists()
+    code, _, errors = run("charges", str(path), "-o", str(out))
+    assert code == 0 and "closed shells only" in errors and out.exists()
+
+
+def test_bad_input_is_one_sentence(run, tmp_path):
+    out = str(tmp_path / "o.mol2")
+    far = molecule("CH4")
+    far.positions *= 3
+    write(tmp_path / "far.xyz", far)
+    write(tmp_path / "methyl.xyz", molecule("CH3"), format="xyz")
+    cell = molecule("H2O")
+    cell.set_cell([9, 9, 9])
+    cell.pbc = True
+    write(tmp_path / "cell.xyz", cell, format="extxyz")
+    water = str(tmp_path / "w.xyz")
+    write(water, molecule("H2O"))
+    for arguments, expected in (
+        ((str(tmp_path / "far.xyz"), "-o", out), "no two of its 5 atoms are bonded"),
+        ((str(tmp_path / "methyl.xyz"), "-o", out), "odd number of electrons"),
+        ((str(tmp_path / "cell.xyz"), "-o", out), "periodic"),
+        ((water, "--charge", "1", "-o", out), "odd number of electrons"),
+        ((water, "-o", str(tmp_path / "o.pdb")), "choose one of these suffixes"),
+        ((water,), "no output"),
+        (("-o", out), "nothing to do"),
+        ((water, "--charges", "bader", "-o", out), "unknown charges 'bader'; known: resp"),
+        ((water, "--group", "O", "-o", out), "expected SMARTS=CHARGE"),
+        ((water, "--group", "O=0", "--charges", "mk", "-o", out), "is for RESP"),
+        ((water, "-o", str(tmp_path / "none" / "o.sdf")), "does not exist"),
+    ):
+        code, _, errors = run("charges", *arguments)
+        assert code == 2 and expected in errors and "Traceback" not in errors
+    assert not Path(out).exists()
