@@ -246,7 +246,7 @@ def far_potential(
                 radial[block, :inside] -= weights[block] * (incomplete / power * (math.pi / alpha))
                 incomplete = (n + 0.5) * incomplete + power * decay
                 power = power * t
-        harmonics = torch.stack(harmonic_terms(points[0], points[1], points[2], degree))
+        harmonics = harmonics_at(points, degree)
         v[some] = (harmonics * radial).sum(dim=0).numpy()
     return v
 
