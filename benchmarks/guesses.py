@@ -2,7 +2,7 @@
 
 python benchmarks/guesses.py                                  # all 20 molecules, 4 levels
 python benchmarks/guesses.py --smallest 10 --basis def2-svp   # some, smallest first
-python benchmarks/guesses.py --only acetate water -o guesses.json
+python benchmarks/guesses.py --only acetate water -o guesses.json   # the same command continues
 
 Half of the molecules are of QM9's kind, the others are ions, compounds of S, P and Cl, and
 pieces of drugs. A cycle builds one Fock matrix. "builds" counts those of the start too: one for the
@@ -89,17 +89,26 @@ def main() -> None:
     predictor = Predictor()
     structures = {name: Structure.of(denser.from_smiles(SMILES[name])) for name in names}
     names = sorted(names, key=lambda name: structures[name].numbers.sum())[: options.smallest]
-    results = []
+    results: list[dict] = []
+    if options.out and options.out.exists():
+        results = json.loads(options.out.read_text())
+    asked = []  # rows of this command
     for basis in options.basis:
         for xc in options.xc:
             print(f"\n{xc}/{basis}: cycles\n{'':20}" + "".join(f"{g:>8}" for g in GUESSES))
             for name in names:
+                key = {"molecule": name, "basis": basis, "xc": xc, "fit": options.density_fit}
+                row = next((r for r in results if key.items() <= r.items()), None)
+                if row is not None:
+                    asked.append(row)
+                    show(row)
+                    continue
                 structure = structures[name]
                 mol = gto.M(
                     atom=list(zip(structure.symbols, structure.positions, strict=True)),
                     unit="bohr", charge=structure.charge, basis=basis, verbose=0,
                 )  # fmt: skip
-                row: dict = {"molecule": name, "atoms": len(structure), "basis": basis, "xc": xc}
+                row = key | {"atoms": len(structure)}
                 for guess in GUESSES:
                     cycles, seconds, energy = measure(
                         mol, xc, guess, predictor, options.density_fit
@@ -108,14 +117,21 @@ def main() -> None:
                     row[guess] = {"cycles": cycles, "builds": builds, "seconds": seconds}
                     row[guess]["hartree"] = energy
                 results.append(row)
-                print(f"{name:20}" + "".join(f"{row[g]['cycles']:8}" for g in GUESSES), flush=True)
+                asked.append(row)
+                show(row)
                 if options.out:
                     options.out.write_text(json.dumps(results, indent=1) + "\n")
-            report([r for r in results if (r["basis"], r["xc"]) == (basis, xc)])
-    print(f"\nall, {len(results)} calculations of {len(names)} molecules")
-    report(results)
+            report([r for r in asked if (r["basis"], r["xc"]) == (basis, xc)])
+    print(f"\nall, {len(asked)} calculations of {len(names)} molecules")
+    report(asked)
     if options.out:
         print(f"written to {options.out}")
+
+
+def show(row: dict) -> None:
+    """Print the cycles of a molecule."""
+    cycles = "".join(f"{row[g]['cycles']:8}" for g in GUESSES)
+    print(f"{row['molecule']:20}{cycles}", flush=True)
 
 
 def report(rows: list[dict]) -> None:

@@ -2,6 +2,7 @@
 
 python benchmarks/s22.py                      # the ten smallest dimers, with D4
 python benchmarks/s22.py -n 2 --basis gth-tzv2p --dispersion d3bj
+python benchmarks/s22.py -o s22.json          # keeps each result; the same command continues
 
 Published: CCSD(T) at the basis-set limit, Takatani et al., J. Chem. Phys. 132, 144104 (2010), as
 shipped with ASE (`ase.collections.s22`, kcal/mol from eV). Geometries: Jurecka et al., Phys. Chem.
@@ -12,7 +13,9 @@ counterpoise correction, and what dispersion and superposition contribute.
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from pathlib import Path
 
 import numpy as np
 from ase.collections import s22
@@ -39,6 +42,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=10, help="number of dimers, the smallest first")
     parser.add_argument("--basis", default=AUGMENTED)
     parser.add_argument("--dispersion", default="d4", choices=("d3bj", "d4"))
+    parser.add_argument("-o", "--out", type=Path, help="JSON file that keeps the results")
     options = parser.parse_args()
     predictor = Predictor()
 
@@ -52,20 +56,27 @@ def main() -> None:
     print(f"PBE-{options.dispersion.upper()}/{options.basis}, kcal/mol")
     heads = ("counterpoise", "plain", "dispersion", "superpos.", "published", "error", "s")
     print(f"{'':28}" + "".join(f"{head:>13}" for head in heads))
+    level = f"{options.dispersion}/{options.basis}"
+    known = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
     errors = []
     for name in names:
-        start = time.perf_counter()
-        structure = Structure.from_ase(s22[name])
-        whole = converge(structure, options.basis, about=predict(structure))
-        parts = fragments_of(structure, "bonds")
-        found = interaction(whole, parts, kind=options.dispersion, predict=predict).to_dict()
-        published = get_interaction_energy_s22(name) / (kcal / mol)
-        values = [
-            found[f"e_{key}_kcal_per_mol"]
-            for key in ("counterpoise", "interaction", "dispersion", "superposition")
-        ]
-        errors.append(values[0] - published)
-        row = [*values, published, errors[-1], time.perf_counter() - start]
+        row = known.get(f"{name} {level}")
+        if row is None:
+            start = time.perf_counter()
+            structure = Structure.from_ase(s22[name])
+            whole = converge(structure, options.basis, about=predict(structure))
+            parts = fragments_of(structure, "bonds")
+            found = interaction(whole, parts, kind=options.dispersion, predict=predict).to_dict()
+            published = get_interaction_energy_s22(name) / (kcal / mol)
+            row = [
+                found[f"e_{key}_kcal_per_mol"]
+                for key in ("counterpoise", "interaction", "dispersion", "superposition")
+            ]
+            row += [published, row[0] - published, time.perf_counter() - start]
+            known[f"{name} {level}"] = row
+            if options.out:
+                options.out.write_text(json.dumps(known, indent=1) + "\n")
+        errors.append(row[5])
         print(f"{name:28}" + "".join(f"{x:13.2f}" for x in row), flush=True)
     print(f"mean absolute error {np.abs(errors).mean():.2f} kcal/mol")
 
