@@ -95,8 +95,8 @@ def run(line):
 def dispersion(kind):
     import denser
     from ase.build import molecule
-    atoms = molecule("H2O")
-    atoms.calc = denser.Calculator(dispersion=kind)
+    atoms = molecule("H2")
+    atoms.calc = denser.Calculator(dispersion=kind, padding=2)
     try:
         atoms.get_potential_energy()
     except denser.InputError as error:
@@ -113,11 +113,11 @@ print(json.dumps([missing, done, {kind: dispersion(kind) for kind in kinds}]))
 """All commands run in one process, as most of the time goes into starting one."""
 
 DO = (
-    "predict h2.xyz -o h2.cube",
-    "predict h2.pdb -o h2.ccp4",
+    "predict h2.xyz -o h2.cube --padding 2 --spacing 0.2",
+    "predict h2.pdb -o h2.ccp4 --padding 2 --spacing 0.2",
     "plot h2.cube",
     "analyze h2.cube --json",
-    "energy h2.xyz --steps 1 --padding 3 --json",
+    "energy h2.xyz --steps 1 --padding 2 --json",
     "compare h2.cube h2.cube",
     "charges h2.xyz -o h2.mol2",
 )
@@ -161,7 +161,7 @@ def test_what_the_base_install_does(base):
     assert missing == "No module named 'rdkit'"
     assert {line: done[line][2] for line in DO if done[line][0] != 0} == {}
     assert json.loads(done["analyze h2.cube --json"][1])["formula"] == "H2"
-    energy = json.loads(done["energy h2.xyz --steps 1 --padding 3 --json"][1])
+    energy = json.loads(done["energy h2.xyz --steps 1 --padding 2 --json"][1])
     assert energy["e_tot_hartree"] == pytest.approx(-1.16, abs=0.02)
 
 

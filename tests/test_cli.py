@@ -378,7 +378,7 @@ def test_model_of_another_recipe_is_used_with_its_own_sad(run, water, small_mode
 
 def test_plot_and_difference(run, water):
     put("w.xyz", water)
-    run("predict", "w.xyz", "-o", "a.cube", "--spacing", "0.2")
+    run("predict", "w.xyz", "-o", "a.cube", "--spacing", "0.3")
     code, out, _ = run("plot", "a.cube", "-o", "a.png", "--json")
     expected = {"input": "a.cube", "minus": None, "kind": "isosurface", "output": "a.png"}
     assert (code, json.loads(out)) == (0, expected)

@@ -215,6 +215,7 @@ TABLE = {
                    [("H2O", "", False, "")]),
     "alpha.xyz": (xyz([("CA", 0, 0, 0)]), ["line 3: unclear symbol 'CA': write Ca"]),
     "latin.xyz": (xyz(WATER, "Wasser für \xc5"), [("H2O", "Wasser für \xc5", False, "")]),
+    "mark.xyz": (xyz(WATER, "Wasser für \xc5"), [("H2O", "Wasser für \xc5", False, "")]),
     "cell.xyz": (xyz(WATER, 'Lattice="9 0 0 0 9 0 0 0 9"'), [("H2O", "", True, "")]),
     "slab.xyz": (xyz(WATER, 'Lattice="9 0 0 0 9 0 0 0 9" pbc="T T F"'), ["some directions only"]),
     "torn.xyz": (xyz(WATER, "first") + xyz(WATER)[:40],
@@ -316,11 +317,15 @@ TABLE = {
 }  # fmt: skip
 
 
+LATIN = ("latin.xyz", "mark.xyz")
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_titles_frames_cells_and_oddities(tmp_path, name):
     text, expected = TABLE[name]
     path = tmp_path / name
-    path.write_bytes(text.encode("latin-1" if name == "latin.xyz" else "utf-8"))
+    mark = b"\xef\xbb\xbf" if name == "mark.xyz" else b""
+    path.write_bytes(mark + text.encode("latin-1" if name in LATIN else "utf-8"))
     entries = find_inputs([path], densities=False)
     assert len(entries) == len(expected)
     for i, (entry, wanted) in enumerate(zip(entries, expected, strict=True)):

@@ -325,4 +325,4 @@ def decoded(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        return data.removeprefix(b"\xef\xbb\xbf").decode("latin-1")
