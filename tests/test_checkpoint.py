@@ -60,7 +60,7 @@ def test_unusable_files_are_one_sentence(tmp_path, small_model, damage):
 def test_weights_must_fit_their_config(tmp_path, small_model):
     """A file whose config speaks of other sizes than its weights have."""
     path = tmp_path / "m.safetensors"
-    network = build("unet", small_model.network.config.to_dict())
+    network = build("unet", small_model.network.sizes)
     network.config = UNetConfig((8, 8, 4), (1, 1, 1), (1, 1))
     save_model(path, Model("m", "unet", network, Recipe(), {}))
     with pytest.raises(InputError, match=r"has shape .* the network needs"):

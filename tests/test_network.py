@@ -101,7 +101,7 @@ def test_what_it_says_of_its_weights_is_true_of_them(model):
         assert any(fnmatchcase(name, pattern) for name in names), pattern
     tuning = from_dict(Config, {"schedule": {"steps": 1}} | network.fine_tuning, "here")
     assert tuning.optimizer.lr <= 1e-3
-    again = type(network)(type(network.config)(**network.config.to_dict()))
+    again = type(network)(type(network.config)(**network.sizes))
     assert again.config == network.config
 
 

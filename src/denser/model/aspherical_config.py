@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ase.data import chemical_symbols
 
@@ -104,7 +104,3 @@ class AsphericalConfig:
         """Number of functions on the sphere in a message."""
         about_bonds = self.electrons * (N_BOND_VECTORS + N_BOND_TENSORS)
         return self.degree + 1 + (about_bonds if self.electrons > 1 else 0)
-
-    def to_dict(self) -> dict:
-        """Plain dictionary for metadata."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}

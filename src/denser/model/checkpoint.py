@@ -116,7 +116,7 @@ class Model:
             "n_parameters": self.n_parameters,
             "elements": None if elements is None else [chemical_symbols[z] for z in elements],
             "recipe": self.recipe.record(),
-            "config": self.network.config.to_dict(),
+            "config": self.network.sizes,
             "mean_percent": self.mean_percent,
             "measured": self.info.get("measured", {}),
             "training": {key: self.info[key] for key in shown if key in self.info},
@@ -131,7 +131,7 @@ class Model:
 
     def identity(self) -> str:
         """Unique identity of this model: name, architecture, settings and weights."""
-        settings = [self.network.config.to_dict(), self.recipe.to_dict()]
+        settings = [self.network.sizes, self.recipe.to_dict()]
         described = json.dumps([*settings, self.mean_percent], sort_keys=True)
         digest = hashlib.sha256(described.encode()).hexdigest()[:16]
         return f"{self.name} {self.architecture} {digest} {self.weights_hash()}"
@@ -165,7 +165,7 @@ def save_model(path: Path, model: Model, dtype: torch.dtype = torch.float32) -> 
     metadata = {
         "format": FORMAT,
         "architecture": model.architecture,
-        "config": json.dumps(model.network.config.to_dict()),
+        "config": json.dumps(model.network.sizes),
         "recipe": json.dumps(model.recipe.to_dict()),
         "info": json.dumps(model.info),
     }

@@ -17,7 +17,11 @@ from denser.types.errors import InputError
 
 
 class ImageNetwork(Network):
-    """A network whose `forward` takes and returns an image (b, 1, nx, ny, nz)."""
+    """A network from image to image.
+
+    Its `forward(sad, periodic)` takes SADs (b, 1, nx, ny, nz), e/bohr^3, and whether the box is
+    periodic, and returns densities of the same shape.
+    """
 
     def raw_density(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -22,8 +22,8 @@ class Network(nn.Module, ABC):
     """A network that computes a density from superposed atomic densities (SAD).
 
     A new network is one file with one subclass, and one line in `ARCHITECTURES` of
-    `denser.model.checkpoint`. Its sizes are in `config`, a frozen dataclass with `to_dict`;
-    `type(network)(network.config)` is an untrained network of the same sizes.
+    `denser.model.checkpoint`. Its sizes are in `config`, a frozen dataclass of numbers,
+    texts and tuples; `type(network)(network.config)` is an untrained network of the same sizes.
     """
 
     config: Any
@@ -62,6 +62,12 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def multiple_of(self) -> int:
         """Boxes have multiples of this number of nodes along each axis."""
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The fields of `config`, for JSON."""
+        fields = asdict(self.config)
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
 
     @property
     def elements(self) -> tuple[int, ...] | None:

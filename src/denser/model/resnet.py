@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -32,10 +32,6 @@ class ResNetConfig:
     def __post_init__(self) -> None:
         if min(self.channels, self.blocks, self.stages) < 1 or self.kernel % 2 == 0:
             raise InputError(f"sizes must be positive and the kernel odd, found {self}")
-
-    def to_dict(self) -> dict:
-        """Plain dictionary for metadata."""
-        return asdict(self)
 
 
 X2 = ResNetConfig()

@@ -7,7 +7,7 @@ signal, and the density is zero where the SAD is zero.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -45,10 +45,6 @@ class UNetConfig:
                 f"a U-Net of {levels} levels needs {levels} entries in blocks and {levels - 1} in "
                 f"decoder_blocks, found {self.blocks} and {self.decoder_blocks}"
             )
-
-    def to_dict(self) -> dict:
-        """Plain dictionary for metadata."""
-        return {key: list(value) for key, value in asdict(self).items()}
 
 
 def space_to_depth(x: Tensor) -> Tensor:
