@@ -2,17 +2,23 @@
 
     python benchmarks/scaling.py
     python benchmarks/scaling.py --only ethanol --threads 1 --skip-paper
+    python benchmarks/scaling.py --droplets 100 300 1000 3000 10000 --threads 1
 
 Molecules of 9 to 100 atoms from SMILES, in the paper's box, all in one run. The prediction is the
 median of three (in parts: SAD; the network, its Gaussians on the grid and the scaling to N_e), the
 paper's network one run after one that is not counted, the step and the SCF one run; the SCF starts
 from PySCF's own density. "E error" is that of the one-step energy.
+
+With --droplets, predictions of droplets of water of about these numbers of atoms alone, on a grid
+with the spacing of --spacing; "GB" is the largest memory of the process so far. CPU seconds do not
+depend on other work as much as wall seconds do.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
 import time
 from importlib import import_module
@@ -72,15 +78,50 @@ def run(chosen: argparse.Namespace) -> None:
         print("".join(f"{value:>11}" for value in row) + f"{error:14.1f}  {name}", flush=True)
 
 
+def run_droplets(chosen: argparse.Namespace) -> None:
+    """Predict droplets of water and print the table, a row as it comes."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(chosen.threads)
+    import torch
+
+    from denser.model.graph import Graph
+    from denser.model.predictor import Predictor
+    from denser.types.structure import Structure
+    from droplets import droplet
+
+    torch.set_num_threads(chosen.threads)
+    predictor = Predictor(chosen.model, device="cpu")
+    predictor.predict(droplet(2))  # the first call loads and compiles
+    print(f"model {predictor.model.name}, {chosen.threads} threads, {chosen.spacing} angstrom")
+    head = ("atoms", "nodes/1e6", "SAD", "network", "electrons", "wall", "CPU", "CPU ms/atom", "GB")
+    print("".join(f"{title:>12}" for title in head))
+    for n in sorted(chosen.droplets):
+        atoms = droplet(max(1, round(n / 3)))
+        start, start_cpu = time.perf_counter(), time.process_time()
+        found = predictor.predict(atoms, spacing=chosen.spacing)
+        wall, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+        start = time.perf_counter()
+        Graph.of(Structure.from_ase(atoms, 0), None, predictor.network.config)
+        graph = time.perf_counter() - start
+        row = f"{len(atoms):12}{found.density.grid.size / 1e6:12.2f}"
+        times = (found.seconds_sad, found.seconds_network, graph, wall, cpu)
+        row += "".join(f"{t:12.2f}" for t in times)
+        print(row + f"{1000 * cpu / len(atoms):12.2f}{peak:12.2f}", flush=True)
+
+
 def main() -> int:
     """Run; input that cannot be used is a sentence and exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="default")
     parser.add_argument("--only", nargs="+", default=[], help="names of molecules")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--droplets", nargs="+", type=int, help="numbers of atoms")
+    parser.add_argument("--spacing", type=float, default=0.2, help="of droplets, angstrom")
     parser.add_argument("--skip-paper", action="store_true", help="not the paper's network")
     try:
-        run(parser.parse_args())
+        chosen = parser.parse_args()
+        run_droplets(chosen) if chosen.droplets else run(chosen)
     except InputError as error:
         print(f"scaling.py: {error}", file=sys.stderr)
         return 2

@@ -339,18 +339,19 @@ def hirshfeld_weights(
     r = np.linspace(0.0, 12.0, 2401)
     curves = {z: atomic_density(z, r, recipe) for z in np.unique(structure.numbers)}
     reach = {z: r[np.flatnonzero(n > cutoff)[-1]] for z, n in curves.items()}
-    rows, columns, shares = [], [], []
-    for i, (z, position) in enumerate(zip(structure.numbers, structure.positions, strict=True)):
+    columns, shares, counts = [], [], [0]
+    for z, position in zip(structure.numbers, structure.positions, strict=True):
         nodes, squared = ball(grid, position, reach[z], periodic=True)
         inside = squared <= reach[z] ** 2
         index = np.ravel_multi_index(np.ix_(*nodes), grid.shape, mode="wrap")
-        columns.append(index[inside])
+        columns.append(index[inside].astype(np.int32 if grid.size < 2**31 else np.int64))
         shares.append(np.interp(np.sqrt(squared[inside]), r, curves[z]))
-        rows.append(np.full(columns[-1].size, i))
+        counts.append(columns[-1].size)
     matrix = csr_matrix(
-        (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns))),
+        (np.concatenate(shares), np.concatenate(columns), np.cumsum(counts)),
         shape=(len(structure), grid.size),
     )
+    matrix.sum_duplicates()  # an atom and its image at one node
     total = np.asarray(matrix.sum(axis=0)).ravel()
     total[total == 0] = 1.0
     matrix.data /= total[matrix.indices]

@@ -40,7 +40,7 @@ from denser.model.fragments import in_fragments
 from denser.model.graph import Graph
 from denser.model.growing import grown, rows_of
 from denser.model.harmonics import spherical_harmonics
-from denser.model.messages import messages
+from denser.model.messages import add_messages, messages
 from denser.model.network import Network
 from denser.model.spin import Spin
 from denser.model.tight_binding import (
@@ -69,6 +69,10 @@ _FAR = 5
 
 _FAR_FADE = 2.0
 """They go to zero smoothly over this length before the reach, bohr."""
+
+_PAIRS_AT_ONCE = 20_000
+_ATOMS_AT_ONCE = 1_000
+"""Larger structures are computed in blocks, if no derivatives are wanted."""
 
 _AXIS = np.array([0.0, 1.0, (1 + 5**0.5) / 2])
 _FIVE = Rotation.from_rotvec(np.outer(0.4 * np.pi * np.arange(5), _AXIS / np.linalg.norm(_AXIS)))
@@ -314,11 +318,6 @@ class Aspherical(Network):
             raise ValueError("the graph was made for a network with another config")
         r = graph.vectors.norm(dim=-1)
         direction = graph.vectors / r[:, None]
-        cosine = direction @ self.points.T  # (pair, point)
-        legendre = [torch.ones_like(cosine), cosine]
-        for n in range(2, config.degree + 1):
-            legendre.append(((2 * n - 1) * cosine * legendre[-1] - (n - 1) * legendre[-2]) / n)
-        shapes = torch.stack(legendre[: config.degree + 1], dim=1)  # (pair, shape, point)
         envelope = 0.5 * (torch.cos(math.pi * r / config.cutoff) + 1)[:, None]
         sharpness = ((config.radial - 1) / (config.cutoff - SHORTEST)) ** 2
         radial = torch.exp(-sharpness * (r[:, None] - self.centres) ** 2) * envelope
@@ -328,12 +327,13 @@ class Aspherical(Network):
             features = features + self.shown_atoms[:, rows].transpose(0, 1) @ shown
         if config.reach:
             features = features + self._far_atoms(graph)
-        if electrons is not None and config.electrons > 1:
-            shapes = torch.cat([shapes, self._about_bonds(electrons)], dim=1)
-        shapes = shapes * envelope[:, None]
         spin, difference = self.spin, graph.spin
-        z, about_line = None, shapes[:, : config.degree + 1]
         pairs = graph.senders, graph.receivers
+        kept = difference is not None or torch.is_grad_enabled()
+        blocks = _blocks(len(r), _PAIRS_AT_ONCE, kept)
+        # of all pairs, if there are few
+        shapes = self._shapes(direction, electrons, envelope, blocks[0])
+        z, about_line = None, shapes[:, : config.degree + 1]
         layers = zip(self.scales, self.filters, self.mix, self.gates, self.unmix, strict=True)
         for n, (scale, to_filter, mix, gate, unmix) in enumerate(layers):
             to_hidden, activate, to_weights = to_filter.children()
@@ -344,19 +344,28 @@ class Aspherical(Network):
             if n == 0 and spin is not None and difference is not None:
                 on_spheres = self._on_spheres(difference)
                 z = spin.start(rows, on_spheres, hidden, about_line, difference, pairs)
-            weights = to_weights(hidden)
-            weights = weights.view(-1, config.channels, config.n_shapes)
             size = features.square().mean(dim=(1, 2), keepdim=True)
             x = scale * features * torch.rsqrt(size + _EPSILON)  # (atom, channel, point)
-            heard = messages(x, weights, shapes, graph.senders, graph.receivers)
-            x = torch.cat([x, _MESSAGE_SCALE * heard], dim=1).transpose(1, 2)
-            x = mix(x)
-            if z is not None and spin is not None:
-                x = x + spin.squares[n](z.square().transpose(1, 2))
-            x = F.silu(x) * (1 + gate(rows)[:, None])  # (atom, point, channel)
-            if z is not None and spin is not None:
-                z = spin.update(n, z, x, hidden, about_line, self.limit, pairs)
-            features = features + unmix(x).transpose(1, 2) @ self.limit
+            if len(blocks) == 1:
+                weights = to_weights(hidden).view(-1, config.channels, config.n_shapes)
+                heard = messages(x, weights, shapes, *pairs)
+            else:
+                heard = torch.zeros_like(x)
+                for some in blocks:
+                    weights = to_weights(hidden[some]).view(-1, config.channels, config.n_shapes)
+                    shapes = self._shapes(direction, electrons, envelope, some)
+                    add_messages(heard, x, weights, shapes, *(p[some] for p in pairs))
+            updates = []
+            for some in _blocks(len(x), _ATOMS_AT_ONCE, kept):
+                y = torch.cat([x[some], _MESSAGE_SCALE * heard[some]], dim=1).transpose(1, 2)
+                y = mix(y)
+                if z is not None and spin is not None:
+                    y = y + spin.squares[n](z.square().transpose(1, 2))
+                y = F.silu(y) * (1 + gate(rows[some])[:, None])  # (atom, point, channel)
+                if z is not None and spin is not None:
+                    z = spin.update(n, z, y, hidden, about_line, self.limit, pairs)
+                updates.append(unmix(y).transpose(1, 2) @ self.limit)
+            features = features + (updates[0] if len(updates) == 1 else torch.cat(updates))
         low = (config.degree + 1) ** 2
         harmonics = features @ self.to_harmonics[:, :low]  # (atom, channel, lm)
         parts = []
@@ -374,6 +383,23 @@ class Aspherical(Network):
                 rows, z, difference, self.radial, self.to_harmonics, quadratic
             )
         return torch.cat(parts, dim=-1), of_spin
+
+    def _shapes(
+        self, direction: Tensor, electrons: Electrons | None, envelope: Tensor, some: slice
+    ) -> Tensor:
+        """Functions (pair, shape, point) on the sphere of the receiver, of some of the pairs.
+
+        Legendre polynomials about the line to the sender, and deviations of the pair's electrons
+        from this symmetry.
+        """
+        cosine = direction[some] @ self.points.T  # (pair, point)
+        legendre = [torch.ones_like(cosine), cosine]
+        for n in range(2, self.config.degree + 1):
+            legendre.append(((2 * n - 1) * cosine * legendre[-1] - (n - 1) * legendre[-2]) / n)
+        shapes = torch.stack(legendre[: self.config.degree + 1], dim=1)
+        if electrons is not None and self.config.electrons > 1:
+            shapes = torch.cat([shapes, self._about_bonds(electrons, some)], dim=1)
+        return shapes * envelope[some, None]
 
     def averaged(self, graph: Graph, rotations: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Mean of the coefficients of rotated copies of the atoms, rotated back; as `coefficients`.
@@ -411,12 +437,19 @@ class Aspherical(Network):
         r = vectors.norm(dim=1)
         centres = reach - _FAR + torch.arange(_FAR, device=r.device)
         x = ((r - (reach - _FAR_FADE)) / _FAR_FADE).clamp(0.0, 1.0)
-        radial = torch.exp(-((r[:, None] - centres) ** 2)) * (1 - x**2 * (3 - 2 * x))[:, None]
-        found = radial[:, :, None] * spherical_harmonics(vectors / r[:, None], degree)[:, None]
+        fade = 1 - x**2 * (3 - 2 * x)
         n = len(graph.numbers)
         kinds = len(self.config.elements)
-        seen = found.new_zeros(n * kinds, *found.shape[1:])  # (atom and element, distance, lm)
-        seen = seen.index_add(0, receivers * kinds + self.rows[graph.numbers][senders], found)
+        places = receivers * kinds + self.rows[graph.numbers][senders]
+        seen = r.new_zeros(n * kinds, _FAR, (degree + 1) ** 2)  # (atom and element, distance, lm)
+        for some in _blocks(len(r), _PAIRS_AT_ONCE, torch.is_grad_enabled()):
+            radial = torch.exp(-((r[some, None] - centres) ** 2)) * fade[some, None]
+            harmonics = spherical_harmonics(vectors[some] / r[some, None], degree)
+            found = radial[:, :, None] * harmonics[:, None]
+            if torch.is_grad_enabled():
+                seen = seen.index_add(0, places[some], found)
+            else:
+                seen.index_add_(0, places[some], found)
         seen = seen.reshape(n, kinds * _FAR, -1)
         parts = [
             weights @ seen[:, :, k * k : (k + 1) ** 2] for k, weights in enumerate(self.shown_far)
@@ -440,14 +473,21 @@ class Aspherical(Network):
         total = sizes.new_zeros(len(graph.numbers), n_gaussians, 2 * degree + 1)
         return total.index_add(0, graph.receivers, sizes[:, :, None] * harmonics)
 
-    def _about_bonds(self, electrons: Electrons) -> Tensor:
+    def _about_bonds(self, electrons: Electrons, some: slice) -> Tensor:
         """Deviation of pairs' electrons from axial symmetry, as functions (pair, function, point).
 
         They are functions on the sphere of the receiver.
         """
-        vectors = electrons.bond_vectors @ self.points.T
-        return torch.cat([vectors, self._quadratic(electrons.bond_tensors)], dim=1)
+        vectors = electrons.bond_vectors[some] @ self.points.T
+        return torch.cat([vectors, self._quadratic(electrons.bond_tensors[some])], dim=1)
 
     def _quadratic(self, tensors: Tensor) -> Tensor:
         """u^T T u of tensors (a, t, 3, 3) at the points u: (a, t, point)."""
         return torch.einsum("pi,atij,pj->atp", self.points, tensors, self.points)
+
+
+def _blocks(n: int, most: int, together: bool) -> list[slice]:
+    """Slices of at most `most` of n, or one for all."""
+    if together or n <= most:
+        return [slice(0, n)]
+    return [slice(i, min(i + most, n)) for i in range(0, n, most)]

@@ -32,6 +32,24 @@ def messages(
     return _Messages.apply(features, weights, shapes, senders, receivers)
 
 
+def add_messages(
+    heard: Tensor,
+    features: Tensor,
+    weights: Tensor,
+    shapes: Tensor,
+    senders: Tensor,
+    receivers: Tensor,
+) -> None:
+    """Add the messages of some pairs to `heard` (n_atoms, n_channels, n_points), without gradient.
+
+    The other parameters are those of `messages`.
+    """
+    for part in _parts(senders):
+        sent = features.index_select(0, senders[part])  # faster than features[...]
+        message = torch.bmm(weights[part], shapes[part]).mul_(sent)
+        heard.index_add_(0, receivers[part], message)
+
+
 class _Messages(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -44,10 +62,7 @@ class _Messages(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(features, weights, shapes, senders, receivers)
         heard = torch.zeros_like(features)
-        for part in _parts(senders):
-            sent = features.index_select(0, senders[part])  # faster than features[...]
-            message = torch.bmm(weights[part], shapes[part]).mul_(sent)
-            heard.index_add_(0, receivers[part], message)
+        add_messages(heard, features, weights, shapes, senders, receivers)
         return heard
 
     @staticmethod
@@ -72,4 +87,4 @@ def _parts(pairs: Tensor) -> list[slice]:
     return [slice(i, i + n) for i in range(0, len(pairs), n)]
 
 
-__all__ = ["messages"]
+__all__ = ["add_messages", "messages"]

@@ -30,6 +30,7 @@ from denser.model.deformed_atoms import DeformedAtoms
 from denser.model.normalise import normalise
 from denser.model.options import PredictionOptions
 from denser.model.precision import fast_bf16
+from denser.model.threads import paying_threads
 from denser.types.arrays import seal
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -154,6 +155,12 @@ class Predictor:
         between the nodes, and its electrons are counted exactly. The box of Li et al., which
         is periodic although its molecule is not, is left to its nodes.
         """
+        if self.network.any_spacing:
+            with paying_threads(len(sad.structure)):
+                return self._predicted(sad, periodic)
+        return self._predicted(sad, periodic)
+
+    def _predicted(self, sad: Density, periodic: bool) -> Scaled:
         recipe = self.model.recipe.sad
         found = self.network.deformed_atoms(sad, periodic, recipe, self.operations)
         if found is None:

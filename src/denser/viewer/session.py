@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from denser.atoms.sad import superposition
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
+from denser.model.threads import paying_threads
 from denser.types.checked import checked
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -255,16 +255,13 @@ class Session:
             self.density, self.source = density, "file"
             return
         self.density, self.source = None, "prediction"
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the work is too small for threads
         try:
             start = time.perf_counter()
-            self.density = self._draft(structure) if draft else self._predict(structure)
+            with paying_threads(len(structure)):
+                self.density = self._draft(structure) if draft else self._predict(structure)
             self.seconds["density"] = time.perf_counter() - start
         except InputError as error:
             self.problem = str(error)
-        finally:
-            torch.set_num_threads(threads)
 
     def _predict(self, structure: Structure) -> Density:
         if self.predictor.network.any_spacing:
