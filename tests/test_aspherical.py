@@ -10,6 +10,7 @@ from ase.build import molecule
 
 from denser.atoms.sad import superposition
 from denser.labels.reading import read_label
+from denser.model import aspherical
 from denser.model.aspherical import Aspherical
 from denser.model.aspherical_config import AsphericalConfig
 from denser.model.graph import Graph
@@ -338,3 +339,10 @@ def test_points_of_a_label_that_is_there_twice_are_drawn_once(network):
     assert points[2] is points[1]
     alone = Points([one, other], "gth-szv-1e", device, network.config)
     torch.testing.assert_close(points[2].nodes, alone[1].nodes, rtol=0, atol=0)
+
+
+def test_blocks_of_a_large_structure_are_as_all_at_once(network, ethanol, monkeypatch):
+    at_once = coefficients(network, ethanol)
+    monkeypatch.setattr(aspherical, "_PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr(aspherical, "_ATOMS_AT_ONCE", 2)
+    torch.testing.assert_close(coefficients(network, ethanol), at_once, atol=1e-6, rtol=1e-5)

@@ -16,7 +16,7 @@ from ase.io import write
 
 from denser import cli, load_model
 from denser.labels.reading import read_label
-from denser.model import fragments, resnet
+from denser.model import fragments, resnet, threads
 from denser.model.aspherical import Aspherical
 from denser.model.aspherical_config import AsphericalConfig
 from denser.model.checkpoint import Model, save_model
@@ -114,6 +114,9 @@ def test_scaling(bench, monkeypatch):
     sad, network, prediction, _, scf = map(float, row[2:7])
     assert 0 < sad + network <= prediction + 0.02 < scf
     assert abs(float(row[-2])) < 10  # meV, of one step
+    done = bench(scaling, "--droplets", 6, "--spacing", 0.4, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split()[0] == "6"
     done = bench(scaling, "--only", "unobtainium")
     assert done.returncode == 2
     assert "unobtainium" in done.stderr and done.stderr.count("\n") == 1
@@ -133,6 +136,14 @@ def test_fragments(bench, monkeypatch, tmp_path):
     assert row[0] == "3" and float(row[4]) < 1e-3
     done = bench("fragments.py", tmp_path / "none.xyz")
     assert done.returncode == 2 and "none.xyz" in done.stderr
+
+
+def test_threads(bench, monkeypatch):
+    monkeypatch.setattr(threads, "FEW", threads.FEW)  # the benchmark sets it
+    done = bench("threads.py", "--threads", 1, "--residues", 0, "--repeat", 1)
+    assert done.returncode == 0, done.stderr
+    atoms, one, chosen = done.stdout.splitlines()[-1].split()
+    assert atoms == "12" and float(one) > 0 and float(chosen) > 0
 
 
 def test_trajectory(bench):

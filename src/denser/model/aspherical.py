@@ -70,8 +70,8 @@ _FAR = 5
 _FAR_FADE = 2.0
 """They go to zero smoothly over this length before the reach, bohr."""
 
-_PAIRS_AT_ONCE = 20_000
-_ATOMS_AT_ONCE = 1_000
+_PAIRS_AT_ONCE = 10_000
+_ATOMS_AT_ONCE = 400
 """Larger structures are computed in blocks, if no derivatives are wanted."""
 
 _AXIS = np.array([0.0, 1.0, (1 + 5**0.5) / 2])
@@ -355,8 +355,10 @@ class Aspherical(Network):
                     weights = to_weights(hidden[some]).view(-1, config.channels, config.n_shapes)
                     shapes = self._shapes(direction, electrons, envelope, some)
                     add_messages(heard, x, weights, shapes, *(p[some] for p in pairs))
-            updates = []
-            for some in _blocks(len(x), _ATOMS_AT_ONCE, kept):
+            of_atoms = _blocks(len(x), _ATOMS_AT_ONCE, kept)
+            if len(of_atoms) > 1 and n == 0:
+                features = features.clone()  # changed in place, to save memory
+            for some in of_atoms:
                 y = torch.cat([x[some], _MESSAGE_SCALE * heard[some]], dim=1).transpose(1, 2)
                 y = mix(y)
                 if z is not None and spin is not None:
@@ -364,8 +366,11 @@ class Aspherical(Network):
                 y = F.silu(y) * (1 + gate(rows[some])[:, None])  # (atom, point, channel)
                 if z is not None and spin is not None:
                     z = spin.update(n, z, y, hidden, about_line, self.limit, pairs)
-                updates.append(unmix(y).transpose(1, 2) @ self.limit)
-            features = features + (updates[0] if len(updates) == 1 else torch.cat(updates))
+                change = unmix(y).transpose(1, 2) @ self.limit
+                if len(of_atoms) == 1:
+                    features = features + change
+                else:
+                    features[some] += change
         low = (config.degree + 1) ** 2
         harmonics = features @ self.to_harmonics[:, :low]  # (atom, channel, lm)
         parts = []
