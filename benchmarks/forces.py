@@ -104,6 +104,7 @@ def vibrations(name: str, model: str, folder: Path) -> None:
     for i, turn in enumerate(ORIENTATIONS):
         atoms.positions = turn.apply(relaxed)
         modes = Vibrations(atoms, name=str(folder / f"{name}-{i}"), nfree=4)
+        modes.clean(empty_files=True)  # an interrupted one
         modes.run()
         waves = modes.get_frequencies()
         found.append(np.sort(waves.real - waves.imag))

@@ -47,6 +47,7 @@ linear = inertia[0] < 1e-3 * inertia[2]
 rigid = 5 if linear else 6
 
 infrared = Infrared(atoms, name=str(folder / "ir"), nfree=4)
+infrared.clean(empty_files=True)  # an interrupted one
 infrared.run()
 energies = infrared.get_energies()  # eV; imaginary ones first
 waves, intensities = infrared.get_frequencies(), np.asarray(infrared.intensities)
