@@ -281,3 +281,15 @@ def test_differences_of_energies(bench):
     assert done.returncode == 0, done.stderr
     _, homo, ours, limit, *_ = done.stdout.splitlines()[1].split()
     assert float(homo) < float(ours) - 3 and abs(float(ours) - float(limit)) < 0.1
+
+
+def test_charges(bench):
+    done = bench("charges.py", "--n", "5", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "5 molecules of" in done.stdout and "resp" in done.stdout
+
+
+def test_charges_of_hartree_fock(bench):
+    done = bench("hf_charges.py", "--n", "2")
+    assert done.returncode == 0, done.stderr
+    assert "scale 1." in done.stdout and "HF's own" in done.stdout

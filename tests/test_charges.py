@@ -15,7 +15,14 @@ from scipy.special import gamma, gammainc
 import denser
 from denser.analysis.charges.esp_charges import merz_kollman_points
 from denser.analysis.charges.esp_fit import equivalence_classes, fit_charges
-from denser.analysis.charges.without_grid import KINDS, Conformer, charges_of, resp
+from denser.analysis.charges.without_grid import (
+    KINDS,
+    LIKE_HF,
+    Conformer,
+    charges_of,
+    like_hartree_fock,
+    resp,
+)
 from denser.analysis.properties import Analysis
 from denser.model.gaussian_fields import NEAR, far_potential
 from denser.model.harmonics import harmonic_terms
@@ -164,6 +171,17 @@ def test_equivalent_atoms_are_those_of_rdkit(smiles):
     np.testing.assert_array_equal(ranks[:, None] == ranks, classes[:, None] == classes)
 
 
+def test_scaling_keeps_the_sum_and_enlarges_the_dipole(predictor):
+    structure = Structure.of(molecule("H2O"), charge=0)
+    charges = resp([Conformer(structure, predictor.gaussians(structure)[0])]).charges
+    scaled = like_hartree_fock(charges)
+    assert scaled.sum() == pytest.approx(0, abs=1e-12)
+    expected = LIKE_HF * charges @ structure.positions
+    np.testing.assert_allclose(scaled @ structure.positions, expected, atol=1e-12)
+    ion = like_hartree_fock(charges + 1 / 3)
+    assert ion.sum() == pytest.approx(1, abs=1e-12)
+
+
 # The command
 
 
@@ -249,6 +267,7 @@ def test_bad_input_is_one_sentence(run, tmp_path):
         ((water,), "no output"),
         (("-o", out), "nothing to do"),
         ((water, "--charges", "bader", "-o", out), "unknown charges 'bader'; known: resp"),
+        ((water, "--like", "hf", "--charges", "mbis", "-o", out), "found mbis"),
         ((water, "--group", "O", "-o", out), "expected SMARTS=CHARGE"),
         ((water, "--group", "O=0", "--charges", "mk", "-o", out), "is for RESP"),
         ((water, "-o", str(tmp_path / "none" / "o.sdf")), "does not exist"),

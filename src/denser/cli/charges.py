@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,12 @@ import typer
 
 from denser.cli.options import Charge, Device, Embed, Json, ModelName, Smiles, Structures
 from denser.types.errors import InputError
+
+
+class Like(StrEnum):
+    """Choices of --like."""
+
+    hf = "hf"
 
 
 def charges(
@@ -48,6 +55,10 @@ def charges(
         bool,
         typer.Option("--parent", help="Of a salt or solvate, keep the largest molecule only."),
     ] = False,
+    like: Annotated[
+        Like | None,
+        typer.Option(help="hf: scale fitted charges by 1.10, towards those of HF/6-31G* (Amber)."),
+    ] = None,
     skip_doubt: Annotated[
         bool,
         typer.Option("--skip-doubt", help="Leave out molecules that the model does not know well."),
@@ -75,6 +86,7 @@ def charges(
         parent,
         skip_doubt,
         charge,
+        like is not None,
         model,
         device,
         embed,

@@ -14,7 +14,14 @@ from ase import Atoms
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from denser.analysis.charges.without_grid import KINDS, Conformer, charges_of, resp
+from denser.analysis.charges.without_grid import (
+    FITTED,
+    KINDS,
+    Conformer,
+    charges_of,
+    like_hartree_fock,
+    resp,
+)
 from denser.atoms.plausible import strange
 from denser.atoms.radii import bonds
 from denser.io.bond_orders import find_bonds
@@ -52,6 +59,9 @@ class ChargeSettings:
         Leave out molecules that the model does not know well.
     charge : int or None
         Total charge; by default that of the input.
+    like_hf : bool
+        Scale fitted charges towards those of HF/6-31G*
+        (`denser.analysis.charges.without_grid.like_hartree_fock`).
     model, device : str
         As in `denser.Predictor`.
     embed : bool
@@ -64,11 +74,18 @@ class ChargeSettings:
     parent: bool = False
     skip_doubt: bool = False
     charge: int | None = None
+    like_hf: bool = False
     model: str = "default"
     device: str = "auto"
     embed: bool = False
 
     def __post_init__(self) -> None:
+        others = [kind for kind in self.kinds if kind not in FITTED]
+        if self.like_hf and others:
+            raise InputError(
+                f"--like hf is for charges fitted to the potential ({', '.join(FITTED)}), found "
+                f"{', '.join(others)}"
+            )
         for kind in self.kinds:
             if kind not in KINDS:
                 raise InputError(f"unknown charges {kind!r}; known: {', '.join(KINDS)}")
@@ -272,6 +289,8 @@ def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
                 found[kind], record["rrms"] = fit.charges, round(float(fit.rrms), 4)
             else:
                 found[kind] = charges_of(kind, conformers)
+        if settings.like_hf:
+            found = {kind: like_hartree_fock(values) for kind, values in found.items()}
     ready = ChargedMolecule.of(molecule.stem, first, found, molecule.title)
     if ready.note:
         record["warnings"].append(ready.note)
