@@ -166,7 +166,7 @@ def test_a_second_attempt_starts_from_smeared_occupations():
 def test_a_few_steps_in_place_of_an_scf():
     """The density is close to the SCF's; where steps do not help the SCF is taken."""
     structure = Structure.of(molecule("H2O"))
-    settings = LabelSettings(PredictionOptions(padding=2.5))
+    settings = LabelSettings(PredictionOptions(padding=2.5, spacing=0.12))
     reference, _ = calculate(settings.task("x", structure))
     quick, facts = calculate(replace(settings, residual=3.5e-3).task("x", structure))
     assert facts.attempt == "steps" and 2 <= facts.cycles <= 5

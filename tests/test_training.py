@@ -84,13 +84,13 @@ def test_bad_labels_are_one_sentence(tmp_path):
 
 
 def test_training_lowers_the_error_and_leaves_a_model(tmp_path):
-    config = small_config(schedule={"steps": 60, "save_every_seconds": 60.0})
+    config = small_config(schedule={"steps": 40, "save_every_seconds": 60.0})
     path = train(config, tmp_path / "run")
     model = load_model(path)
-    assert model.info["steps"] == 60
+    assert model.info["steps"] == 40
     assert model.info["config"]["seed"] == 0
     rows = rows_of(tmp_path / "run")
-    assert int(rows[-1]["step"]) == 60
+    assert int(rows[-1]["step"]) == 40
     assert float(rows[-1]["validation_percent"]) < 13.0
     assert load_model(tmp_path / "run" / "best.safetensors").recipe == model.recipe
 
