@@ -66,6 +66,37 @@ def models_pack_state(
         typer.echo(f"wrote {out} ({n_bytes / 1e6:.1f} MB)")
 
 
+@app.command("expect-errors")
+@with_common_options
+def models_expect_errors(
+    model: Annotated[str, typer.Argument(help="Shipped model or model file.")],
+    labels: Annotated[Path, typer.Argument(help="Labels: a store, a shard, or a folder of them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write (.safetensors).")],
+    json: JsonObject = False,
+) -> None:
+    """Give a model an estimate of its own errors, from labels that it was not trained on."""
+    from rich.console import Console
+
+    from denser.labels.packed import holds_shards, read_shards
+    from denser.labels.reading import read_labels
+    from denser.model.checkpoint import load_model, save_model
+    from denser.training.expected_errors import usable, with_expected_errors
+    from denser.workflows.many import Bar, print_json
+
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out}: a model file ends in .safetensors")
+    start = load_model(model)
+    read = read_shards if holds_shards(labels) else read_labels
+    chosen = usable(start, read(labels, start.recipe))
+    with Bar("measuring", len(chosen), Console(stderr=True, highlight=False)) as bar:
+        save_model(out, with_expected_errors(start, chosen, bar.advance))
+    record = {"output": str(out), "n_labels": len(chosen)}
+    if json:
+        print_json(record)
+    else:
+        typer.echo(f"wrote {out}: expected errors from {len(chosen)} labels")
+
+
 @app.command("import")
 @with_common_options
 def models_import(

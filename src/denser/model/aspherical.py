@@ -36,6 +36,7 @@ from denser.fields.cube_group import CubeOperation
 from denser.model.aspherical_config import SHORTEST, AsphericalConfig
 from denser.model.deformed_atoms import DeformedAtoms, neutral, on_nodes
 from denser.model.expansion import orthonormal_radial, project
+from denser.model.expected_error import ExpectedError
 from denser.model.fragments import in_fragments
 from denser.model.graph import Graph
 from denser.model.growing import grown, rows_of
@@ -118,8 +119,7 @@ class Aspherical(Network):
     rows: Tensor
 
     def __init__(self, config: AsphericalConfig = AsphericalConfig()) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         c, degree, n = config.channels, config.degree, len(config.exponents)
         degrees = range(config.output_degree + 1)
         n_elements = len(config.elements)
@@ -179,6 +179,7 @@ class Aspherical(Network):
                 nn.Parameter(torch.zeros(c, n_elements * _FAR)) for _ in range(degree + 1)
             )
         self.spin = Spin(config) if config.spin else None
+        self.expected_error = ExpectedError(c * (degree + 1)) if config.errors else None
         with torch.no_grad():
             for layer in unmix:
                 layer.weight *= _RESIDUAL_SCALE
@@ -239,9 +240,10 @@ class Aspherical(Network):
     ) -> tuple[DeformedAtoms, Tensor]:
         """As in `Network`."""
         box = sad.grid if periodic else None
-        coefficients, spin = self._coefficients(sad.structure, box, operations)
+        found = self._coefficients(sad.structure, box, operations)
+        coefficients, spin, environments = found
         atoms, raw = DeformedAtoms.of(sad, periodic, recipe, coefficients, self.exponents)
-        return replace(atoms, spin=spin), raw
+        return replace(atoms, spin=spin, environments=environments), raw
 
     def isolated_atoms(
         self,
@@ -250,24 +252,30 @@ class Aspherical(Network):
         operations: Sequence[CubeOperation] = (CubeOperation(),),
     ) -> tuple[DeformedAtoms, float]:
         """As in `Network`."""
-        coefficients = self._coefficients(structure, None, operations)[0]
-        return DeformedAtoms.isolated(structure, recipe, coefficients, self.exponents)
+        coefficients, _, environments = self._coefficients(structure, None, operations)
+        atoms, excess = DeformedAtoms.isolated(structure, recipe, coefficients, self.exponents)
+        return replace(atoms, environments=environments), excess
 
     def _coefficients(
         self, structure: Structure, box: Grid | None, operations: Sequence[CubeOperation]
-    ) -> tuple[Tensor, Tensor | None]:
-        """As `coefficients`, without derivatives; the integral of the spin density is exact."""
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """As `coefficients` and `environments`, without derivatives.
+
+        The integral of the spin density is exact. There are no environments of a mean over copies.
+        """
         self.require_elements(structure)
         graph = Graph.of(structure, box, self.config, self.device)
+        environments = None
         with torch.no_grad():
             if len(operations) == 1:
-                found, spin = self.coefficients(graph)
+                found, spin, harmonics = self._forward(graph)
+                environments = self._invariants(harmonics)
             else:
                 turns = [torch.as_tensor(o.matrix.T).to(graph.vectors) for o in operations]
                 found, spin = self.averaged(graph, turns)
         if self.spin is not None and spin is not None and graph.spin is not None:
             spin = self.spin.exact(structure, spin, graph.spin, self.exponents)
-        return found, spin
+        return found, spin, environments
 
     def coefficients_of(self, structure: Structure) -> tuple[Tensor, Tensor]:
         """As of `Network`, the mean of five copies that are turned by 72 degrees.
@@ -313,6 +321,21 @@ class Aspherical(Network):
         The latter (n_atoms, n_exponents, (degree + 1)^2); None for closed shells, and without a
         `spin` of the config.
         """
+        found, spin, _ = self._forward(graph)
+        return found, spin
+
+    def environments(self, graph: Graph) -> Tensor:
+        """As in `Network`: the last features without degree, and their length in each degree."""
+        return self._invariants(self._forward(graph)[2])
+
+    def _invariants(self, harmonics: Tensor) -> Tensor:
+        """Invariants (atom, n) of features (atom, channel, lm)."""
+        degrees = range(1, self.config.degree + 1)
+        lengths = [harmonics[:, :, n * n : (n + 1) ** 2].norm(dim=-1) for n in degrees]
+        return torch.cat([harmonics[:, :, 0], *lengths], dim=1)
+
+    def _forward(self, graph: Graph) -> tuple[Tensor, Tensor | None, Tensor]:
+        """As `coefficients`, and the last features (atom, channel, lm)."""
         config, rows, electrons = self.config, self.rows[graph.numbers], graph.electrons
         if (electrons is None) != (config.electrons == 0):
             raise ValueError("the graph was made for a network with another config")
@@ -387,7 +410,7 @@ class Aspherical(Network):
             of_spin = spin.coefficients(
                 rows, z, difference, self.radial, self.to_harmonics, quadratic
             )
-        return torch.cat(parts, dim=-1), of_spin
+        return torch.cat(parts, dim=-1), of_spin, harmonics
 
     def _shapes(
         self, direction: Tensor, electrons: Electrons | None, envelope: Tensor, some: slice

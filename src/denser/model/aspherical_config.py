@@ -52,6 +52,8 @@ class AsphericalConfig:
     spin : int
         Functions on the sphere per atom for the spin densities of open shells
         (`denser.model.spin`); 0: it predicts none.
+    errors : bool
+        Whether it estimates its own error (`denser.model.expected_error`).
     """
 
     elements: tuple[int, ...] = (1, 6, 7, 8, 9)
@@ -68,6 +70,7 @@ class AsphericalConfig:
     width: int = 2
     output_degree: int = 0
     spin: int = 0
+    errors: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "elements", tuple(int(z) for z in self.elements))

@@ -82,6 +82,8 @@ class DeformedAtoms:
         nuclear charge.
     spin : (n_atoms, n_exponents, n) tensor, optional
         Coefficients of the spin density.
+    environments : (n_atoms, n) tensor, optional
+        What the network knows of each atom, for `denser.model.expected_error`.
     """
 
     structure: Structure
@@ -92,6 +94,7 @@ class DeformedAtoms:
     factors: np.ndarray
     clipped: Moments
     spin: Tensor | None = None
+    environments: Tensor | None = None
 
     @classmethod
     def of(

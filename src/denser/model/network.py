@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from denser.fields.cube_group import CubeOperation
 from denser.model.deformed_atoms import DeformedAtoms
+from denser.model.expected_error import ExpectedError
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -57,6 +58,13 @@ class Network(nn.Module, ABC):
 
     A trained network needs smaller steps than a new one.
     """
+
+    expected_error: ExpectedError | None
+    """Estimate of its own error."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config, self.expected_error = config, None
 
     @property
     @abstractmethod
@@ -195,6 +203,13 @@ class Network(nn.Module, ABC):
 
     def coefficients(self, graph: Any) -> tuple[Tensor, Tensor | None]:
         """Coefficients of Gaussians for the density and the spin density (of open shells).
+
+        Only networks that learn from points have them.
+        """
+        raise NotImplementedError
+
+    def environments(self, graph: Any) -> Tensor:
+        """Numbers (n_atoms, n) that describe the environment of each atom and do not turn with it.
 
         Only networks that learn from points have them.
         """

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
+from denser.atoms.molecules import whole_molecules
 from denser.atoms.plausible import strange
 from denser.atoms.sad import (
     RECIPES,
@@ -22,6 +23,7 @@ from denser.atoms.sad import (
     require_closed_shell,
     superposition,
     supported_elements,
+    valence_charges,
 )
 from denser.fields.cube_group import cube_operations
 from denser.model.boxes import check_memory, make_grid, respace, respaced
@@ -44,6 +46,14 @@ _LOG = logging.getLogger("denser")
 DOUBT = 0.5
 """A molecule is in doubt if its electrons are off by more than this times the mean error."""
 
+WORSE = 2.5
+"""It is in doubt, too, if its expected error is larger than this times the mean error."""
+
+_OCTET = 8.0
+
+_SHARE = 0.1
+"""A sentence on the expected error names atoms with at least this share of it."""
+
 _FINE_ENOUGH = 1.8
 """Up to this multiple of the model's spacing, electrons are counted accurately enough at nodes."""
 
@@ -52,7 +62,8 @@ _FINE_ENOUGH = 1.8
 class Prediction:
     """A predicted density, its SAD, its box, and the times in seconds.
 
-    `box` is "cell", "isolated" or "paper"; `excess` is that of `Predictor.normalised`.
+    `box` is "cell", "isolated" or "paper"; `excess` is that of `Predictor.normalised`; `wrong` are
+    the expected wrong electrons of each atom (n_atoms,), None if the model does not estimate them.
     """
 
     density: Density
@@ -61,6 +72,19 @@ class Prediction:
     excess: float
     seconds_sad: float
     seconds_network: float
+    wrong: np.ndarray | None = None
+
+    @property
+    def expected_error(self) -> float | None:
+        """Expected Err_rho, a fraction; None if the model does not estimate it."""
+        return None if self.wrong is None else float(self.wrong.sum() / self.density.n_electrons)
+
+    @property
+    def worst_expected(self) -> float | None:
+        """That of the molecule with the largest one, so that none hides among many others."""
+        return (
+            None if self.wrong is None else _of_worst_molecule(self.density.structure, self.wrong)
+        )
 
     def __repr__(self) -> str:
         return f"Prediction({self.density!r}, box {self.box!r})"
@@ -69,12 +93,26 @@ class Prediction:
 class Scaled(NamedTuple):
     """A density of exactly N_e electrons, and what scaling it removed.
 
-    `excess` is that of `Predictor.normalised`, and `n_electrons` the electrons before scaling.
+    `excess` is that of `Predictor.normalised`, `n_electrons` the electrons before scaling, and
+    `wrong` that of `Prediction`.
     """
 
     density: Density
     excess: float
     n_electrons: float
+    wrong: np.ndarray | None = None
+
+    @property
+    def expected_error(self) -> float | None:
+        """Expected Err_rho, a fraction; None if the model does not estimate it."""
+        return None if self.wrong is None else float(self.wrong.sum() / self.density.n_electrons)
+
+    @property
+    def worst_expected(self) -> float | None:
+        """That of the molecule with the largest one, so that none hides among many others."""
+        return (
+            None if self.wrong is None else _of_worst_molecule(self.density.structure, self.wrong)
+        )
 
 
 class Predictor:
@@ -174,7 +212,24 @@ class Predictor:
         if periodic != sad.structure.isolated:
             density = density.known_between_nodes(atoms)
         density = _with_spin(density, atoms)
-        return Scaled(density, excess, total)
+        return Scaled(density, excess, total, self.wrong_electrons(atoms, excess))
+
+    def wrong_electrons(self, atoms: DeformedAtoms, excess: float) -> np.ndarray | None:
+        """Expected wrong electrons of each atom, as in `Prediction`.
+
+        Parameters
+        ----------
+        atoms : DeformedAtoms
+            As of `gaussians`.
+        excess : float
+        """
+        structure = atoms.structure
+        estimate, environments = self.network.expected_error, atoms.environments
+        unknown = structure.spin and not self.network.spins
+        if estimate is None or environments is None or unknown:
+            return None
+        n_electrons = float(valence_charges(structure).sum() - structure.charge)
+        return estimate(structure.numbers, environments, n_electrons, excess)
 
     def gaussians(self, structure: Structure) -> tuple[DeformedAtoms, float]:
         """The density of `predict` for an isolated molecule as Gaussians, without a grid.
@@ -224,21 +279,28 @@ class Predictor:
             excess = np.nan
         return sad.with_values(seal(values.cpu().numpy())), excess
 
-    def in_doubt(self, excess: float) -> bool:
+    def in_doubt(self, excess: float, expected: float | None = None) -> bool:
         """Whether a molecule is in doubt, so that its error is likely larger than usual.
 
-        Before scaling, the density of a molecule of a known kind holds N_e electrons almost
-        exactly. The molecule is in doubt if its number of electrons deviates by more than `DOUBT`
-        times the mean error of the model (`Model.mean_percent`). If that is not known, no molecule
-        is in doubt. docs/model.md says how reliable this is.
+        If the model estimates its error, the molecule is in doubt if that is larger than `WORSE`
+        times its mean error (`Model.mean_percent`). Otherwise: before scaling, the density of a
+        molecule of a known kind holds N_e electrons almost exactly, and the molecule is in doubt if
+        its number of electrons deviates by more than `DOUBT` times the mean error. If the mean
+        error is not known, no molecule is in doubt. docs/model.md says how reliable this is.
 
         Parameters
         ----------
         excess : float
             Share of the electrons, as from `normalised`.
+        expected : float, optional
+            `Prediction.worst_expected`.
         """
         error = self.model.mean_percent
-        return error is not None and abs(excess) > DOUBT * error / 100
+        if error is None:
+            return False
+        if expected is not None:
+            return expected > WORSE * error / 100
+        return abs(excess) > DOUBT * error / 100
 
     def least_error(self, excess: float) -> float:
         """Error that the density of a molecule in doubt likely exceeds, percent.
@@ -249,19 +311,22 @@ class Predictor:
 
     def doubt(self, prediction: Prediction) -> str:
         """One sentence if the prediction is in doubt, otherwise an empty string."""
-        return self.doubt_of(prediction.density.structure, prediction.excess)
+        return self.doubt_of(prediction.density.structure, prediction.excess, prediction.wrong)
 
-    def doubt_of(self, structure: Structure, excess: float) -> str:
-        """As `doubt`, of a structure and the excess of its prediction."""
+    def doubt_of(self, structure: Structure, excess: float, wrong: np.ndarray | None = None) -> str:
+        """As `doubt`, of a structure, the excess and the wrong electrons of its prediction."""
         open_shell = structure.spin and not self.network.spins
-        if open_shell or not self.in_doubt(excess):
+        expected = None if wrong is None else _of_worst_molecule(structure, wrong)
+        if open_shell or not self.in_doubt(excess, expected):
             return self.unknown(structure)
+        what = f"model {self.model.name!r} does not know this kind of molecule well: "
+        advice = "; take Kohn-Sham steps (--refine) or fine-tune"
+        if expected is not None and wrong is not None:
+            return f"{what}expected error {100 * expected:.2g} %{_places(structure, wrong)}{advice}"
         which = "many" if excess > 0 else "few"
         return (
-            f"model {self.model.name!r} does not know this kind of molecule well: before scaling "
-            f"it had {100 * abs(excess):.2g} % too {which} electrons, and the error of the density "
-            f"is likely above {self.least_error(excess):.2g} %; "
-            "take Kohn-Sham steps (--refine) or fine-tune"
+            f"{what}before scaling it had {100 * abs(excess):.2g} % too {which} electrons, and the "
+            f"error of the density is likely above {self.least_error(excess):.2g} %{advice}"
         )
 
     def unknown(self, structure: Structure) -> str:
@@ -333,13 +398,13 @@ class Predictor:
         start = time.perf_counter()
         sad = superposition(structure, grid, self.model.recipe.sad)
         middle = time.perf_counter()
-        density, excess, _ = self.predicted(sad, periodic=box != "isolated")
+        density, excess, _, wrong = self.predicted(sad, periodic=box != "isolated")
         end = time.perf_counter()
         if options.grid is not None:
             density = _on_nodes(density, options.grid)
         if spacing is not None and not self.network.any_spacing:
             density = respace(density, spacing / BOHR)
-        return Prediction(density, sad, box, excess, middle - start, end - middle)
+        return Prediction(density, sad, box, excess, middle - start, end - middle, wrong)
 
 
 def predict(
@@ -444,6 +509,22 @@ def _on_nodes(density: Density, grid: Grid | Field) -> Density:
     values = seal(atoms.on_grid(grid))
     on_nodes = replace(density, grid=grid, values=values).known_between_nodes(atoms)
     return _with_spin(on_nodes, atoms)
+
+
+def _of_worst_molecule(structure: Structure, wrong: np.ndarray) -> float:
+    """Largest share of wrong electrons of a molecule; ions with few count as ones with eight."""
+    charges = valence_charges(structure)
+    molecules = [molecule.atoms for molecule in whole_molecules(structure)]
+    return float(max(wrong[a].sum() / max(charges[a].sum(), _OCTET) for a in molecules))
+
+
+def _places(structure: Structure, wrong: np.ndarray) -> str:
+    """The atoms with most of the expected error, for a sentence."""
+    order = np.argsort(-wrong)
+    worst = [i for i in order[:4] if wrong[i] > _SHARE * wrong.sum()]
+    if len(structure) < 4 or not worst:
+        return ""
+    return ", most of it at " + ", ".join(f"{structure.symbols[i]}{i + 1}" for i in worst)
 
 
 def _load(name: str | Path, device: torch.device) -> Model:

@@ -80,8 +80,7 @@ class ResNet(ImageNetwork):
     }
 
     def __init__(self, config: ResNetConfig = X2) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         c, k = config.channels, config.kernel
         self.conv1 = nn.Sequential(_convolution(1, c, k), nn.PReLU())
         self.res_blocks = nn.Sequential(*[_ResidualBlock(c, k) for _ in range(config.blocks)])

@@ -108,8 +108,7 @@ class UNet(ImageNetwork):
     }
 
     def __init__(self, config: UNetConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         channels = config.channels
         self.stem = Convolution(8 * 4, channels[0])
         self.down_blocks = nn.ModuleList(

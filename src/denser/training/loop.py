@@ -387,7 +387,11 @@ def _start_network(config: Config, start: Model | None, recipe: Recipe) -> Netwo
             f"{config.model.architecture}"
         )
     require_options(start.architecture, config.model.options)
-    return start.network.grown(config.model.options).train()
+    network = start.network.grown(config.model.options).train()
+    if config.model.learn == "all" and network.expected_error is not None:
+        network.expected_error = None  # its errors change
+        network.config = replace(network.config, errors=False)
+    return network
 
 
 def _copy_of(network: Network) -> Network:

@@ -14,7 +14,7 @@ import numpy as np
 
 from denser.atoms.sad import superposition
 from denser.model.options import PredictionOptions
-from denser.model.predictor import Predictor
+from denser.model.predictor import Prediction, Predictor, Scaled
 from denser.model.threads import paying_threads
 from denser.types.checked import checked
 from denser.types.density import Density, Field
@@ -156,6 +156,8 @@ class Session:
         self.density: Density | None = None
         self.source = ""
         self.excess = np.nan
+        self.expected: float | None = None
+        self.worst: float | None = None
         self.problem = ""
         self.draft = False
         self.seconds: dict[str, float] = {}
@@ -247,7 +249,7 @@ class Session:
         self.cache.clear()
         self.charges = self.points = self.kohn_sham = None
         self.problem = ""
-        self.excess = np.nan
+        self.excess, self.expected, self.worst = np.nan, None, None
         self.seconds = {}
         if not draft:
             self.committed, self.from_file = structure, density
@@ -271,7 +273,7 @@ class Session:
             if coarse is not grid:
                 return self._on(coarse, structure)
         prediction = self.predictor.predict(structure)
-        self.excess = prediction.excess
+        self._remember(prediction)
         return prediction.density
 
     def _draft(self, structure: Structure) -> Density:
@@ -285,8 +287,13 @@ class Session:
     def _on(self, grid: Grid, structure: Structure) -> Density:
         self.predictor.require_covered(structure)
         sad = superposition(structure, grid, self.predictor.model.recipe.sad)
-        density, self.excess, _ = self.predictor.predicted(sad, not structure.isolated)
-        return density
+        scaled = self.predictor.predicted(sad, not structure.isolated)
+        self._remember(scaled)
+        return scaled.density
+
+    def _remember(self, found: Prediction | Scaled) -> None:
+        self.excess = found.excess
+        self.expected, self.worst = found.expected_error, found.worst_expected
 
     def use_kohn_sham(self, result: KohnSham, revision: int) -> None:
         """Store the result of a one-step calculation, unless the molecule has changed since."""

@@ -115,8 +115,12 @@ def numbers(session: Session) -> list[dict]:
             about = f", {DIPOLE_ORIGIN}" if density.structure.charge else ""
             row("dipole_debye", f"Dipole{about}", f"{vector['norm']:.3f}", "D")
         error = model_card(session)["error_percent"]
-        in_doubt = session.predictor.in_doubt(session.excess) or warnings(session)
-        if session.source == "prediction" and in_doubt:
+        expected = session.expected
+        in_doubt = session.predictor.in_doubt(session.excess, session.worst) or warnings(session)
+        if session.source == "prediction" and expected is not None:
+            label = "In doubt: expected error" if in_doubt else "Expected error"
+            row("density_error_percent", label, f"{100 * expected:.2g}", "%")
+        elif session.source == "prediction" and in_doubt:
             least = f"{session.predictor.least_error(session.excess):.2g}"
             row("density_error_percent", "In doubt: error likely above", least, "%")
         elif session.source == "prediction" and error is not None:

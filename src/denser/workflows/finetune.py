@@ -19,6 +19,7 @@ from denser.model.network import Network
 from denser.model.predictor import Predictor
 from denser.training.config import Config, with_settings
 from denser.training.dataset import names_in, read_all, require_orbitals
+from denser.training.expected_errors import recalibrated
 from denser.training.loop import Progress, train
 from denser.training.processes import is_first
 from denser.types.errors import InputError
@@ -218,6 +219,7 @@ def finetune(
         tell(f"measuring {n} label{'' if n == 1 else 's'} before and after")
         test = _measure(parts.test, before, tuned, stop, tell)
         measured = _measure(remembered, before, tuned, stop, tell)
+        tuned = recalibrated(start, tuned, parts.validation)
         info = tuned.info | _lineage(start, tuned) | _record(tuned, test, measured)
         save_model(path, Model(out.name, tuned.architecture, tuned.network, tuned.recipe, info))
     last = load_model(path).info

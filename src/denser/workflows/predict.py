@@ -310,6 +310,9 @@ def _record(output: Path, prediction: Prediction, model: str, options: Predictio
         "excess_percent": (
             None if np.isnan(prediction.excess) else round(100 * prediction.excess, 4)
         ),
+        "expected_error_percent": (
+            None if prediction.expected_error is None else round(100 * prediction.expected_error, 4)
+        ),
         "seconds": {
             "sad": round(prediction.seconds_sad, 4),
             "network": round(prediction.seconds_network, 4),
@@ -328,6 +331,14 @@ def geometry_text(record: dict) -> str:
     return f", geometry: {record['geometry']}" if record.get("geometry") else ""
 
 
+def _error_text(record: dict) -> str:
+    """The estimated error of the density, for the line of text."""
+    if record["refined_steps"]:
+        return f"refined, {density_error_text(record)}, "
+    expected = record["expected_error_percent"]
+    return "" if expected is None else f"expected error {expected:.2g} %, "
+
+
 def summary(record: dict) -> str:
     """One line of text."""
     seconds = record["seconds"]
@@ -339,7 +350,7 @@ def summary(record: dict) -> str:
     return (
         f"{many.headline(record)}, {record['n_atoms']} atoms, "
         f"{record['n_electrons']:g} valence electrons{' on these nodes' if given else ''}, "
-        f"{f'refined, {density_error_text(record)}, ' if record['refined_steps'] else ''}"
+        f"{_error_text(record)}"
         f"grid {shape} at "
         f"{max(record['spacing_angstrom']):.4f} A ({box}), "
         f"{dipole_text(record)}, "

@@ -99,7 +99,8 @@ def measure(
     start = time.perf_counter()
     sad = superposition(structure, grid, predictor.model.recipe.sad)
     middle = time.perf_counter()
-    predicted, excess, n_electrons = predictor.predicted(sad, periodic)
+    scaled = predictor.predicted(sad, periodic)
+    predicted, excess, n_electrons = scaled.density, scaled.excess, scaled.n_electrons
     end = time.perf_counter()
     errors = {"model": err_rho(predicted, reference)}
     for key, recipe in BASELINES.items():
@@ -134,9 +135,10 @@ def measure(
         spin_error=spin_error,
         dipole_error=dipole_error,
         electrons_off=n_electrons - reference.n_electrons,
-        in_doubt=predictor.in_doubt(excess),
+        in_doubt=predictor.in_doubt(excess, scaled.worst_expected),
         seconds_sad=middle - start,
         seconds_network=end - middle,
+        expected_error=scaled.expected_error,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.table import Table
+from scipy.stats import rankdata
 
 from denser.io.files import replacing
 from denser.types.errors import InputError
@@ -50,6 +51,8 @@ class Measured:
     spin_error : float or None
         integral |m_pred - m_ref| / integral |m_ref| of the spin density m, a fraction; None for a
         closed shell.
+    expected_error : float or None
+        Err_rho that the model expects, a fraction; None if it does not estimate it.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Measured:
     seconds_sad: float
     seconds_network: float
     spin_error: float | None = None
+    expected_error: float | None = None
 
     def row(self) -> dict[str, str | int | float]:
         """Flat record for tables: errors in percent, dipoles in debye."""
@@ -80,6 +84,11 @@ class Measured:
             **({} if self.spin_error is None else {"spin_percent": 100 * self.spin_error}),
             "dipole_error_debye": "" if self.dipole_error is None else self.dipole_error * DEBYE,
             "electrons_before_scaling": self.n_electrons + self.electrons_off,
+            **(
+                {}
+                if self.expected_error is None
+                else {"expected_percent": 100 * self.expected_error}
+            ),
             "in_doubt": int(self.in_doubt),
             "seconds_sad": self.seconds_sad,
             "seconds_network": self.seconds_network,
@@ -170,6 +179,7 @@ class Evaluation:
                 "worst_percent": 100 * float(relative[np.abs(relative).argmax()]),
             },
             "doubt": self._by_doubt(),
+            "expected": self._expected(),
             "seconds": {
                 "sad_median": float(np.median([row.seconds_sad for row in self.rows])),
                 "network_median": float(np.median([row.seconds_network for row in self.rows])),
@@ -197,6 +207,20 @@ class Evaluation:
             writer = csv.DictWriter(file, keys)
             writer.writeheader()
             writer.writerows(records)
+
+    def _expected(self) -> dict | None:
+        """How well the model estimates its errors: ranks, and share within a factor of 1.5."""
+        pairs = [(x.expected_error, x.errors["model"]) for x in self.rows if x.expected_error]
+        if len(pairs) < 2:
+            return None
+        expected, errors = np.array(pairs).T
+        ratio = np.abs(np.log(errors / expected))
+        ranks = [rankdata(x) for x in (expected, errors)]
+        return {
+            "n": len(pairs),
+            "rank_correlation": float(np.corrcoef(*ranks)[0, 1]) if np.ptp(errors) else None,
+            "within_1.5_percent": 100 * float((ratio < np.log(1.5)).mean()),
+        }
 
     def _by_doubt(self) -> dict:
         """Errors of the molecules in doubt, and of those that are not."""
@@ -301,10 +325,16 @@ def sentences(evaluation: Evaluation) -> list[str]:
     dipole, scaling, seconds = (
         figures[key] for key in ("dipole_error_debye", "before_scaling", "seconds")
     )
-    doubted = f"in doubt by those electrons: {figures['doubt']['in_doubt']['n']} of {figures['n']}"
+    doubted = f"in doubt: {figures['doubt']['in_doubt']['n']} of {figures['n']}"
     for what, key in (("these", "in_doubt"), ("the others", "trusted")):
         if (part := figures["doubt"][key])["n"]:
             doubted += f"; {what} off by {part['mean']:.2f} %, worst {part['worst']:.2f}"
+    of_expected = []
+    if (known := figures["expected"]) is not None and known["rank_correlation"] is not None:
+        of_expected = [
+            f"expected errors: {known['within_1.5_percent']:.0f} % within a factor of 1.5, rank "
+            f"correlation with the errors {known['rank_correlation']:.2f}"
+        ]
     of_dipoles = "no dipole errors: periodic cells have none"
     if dipole is not None:
         of_dipoles = (
@@ -324,6 +354,7 @@ def sentences(evaluation: Evaluation) -> list[str]:
         f"electrons before scaling to N_e: off by {scaling['mean_absolute_percent']:.3f} % in the "
         f"mean ({scaling['mean_electrons']:+.4f} electrons), worst "
         f"{scaling['worst_percent']:+.3f} %",
+        *of_expected,
         doubted,
         f"median seconds per molecule: SAD {seconds['sad_median']:.3f}, network "
         f"{seconds['network_median']:.3f}",

@@ -1,0 +1,134 @@
+"""Fit the expected errors of a model to labels that it has not learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from denser.atoms.sad import atomic_density, valence_charges
+from denser.labels.label import Label
+from denser.labels.packed import PackedLabel
+from denser.model.checkpoint import Model
+from denser.model.deformed_atoms import DeformedAtoms
+from denser.model.expected_error import Example, ExpectedError
+from denser.training.points import Points
+from denser.types.errors import InputError
+
+FEWEST = 100
+"""Number of labels that a fit needs at least."""
+
+_POINTS = 512
+"""Number of points of each label."""
+
+_RECALIBRATION = 30
+
+_FARTHEST = 12.0
+"""Bohr; an atom has no share of the density beyond."""
+
+
+def usable(model: Model, labels: Sequence[Label | PackedLabel]) -> list[Label | PackedLabel]:
+    """The labels that the model was not trained on and can predict.
+
+    Raises
+    ------
+    InputError
+        Another architecture than `aspherical`, or fewer than `FEWEST` labels are left.
+    """
+    if model.network.samples != "points":
+        raise InputError(f"models of the architecture {model.architecture} cannot expect errors")
+    trained = set(model.info.get("train_names", ()))
+    known = set(model.network.elements or ())
+    chosen = [
+        label
+        for label in labels
+        if label.name not in trained
+        and (model.network.spins or not label.structure.spin)
+        and set(label.structure.numbers.tolist()) <= known
+    ]
+    if len(chosen) < FEWEST:
+        raise InputError(
+            f"{len(chosen)} of {len(labels)} labels are of use: the model was not trained on them "
+            f"and knows their elements; a fit needs at least {FEWEST}"
+        )
+    return chosen
+
+
+def with_expected_errors(
+    model: Model,
+    labels: Sequence[Label | PackedLabel],
+    told: Callable[[], None] = lambda: None,
+) -> Model:
+    """Return the model with an estimate of its errors.
+
+    Parameters
+    ----------
+    model : Model
+    labels : sequence of Label or PackedLabel
+        Those of `usable`.
+    told : callable
+        Called after each label.
+    """
+    network = deepcopy(model.network).eval().requires_grad_(False)
+    points = Points(list(labels), model.recipe.sad, torch.device("cpu"), network.config)
+    examples = []
+    for i in range(len(labels)):
+        examples.append(example(replace(model, network=network), points, i))
+        told()
+    network.expected_error = ExpectedError.fitted(examples)
+    network.config = replace(network.config, errors=True)
+    info = model.info | {"n_labels_of_expected_errors": len(examples)}
+    return replace(model, network=network, info=info)
+
+
+def recalibrated(start: Model, tuned: Model, labels: Sequence[Label | PackedLabel]) -> Model:
+    """Return a fine-tuned model with the estimate of its start, scaled to its own errors.
+
+    Parameters
+    ----------
+    start, tuned : Model
+    labels : sequence of Label or PackedLabel
+        Validation labels of the fine tuning, of which at most 30 are used.
+    """
+    estimate = start.network.expected_error
+    if estimate is None or not labels:
+        return tuned
+    network = deepcopy(tuned.network).eval().requires_grad_(False)
+    points = Points(list(labels[:_RECALIBRATION]), tuned.recipe.sad, network.device, network.config)
+    model = replace(tuned, network=network)
+    network.expected_error = estimate.rescaled(
+        [example(model, points, i) for i in range(len(points))]
+    )
+    network.config = replace(network.config, errors=True)
+    return model
+
+
+def example(model: Model, points: Points, i: int) -> Example:
+    """The errors of a model at the atoms of one label, from a part of its points."""
+    label, network = points.labels[i], model.network
+    structure, found = label.structure, points[i]
+    every = max(1, len(found.nodes) // _POINTS)
+    some = slice(i % every, None, every)
+    nodes = found.nodes[some].double().numpy()
+    weights = found.weights[some].double().numpy() * (len(found.nodes) / len(nodes))
+    with torch.no_grad():
+        coefficients = network.coefficients(found.graph)[0]
+        environments = network.environments(found.graph)
+    nothing = (0.0, np.zeros(3), np.zeros((3, 3)), np.zeros((3, 3, 3)))
+    charges = valence_charges(structure)
+    n_electrons = float(charges.sum() - structure.charge)
+    atoms, excess = DeformedAtoms(
+        structure, label.grid, coefficients, network.get_buffer("exponents"), model.recipe.sad,
+        np.ones(len(structure)), nothing,
+    ).scaled(charges, n_electrons)  # fmt: skip
+    wrong = np.abs(atoms.at(nodes) - found.rho[some].double().numpy()) * weights * n_electrons
+    shares = np.full((len(structure), len(nodes)), 1e-300)
+    for place, a in zip(found.images.double().numpy(), found.parents.tolist(), strict=True):
+        r = np.linalg.norm(nodes - place, axis=1)
+        near = r < _FARTHEST
+        shares[a, near] += atomic_density(int(structure.numbers[a]), r[near], model.recipe.sad)
+    shares /= shares.sum(axis=0)
+    return Example(structure.numbers, environments.numpy(), shares @ wrong, n_electrons, excess)

@@ -1,0 +1,106 @@
+"""Expected errors: the fit, what it is told by, and that a prediction states it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+from scipy.stats import spearmanr
+
+from denser.labels.packed import read_shards
+from denser.model.checkpoint import load_model, save_model
+from denser.model.expected_error import Example, ExpectedError
+from denser.model.graph import Graph
+from denser.model.predictor import Predictor
+from denser.training import expected_errors
+from denser.training.expected_errors import recalibrated, usable, with_expected_errors
+from denser.types.errors import InputError
+from denser.types.structure import Structure
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def made_up(n: int, seed: int, strange: float = 0.0) -> list[Example]:
+    """Molecules whose errors follow from two of twenty invariants and the excess."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(n):
+        numbers = rng.choice([1, 6, 8], size=8)
+        x = rng.normal(size=(8, 20)) + strange
+        wrong = 0.01 * np.exp(0.5 * x[:, 0] - 0.3 * x[:, 1]) * np.where(numbers == 1, 0.3, 1.0)
+        out.append(Example(numbers, x, wrong, 30.0, float(rng.normal() * 1e-3)))
+    return out
+
+
+def test_a_fit_finds_errors_that_follow_from_the_invariants():
+    estimate = ExpectedError.fitted(made_up(400, 0))
+    expected, errors = [], []
+    for x in made_up(100, 1):
+        invariants = torch.as_tensor(x.invariants).float()
+        wrong = estimate(x.numbers, invariants, x.n_electrons, x.excess)
+        expected.append(wrong.sum() / x.n_electrons)
+        errors.append(x.wrong.sum() / x.n_electrons)
+        assert spearmanr(wrong, x.wrong).statistic > 0.9
+    assert spearmanr(expected, errors).statistic > 0.9
+    assert np.abs(np.log(np.array(errors) / expected)).max() < np.log(1.5)
+    doubled = [replace(x, wrong=2 * x.wrong) for x in made_up(50, 2)]
+    twice = estimate.rescaled(doubled)
+    assert float(twice.molecule[0] - estimate.molecule[0]) == pytest.approx(np.log(2), abs=0.05)
+
+
+def test_environments_turn_with_nothing():
+    network = load_model("default").network
+    ethanol = molecule("CH3CH2OH")
+    turned = ethanol.copy()
+    turned.rotate(40, (1, 2, 3))
+    graphs = [Graph.of(Structure.of(x), None, network.config) for x in (ethanol, turned)]
+    with torch.no_grad():
+        first, second = (network.environments(graph) for graph in graphs)
+    assert first.shape == (9, network.config.channels * (network.config.degree + 1))
+    assert float((first - second).abs().max()) < 0.02 * float(first.abs().max())
+
+
+def test_the_default_model_expects_more_error_of_what_it_does_not_know(tmp_path):
+    """Its estimate is in the file; strangers are told among many, with their atoms."""
+    predictor = Predictor("default", "cpu")
+    ethanol = predictor.predict(molecule("CH3CH2OH"), spacing=0.2)
+    assert ethanol.wrong.shape == (9,) and (ethanol.wrong > 0).all()
+    assert 0.0005 < ethanol.expected_error < 0.003 and predictor.doubt(ethanol) == ""
+    salt = Atoms("LiF", [[0, 0, 0], [0, 0, 1.56]])
+    salt.positions += [15, 0, 0]
+    both = predictor.predict(molecule("CH3CH2OH") + salt, spacing=0.2)
+    assert both.worst_expected > 2 * ethanol.expected_error
+    silane = Atoms("Si2H4", [[0, 0, 0], [0, 0, 2.9], [0, 1.2, -0.8], [0, -1.2, -0.8],
+                             [0, 1.2, 3.7], [0, -1.2, 3.7]])  # fmt: skip
+    stretched = predictor.predict(silane, spacing=0.2)
+    assert stretched.expected_error > 4 * ethanol.expected_error
+    assert "does not know this kind of molecule well: expected error" in predictor.doubt(stretched)
+    assert "Si1" in predictor.doubt(stretched)
+    path = tmp_path / "copy.safetensors"
+    save_model(path, predictor.model)
+    again = Predictor(path, "cpu").predict(molecule("CH3CH2OH"), spacing=0.2)
+    assert again.expected_error == pytest.approx(ethanol.expected_error, rel=1e-5)
+    assert Predictor("default", "cpu", average=2).predict(salt, spacing=0.2).wrong is None
+
+
+def test_a_fit_to_labels(monkeypatch):
+    """Only labels that the model was not trained on count."""
+    monkeypatch.setattr(expected_errors, "FEWEST", 8)
+    labels = read_shards(DATA / "labels-0007.shard")
+    model = load_model("default")
+    plain = replace(model, info=model.info | {"train_names": [labels[0].name]})
+    chosen = usable(plain, labels)
+    assert labels[0] not in chosen and len(chosen) > 8
+    fitted = with_expected_errors(plain, chosen)
+    assert fitted.network.config.errors and fitted.network.expected_error is not None
+    assert fitted.info["n_labels_of_expected_errors"] == len(chosen)
+    expected = Predictor(fitted, "cpu").predict(molecule("H2O"), spacing=0.2).expected_error
+    assert 1e-4 < expected < 0.1
+    own = recalibrated(fitted, model, chosen[:3]).network.expected_error
+    assert own is not None and not torch.equal(own.molecule, fitted.network.expected_error.molecule)
+    monkeypatch.setattr(expected_errors, "FEWEST", 1000)
+    with pytest.raises(InputError, match="a fit needs at least 1000"):
+        usable(plain, labels)
