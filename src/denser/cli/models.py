@@ -75,6 +75,7 @@ def models_expect_errors(
     json: JsonObject = False,
 ) -> None:
     """Give a model an estimate of its own errors, from labels that it was not trained on."""
+    import torch
     from rich.console import Console
 
     from denser.labels.packed import holds_shards, read_shards
@@ -89,7 +90,10 @@ def models_expect_errors(
     read = read_shards if holds_shards(labels) else read_labels
     chosen = usable(start, read(labels, start.recipe))
     with Bar("measuring", len(chosen), Console(stderr=True, highlight=False)) as bar:
-        save_model(out, with_expected_errors(start, chosen, bar.advance))
+        found = with_expected_errors(start, chosen, bar.advance)
+    weights = list(start.network.parameters())
+    rounded = all(torch.equal(p, p.half().float()) for p in weights)  # as shipped models are
+    save_model(out, found, torch.float16 if rounded else torch.float32)
     record = {"output": str(out), "n_labels": len(chosen)}
     if json:
         print_json(record)

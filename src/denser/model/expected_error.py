@@ -147,7 +147,7 @@ class ExpectedError(nn.Module):
         """The estimated e_a."""
         device = self.atoms.device
         invariants = torch.as_tensor(example.invariants, device=device).float()
-        terms = self._terms(invariants, torch.as_tensor(example.numbers, device=device))
+        terms = self._terms(invariants, torch.tensor(example.numbers, device=device))
         return torch.exp(terms @ self.atoms).double().cpu().numpy()
 
     def _of_molecule(self, example: Example, wrong: np.ndarray | None = None) -> np.ndarray:
