@@ -87,11 +87,12 @@ def test_electrons_before_scaling_are_those_of_the_network(water):
 
 def test_electrons_and_doubt_do_not_depend_on_the_grid(water, monkeypatch):
     predictor = Predictor()
-    monkeypatch.setattr("denser.model.predictor.DOUBT", 1e-9)  # so that every excess is doubted
+    monkeypatch.setattr("denser.model.predictor.WORSE", 1e-9)  # so that every error is too large
     coarse = replace(water, grid=replace(water.grid, shape=(24, 24, 24)))
     fine, rough = measure(water, predictor), measure(coarse, predictor)
     assert rough.electrons_off == pytest.approx(fine.electrons_off, abs=1e-4)
     assert rough.in_doubt and fine.in_doubt
+    assert rough.expected_error == pytest.approx(fine.expected_error, rel=1e-3)
 
 
 def test_the_box_repeats_unless_told_otherwise(water, small_model):

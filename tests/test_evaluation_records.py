@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,9 +76,20 @@ def test_summary_of_doubts():
     assert (doubt["in_doubt"]["n"], doubt["trusted"]["n"]) == (2, 1)
     assert doubt["in_doubt"]["mean"] == pytest.approx(3)
     assert doubt["trusted"]["worst"] == pytest.approx(0.2)
-    text = "in doubt by those electrons: 2 of 3; these off by 3.00 %, worst 5.00; the others off by"
+    text = "in doubt: 2 of 3; these off by 3.00 %, worst 5.00; the others off by"
     assert any(line.startswith(text) for line in sentences(found))
     assert Evaluation("x", rows[2:]).summary()["doubt"]["in_doubt"] == {"n": 0}
+
+
+def test_expected_errors_beside_the_errors():
+    pairs = ((0.01, 0.012), (0.002, 0.001), (0.004, 0.005))
+    rows = tuple(replace(row(str(i), x), expected_error=y) for i, (x, y) in enumerate(pairs))
+    known = Evaluation("x", rows).summary()["expected"]
+    assert (known["n"], known["rank_correlation"]) == (3, pytest.approx(1))
+    assert known["within_1.5_percent"] == pytest.approx(200 / 3)
+    told = "expected errors: 67 % within a factor of 1.5, rank correlation with the errors 1.00"
+    assert told in sentences(Evaluation("x", rows))
+    assert Evaluation("x", (row("a", 0.1),)).summary()["expected"] is None
 
 
 def test_tables_and_csv_hold_the_figures(tmp_path):

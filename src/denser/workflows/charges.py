@@ -276,8 +276,9 @@ def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
     else:
         predictor = _predictor(settings.model, settings.device)
         predictions = [(s, *predictor.gaussians(s)) for s in source]
-        excess = max((excess for *_, excess in predictions), key=abs)
-        record["doubt"] = predictor.doubt_of(first, excess)
+        _, gaussians, excess = max(predictions, key=lambda found: abs(found[2]))
+        wrong = predictor.wrong_electrons(gaussians, excess)
+        record["doubt"] = predictor.doubt_of(first, excess, wrong)
         if record["doubt"] and settings.skip_doubt:
             return record | {"left_out": True, "seconds": {"geometry": round(middle - begin, 4)}}
         conformers = [Conformer(structure, atoms) for structure, atoms, _ in predictions]
