@@ -95,6 +95,7 @@ def test_completion_script(run):
         ("predct", "no such command 'predct'; did you mean 'predict'? `denser -h` shows"),
         ("labels pak", "`denser labels -h` shows the commands"),
         ("predict a.xyz --pading 3", "no such option: --pading"),
+        ("-q predict a.xyz", "no such option: -q, or it stands before the command; options follow"),
         ("predict --refine", "--refine needs a value (improve the prediction by N Kohn-Sham steps"),
         ("predict --refine a.xyz", "(improve the prediction by N Kohn-Sham steps, such as 1)"),
         ("energy a.xyz --padding wide", "(vacuum on each side, angstrom)"),

@@ -146,6 +146,8 @@ def usage(error: Any, program: Any) -> str:
     if described:
         text += f" ({_small(described.rstrip('.'))})"
     shown = "commands" if hasattr(command, "commands") else "options"
+    if text.startswith("No such option") and shown == "commands":
+        text += ", or it stands before the command; options follow it"
     end = " " if text.endswith("?") else "; "
     return f"denser: {_small(text)}{end}`{path} -h` shows the {shown}"
 
