@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 
 from denser import Grid, Structure, superposition
+from denser.model import normalise as normalise_module
 from denser.model.normalise import electron_factors, normalise
 
 WATER = Structure.from_ase(molecule("H2O"))
@@ -66,3 +68,19 @@ def test_any_shape_and_charge(ethanol):
     rho, excess = normalise(raw, sad, "gth-szv-1e")
     assert excess == pytest.approx(0.3, rel=1e-3)  # atoms share a factor nearly
     assert float(rho.double().sum()) * sad.grid.dv == pytest.approx(18, abs=1e-5)
+
+
+def test_factors_of_many_atoms_are_those_of_few(monkeypatch):
+    """Conjugate gradients against the direct solution, for two molecules and an ion far apart."""
+    atoms = molecule("CH3CH2OH") + molecule("CH3CONH2") + Atoms("Na", [[0.0, 0.0, 0.0]])
+    atoms.positions[9:18] += [5.0, 0.0, 0.0]
+    atoms.positions[18:] += [30.0, 0.0, 0.0]
+    structure = Structure.from_ase(atoms, 0)
+    rng = np.random.default_rng(0)
+    electrons = rng.uniform(1.0, 6.0, len(atoms))
+    excess = rng.normal(scale=0.01, size=len(atoms))
+    direct = electron_factors(structure, electrons, excess)
+    monkeypatch.setattr(normalise_module, "_DIRECT", 1)
+    found = electron_factors(structure, electrons, excess)
+    np.testing.assert_allclose(found, direct, rtol=0, atol=1e-10)
+    assert (1 - found) @ electrons == pytest.approx(excess.sum(), abs=1e-10)

@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from denser import InputError, Structure
+from denser.types import structure as structure_module
 from denser.types.units import BOHR
 
 
@@ -163,3 +164,18 @@ def test_an_assumed_spin_is_assumed_anew_and_a_stated_one_is_kept():
     with pytest.raises(InputError, match="of which 1 cannot be unpaired"):
         replace(stated, charge=0)
     assert pickle.loads(pickle.dumps(cation)).spin_assumed and json.dumps(cation.spin) == "1"
+
+
+def test_neighbours_of_many_atoms_are_those_of_few(monkeypatch):
+    """A tree, against ASE's list."""
+    rng = np.random.default_rng(0)
+    structure = Structure(np.ones(60, dtype=int), rng.uniform(0, 30, (60, 3)))
+    radii = rng.uniform(2.0, 6.0, 60)
+    for reach in (8.0, radii):
+        monkeypatch.setattr(structure_module, "MANY", 1000)
+        few = structure.neighbours(reach)
+        monkeypatch.setattr(structure_module, "MANY", 1)
+        many = structure.neighbours(reach)
+        order = np.lexsort((few[1], few[0]))
+        for found, expected in zip(many, few, strict=True):
+            np.testing.assert_allclose(found, expected[order], atol=1e-12)

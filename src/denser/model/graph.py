@@ -15,7 +15,7 @@ from denser.model.aspherical_config import AsphericalConfig
 from denser.model.hamiltonians import Neighbours
 from denser.model.tight_binding import Electrons, solve
 from denser.types.grid import Grid
-from denser.types.structure import Structure
+from denser.types.structure import MANY, Structure, pairs_within
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,16 +58,18 @@ class Graph:
         derivatives.
         """
         cell = np.eye(3) if grid is None else grid.cell
-        receivers, senders, vectors, shifts = primitive_neighbor_list(
-            "ijDS",
-            (grid is not None,) * 3,
-            cell,
-            structure.positions,
-            max(config.cutoff, config.reach),
-        )
-        near = np.linalg.norm(vectors, axis=1) < config.cutoff
+        reach = max(config.cutoff, config.reach)
+        if grid is None and len(structure) >= MANY:
+            receivers, senders = pairs_within(structure.positions, reach)
+            steps = structure.positions[senders] - structure.positions[receivers]
+            shifts = np.zeros((len(senders), 3), dtype=int)
+        else:
+            receivers, senders, steps, shifts = primitive_neighbor_list(
+                "ijDS", (grid is not None,) * 3, cell, structure.positions, reach
+            )
+        near = np.linalg.norm(steps, axis=1) < config.cutoff
         if positions is None:
-            vectors = torch.as_tensor(vectors)
+            vectors = torch.as_tensor(steps)
         else:
             moved = positions.cpu().double()
             vectors = moved[senders] - moved[receivers] + torch.as_tensor(shifts @ cell)
@@ -94,10 +96,9 @@ class Graph:
                 structure.positions,
             )
             electrons, spin = electrons.to(device), spin and spin.to(device)
-        senders, receivers = (torch.as_tensor(x, device=device) for x in (senders, receivers))
+        ends = (torch.as_tensor(x, device=device) for x in (senders, receivers))
         numbers = torch.tensor(structure.numbers, device=device)
-        vectors = vectors.to(device, torch.float32)
-        return cls(numbers, senders, receivers, vectors, electrons, far, spin)
+        return cls(numbers, *ends, vectors.to(device, torch.float32), electrons, far, spin)
 
     def turned(self, rotation: Tensor) -> Graph:
         """The same graph, with each vector multiplied by an orthogonal matrix (3, 3)."""

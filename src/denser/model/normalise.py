@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix, csc_matrix
+from scipy.sparse import coo_matrix, csc_matrix, diags_array
 from scipy.sparse.csgraph import laplacian
-from scipy.sparse.linalg import spsolve
+from scipy.sparse.linalg import cg, spsolve
 from torch import Tensor
 
 from denser.atoms.sad import hirshfeld_weights
@@ -30,6 +30,10 @@ DECAY = 0.4 / BOHR
 
 _FAR = 10.0 / BOHR
 _BLOCK = 4
+
+_DIRECT = 1000
+_RESIDUAL = 1e-10
+"""From this number of atoms on, factors come from conjugate gradients, to this residual."""
 
 
 def contacts(structure: Structure) -> coo_matrix:
@@ -61,7 +65,16 @@ def electron_factors(structure: Structure, electrons: np.ndarray, excess: np.nda
     -------
     (n_atoms,) float
     """
-    return 1.0 - np.atleast_1d(spsolve(_flow(structure, electrons), excess))
+    matrix = _flow(structure, electrons)
+    if len(electrons) < _DIRECT:
+        return 1.0 - np.atleast_1d(spsolve(matrix, excess))
+    # positive definite; factorising it would take the cube of the number of atoms
+    start = np.full(len(electrons), excess.sum() / electrons.sum())
+    inverse = diags_array(1 / matrix.diagonal())
+    y, failed = cg(matrix, excess, start, rtol=_RESIDUAL, M=inverse, maxiter=len(electrons) + 9999)
+    if failed:
+        y = spsolve(matrix, excess)
+    return 1.0 - y
 
 
 def _flow(structure: Structure, electrons: np.ndarray) -> csc_matrix:
