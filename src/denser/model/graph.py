@@ -96,9 +96,15 @@ class Graph:
                 structure.positions,
             )
             electrons, spin = electrons.to(device), spin and spin.to(device)
-        ends = (torch.as_tensor(x, device=device) for x in (senders, receivers))
-        numbers = torch.tensor(structure.numbers, device=device)
-        return cls(numbers, *ends, vectors.to(device, torch.float32), electrons, far, spin)
+        return cls(
+            torch.tensor(structure.numbers, device=device),
+            torch.as_tensor(senders, device=device),
+            torch.as_tensor(receivers, device=device),
+            vectors.to(device, torch.float32),
+            electrons,
+            far,
+            spin,
+        )
 
     def turned(self, rotation: Tensor) -> Graph:
         """The same graph, with each vector multiplied by an orthogonal matrix (3, 3)."""
