@@ -6,8 +6,8 @@ python benchmarks/forces.py vibrations H2O              # in three orientations
 python benchmarks/forces.py dynamics H2CO --steps 500
 python benchmarks/forces.py dimer                       # the rigid water dimer, turned
 
-Vibrations and dynamics keep their results in --folder: after an interruption, or with more --steps,
-the same command continues.
+Relaxations, vibrations and dynamics keep their results in --folder: after an interruption, or with
+more --steps, the same command continues.
 """
 
 from __future__ import annotations
@@ -69,21 +69,23 @@ def compare(name: str, model: str) -> None:
             )
 
 
-def relax(name: str, model: str) -> None:
+def relax(name: str, model: str, folder: Path) -> None:
     """Bond lengths (angstrom) after BFGS from a distorted start in three orientations."""
     found = []
-    for turn in ORIENTATIONS:
-        atoms = distorted(name)
-        atoms.positions = turn.apply(atoms.positions)
-        atoms.calc = Calculator(model, device="cpu")
-        optimizer = BFGS(atoms, logfile=None)
-        done = optimizer.run(fmax=0.001, steps=80)
+    calculator = Calculator(model, device="cpu")
+    for i, turn in enumerate(ORIENTATIONS):
+        file = folder / f"{name}-relaxed-{i}.extxyz"
+        if file.exists():
+            atoms = read(file)
+        else:
+            atoms = distorted(name)
+            atoms.positions = turn.apply(atoms.positions)
+            atoms.calc = calculator
+            if not BFGS(atoms, logfile=None).run(fmax=0.001, steps=80):
+                print(f"{name:5s} NOT done in 80 steps")
+            write(file, atoms.copy())
         found.append(atoms.get_all_distances()[np.triu_indices(len(atoms), 1)])
-        text = " ".join(f"{d:.5f}" for d in np.sort(found[-1]))
-        print(
-            f"{name:5s} steps {optimizer.nsteps:2d} {'' if done else 'NOT '}done  {text}",
-            flush=True,
-        )
+        print(f"{name:5s} " + " ".join(f"{d:.5f}" for d in np.sort(found[-1])), flush=True)
     print(f"{name:5s} largest difference {np.ptp(found, axis=0).max():.5f}")
 
 
@@ -186,7 +188,7 @@ def main() -> None:
         if arguments.what == "compare":
             compare(name, model)
         elif arguments.what == "relax":
-            relax(name, model)
+            relax(name, model, folder)
         elif arguments.what == "vibrations":
             vibrations(name, model, folder)
         elif arguments.what == "dynamics":
