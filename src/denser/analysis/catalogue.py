@@ -129,6 +129,11 @@ PROPERTIES = {
         charges="CM5",
         quick=True,
     ),
+    "ts": Property(
+        "Tkatchenko-Scheffler polarizabilities and C6 coefficients, from Hirshfeld volumes",
+        "denser.analysis.charges.tkatchenko_scheffler:tkatchenko_scheffler",
+        needs=("hirshfeld",),
+    ),
     "mbis": Property(
         "minimal basis iterative stockholder charges",
         "denser.analysis.charges.mbis:mbis",
