@@ -126,6 +126,8 @@ def _density(
         atoms, fit = fitted(atoms, settings, settings.against, moved)
         notes += [*fit.lines(), f"moved structure: {moved.name}"]
     prediction, steps = refined_prediction(atoms, predictor, options)
+    if steps is None and (expected := prediction.expected_error) is not None:
+        notes[0] += f", expected error of the density {100 * expected:.2g} %"
     if doubt := predictor.doubt(prediction):
         notes.append(doubt)
     if steps is not None:
