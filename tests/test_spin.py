@@ -82,8 +82,8 @@ def test_quick_labels_of_open_shells_are_made_without_a_box(hydrogen):
     m, expected = label_spin_density(quick), label_spin_density(reference)
     assert m.integrate() == pytest.approx(1, abs=1e-4)
     assert np.abs(m.values - expected.values).sum() < 5e-3 * np.abs(expected.values).sum()
-    narrow = replace(settings, residual=1.5e-3, padding=2.0).task("h", hydrogen[0].structure)
-    assert calculate(narrow)[1].attempt == "direct"
+    narrow = LabelSettings(PredictionOptions(spacing=0.2, padding=2.0), residual=1.5e-3)
+    assert calculate(narrow.task("h", hydrogen[0].structure))[1].attempt == "direct"
 
 
 def test_orbitals_of_two_spins_and_of_closed_shells():
