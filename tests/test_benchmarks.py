@@ -293,3 +293,14 @@ def test_charges_of_hartree_fock(bench):
     done = bench("hf_charges.py", "--n", "2")
     assert done.returncode == 0, done.stderr
     assert "scale 1." in done.stdout and "HF's own" in done.stdout
+
+
+@pytest.mark.slow
+def test_features(bench, tmp_path):
+    benchmark = module_of("features")
+    benchmark.N_TEST = 6
+    done = bench(benchmark, "--sizes", 10, "-o", tmp_path / "out" / "f.json")
+    assert done.returncode == 0, done.stderr
+    assert "atomization energy" in done.stdout and "f.json" in done.stdout
+    rows = json.loads((tmp_path / "out" / "f.json").read_text())["rows"]
+    assert len(rows) == 12 and all(0 < row["errors"]["10"] < 100 for row in rows)

@@ -16,6 +16,7 @@ from denser.cli.charges import charges
 from denser.cli.common import UsageError, usage, with_common_options
 from denser.cli.energy import energy, scf
 from denser.cli.evaluate import compare, evaluate
+from denser.cli.features import features
 from denser.cli.formats import formats
 from denser.cli.info import info
 from denser.cli.label import app as labels
@@ -58,6 +59,7 @@ for command in (
     predict,
     analyze,
     charges,
+    features,
     view,
     energy,
     scf,

@@ -22,8 +22,6 @@ charge of the molecule. Where there are none, the files say "unknown".
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +35,7 @@ from ase.data import atomic_masses
 
 from denser.io.bond_orders import UNKNOWN, find_bonds, sybyl_types
 from denser.io.files import replacing
+from denser.io.table import csv_text, parquet_bytes, require_pyarrow
 from denser.types.bonds import Bonds
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -156,7 +155,7 @@ def require_suffix(path: Path) -> None:
             f"{path}: charges are written to {', '.join(FORMATS)}; choose one of these suffixes"
         )
     if suffix == ".parquet":
-        _pyarrow()
+        require_pyarrow()
 
 
 def _rounded(charges: np.ndarray) -> np.ndarray:
@@ -315,29 +314,11 @@ def _columns(molecules: Sequence[ChargedMolecule]) -> dict[str, list[Any]]:
 
 
 def _csv(molecules: Sequence[ChargedMolecule]) -> str:
-    table, text = _columns(molecules), io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    return text.getvalue()
+    return csv_text(_columns(molecules))
 
 
 def _parquet(molecules: Sequence[ChargedMolecule]) -> bytes:
-    pyarrow, parquet = _pyarrow()
-    file = io.BytesIO()
-    parquet.write_table(pyarrow.table(_columns(molecules)), file)
-    return file.getvalue()
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise InputError(
-            "Parquet needs pyarrow (pip install 'denser[parquet]'); or write .csv"
-        ) from error
-    return pyarrow, parquet
+    return parquet_bytes(_columns(molecules))
 
 
 def _one_by_one(text: Callable[[ChargedMolecule], str]) -> Callable[..., str]:

@@ -143,18 +143,24 @@ def molecules(numbers: tuple[int, ...]) -> Iterator[tuple[str, Structure]]:
     InputError
         qm9pack is not installed, or has other files than expected.
     """
-    for number, (symbols, positions) in _rows(numbers, ("Elements", "XYZ_Ang")):
+    for number, (symbols, positions) in table(numbers, ("Elements", "XYZ_Ang")):
         yield f"qm9_{number:06d}", _structure(symbols, positions)
 
 
 def smiles(numbers: tuple[int, ...]) -> Iterator[tuple[int, str]]:
     """Yield (number, SMILES) of the molecules in qm9pack, ascending; raises like `molecules`."""
-    for number, (text,) in _rows(numbers, ("SMILES",)):
+    for number, (text,) in table(numbers, ("SMILES",)):
         yield number, text
 
 
-def _rows(numbers: tuple[int, ...], keys: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number, values of some columns) of qm9pack's tables."""
+def table(numbers: tuple[int, ...], keys: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number, texts of some columns) of qm9pack's tables, ascending.
+
+    Raises
+    ------
+    InputError
+        As in `molecules`.
+    """
     wanted, last = set(numbers), max(numbers, default=0)
     for path in _csv_files():
         with path.open(newline="") as file:

@@ -29,6 +29,7 @@ from denser.fields.cube_group import cube_operations
 from denser.model.boxes import check_memory, make_grid, respace, respaced
 from denser.model.checkpoint import Model, load_model, model_path
 from denser.model.deformed_atoms import DeformedAtoms
+from denser.model.graph import Graph
 from denser.model.normalise import normalise
 from denser.model.options import PredictionOptions
 from denser.model.precision import fast_bf16
@@ -249,6 +250,21 @@ class Predictor:
                 "Gaussians, such as the default"
             )
         return found
+
+    def environments(self, structure: Structure) -> np.ndarray:
+        """Features of each atom (n_atoms, n), as in `Network.environments`.
+
+        Raises
+        ------
+        InputError
+            The model does not cover the structure.
+        """
+        self.require_covered(structure)
+        periodic = not structure.isolated
+        box = Grid.periodic(structure, self.model.recipe.spacing) if periodic else None
+        graph = Graph.of(structure, box, self.network.config, self.network.device)
+        with paying_threads(len(structure)), torch.no_grad():
+            return self.network.environments(graph).cpu().numpy()
 
     def raw(self, sad: Density, periodic: bool = False) -> torch.Tensor:
         """Output of the network (nx, ny, nz), e/bohr^3, before `normalised`.
