@@ -23,13 +23,13 @@ def three():
 )
 def test_a_small_molecule_gets_one_thread(set_by_user, few, used, monkeypatch):
     seen = []
-    coefficients = Aspherical.coefficients
+    forward = Aspherical._forward
 
     def watched(self, graph):
         seen.append(torch.get_num_threads())
-        return coefficients(self, graph)
+        return forward(self, graph)
 
-    monkeypatch.setattr(Aspherical, "coefficients", watched)
+    monkeypatch.setattr(Aspherical, "_forward", watched)
     monkeypatch.setattr(threads, "FEW", few)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if set_by_user:
