@@ -23,6 +23,7 @@ from rdkit.Chem import rdFingerprintGenerator
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from scipy.spatial.distance import cdist
 
 from denser.labels import qm9
 from denser.model.predictor import Predictor
@@ -75,8 +76,8 @@ def predicted(x: np.ndarray, y: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Kernel ridge regression on standardised inputs after a linear fit of the composition."""
     scale = x.std(axis=0) + 1e-9
     x, others = x / scale, others / scale
-    squared = ((x[:, None] - x[None]) ** 2).sum(axis=2) / x.shape[1]
-    apart = ((others[:, None] - x[None]) ** 2).sum(axis=2) / x.shape[1]
+    squared = cdist(x, x, "sqeuclidean")
+    apart = cdist(others, x, "sqeuclidean")
     typical = np.median(squared[squared > 0])
     fold = np.arange(len(y)) % 5
     best = (np.inf, 0.0, 0.0)
