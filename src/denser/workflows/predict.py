@@ -32,7 +32,7 @@ RECORD = ".denser-predict.jsonl"
 
 _IN_FRAGMENTS = (
     "the structure is large: the electrons that the network is shown were solved in overlapping "
-    "fragments, which changes the density by about 0.005 %"
+    "fragments, which changes the density by less than 0.01 %"
 )
 
 _WORK = {"sad": "SAD", "network": "network", "refine": "refinement", "write": "writing"}
