@@ -119,6 +119,7 @@ class FeatureTable:
                 "spin": structure.spin,
                 "n_atoms": len(structure),
                 "warnings": strange(structure),
+                "output": str(self.out),
                 "seconds": round(time.perf_counter() - start, 4),
             }
 
@@ -150,4 +151,5 @@ class FeatureTable:
 
 
 def _summary(record: dict) -> str:
-    return f"{many.headline(record)}, {record['n_atoms']} atoms, {record['seconds']:.2f} s"
+    head, n = many.headline(record), record["n_atoms"]
+    return f"{head}, {n} atoms, {record['seconds']:.2f} s -> {record['output']}"
