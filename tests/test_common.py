@@ -83,7 +83,8 @@ def test_version(run):
     assert run("-V") == run("--version") == (0, f"denser {cli.__version__}\n", "")
 
 
-def test_completion_script(run):
+def test_completion_script(run, monkeypatch):
+    monkeypatch.setattr("shellingham.detect_shell", lambda *_: ("bash", "/bin/bash"))
     code, out, _ = run("--show-completion", "bash")
     assert code == 0
     assert "_DENSER_COMPLETE" in out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -212,10 +213,12 @@ def _run(
 ) -> tuple[int, bool]:
     """Move the atoms, after the steps of an earlier run; return all steps and convergence."""
     done = max(len(frames) - 1, 0)
-    optimizer = OPTIMIZERS[settings.optimizer](atoms, logfile=None)
-    if done and hasattr(optimizer, "replay_trajectory"):
-        optimizer.replay_trajectory(str(trajectory))
-    with Trajectory(str(trajectory), "a" if frames else "w", atoms) as file:
+    with ExitStack() as stack:
+        optimizer = stack.enter_context(OPTIMIZERS[settings.optimizer](atoms, logfile=None))
+        if done and hasattr(optimizer, "replay_trajectory"):
+            with Trajectory(str(trajectory)) as earlier:
+                optimizer.replay_trajectory(earlier)
+        file = stack.enter_context(Trajectory(str(trajectory), "a" if frames else "w", atoms))
         if not frames:
             file.set_description({"denser": made_from})
 
