@@ -226,6 +226,18 @@ def drugs(path: Path, groups: dict[str, int], seen: set[str]) -> Iterator[tuple[
             return
 
 
+def write_structures(path: Path, structures: list[Atoms]) -> None:
+    """Write extended XYZ with four decimals, compressed; the same atoms give the same bytes."""
+    lines = []
+    for atoms in structures:
+        info = " ".join(f'{key}="{value}"' for key, value in atoms.info.items())
+        lines += [str(len(atoms)), f"Properties=species:S:1:pos:R:3 {info}"]
+        rows = zip(atoms.symbols, atoms.positions, strict=True)
+        lines += [f"{s} {x:.4f} {y:.4f} {z:.4f}" for s, (x, y, z) in rows]
+    path.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0))
+    print(f"{len(structures)} geometries in {path}")
+
+
 def main() -> int:
     """Make the geometries that the output lacks, and write all of them, small ones first."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -262,14 +274,7 @@ def main() -> int:
     there.sort(
         key=lambda a: ("spin" in a.info, len(a) // 8, sha256(a.info["name"].encode()).digest())
     )
-    lines = []
-    for atoms in there:
-        info = " ".join(f'{key}="{value}"' for key, value in atoms.info.items())
-        lines += [str(len(atoms)), f"Properties=species:S:1:pos:R:3 {info}"]
-        rows = zip(atoms.symbols, atoms.positions, strict=True)
-        lines += [f"{s} {x:.4f} {y:.4f} {z:.4f}" for s, (x, y, z) in rows]
-    chosen.out.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0))
-    print(f"{len(there)} geometries in {chosen.out}")
+    write_structures(chosen.out, there)
     return 0
 
 

@@ -12,7 +12,6 @@ RDKit makes the geometries (ETKDG, MMFF94 or UFF). Every tenth radical is held o
 from __future__ import annotations
 
 import argparse
-import gzip
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,7 @@ from rdkit import Chem, RDLogger
 from denser.io.smiles import from_smiles
 from denser.labels import qm9
 from denser.types.errors import InputError
-from kind_structures import DATA, EVERY, random_for
+from kind_structures import DATA, EVERY, random_for, write_structures
 
 N_QM9, N_KINDS = 260, 140
 """Radicals of each source."""
@@ -96,14 +95,7 @@ def main() -> int:
         atoms.info = {"name": name, "charge": 0, "smiles": radical, "spin": 1}
         made.append(atoms)
     made.sort(key=lambda atoms: (len(atoms) // 4, random_for(atoms.info["name"]).random()))
-    lines = []
-    for atoms in made:
-        info = " ".join(f'{key}="{value}"' for key, value in atoms.info.items())
-        lines += [str(len(atoms)), f"Properties=species:S:1:pos:R:3 {info}"]
-        rows = zip(atoms.symbols, atoms.positions, strict=True)
-        lines += [f"{s} {x:.4f} {y:.4f} {z:.4f}" for s, (x, y, z) in rows]
-    chosen.out.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0))
-    print(f"{len(made)} geometries in {chosen.out}")
+    write_structures(chosen.out, made)
     return 0
 
 

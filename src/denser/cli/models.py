@@ -78,17 +78,14 @@ def models_expect_errors(
     import torch
     from rich.console import Console
 
-    from denser.labels.packed import holds_shards, read_shards
-    from denser.labels.reading import read_labels
     from denser.model.checkpoint import load_model, save_model
+    from denser.training.dataset import read_all
     from denser.training.expected_errors import usable, with_expected_errors
     from denser.workflows.many import Bar, print_json
 
-    if out.suffix != ".safetensors":
-        raise InputError(f"{out}: a model file ends in .safetensors")
+    _require_model_name(out)
     start = load_model(model)
-    read = read_shards if holds_shards(labels) else read_labels
-    chosen = usable(start, read(labels, start.recipe))
+    chosen = usable(start, read_all((str(labels),), start.recipe))
     with Bar("measuring", len(chosen), Console(stderr=True, highlight=False)) as bar:
         found = with_expected_errors(start, chosen, bar.advance)
     weights = list(start.network.parameters())
@@ -118,8 +115,7 @@ def models_import(
 
     model = import_published(checkpoint, sad)
     path = out or checkpoint.with_suffix(".safetensors")
-    if path.suffix != ".safetensors":
-        raise InputError(f"{path}: a model file ends in .safetensors")
+    _require_model_name(path)
     save_model(path, model)
     if json:
         print_json(model.describe() | {"output": str(path), "bytes": path.stat().st_size})
@@ -127,6 +123,12 @@ def models_import(
     typer.echo(
         f"wrote {path} (x{model.network.multiple_of} model, {model.n_parameters:,} parameters)"
     )
+
+
+def _require_model_name(path: Path) -> None:
+    """Raise an InputError unless a path has the ending of a model file."""
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: a model file ends in .safetensors")
 
 
 def _network(record: dict[str, Any]) -> str:

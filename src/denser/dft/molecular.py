@@ -25,7 +25,7 @@ from denser.dft.basis import AUGMENTED, pseudopotential, shells_of
 from denser.dft.functionals import require_density_functional
 from denser.dft.open_space import linearised, quadrature
 from denser.dft.pyscf_private import without_check_file
-from denser.dft.scf import SAME_STATE, FrontierOrbitals, excited
+from denser.dft.scf import FrontierOrbitals, excited, lower_of
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -271,10 +271,7 @@ def lowest_state(
         second = converge(structure, basis, recipe, dm0=excited(first))
     except NotConverged:
         return first, (first.e_tot,)
-    if abs(second.e_tot - first.e_tot) < SAME_STATE:
-        return first, (first.e_tot,)
-    low, high = sorted([first, second], key=lambda found: found.e_tot)
-    return low, (low.e_tot, high.e_tot)
+    return lower_of(first, second)
 
 
 def dipole_of(mol: gto.Mole, structure: Structure, dm: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from pyscf.pbc.dft import rks, uks
@@ -27,6 +27,16 @@ SAME_STATE = 1e-5
 
 NARROW = 4.0 / BOHR
 """In cells narrower than this (bohr), the electrons are counted after an SCF."""
+
+
+class HasEnergy(Protocol):
+    """A calculation with an energy, hartree."""
+
+    @property
+    def e_tot(self) -> float: ...  # noqa: D102
+
+
+State = TypeVar("State", bound=HasEnergy)
 
 
 class FrontierOrbitals:
@@ -252,6 +262,14 @@ def excited(result: FrontierOrbitals) -> np.ndarray:
     return np.array(
         [c[:, own] @ c[:, own].T for c, own in zip(result.mo_coeff, occupied, strict=True)]
     )
+
+
+def lower_of(first: State, second: State) -> tuple[State, tuple[float, ...]]:
+    """The state of lower energy, and the energies, lowest first; one if they are the same."""
+    if abs(second.e_tot - first.e_tot) < SAME_STATE:
+        return first, (first.e_tot,)
+    low, high = sorted([first, second], key=lambda found: found.e_tot)
+    return low, (low.e_tot, high.e_tot)
 
 
 def s_squared(mf: Any) -> float:

@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,8 +59,27 @@ _FINE_ENOUGH = 1.8
 """Up to this multiple of the model's spacing, electrons are counted accurately enough at nodes."""
 
 
+class ExpectsErrors:
+    """What follows from a density and the expected wrong electrons of its atoms."""
+
+    density: Density
+    wrong: np.ndarray | None
+
+    @property
+    def expected_error(self) -> float | None:
+        """Expected Err_rho, a fraction; None if the model does not estimate it."""
+        return None if self.wrong is None else float(self.wrong.sum() / self.density.n_electrons)
+
+    @property
+    def worst_expected(self) -> float | None:
+        """That of the molecule with the largest one, so that none hides among many others."""
+        return (
+            None if self.wrong is None else _of_worst_molecule(self.density.structure, self.wrong)
+        )
+
+
 @dataclass(frozen=True, eq=False)
-class Prediction:
+class Prediction(ExpectsErrors):
     """A predicted density, its SAD, its box, and the times in seconds.
 
     `box` is "cell", "isolated" or "paper"; `excess` is that of `Predictor.normalised`; `wrong` are
@@ -75,23 +94,12 @@ class Prediction:
     seconds_network: float
     wrong: np.ndarray | None = None
 
-    @property
-    def expected_error(self) -> float | None:
-        """Expected Err_rho, a fraction; None if the model does not estimate it."""
-        return None if self.wrong is None else float(self.wrong.sum() / self.density.n_electrons)
-
-    @property
-    def worst_expected(self) -> float | None:
-        """That of the molecule with the largest one, so that none hides among many others."""
-        return (
-            None if self.wrong is None else _of_worst_molecule(self.density.structure, self.wrong)
-        )
-
     def __repr__(self) -> str:
         return f"Prediction({self.density!r}, box {self.box!r})"
 
 
-class Scaled(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Scaled(ExpectsErrors):
     """A density of exactly N_e electrons, and what scaling it removed.
 
     `excess` is that of `Predictor.normalised`, `n_electrons` the electrons before scaling, and
@@ -102,18 +110,6 @@ class Scaled(NamedTuple):
     excess: float
     n_electrons: float
     wrong: np.ndarray | None = None
-
-    @property
-    def expected_error(self) -> float | None:
-        """Expected Err_rho, a fraction; None if the model does not estimate it."""
-        return None if self.wrong is None else float(self.wrong.sum() / self.density.n_electrons)
-
-    @property
-    def worst_expected(self) -> float | None:
-        """That of the molecule with the largest one, so that none hides among many others."""
-        return (
-            None if self.wrong is None else _of_worst_molecule(self.density.structure, self.wrong)
-        )
 
 
 class Predictor:
@@ -414,13 +410,15 @@ class Predictor:
         start = time.perf_counter()
         sad = superposition(structure, grid, self.model.recipe.sad)
         middle = time.perf_counter()
-        density, excess, _, wrong = self.predicted(sad, periodic=box != "isolated")
+        scaled = self.predicted(sad, periodic=box != "isolated")
+        density = scaled.density
         end = time.perf_counter()
         if options.grid is not None:
             density = _on_nodes(density, options.grid)
         if spacing is not None and not self.network.any_spacing:
             density = respace(density, spacing / BOHR)
-        return Prediction(density, sad, box, excess, middle - start, end - middle, wrong)
+        seconds = middle - start, end - middle
+        return Prediction(density, sad, box, scaled.excess, *seconds, scaled.wrong)
 
 
 def predict(

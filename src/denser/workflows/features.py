@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from denser.atoms.plausible import strange
-from denser.io.structures import as_structure
 from denser.io.table import require_table, write_table
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
@@ -107,10 +106,7 @@ class FeatureTable:
 
         def work(entry: Input) -> dict:
             start = time.perf_counter()
-            options = self.options
-            structure = as_structure(
-                entry.atoms(), options.charge, isolated=options.box != "auto", spin=options.spin
-            )
+            structure = self.options.structure_of(entry.atoms())
             found = features(predictor, structure)
             rows.extend(self._rows(entry, structure, found))
             return {

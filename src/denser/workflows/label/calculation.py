@@ -174,16 +174,13 @@ def _occupied(result: KSResult) -> np.ndarray:
 
 def _lowest(task: LabelTask, grid: Grid, result: KSResult) -> tuple[KSResult, tuple[float, ...]]:
     """The lowest state of an open shell, and the energies of all that were found."""
-    from denser.dft.scf import SAME_STATE, other_state
+    from denser.dft.scf import lower_of, other_state
 
     if not task.structure.spin:
         return result, ()
     recipe, cycles = task.settings.recipe, task.settings.max_cycle
     other = other_state(task.structure, grid, recipe, result, cycles)
-    if not other.converged or abs(other.e_tot - result.e_tot) < SAME_STATE:
-        return result, (result.e_tot,)
-    first, second = sorted([result, other], key=lambda found: found.e_tot)
-    return first, (first.e_tot, second.e_tot)
+    return lower_of(result, other) if other.converged else (result, (result.e_tot,))
 
 
 def _converge(task: LabelTask) -> tuple[str, Grid, str, KSResult, tuple[float, ...]] | None:
@@ -198,7 +195,7 @@ def _converge(task: LabelTask) -> tuple[str, Grid, str, KSResult, tuple[float, .
             stepped = _few_steps(task, grid, task.settings.residual)
             if stepped is not None:
                 return box, grid, "steps", stepped, ()
-        elif box != "cell" and box != "paper" and task.settings.options.padding >= CLOSED_BOX:
+        elif box.startswith("padding") and task.settings.options.padding >= CLOSED_BOX:
             converged = _in_open_space(task, grid)
             if converged is not None:
                 return box, grid, "open space", *converged
