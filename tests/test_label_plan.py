@@ -1,5 +1,6 @@
 """The training set in data/ can be made again from configs/labels.toml."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from denser import InputError
 from denser.cli import app
 from denser.labels import held_out, qm9
+from denser.labels.reading import names_of_labels
 from denser.labels.store import LabelStore
 from denser.model.options import PredictionOptions
 from denser.types.structure import Structure
@@ -24,6 +26,7 @@ FOUND = [
     ("qm9_001313_rattled", "paper", [1.35128834, -0.2108395, 3.0312174]),
 ]
 PLAN = Path(__file__).parents[1] / "configs" / "labels.toml"
+DATA = PLAN.parents[1] / "data"
 
 
 def test_the_plan_of_the_published_labels_gives_the_structures_it_always_gave():
@@ -159,6 +162,27 @@ def test_a_structure_may_name_its_own_box(tmp_path):
         boxes = {name: store.row(name).box for name in store.names()}
     assert boxes == {"h2_paper": "paper", "h2_isolated": "padding 3"}
     assert label(inputs, tmp_path / "labels.db", settings, workers=1).present == 2
+
+
+def test_molecules_with_labels_elsewhere_are_left_out(tmp_path):
+    _plan_of_a_file(tmp_path, ["a", "b"], "padding = 3.0")
+    (first, second) = planned(read_plan(tmp_path / "plan.toml"))
+    hydrogen = Structure.of(molecule("H2"))
+    settings = LabelSettings(PredictionOptions(padding=3.0, spacing=0.2))
+    there = [LabelInput(x.name, hydrogen, box="isolated") for x in (first, second)]
+    assert label(there, tmp_path / "there.db", settings, workers=1).labelled == 2
+    command = ["labels", "make", str(tmp_path / "plan.toml"), "-o", str(tmp_path / "new.db")]
+    found = CliRunner().invoke(app, [*command, "--except", str(tmp_path / "there.db")])
+    assert found.exit_code == 0, found.output
+    assert "2 of 2 molecules left out" in found.output
+    found = CliRunner().invoke(app, [*command, "--except", str(tmp_path / "none.db")])
+    assert isinstance(found.exception, InputError) and "none.db" in str(found.exception)
+
+
+def test_names_of_published_labels():
+    with (DATA / "labels.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+    assert sorted(names_of_labels(DATA)) == sorted(row["name"] for row in rows)
 
 
 @pytest.mark.slow

@@ -245,6 +245,14 @@ def labels_make(
     first: Annotated[
         int | None, typer.Option(min=1, help="Only the first N molecules; default: all.")
     ] = None,
+    without: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--except",
+            help="Leave out the molecules of this store, shard or folder of shards, such as data; "
+            "may be repeated.",
+        ),
+    ] = None,
     workers: Workers = None,
     executor: ExecutorName = None,
     nice: Nice = 0,
@@ -255,12 +263,17 @@ def labels_make(
     try:
         from dataclasses import replace
 
+        from denser.labels.reading import names_of_labels
         from denser.workflows.label import planned, read_plan
 
         found = read_plan(plan)
         if first is not None:
             found = replace(found, molecules=first)
-        structures = planned(found, _tell)
+        done = {name for path in without or () for name in names_of_labels(path)}
+        everything = planned(found, _tell)
+        structures = [x for x in everything if x.name not in done]
+        if left_out := len(everything) - len(structures):
+            _tell(f"{left_out} of {len(everything)} molecules left out: their labels are there")
         parsl = _parsl_file(executor)
         totals = _run(structures, out, found.settings(), workers, parsl, nice, retry_failed)
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from denser.labels.label import Label
-from denser.labels.packed import holds_shards, recipe_of_shards
+from denser.labels.packed import holds_shards, read_shards, recipe_of_shards
 from denser.labels.store import LabelStore
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -83,6 +83,23 @@ def read_labels(path: str | Path, recipe: Recipe | None = None) -> list[Label]:
             f"{path}: no .npz labels found; give a folder that contains some, or a store (.db)"
         )
     return [read_label(path) for path in paths]
+
+
+def names_of_labels(path: str | Path) -> list[str]:
+    """Names of the labels of a store, a shard, or a folder of shards or of `.npz` files.
+
+    Raises
+    ------
+    InputError
+        There is no such file or folder, it cannot be read, or it holds no labels.
+    """
+    path = file_path(path, "a store, a shard or a folder of labels")
+    if holds_shards(path):
+        return [label.name for label in read_shards(path)]
+    if path.suffix == ".db":
+        with LabelStore(path) as store:
+            return store.names()
+    return [label.name for label in read_labels(path)]
 
 
 def read_recipe(path: str | Path) -> Recipe | None:
