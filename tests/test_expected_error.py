@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.build import molecule
 from scipy.stats import spearmanr
 
+from denser.analysis.properties import Analysis
 from denser.labels.packed import read_shards
 from denser.model.checkpoint import load_model, save_model
 from denser.model.expected_error import Example, ExpectedError
@@ -19,6 +20,7 @@ from denser.training import expected_errors
 from denser.training.expected_errors import recalibrated, usable, with_expected_errors
 from denser.types.errors import InputError
 from denser.types.structure import Structure
+from denser.viewer import fields
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -104,3 +106,23 @@ def test_a_fit_to_labels(monkeypatch):
     monkeypatch.setattr(expected_errors, "FEWEST", 1000)
     with pytest.raises(InputError, match="a fit needs at least 1000"):
         usable(plain, labels)
+
+
+def test_the_field_of_expected_errors():
+    """Its integral is the number of wrong electrons, and it is largest where most are expected."""
+    lithium_fluoride = Atoms("LiF", [[0, 0, 0], [0, 0, 1.56]])
+    lithium_fluoride.positions += [0, 7, 0]
+    density = (
+        Predictor("default", "cpu").predict(molecule("H2O") + lithium_fluoride, spacing=0.2).density
+    )
+    field = Analysis(density).field("uncertainty")
+    assert field.unit == "e/bohr^3" and field.values.min() >= -1e-9
+    assert field.integrate() == pytest.approx(density.wrong.sum(), rel=2e-3)
+    assert density.expected_error == pytest.approx(density.wrong.sum() / 18)
+    for known in (density.with_spin_density(0 * density.values), density):
+        assert known.wrong is not None and known.continuous is not None
+    changed = density.with_values(density.values)
+    with pytest.raises(InputError, match="no expected errors are known of this density"):
+        Analysis(changed).field("uncertainty")
+    assert "uncertainty" in {x.name for x in fields.listed(density)}
+    assert "uncertainty" not in {x.name for x in fields.listed(changed)}

@@ -77,9 +77,13 @@ def test_every_property_answers_in_both_forms(water):
 
 
 def test_every_field_is_finite_and_has_the_atoms(water):
-    analysis, with_spin = Analysis(water), Analysis(water.with_spin_density(0 * water.values))
+    analysis = Analysis(water)
+    special = {
+        "spin": Analysis(water.with_spin_density(0 * water.values)),
+        "uncertainty": Analysis(water.with_expected_errors(np.full(3, 0.01))),
+    }
     for name in FIELDS:
-        field = (with_spin if name == "spin" else analysis).field(name)
+        field = special.get(name, analysis).field(name)
         of_orbitals = needs_orbitals(FIELDS[name])
         grid = analysis.orbitals.density.grid if of_orbitals else water.grid
         assert field.grid.same_as(grid) and np.isfinite(field.values).all(), name

@@ -237,6 +237,12 @@ FIELDS = {
         "denser.analysis.charges.spin_populations:spin_density",
         isovalues=SPIN_ISOVALUES,
     ),
+    "uncertainty": FieldEntry(
+        "expected error of a prediction",
+        "e/bohr^3",
+        "denser.analysis.uncertainty:uncertainty",
+        isovalues=Isovalues(5e-4, 2e-5, 2e-2),
+    ),
     "esp": FieldEntry(
         "electrostatic potential",
         "hartree/e",

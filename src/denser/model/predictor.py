@@ -60,30 +60,32 @@ _FINE_ENOUGH = 1.8
 
 
 class ExpectsErrors:
-    """What follows from a density and the expected wrong electrons of its atoms."""
+    """What follows from the expected errors of a density (`Density.wrong`)."""
 
     density: Density
-    wrong: np.ndarray | None
+
+    @property
+    def wrong(self) -> np.ndarray | None:
+        """Expected wrong electrons of each atom (n_atoms,); None if the model estimates none."""
+        return self.density.wrong
 
     @property
     def expected_error(self) -> float | None:
         """Expected Err_rho, a fraction; None if the model does not estimate it."""
-        return None if self.wrong is None else float(self.wrong.sum() / self.density.n_electrons)
+        return self.density.expected_error
 
     @property
     def worst_expected(self) -> float | None:
         """That of the molecule with the largest one, so that none hides among many others."""
-        return (
-            None if self.wrong is None else _of_worst_molecule(self.density.structure, self.wrong)
-        )
+        wrong = self.wrong
+        return None if wrong is None else _of_worst_molecule(self.density.structure, wrong)
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction(ExpectsErrors):
     """A predicted density, its SAD, its box, and the times in seconds.
 
-    `box` is "cell", "isolated" or "paper"; `excess` is that of `Predictor.normalised`; `wrong` are
-    the expected wrong electrons of each atom (n_atoms,), None if the model does not estimate them.
+    `box` is "cell", "isolated" or "paper"; `excess` is that of `Predictor.normalised`.
     """
 
     density: Density
@@ -92,7 +94,6 @@ class Prediction(ExpectsErrors):
     excess: float
     seconds_sad: float
     seconds_network: float
-    wrong: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return f"Prediction({self.density!r}, box {self.box!r})"
@@ -102,14 +103,12 @@ class Prediction(ExpectsErrors):
 class Scaled(ExpectsErrors):
     """A density of exactly N_e electrons, and what scaling it removed.
 
-    `excess` is that of `Predictor.normalised`, `n_electrons` the electrons before scaling, and
-    `wrong` that of `Prediction`.
+    `excess` is that of `Predictor.normalised`, `n_electrons` the electrons before scaling.
     """
 
     density: Density
     excess: float
     n_electrons: float
-    wrong: np.ndarray | None = None
 
 
 class Predictor:
@@ -209,10 +208,11 @@ class Predictor:
         if periodic != sad.structure.isolated:
             density = density.known_between_nodes(atoms)
         density = _with_spin(density, atoms)
-        return Scaled(density, excess, total, self.wrong_electrons(atoms, excess))
+        density = density.with_expected_errors(self.wrong_electrons(atoms, excess))
+        return Scaled(density, excess, total)
 
     def wrong_electrons(self, atoms: DeformedAtoms, excess: float) -> np.ndarray | None:
-        """Expected wrong electrons of each atom, as in `Prediction`.
+        """Expected wrong electrons of each atom (n_atoms,), None if the model estimates none.
 
         Parameters
         ----------
@@ -418,7 +418,7 @@ class Predictor:
         if spacing is not None and not self.network.any_spacing:
             density = respace(density, spacing / BOHR)
         seconds = middle - start, end - middle
-        return Prediction(density, sad, box, scaled.excess, *seconds, scaled.wrong)
+        return Prediction(density, sad, box, scaled.excess, *seconds)
 
 
 def predict(
@@ -522,7 +522,7 @@ def _on_nodes(density: Density, grid: Grid | Field) -> Density:
     check_memory(grid)
     values = seal(atoms.on_grid(grid))
     on_nodes = replace(density, grid=grid, values=values).known_between_nodes(atoms)
-    return _with_spin(on_nodes, atoms)
+    return _with_spin(on_nodes, atoms).with_expected_errors(density.wrong)
 
 
 def _of_worst_molecule(structure: Structure, wrong: np.ndarray) -> float:

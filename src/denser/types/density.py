@@ -183,6 +183,10 @@ class Density(Field):
     spin_density : Density or None
         Density of spin up minus that of spin down, in `SPIN_UNIT`, where it is known. CHGCAR and
         .npz hold both; `dataclasses.replace` and `with_values` leave it out.
+    wrong : (n_atoms,) float or None
+        Expected wrong electrons of each atom, for a prediction of a model that estimates its
+        errors: integrals of w_a |rho - rho_DFT| with the share w_a of the atom in the superposed
+        atoms. `dataclasses.replace` and `with_values` leave it out, and so do files.
     """
 
     structure: Structure = field(kw_only=True)
@@ -190,6 +194,7 @@ class Density(Field):
     all_electron: bool = field(default=False, kw_only=True)
     continuous: Continuous | None = field(default=None, init=False, repr=False)
     spin_density: Density | None = field(default=None, init=False, repr=False)
+    wrong: np.ndarray | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -245,16 +250,27 @@ class Density(Field):
 
     def known_between_nodes(self, continuous: Continuous) -> Density:
         """Return the same density, which `continuous` gives at every point."""
-        copy = replace(self)
-        object.__setattr__(copy, "continuous", continuous)
-        return copy
+        return self._knowing(continuous=continuous)
 
     def with_spin_density(self, values: np.ndarray) -> Density:
         """Return the same density with a spin density (nx, ny, nz), unpaired e/bohr^3."""
+        return self._knowing(spin_density=replace(self, values=values, unit=SPIN_UNIT))
+
+    def with_expected_errors(self, wrong: np.ndarray | None) -> Density:
+        """Return the same density with the expected wrong electrons of each atom (n_atoms,)."""
+        return self._knowing(wrong=None if wrong is None else read_only(wrong, float))
+
+    def _knowing(self, **attributes: Any) -> Density:
+        """The same density, with these attributes in place of its own."""
         copy = replace(self)
-        object.__setattr__(copy, "continuous", self.continuous)
-        object.__setattr__(copy, "spin_density", replace(self, values=values, unit=SPIN_UNIT))
+        for name in ("continuous", "spin_density", "wrong"):
+            object.__setattr__(copy, name, attributes.get(name, getattr(self, name)))
         return copy
+
+    @property
+    def expected_error(self) -> float | None:
+        """Expected Err_rho, a fraction; None if it is not known."""
+        return None if self.wrong is None else float(self.wrong.sum() / self.n_electrons)
 
     @property
     def n_electrons(self) -> float:

@@ -66,6 +66,15 @@ DIFFERENCE = ListedField("", "", "e/bohr^3", 0.003, 0.0001, 0.1, True)
 ORBITAL = ListedField("", "", "bohr^-3/2", 0.05, 0.005, 0.2, True, "one step")
 
 
+def listed(density: Density | None) -> list[ListedField]:
+    """`LISTED_FIELDS` that the density has."""
+    known = {
+        "spin": density is not None and density.spin_density is not None,
+        "uncertainty": density is not None and density.wrong is not None,
+    }
+    return [field for field in LISTED_FIELDS if known.get(field.name, True)]
+
+
 def of_values(density: Density) -> ListedField:
     """The values of a density, or of another field with atoms, such as a spin density."""
     values, unit = density.values, density.unit
@@ -93,6 +102,7 @@ def reduced(density: Density) -> Density:
             spin = density.spin_density
             values = np.ascontiguousarray(density.values[::k, ::k, ::k])
             coarse = replace(density, grid=grid.coarsen(k), values=values)
+            coarse = coarse.with_expected_errors(density.wrong)
             return coarse if spin is None else coarse.with_spin_density(spin.values[::k, ::k, ::k])
     return density
 

@@ -340,8 +340,7 @@ class Session:
         """Fields that can be shown now; the first one is shown unless another is chosen."""
         if self.density is not None and not is_density(self.density):
             return [fields.of_values(self.density)]
-        has_spin = self.density is not None and self.density.spin_density is not None
-        listed = [field for field in fields.LISTED_FIELDS if field.name != "spin" or has_spin]
+        listed = fields.listed(self.density)
         for k, item in enumerate(self.items):
             if item.density is None or not is_density(item.density):
                 continue
