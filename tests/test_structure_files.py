@@ -138,6 +138,8 @@ GAUSSIAN = f"%chk=a.chk\n#p PBE1PBE/6-31G*\n\noxalate\n\n-2 1\n{lines(OXALATE)}\
 ORCA = f"! PBE def2-SVP\n* xyz -2 1\n{lines(OXALATE)}*\n"
 BOHRS = [(s, x / BOHR, y / BOHR, z / BOHR) for s, x, y, z in OXALATE]
 
+FORMAL = "".join(f"{s} {x} {y} {z} {-(i in (0, 5))}\n" for i, (s, x, y, z) in enumerate(OXALATE))
+
 # file, contents, formula, charge of each structure
 CHARGED = {
     "keyword.xyz": xyz(OXALATE, "Properties=species:S:1:pos:R:3 charge=-2 pbc='F F F'"),
@@ -145,6 +147,14 @@ CHARGED = {
     "pair.xyz": xyz(OXALATE, "-2 1"),
     "words.xyz": xyz(OXALATE, "charge: -2 mult: 1"),
     "upper.xyz": xyz(OXALATE, "Charge = -2, from a crystal"),
+    "blank.xyz": xyz(OXALATE, "net charge -2 multiplicity 1"),
+    "after.xyz": xyz(OXALATE, "charge: 2-"),
+    "q.xyz": xyz(OXALATE, "q=-2"),
+    "xtb.xyz": xyz(OXALATE, "--chrg -2"),
+    "named.xyz": xyz(OXALATE, "-2 1 oxalate"),
+    "formal.xyz": f"6\nProperties=species:S:1:pos:R:3:formal_charges:I:1\n{FORMAL}",
+    "old-mac.sdf": sdf(OXALATE, tail="M  CHG  2   1  -1   6  -1").replace("\n", "\r"),
+    "a.sd": sdf(OXALATE, tail="M  CHG  2   1  -1   6  -1"),
     "mark.xyz": "\ufeff" + xyz(OXALATE, "-2 1"),
     "lines.sdf": sdf(OXALATE, tail="M  CHG  2   1  -1   6  -1"),
     "column.sdf": sdf(OXALATE, columns={0: 5, 5: 5}),
@@ -274,7 +284,8 @@ TABLE = {
     "box.gro": (gro([("NA", 0, 0, 0), ("CLA", 3, 0, 0), ("CL1", 9, 0, 0)], "LIG", "2.0 2.0 2.0"),
                 [("Cl2N", "a title", True, "hydrogens may be missing")]),
     "ions.gro": (gro([("NA", 0, 0, 0)], "NA", "0 0 0") + gro([("CL", 0, 0, 0)], "CL", "0 0 0"),
-                 [("Na", "a title", False, ""), ("Cl", "a title", False, "")]),
+                 [("Na", "a title", False, "1 ion(s) (NA)"),
+                  ("Cl", "a title", False, "they count as -1")]),
     "virtual.gro": (gro([("MW", 0, 0, 0)], "SOL", "0 0 0"), ["no element follows from"]),
     "two.com": (GAUSSIAN + "--Link1--\n" + GAUSSIAN, [("C2O4", "oxalate", False, "2 jobs are in")]),
     "codes.com": ("# opt\n\ntwo\nlines\n\n0 1 0 1\n8(Iso=18) 0 0 0 0\nH-HW -1 0 0.763 -0.596\n"
@@ -294,7 +305,7 @@ TABLE = {
     "ions.pdb": (pdb([("NA", 0, 0, 0)], elements=False, names={0: "SOD "}, residue="SOD")
                  .replace("END\n", "")
                  + pdb([("CL", 4, 0, 0)], elements=False, names={0: "CLA "}, residue="CLA"),
-                 [("ClNa", "", False, "")]),
+                 [("ClNa", "", False, "unless --charge is given, they count as neutral in all")]),
     "chloride.pdb": (pdb([("C", 0, 0, 0), ("CL", 1.78, 0, 0), *[("H", -0.36, *x) for x in
                           ((1.03, 0), (-0.51, 0.89), (-0.51, -0.89))]], elements=False,
                          names={1: " CL1"}), [("CH3Cl", "", False, "")]),
@@ -594,6 +605,145 @@ def test_bonds_of_mol2_fit_its_charge(tmp_path, carboxylate):
     structure = Structure.of(frame.atoms)
     assert structure.charge == -1
     assert structure.bonds is None or structure.bonds.formal_charges.sum() == -1
+
+
+AMMONIUM = [("N", 0, 0, 0), ("H", 0.6, 0.6, 0.6), ("H", -0.6, -0.6, 0.6), ("H", 0.6, -0.6, -0.6),
+            ("H", -0.6, 0.6, -0.6)]  # fmt: skip
+FOUR = mol2(AMMONIUM, [0] * 5).replace(" N 1 MOL", " N.4 1 MOL").replace("5 0 0 0 0", "5 4 0 0 0")
+FOUR += "".join(f"{k} 1 {k + 1} 1\n" for k in (1, 2, 3, 4))
+GHOSTS = "# hf\n\nt\n\n0 1\nO-Bq 0 0 5\nH-Bq 0 0 5.9\nH1-Bq 0 0.9 5\n" + lines(WATER) + "\n"
+ESPRESSO = """&system
+  ibrav=0, nat=2, ntyp=2, tot_charge=-1
+/
+ATOMIC_SPECIES
+O 16 O.upf
+H 1 H.upf
+CELL_PARAMETERS angstrom
+8 0 0
+0 8 0
+0 0 8
+ATOMIC_POSITIONS angstrom
+O 0 0 0
+H 0 0 0.97
+"""
+CHEMICAL_JSON = """{"chemicalJson": 1, "atoms": {"coords": {"3d": [0, 0, 0, 0, 0, 0.97]},
+"elements": {"number": [8, 1]}}, "properties": {"totalCharge": -1}}"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "charge", "note"),
+    [
+        ("none.mol2", FOUR.replace("USER_CHARGES", "NO_CHARGES"), 1, "taken as +1 from its bonds"),
+        ("zero.mol2", FOUR, 1, "taken as +1 from its bonds"),
+        ("ion.pdb", pdb([("CA", 0, 0, 0)], names={0: "CA"}, residue=" CA"), 2, "(CA); unless"),
+        ("ion.gro", gro([("K+", 0, 0, 0)], "K+", "0 0 0"), 1, "they count as +1 in all"),
+        ("molecule.gro", gro([("C", 0, 0, 0), ("O", 1.13, 0, 0)], "CO", "0 0 0"), 0, None),
+        ("ghosts.com", GHOSTS, 0, None),
+        ("jobs.inp", ORCA + "$new_job\n" + ORCA.replace("-2 1", "0 1"), -2, "2 jobs are in"),
+        ("pw.pwi", ESPRESSO, -1, None),
+        ("a.cjson", CHEMICAL_JSON, -1, None),
+        ("blank.pdb", pdb(WATER, alt={0: (" ", 0.0)}), 0, "1 atoms have an occupancy of 0"),
+        ("all.pdb", pdb(WATER, alt=dict.fromkeys(range(3), (" ", 0.0))), 0, None),
+    ],
+)  # fmt: skip
+def test_charges_that_files_do_not_state_as_such(tmp_path, name, text, charge, note):
+    (tmp_path / name).write_text(text)
+    frame = list(read_structures(tmp_path / name))[-1]
+    assert isinstance(frame, Frame), frame
+    assert Structure.of(frame.atoms).charge == charge
+    assert (note or "") in " ".join(frame.notes) and bool(note) == bool(frame.notes)
+    if name == "ghosts.com":  # which predictions refuse by name
+        assert frame.atoms.numbers.tolist() == [0, 0, 0, 8, 1, 1]
+
+
+def test_structures_between_end_lines_of_a_pdb_are_frames(tmp_path):
+    (tmp_path / "vmd.pdb").write_text(pdb(WATER) + pdb(WATER) + pdb(OXALATE, {0: "1-", 5: "1-"}))
+    found = [Structure.of(frame.atoms) for frame in read_structures(tmp_path / "vmd.pdb")]
+    assert [(s.formula, s.charge) for s in found] == [("H2O", 0), ("H2O", 0), ("C2O4", -2)]
+
+
+def test_a_peptide_without_charges_is_said_to_be_neutral(tmp_path):
+    peptide = Chem.AddHs(Chem.MolFromSequence("GK"), addResidueInfo=True)
+    AllChem.EmbedMolecule(peptide, randomSeed=1)
+    (tmp_path / "gk.pdb").write_text(Chem.MolToPDBBlock(peptide))
+    (frame,) = read_structures(tmp_path / "gk.pdb")
+    assert "no charges of its residues; they count as neutral" in frame.notes[0]
+
+
+def test_a_flat_drawing_with_hydrogens_is_refused_whatever_its_header_says(tmp_path):
+    drawing = Chem.AddHs(Chem.MolFromSmiles("CC(C)Cc1ccc(cc1)C(C)C(=O)O"))
+    AllChem.Compute2DCoords(drawing)
+    for dim in ("3D", "  "):
+        (tmp_path / "a.mol").write_text(Chem.MolToMolBlock(drawing).replace("2D", dim))
+        (error,) = read_structures(tmp_path / "a.mol")
+        assert isinstance(error, InputError) and "flat drawing" in str(error)
+        (frame,) = read_structures(tmp_path / "a.mol", embed=True)
+        assert strange(Structure.of(frame.atoms)) == []
+
+
+def test_lengths_in_bohr_are_told(tmp_path):
+    (tmp_path / "a.xyz").write_text(
+        xyz([(s, x / BOHR, y / BOHR, z / BOHR) for s, x, y, z in WATER])
+    )
+    (frame,) = read_structures(tmp_path / "a.xyz")
+    assert "1.9 times as far apart as bonded atoms; lengths in bohr" in frame.notes[0]
+
+
+def test_hydrogens_at_oxygen_alone_are_too_few(tmp_path):
+    """Files for docking hold polar hydrogens only."""
+    ethanol = molecule("CH3CH2OH")
+    polar = [(a.symbol, *a.position) for i, a in enumerate(ethanol) if i < 4]
+    assert [a[0] for a in polar] == ["C", "C", "O", "H"]
+    (tmp_path / "a.xyz").write_text(xyz(polar))
+    (error,) = read_structures(tmp_path / "a.xyz")
+    assert "C2HO has no hydrogens at carbon atoms, but" in str(error)
+
+
+@pytest.mark.parametrize("pair", ["CO", "CN"])
+def test_carbon_at_the_end_of_a_triple_bond_misses_no_hydrogens(pair):
+    atoms = Atoms(pair * 4, [(4 * k, 0, z) for k in range(4) for z in (0, 1.15)])
+    assert open_valences(atoms) == 0
+
+
+WATER_CIF = """data_a
+_cell_length_a 6
+_cell_length_b 6
+_cell_length_c 6
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+{}
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+O1 0.5 0.5 0.52
+H1 0.5 0.627 0.42
+H2 0.5 0.373 0.42
+"""
+WHOLE = "_space_group_name_H-M_alt 'P 1'\n_chemical_formula_sum 'H2 O'\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "keep", "found"),
+    [
+        (WHOLE, "", ()),
+        ("", "", "the CIF names no symmetry"),
+        ("_space_group_name_H-M_alt 'P 99'\n", "", InputError("the space group P 99 is not known")),
+        ("_space_group_IT_number 19\n", "", InputError("the space group 19 is not known")),
+        (WHOLE, "H1 ", InputError("its formula is H2 O, but its sites hold no hydrogens")),
+        (WHOLE, "H2 ", "which makes 2 in the cell, and its sites hold 1"),
+    ],
+)
+def test_symmetry_and_hydrogens_of_a_cif(tmp_path, head, keep, found):
+    text = WATER_CIF.format(head)
+    (tmp_path / "a.cif").write_text(text[: text.rindex(keep)] if keep else text)
+    (frame,) = read_structures(tmp_path / "a.cif")
+    if isinstance(found, InputError):
+        assert isinstance(frame, InputError) and str(found) in str(frame)
+    else:
+        assert str(found or "") in " ".join(frame.notes) and bool(found) == bool(frame.notes)
 
 
 def test_structures_of_pymatgen():

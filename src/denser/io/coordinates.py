@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,7 +17,15 @@ from ase import Atoms
 from ase.units import Bohr
 
 from denser.io.files import read_bytes
-from denser.io.frames import Frame, checked, element_of_name, stated_in_comment, symbol_of
+from denser.io.frames import (
+    NO_CHARGES,
+    Frame,
+    charge_of_ions,
+    checked,
+    element_of_name,
+    stated_in_comment,
+    symbol_of,
+)
 from denser.types.errors import InputError
 
 _POLYMER = re.compile(
@@ -67,6 +76,9 @@ def _xyz_frame(lines: Sequence[str], first: int) -> Frame:
     else:
         atoms = _cartesian(lines[2:], first + 2)
         title = "" if stated or "=" in comment else comment.strip()
+    formal = atoms.arrays.get("formal_charges", atoms.arrays.get("formal_charge"))
+    if formal is not None and "charge" not in atoms.info and "total_charge" not in atoms.info:
+        atoms.info["charge"] = float(np.sum(formal))
     atoms.info.update(stated)
     return checked(Frame(atoms, title))
 
@@ -129,11 +141,17 @@ def read_gaussian(text: str, embed: bool = False) -> Iterator[Frame | InputError
     """Yield the molecule of a Gaussian input; of several jobs (--Link1--), the first."""
     try:
         first, *others = re.split(r"^\s*--link1--.*$", text, flags=re.MULTILINE | re.IGNORECASE)
-        frame = _gaussian(first)
-        notes = (f"{len(others) + 1} jobs are in the file; the first was read",) if others else ()
-        yield checked(Frame(frame.atoms, frame.title, notes))
+        yield checked(_first_of(_gaussian(first), len(others)))
     except InputError as error:
         yield error
+
+
+def _first_of(frame: Frame, n_others: int) -> Frame:
+    """The molecule of the first job of an input, with a note if there are others."""
+    if n_others == 0:
+        return frame
+    note = f"{n_others + 1} jobs are in the file; the first was read"
+    return replace(frame, notes=(*frame.notes, note))
 
 
 def _gaussian(text: str) -> Frame:
@@ -151,7 +169,8 @@ def _gaussian(text: str) -> Frame:
     unit = Bohr if re.search(r"units[=( ]+\(?[^)\s]*\b(au|bohr)\b", route, re.IGNORECASE) else 1.0
     matches = [re.match(r"([A-Za-z]+|\d+)[^\s,(]*(\([^)]*\))?[\s,]+(.*)", row) for row in rows]
     try:
-        symbols = [match[1] for match in matches if match]
+        ghosts = [re.match(r"[A-Za-z]+\d*-(Bq|Gh)\b", row, re.IGNORECASE) for row in rows]
+        symbols = ["X" if g else m[1] for g, m in zip(ghosts, matches, strict=True) if m]
         numbers = [re.split(r"[\s,]+", match[3].strip()) for match in matches if match]
         places = [[float(x) for x in (row[1:4] if _is_frozen(row) else row[:3])] for row in numbers]
         if len(places) < len(rows) or any(len(place) < 3 for place in places):
@@ -185,7 +204,8 @@ def _is_frozen(numbers: Sequence[str]) -> bool:
 def read_orca(text: str, embed: bool = False, folder: Path = Path(".")) -> Iterator[Any]:
     """Yield the molecule of an ORCA input; `* xyzfile` names a file in `folder`."""
     try:
-        yield _orca(text, folder)
+        first, *others = re.split(r"^\s*\$new_job\b.*$", text, flags=re.MULTILINE | re.IGNORECASE)
+        yield _first_of(_orca(first, folder), len(others))
     except InputError as error:
         yield error
 
@@ -261,9 +281,10 @@ def read_gro(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
 
 
 def _gro_frame(lines: Sequence[str]) -> Frame:
-    symbols, positions = [], []
+    symbols, positions, residues = [], [], []
     for line in lines[2:-1]:
         residue, name = line[5:10].strip(), line[10:15].strip()
+        residues.append(residue)
         dots = [k for k, sign in enumerate(line) if sign == "." and k >= 20]
         width = dots[1] - dots[0]
         places = [line[20 + k * width : 20 + (k + 1) * width] for k in (0, 1, 2)]
@@ -277,7 +298,11 @@ def _gro_frame(lines: Sequence[str]) -> Frame:
         if len(box) >= 9:
             cell.flat[[1, 2, 3, 5, 6, 7]] = box[3:9]
         atoms.cell, atoms.pbc = cell, True
-    return checked(Frame(atoms, lines[0].strip()))
+    notes: list[str] = []
+    atoms.info["charge"] = charge_of_ions(zip(residues, symbols, strict=True), notes)
+    if sum(_POLYMER.fullmatch(residue) is not None for residue in set(residues)) > 1:
+        notes.append(NO_CHARGES)
+    return checked(Frame(atoms, lines[0].strip(), tuple(notes)))
 
 
 def read_cml(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
@@ -319,10 +344,15 @@ def _tag(element: ElementTree.Element) -> str:
 
 
 def decoded(data: bytes) -> str:
-    """Text of a file: UTF-8 or UTF-16 with or without a byte-order mark, else Latin-1."""
+    """Text of a file: UTF-8 or UTF-16 with or without a byte-order mark, else Windows-1252.
+
+    All ends of lines become line feeds.
+    """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", errors="replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.removeprefix(b"\xef\xbb\xbf").decode("latin-1")
+        text = data.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = data.removeprefix(b"\xef\xbb\xbf").decode("cp1252", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

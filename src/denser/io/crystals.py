@@ -12,11 +12,18 @@ from typing import Any
 import gemmi
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
 
 from denser.io.coordinates import decoded, reason
 from denser.io.files import naming, read_bytes
-from denser.io.frames import ISOTOPES, Frame, checked, element_of_name
+from denser.io.frames import (
+    NO_CHARGES,
+    Frame,
+    charge_of_ions,
+    checked,
+    compare_hydrogens,
+    element_of_name,
+    plain_symbol,
+)
 from denser.types.errors import InputError
 
 _SPARSE = 100.0
@@ -36,12 +43,13 @@ class _Site:
     altloc: str
     occupancy: float
     residue: tuple[str, ...]
+    kind: str
 
 
 def read_pdb(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
     """Yield the models of a PDB file."""
     header = "".join(line for line in text.splitlines(True) if line.startswith(("CRYST1", "TITLE")))
-    models = re.split(r"^ENDMDL.*\n?", text, flags=re.MULTILINE)
+    models = re.split(r"^(?:ENDMDL.*|END[ \t]*)$", text, flags=re.MULTILINE)
     for model in models:
         atoms = [line for line in model.splitlines() if line.startswith(("ATOM  ", "HETATM"))]
         if not atoms:
@@ -107,7 +115,7 @@ def _pdb_sites(model: Any, blank: bool) -> Iterator[_Site]:
                     element = element_of_name(atom.name, residue.name, polymer)
                 yield _Site(
                     element, tuple(atom.pos), atom.charge, atom.altloc.strip("\0 "), atom.occ,
-                    (chain.name, str(residue.seqid)),
+                    (chain.name, str(residue.seqid)), residue.name,
                 )  # fmt: skip
 
 
@@ -137,7 +145,7 @@ def _mmcif(block: Any) -> Iterator[Frame | InputError]:
             _Site(
                 row.str(0).capitalize(), position, round(float(value(row, 6, "0"))),
                 value(row, 5, ""), float(value(row, 4, "1").split("(")[0]),
-                (value(row, 8, ""), value(row, 9, "") or value(row, 10, "")),
+                (value(row, 8, ""), value(row, 9, "") or value(row, 10, "")), value(row, 10, ""),
             )
         )  # fmt: skip
     structure = gemmi.make_structure_from_block(block)
@@ -157,7 +165,7 @@ def _component(block: Any) -> Frame:
         "_chem_comp_atom.",
         ["type_symbol", "model_Cartn_x", "model_Cartn_y", "model_Cartn_z", "?charge"],
     )
-    symbols = [_element(row.str(0)) for row in rows]
+    symbols = [plain_symbol(row.str(0)) for row in rows]
     positions = [[float(row[k]) for k in (1, 2, 3)] for row in rows]
     atoms = Atoms(symbols, positions)
     charges = [row.str(4) if row.has(4) else "0" for row in rows]
@@ -171,8 +179,11 @@ def _frame(sites: Sequence[_Site], cell: Any, group: str, title: str) -> Frame:
     partial = sum(0 < site.occupancy < _FULL and not site.altloc for site in sites)
     if partial:
         notes.append(f"{partial} atoms have an occupancy below 1; they are taken in full")
-    atoms = Atoms([_element(s.element) for s in sites], [s.position for s in sites])
-    atoms.info["charge"] = sum(site.charge for site in sites)
+    empty = sum(site.occupancy == 0 for site in sites)
+    if 0 < empty < len(sites):
+        notes.append(f"{empty} atoms have an occupancy of 0; they are taken all the same")
+    atoms = Atoms([plain_symbol(s.element) for s in sites], [s.position for s in sites])
+    atoms.info["charge"] = _total_charge(sites, notes)
     lengths = np.array([cell.a, cell.b, cell.c])
     if cell.is_crystal() and not np.allclose(lengths, 1.0):
         shown = " x ".join(f"{length:.1f}" for length in lengths)
@@ -190,6 +201,16 @@ def _frame(sites: Sequence[_Site], cell: Any, group: str, title: str) -> Frame:
             atoms.set_cell([*lengths, cell.alpha, cell.beta, cell.gamma])
             atoms.pbc = True
     return checked(Frame(atoms, title, tuple(notes)))
+
+
+def _total_charge(sites: Sequence[_Site], notes: list[str]) -> int:
+    """Sum of the charges in the file, and of ions whose charge it does not give."""
+    kinds = [gemmi.find_tabulated_residue(kind) for kind in {site.kind for site in sites}]
+    residues = sum(kind.is_amino_acid() or kind.is_nucleic_acid() for kind in kinds)
+    if residues > 1 and not any(site.charge for site in sites):
+        notes.append(NO_CHARGES)
+    silent = [(site.kind, plain_symbol(site.element)) for site in sites if not site.charge]
+    return sum(site.charge for site in sites) + charge_of_ions(silent, notes)
 
 
 def _better_places(sites: Sequence[_Site], notes: list[str]) -> list[_Site]:
@@ -216,15 +237,25 @@ def _small(block: Any) -> Frame:
     """The cell of a small-molecule or inorganic CIF, with all symmetry copies."""
     small = _sites_of(block)
     notes: list[str] = []
+    if not small.symops and small.spacegroup is None:
+        notes.append("the CIF names no symmetry; its atoms are taken as those of the whole cell")
     for i in reversed(_left_out(small.sites, notes)):
         del small.sites[i]
-    return checked(Frame(_filled(small), block.name, tuple(notes)))
+    atoms, formula = _filled(small), block.find_value("_chemical_formula_sum")
+    compare_hydrogens(atoms, gemmi.cif.as_string(formula or "?"), notes)
+    return checked(Frame(atoms, block.name, tuple(notes)))
 
 
 def _sites_of(block: Any) -> Any:
     small = gemmi.make_small_structure_from_block(block)
     if not small.cell.is_crystal():
         raise InputError("the CIF gives no cell for its fractional coordinates")
+    name = small.spacegroup_hm or small.spacegroup_number
+    if name and not small.symops and small.spacegroup is None:
+        raise InputError(
+            f"the space group {name} is not known without its symmetry operations; write them "
+            "into the CIF (_space_group_symop_operation_xyz)"
+        )
     return small
 
 
@@ -232,7 +263,7 @@ def _filled(small: Any) -> Atoms:
     """The atoms of the whole cell, each site followed by its symmetry copies."""
     sites = small.get_all_unit_cell_sites()
     return Atoms(
-        [_element(site.element.name) for site in sites],
+        [plain_symbol(site.element.name) for site in sites],
         scaled_positions=[site.fract.tolist() for site in sites],
         cell=small.cell.parameters,
         pbc=True,
@@ -366,11 +397,3 @@ def _left_out(sites: gemmi.SmallStructure.SiteList, notes: list[str]) -> list[in
                 "necessary) into the file"
             )
     return [i for i, s in enumerate(sites) if s.occ == 0 or s.disorder_group not in (0, best)]
-
-
-def _element(symbol: str) -> str:
-    symbol = symbol.strip().capitalize()
-    symbol = ISOTOPES.get(symbol, symbol)
-    if symbol not in atomic_numbers or symbol == "X":
-        raise InputError(f"unknown symbol {symbol!r}")
-    return symbol

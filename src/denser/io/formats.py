@@ -42,32 +42,35 @@ class StructureFormat:
 STRUCTURES = (
     StructureFormat(
         "xyz, extended xyz", (".xyz", ".extxyz"), "denser, ASE", "coordinates:read_xyz",
-        "charge=, total_charge=, 'charge: -1', or '-1 1' (charge and multiplicity) in the comment",
+        "charge=, total_charge=, 'charge: -1', or '-1 1' (charge and multiplicity) in the comment; "
+        "a column formal_charges",
         "comment line", "all frames", "Lattice=, unless pbc is F F F", r"\A\s*\d+\s*\n",
     ),
     StructureFormat(
-        "MDL molfile and SDF, V2000 and V3000", (".sdf", ".mol"), "RDKit", "molecules:read_sdf",
+        "MDL molfile and SDF, V2000 and V3000", (".sdf", ".mol", ".sd"), "RDKit",
+        "molecules:read_sdf",
         "M  CHG, or the charge column of the atoms", "first line", "all records", "none",
         r"^M  END",
     ),
     StructureFormat(
         "Tripos mol2", (".mol2",), "RDKit", "molecules:read_mol2",
-        "sum of the atomic charges", "name of the molecule", "all molecules", "none",
+        "sum of the atomic charges; without them, of the atom types",
+        "name of the molecule", "all molecules", "none",
         r"^@<TRIPOS>MOLECULE",
     ),
     StructureFormat(
-        "SMILES list", (".smi", ".smiles"), "RDKit", "molecules:read_smi",
+        "SMILES list", (".smi", ".smiles", ".ism"), "RDKit", "molecules:read_smi",
         "of the SMILES", "text after the SMILES", "all lines", "none",
         r"\A\s*[A-Za-z0-9@+\-\[\]()=#$%/\\.*:]+([ \t].*)?$(?!\n\s*[^\n]*\s-?\d+\.\d+)",
     ),
     StructureFormat(
         "PDB", (".pdb", ".ent"), "gemmi", "crystals:read_pdb",
-        "columns 79-80", "TITLE", "all models",
+        "columns 79-80; ions (NA, CL, CA, ...) by their names", "TITLE", "all models",
         "CRYST1, if the space group is P 1 and atoms fill the cell", r"^(ATOM  |HETATM)",
     ),
     StructureFormat(
         "CIF, mmCIF", (".cif", ".mmcif", ".mcif"), "gemmi", "crystals:read_cif",
-        "mmCIF: pdbx_formal_charge", "_struct.title or name of the block",
+        "mmCIF: pdbx_formal_charge; ions as in PDB", "_struct.title or name of the block",
         "all blocks and models", "CIF: with all symmetry copies; mmCIF: as PDB", r"^data_",
     ),
     StructureFormat(
@@ -81,7 +84,7 @@ STRUCTURES = (
     ),
     StructureFormat(
         "GROMACS", (".gro",), "denser", "coordinates:read_gro",
-        "none", "first line", "all frames", "last line, unless it is zero",
+        "of ions, by their names", "first line", "all frames", "last line, unless it is zero",
         r"\A.*\n\s*\d+\s*\n[ \d]{5}\w",
     ),
     StructureFormat(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,16 +20,32 @@ _BOND = 1.3
 _PAULING = 0.31
 """Bond order exp((r0 - r) / this), angstrom: 1, 1.5 and 3 for C-C of 1.52, 1.40 and 1.18."""
 
+_TRIPLE = 2.2
+"""A carbon atom with one bond of a higher order, to nitrogen or oxygen, is that of CO or CN."""
+
 _MISSING = 2.5
 """More open valences than this, summed over all carbon atoms, are missing hydrogens."""
 
 _MISSING_ELSEWHERE = 1.6
 """The same for nitrogen and oxygen; two, as of the O of a water, are more."""
 
+NO_CHARGES = (
+    "the file gives no charges of its residues; they count as neutral unless --charge is given"
+)
+"""Note for proteins and nucleic acids."""
+
 ISOTOPES = {"D": "H", "T": "H"}
 
 _IONS = {"SOD": "Na", "CLA": "Cl", "POT": "K", "CAL": "Ca", "CES": "Cs"}
 """Names of ions in CHARMM's force field."""
+
+_ION_CHARGES = {
+    **dict.fromkeys(("LI", "NA", "K", "RB", "CS", "AG", "CU1", "TL", "SOD", "POT", "CES"), 1),
+    **dict.fromkeys(("MG", "CA", "SR", "BA", "MN", "CO", "NI", "CU", "ZN", "CD", "HG", "PB"), 2),
+    **dict.fromkeys(("FE2", "CAL"), 2), **dict.fromkeys(("FE", "AL", "GA", "CR", "MN3"), 3),
+    **dict.fromkeys(("F", "CL", "BR", "IOD", "CLA"), -1),
+}  # fmt: skip
+"""Charges of residues that are one ion: the PDB's chemical components, and CHARMM's names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +70,8 @@ class Frame:
 def symbol_of(label: str) -> str:
     """Element symbol of an atom in a coordinate file: a symbol, a label or an atomic number.
 
-    `C`, `CL`, `6`, `C1`, `Cl2`, `D` and `T` are clear. `CA` is not: it is calcium, or the alpha
-    carbon of a protein.
+    `C`, `CL`, `6`, `C1`, `Cl2`, `H1A`, `D` and `T` are clear. `CA` is not: it is calcium, or the
+    alpha carbon of a protein.
 
     Raises
     ------
@@ -69,7 +86,7 @@ def symbol_of(label: str) -> str:
         if 1 <= number < len(chemical_symbols):
             return chemical_symbols[number]
         raise InputError(f"atomic number {number} is no element")
-    match = re.fullmatch(r"([A-Za-z]{1,2})\d*", label)
+    match = re.fullmatch(r"([A-Za-z]{1,2})(?:\d+[A-Za-z]?)?", label)
     letters = match[1] if match else label
     symbol = ISOTOPES.get(letters.capitalize(), letters.capitalize())
     if match is None or symbol not in atomic_numbers or symbol == "X":
@@ -80,6 +97,15 @@ def symbol_of(label: str) -> str:
             f"unclear symbol {label!r}: write {symbol} for the element, or {letters[0]} for an "
             "atom with this name"
         )
+    return symbol
+
+
+def plain_symbol(text: str) -> str:
+    """Element symbol from one in any case, also of an isotope; an InputError if it is none."""
+    symbol = text.strip().capitalize()
+    symbol = ISOTOPES.get(symbol, symbol)
+    if symbol not in atomic_numbers or symbol == "X":
+        raise InputError(f"unknown symbol {symbol!r}")
     return symbol
 
 
@@ -114,6 +140,32 @@ def element_of_name(name: str, residue: str, biopolymer: bool) -> str:
     return _first(letters, name)
 
 
+def charge_of_ions(atoms: Iterable[tuple[str, str]], notes: list[str]) -> int:
+    """Sum of the charges of ions to which a file gives none; a note says so.
+
+    Parameters
+    ----------
+    atoms : iterable of (str, str)
+        Residue and element of the atoms without a charge, such as ("NA", "Na").
+    notes : list of str
+        The note is added to it.
+    """
+    found = []
+    for residue, element in atoms:
+        name = residue.strip().upper().rstrip("+-")
+        plain = {"IOD": "I"}.get(name, _IONS.get(name, name.rstrip("123").capitalize()))
+        if name in _ION_CHARGES and plain == element:
+            found.append(name)
+    total = sum(_ION_CHARGES[name] for name in found)
+    if found:
+        names = ", ".join(sorted(set(found)))
+        notes.append(
+            f"the file gives no charge of {len(found)} ion(s) ({names}); unless --charge is given, "
+            f"they count as {f'{total:+d}' if total else 'neutral'} in all"
+        )
+    return total
+
+
 def _first(letters: str, name: str) -> str:
     first = ISOTOPES.get(letters[:1].upper(), letters[:1].upper())
     if first in ("H", "B", "C", "N", "O", "F", "P", "S", "I"):
@@ -122,40 +174,51 @@ def _first(letters: str, name: str) -> str:
 
 
 def stated_in_comment(comment: str) -> dict[str, Any]:
-    """Charge and spin in a comment line: `-2 1`, `charge: -2 mult: 1`, `total_charge=-2 spin=2`.
+    """Charge and spin in a comment line: `-2 1`, `charge -2 mult 1`, `total_charge=-2 spin=2`.
 
     Returns
     -------
     dict
         "charge", "multiplicity" and "spin", as far as they are there.
     """
-    if pair := re.fullmatch(r"\s*([+-]?\d{1,2})\s+([1-9])\s*", comment):
+    pair = re.fullmatch(r"\s*([+-]?\d{1,2})[\s,]+([1-9])\s*", comment)
+    if pair := pair or re.match(r"\s*([+-]\d{1,2}|0)[\s,]+([1-9])\s+[A-Za-z]", comment):
         return {"charge": int(pair[1]), "multiplicity": int(pair[2])}
     found: dict[str, Any] = {}
     for key, words in (
-        ("charge", r"(?:total[_ ]?)?charge"),
+        ("charge", r"(?:(?:total|tot|net|mol|molecular|formal|system)[_ ]?)?(?:charge|chrg)|q"),
         ("multiplicity", r"(?:spin[_ ]?)?mult(?:iplicity)?"),
         ("spin", r"(?:total[_ ]?)?spin"),
     ):
-        pattern = rf"(?<![\w-]){words}\s*[:=]\s*[\"']?([+-]?\d+(?:\.\d+)?)(?![\w.])"
+        pattern = rf"(?<![\w.])(?<!\w-)(?:{words}){_STATED}"
         if match := re.search(pattern, comment, flags=re.IGNORECASE):
-            number = float(match[1])
+            number = float(match[1]) * (-1 if match[2] == "-" else 1)
             found[key] = int(number) if number.is_integer() else number
     return found
 
 
+_STATED = r"(?:\s*[:=]\s*[\"'\[(]?|\s+(?:is\s+|of\s+)?)([+-]?\d+(?:\.\d*)?)([+-]?)e?(?![\w.])"
+"""What follows the name of a number: a sign or a blank, and the number, also as `2-`."""
+
+
 def checked(frame: Frame) -> Frame:
-    """Return the frame, with a note if hydrogens seem to be missing.
+    """Return the frame, with a note if hydrogens seem to be missing or lengths to be in bohr.
 
     Raises
     ------
     InputError
-        There are no atoms; or no hydrogens at all, although carbon, nitrogen or oxygen atoms of an
-        organic molecule have open valences.
+        There are no atoms; or no hydrogens at carbon atoms (or, without carbon atoms that miss
+        some, none at all), although atoms of an organic molecule have open valences.
     """
     atoms = frame.atoms
     if len(atoms) == 0:
         raise InputError("the structure has no atoms")
+    if (apart := _apart(atoms)) is not None:
+        note = (
+            f"no atoms are bonded: neighbours are {apart:.1f} times as far apart as bonded atoms; "
+            "lengths in bohr must be converted to angstrom"
+        )
+        return replace(frame, notes=(*frame.notes, note))
     missing, what = open_valences(atoms), "carbon atoms"
     enough = _MISSING
     if missing <= enough:
@@ -167,12 +230,42 @@ def checked(frame: Frame) -> Frame:
     if missing <= enough:
         return frame
     valences = f"its {what} have about {missing:.0f} open valences"
-    if 1 not in atoms.numbers and 6 in atoms.numbers and missing > _MISSING:
+    some = 1 in atoms.numbers
+    if 6 in atoms.numbers and missing > _MISSING and (not some or not _has_c_h(atoms)):
         raise InputError(
-            f"{atoms.get_chemical_formula()} has no hydrogens, but {valences}; add the hydrogens "
-            "(--embed does so for files with bonds: .sdf, .mol, .mol2)"
+            f"{atoms.get_chemical_formula()} has no hydrogens{' at carbon atoms' if some else ''}, "
+            f"but {valences}; add the hydrogens (--embed does so for files with bonds: .sdf, .mol, "
+            ".mol2)"
         )
     return replace(frame, notes=(*frame.notes, f"hydrogens may be missing: {valences}"))
+
+
+def compare_hydrogens(atoms: Atoms, formula: str, notes: list[str]) -> None:
+    """Compare the hydrogens, for each other atom, with those of a formula such as "C6 H12 O6".
+
+    Raises
+    ------
+    InputError
+        There are hydrogens in the formula and none among the atoms.
+    """
+    counts = [
+        (symbol in ("H", *ISOTOPES), float(n or 1))
+        for symbol, n in re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", formula)
+    ]
+    light, heavy = (sum(n for is_h, n in counts if is_h == kind) for kind in (True, False))
+    if not light or not heavy:
+        return
+    found = int((atoms.numbers == 1).sum())
+    expected = round(light / heavy * (len(atoms) - found))
+    if found == 0 and expected:
+        raise InputError(
+            f"its formula is {formula}, but its sites hold no hydrogens; add them to the file"
+        )
+    if found < 0.95 * expected:
+        notes.append(
+            f"hydrogens may be missing: its formula is {formula}, which makes {expected} in the "
+            f"cell, and its sites hold {found}"
+        )
 
 
 def open_valences(atoms: Atoms) -> float:
@@ -181,14 +274,36 @@ def open_valences(atoms: Atoms) -> float:
     Returns
     -------
     float
-        Sum over all carbon atoms of 4 minus the orders of their bonds, if that is above 0.8.
+        Sum over all carbon atoms of 4 minus the orders of their bonds, if that is above 0.8. The
+        carbon atoms of CO and of CN- and NC groups have none.
     """
     carbon = atoms.numbers == 6
     if not carbon.any() or not np.isfinite(atoms.positions).all():
         return 0.0
-    i, _, orders = _orders(atoms)
-    free = 4.0 - np.bincount(i, orders, minlength=len(atoms))[carbon]
-    return float(free[free > 0.8].sum())
+    i, j, orders = _orders(atoms)
+    triple = np.bincount(i, (orders > _TRIPLE) & np.isin(atoms.numbers[j], (7, 8)), len(atoms)) > 0
+    free = 4.0 - np.bincount(i, orders, minlength=len(atoms))
+    return float(free[carbon & ~triple & (free > 0.8)].sum())
+
+
+def _has_c_h(atoms: Atoms) -> bool:
+    i, j, orders = _orders(atoms)
+    return bool(((atoms.numbers[i] == 6) & (atoms.numbers[j] == 1) & (orders > 0)).any())
+
+
+def _apart(atoms: Atoms) -> float | None:
+    """Median distance to the next atom, in sums of covalent radii, if it is that of bonds in bohr.
+
+    That is only judged for three and more atoms with hydrogen, none of which is bonded.
+    """
+    if len(atoms) < 3 or 1 not in atoms.numbers or not np.isfinite(atoms.positions).all():
+        return None
+    if atoms.pbc.any() or (_orders(atoms)[2] > 0).any():
+        return None
+    distances, nearest = cKDTree(atoms.positions).query(atoms.positions, k=2)
+    radii = covalent_radii[atoms.numbers]
+    ratio = float(np.median(distances[:, 1] / (radii + radii[nearest[:, 1]])))
+    return ratio if 1.5 < ratio < 2.2 else None
 
 
 def _open_hetero_atoms(atoms: Atoms) -> float:

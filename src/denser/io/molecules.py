@@ -36,14 +36,14 @@ def read_sdf(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
         Add hydrogens that are missing, and make a geometry for a drawing or a salt whose ions
         overlap.
     """
-    for record in re.split(r"^\$\$\$\$.*\n?", text.replace("\r\n", "\n"), flags=re.MULTILINE):
+    for record in re.split(r"^\$\$\$\$.*\n?", text, flags=re.MULTILINE):
         if record.strip():
             yield _attempt(_of_mdl, record, embed)
 
 
 def read_mol2(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
     """Yield the molecules of a mol2 file; `embed` as in `read_sdf`."""
-    for part in text.replace("\r\n", "\n").split("@<TRIPOS>MOLECULE")[1:]:
+    for part in text.split("@<TRIPOS>MOLECULE")[1:]:
         yield _attempt(_of_mol2, "@<TRIPOS>MOLECULE" + part, embed)
 
 
@@ -107,13 +107,16 @@ def _of_mol2(block: str, embed: bool) -> Frame:
         raise InputError("cannot be read as mol2; is it damaged?")
     frame = frame_of_molecule(molecule, embed)
     kind = str(molecule.GetPropsAsDict(True).get("_TriposChargeType", ""))
-    if kind.strip() == "NO_CHARGES":
-        note = "the file has no charges; taken as neutral"
-        return Frame(frame.atoms, frame.title, (*frame.notes, note))
     properties = [atom.GetPropsAsDict() for atom in molecule.GetAtoms()]
-    total = round(sum(float(found.get("_TriposPartialCharge", 0)) for found in properties), 3)
+    charges = [float(found.get("_TriposPartialCharge", 0)) for found in properties]
+    formal = frame.atoms.info["charge"]
+    if kind.strip() == "NO_CHARGES" or (formal and not any(charges)):
+        what = f"{formal:+d} from its bonds and atom types" if formal else "neutral"
+        note = f"the file has no charges; taken as {what}"
+        return Frame(frame.atoms, frame.title, (*frame.notes, note))
+    total = round(sum(charges), 3)
     charge = round(total) if abs(total - round(total)) <= _ROUNDED else total
-    if charge != frame.atoms.info["charge"]:
+    if charge != formal:
         frame.atoms.info.pop("bonds", None)  # they come with other formal charges
     frame.atoms.info["charge"] = charge
     return frame
@@ -157,7 +160,7 @@ def frame_of_molecule(molecule: Any, embed: bool = False, says_flat: bool | None
                 "the molecules are side by side"
             )
         return _embedded(molecule, title, f"{overlap}; the geometry was made from the bonds")
-    if is_drawing(atoms, says_flat):
+    if is_drawing(atoms, says_flat) or _lies_flat(molecule):
         if not embed:
             raise InputError(
                 f"{atoms.get_chemical_formula()} is a flat drawing, not a structure; --embed adds "
@@ -173,6 +176,16 @@ def frame_of_molecule(molecule: Any, embed: bool = False, says_flat: bool | None
             note = f"{added} hydrogens were added to the atoms of the file, after them"
             return checked(Frame(_atoms(whole), title, (note,)))
     return checked(Frame(atoms, title))
+
+
+def _lies_flat(molecule: Any) -> bool:
+    """Whether all atoms are in one plane although one of the main group has four neighbours."""
+    four = (a.GetDegree() > 3 and a.GetAtomicNum() in (6, 7, 14, 15) for a in molecule.GetAtoms())
+    return _is_plane(molecule) and any(four)
+
+
+def _is_plane(molecule: Any) -> bool:
+    return float(np.ptp(molecule.GetConformer().GetPositions()[:, 2])) < 1e-4
 
 
 def _overlap(molecule: Any) -> str:
@@ -210,7 +223,7 @@ def _sanitized(molecule: Any) -> Any:
         Chem.SanitizeMol(whole)
     except ValueError as error:
         raise InputError(f"no hydrogens can be added ({error}); mend its bonds") from error
-    if whole.GetConformer().Is3D():
+    if not _is_plane(whole):
         Chem.AssignStereochemistryFrom3D(whole)
     else:
         Chem.DetectBondStereochemistry(whole)

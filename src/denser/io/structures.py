@@ -167,8 +167,11 @@ _OUTPUTS = {
         r"^\s*Charge\s+:\s+(-?\d+)\s*$",  # NWChem
         r"^\s*CHARGE\s+(-?\d+)\s*$",  # CP2K
         r"^\$eht.*charge\s*=\s*(-?\d+)",  # Turbomole
+        r"\btot_charge\s*=\s*([+-]?\d+)",  # Quantum ESPRESSO
+        r"\"totalCharge\"\s*:\s*(-?\d+)",  # Chemical JSON
     ),
     "multiplicity": (
+        r"\"totalSpinMultiplicity\"\s*:\s*(\d+)",
         r"^\s*Charge\s*=\s*-?\d+\s+Multiplicity\s*=\s*(\d+)",
         r"^\s*Multiplicity\s+Mult\s+\.+\s*(\d+)",
         r"^\s*Spin multiplicity\s*:\s*(\d+)\s*$",
