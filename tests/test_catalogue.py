@@ -110,6 +110,14 @@ def test_crystals_are_refused_where_the_table_says(crystal):
         assert analysis.property(name).lines()
 
 
+def test_molecules_are_refused_where_the_table_says(water):
+    analysis = Analysis(water)
+    for name, entry in PROPERTIES.items():
+        if "a crystal" in requirements(entry):
+            with pytest.raises(InputError, match="crystal"):
+                analysis.property(name)
+
+
 def test_units_of_fields_are_those_of_the_table(water):
     with_spin = water.with_spin_density(0 * water.values)
     analysis = Analysis(with_spin.with_expected_errors(np.full(3, 0.01)))

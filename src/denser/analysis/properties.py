@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from denser.analysis.energies.electron_localisation import Localisation
     from denser.analysis.potential.electrostatics import Potential
     from denser.dft.one_step import OneStep
+    from denser.model.options import PredictionOptions
+    from denser.model.predictor import Predictor
 
 ORBITALS_NEED_VALENCE = (
     "Kohn-Sham steps need a valence density of the model's pseudopotentials, but this one is "
@@ -47,6 +49,10 @@ class Analysis:
         Isovalue of the surface for the potential, e/bohr^3.
     basis : str, optional
         Basis of the polarizability, see `denser.dft.polarizability`.
+    options : PredictionOptions, optional
+        Model and device of further predictions, such as those of molecules in a crystal.
+    dispersion : str
+        Dispersion of pair energies, see `denser.dft.dispersion`.
 
     Raises
     ------
@@ -61,11 +67,13 @@ class Analysis:
         steps: int = 1,
         isovalue: float = 0.001,
         basis: str | None = None,
+        options: PredictionOptions | None = None,
+        dispersion: str = "d3bj",
     ) -> None:
         require_known(density)
         self.density, self.recipe, self.steps, self.isovalue = density, recipe, steps, isovalue
-        self.basis = basis
-        self.valence = self.isolated = density  # the functions refuse other kinds
+        self.basis, self.options, self.dispersion = basis, options, dispersion
+        self.valence = self.isolated = self.crystal = density  # the functions refuse other kinds
         self.functionals = (recipe.xc,)
         self._results: dict[str, Any] = {}
 
@@ -127,6 +135,14 @@ class Analysis:
         from denser.analysis.continuous import ContinuousDensity
 
         return ContinuousDensity(self.density)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """Predicts further structures."""
+        from denser.model.options import PredictionOptions
+        from denser.model.predictor import Predictor
+
+        return Predictor.of(self.options or PredictionOptions())
 
     @cached_property
     def deformation(self) -> Field:

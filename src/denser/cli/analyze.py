@@ -26,6 +26,7 @@ from denser.cli.options import (
     BoxName,
     Charge,
     Device,
+    Dispersion,
     Embed,
     Json,
     ModelName,
@@ -200,6 +201,9 @@ def analyze(
         str | None,
         typer.Option(help="Basis of --polarizability; default aug-gth-tzv2p (denser energy)."),
     ] = None,
+    dispersion: Annotated[
+        Dispersion, typer.Option(help="Dispersion in --pair-energies.")
+    ] = Dispersion.d3bj,
     isovalue: Annotated[
         float, typer.Option(help="Isovalue of the surface for the potential, e/bohr^3.")
     ] = 0.001,
@@ -264,6 +268,7 @@ def analyze(
         steps=steps,
         isovalue=isovalue,
         basis=basis,
+        dispersion=dispersion.value,
         xray=xray,
         cryo=cryo,
         b_factor=b_factor,

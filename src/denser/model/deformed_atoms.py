@@ -178,6 +178,15 @@ class DeformedAtoms:
         n, first, second, third = (x.sum(axis=0) for x in shifted(own, centres - origin))
         return float(n), first, second, third
 
+    def of_atoms(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Electrons (n,), integrals of x (n, 3) and x x (n, 3, 3) of each atom about its nucleus.
+
+        With `exact_factors`, as the density and potential of `fields`.
+        """
+        n, first, second, _ = self._local()
+        f = self.exact_factors
+        return f * n, f[:, None] * first, f[:, None, None] * second
+
     def _local(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Moments of each deformed atom about its nucleus, with a factor of one."""
         degree = min(round(self.coefficients.shape[-1] ** 0.5) - 1, _MOMENTS - 1)

@@ -12,3 +12,6 @@ DEBYE = 2.541746473
 
 KCAL_PER_MOL = 627.509474
 """One hartree in kcal/mol (CODATA 2018, thermochemical calorie)."""
+
+KJ_PER_MOL = 4.184 * KCAL_PER_MOL
+"""One hartree in kJ/mol."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import gemmi
 import numpy as np
 
@@ -20,6 +22,68 @@ def operations(space_group: str) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(np.eye(3, dtype=int), np.zeros(3))]
     group = find_space_group(space_group)
     return [(np.array(op.rot) // op.DEN, np.array(op.tran) / op.DEN) for op in group.operations()]
+
+
+def found_operations(structure: Structure) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Operations under which a crystal is the same, found from its atoms; the first is identity.
+
+    Rotations (3, 3) int and translations (3,) within the cell, x' = R x + t in fractions. Atoms may
+    be off by `SAME_SITE`. In settings of the International Tables, and in reduced cells, all
+    numbers in R are -1, 0 or 1; others are not looked for.
+
+    Raises
+    ------
+    InputError
+        The structure has no cell.
+    """
+    if structure.cell is None:
+        raise InputError("an isolated molecule has no space group; give the cell of a crystal")
+    cell, numbers = structure.cell, structure.numbers
+    rotations = np.array(list(product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
+    metric = cell @ cell.T
+    turned = rotations.transpose(0, 2, 1) @ metric @ rotations
+    rotations = rotations[np.abs(turned - metric).max(axis=(1, 2)) < 1e-3 * metric.max()]
+    identity = (rotations == np.eye(3)).all(axis=(1, 2))
+    rotations = np.concatenate([rotations[identity], rotations[~identity]])
+    x = structure.positions @ np.linalg.inv(cell)
+    rarest = min(np.unique(numbers), key=lambda z: (numbers == z).sum())
+    first, *_ = few = np.flatnonzero(numbers == rarest)
+    found = []
+    for rotation in rotations:
+        for atom in few:
+            shift = x[atom] - rotation @ x[first]
+            if _maps(x @ rotation.T + shift, x, numbers, cell):
+                found.append((rotation, shift - np.floor(shift + 1e-6)))
+    return found
+
+
+def _maps(images: np.ndarray, x: np.ndarray, numbers: np.ndarray, cell: np.ndarray) -> bool:
+    """Whether every image, in fractions, is at the place of an atom of its element."""
+    for z in np.unique(numbers):
+        same = numbers == z
+        steps = images[same, None] - x[same]
+        distances = np.linalg.norm((steps - np.round(steps)) @ cell, axis=2)
+        if (distances.min(axis=1) > SAME_SITE).any():
+            return False
+    return True
+
+
+def triplet(rotation: np.ndarray, translation: np.ndarray) -> str:
+    """An operation as in a CIF, such as -x+1/2,y+1/2,-z; translations to 1/24 where they are."""
+    words = []
+    for row, t in zip(rotation, translation, strict=True):
+        word = "".join(
+            ("+" if n > 0 else "-") + name for n, name in zip(row, "xyz", strict=True) if n
+        )
+        whole = round(float(t) * 24)
+        if abs(float(t) * 24 - whole) < 0.05:
+            common = np.gcd(whole, 24)
+            top, bottom = whole // common, 24 // common
+            shift = f"{top:+d}" if bottom == 1 else f"{top:+d}/{bottom}"
+        else:
+            shift = f"{t:+.3f}"
+        words.append(word.removeprefix("+") + ("" if whole == 0 and shift == "+0" else shift))
+    return ",".join(words)
 
 
 def miller_indices(cell: np.ndarray, d_min: float, space_group: str = "P 1") -> np.ndarray:

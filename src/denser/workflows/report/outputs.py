@@ -51,6 +51,8 @@ class ReportSettings:
         Number of Kohn-Sham steps for the orbitals.
     basis : str, optional
         Of the polarizability.
+    dispersion : str
+        Of pair energies.
     isovalue : float
         Isovalue of the surface for the potential, e/bohr^3.
     xray, cryo : float or None
@@ -79,6 +81,7 @@ class ReportSettings:
     steps: int = 1
     isovalue: float = 0.001
     basis: str | None = None
+    dispersion: str = "d3bj"
     xray: float | None = None
     cryo: float | None = None
     b_factor: float = 0.0

@@ -65,7 +65,10 @@ def analyse(
     warnings = strange(density.structure)
     notes = [*entry.notes, *notes, *warnings]
     seconds = {"density": round(time.perf_counter() - begin, 4)}
-    analysis = Analysis(density, recipe, settings.steps, settings.isovalue, settings.basis)
+    analysis = Analysis(
+        density, recipe, settings.steps, settings.isovalue, settings.basis, settings.options,
+        settings.dispersion,
+    )  # fmt: skip
     properties: dict[str, dict] = {}
     lines: dict[str, list[str]] = {}
     errors: dict[str, str] = {}
