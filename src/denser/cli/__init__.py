@@ -14,6 +14,7 @@ from denser.cli import models
 from denser.cli.analyze import analyze
 from denser.cli.charges import charges
 from denser.cli.common import UsageError, usage, with_common_options
+from denser.cli.dynamics import dynamics
 from denser.cli.energy import energy, scf
 from denser.cli.evaluate import compare, evaluate
 from denser.cli.features import features
@@ -70,6 +71,7 @@ for command in (
     train,
     finetune,
     optimize,
+    dynamics,
     refine,
     tsc,
     scan,

@@ -192,6 +192,7 @@ def converge(
     about: Density | None = None,
     ghosts: Structure | None = None,
     dm0: np.ndarray | None = None,
+    conv_tol: float = CONVERGED,
 ) -> MolecularResult:
     """Converge the Kohn-Sham equations of a molecule in open space.
 
@@ -205,6 +206,9 @@ def converge(
         PySCF's `minao` guess.
     dm0 : (nao, nao) or (2, nao, nao) float, optional
         Density matrix to start from instead.
+    conv_tol : float
+        Change of the energy in the last cycle, hartree; the gradient of the orbitals is below its
+        square root.
 
     Raises
     ------
@@ -213,6 +217,7 @@ def converge(
     """
     start = time.perf_counter()
     mf = molecular_mean_field(structure, basis, recipe, ghosts)
+    mf.conv_tol = conv_tol
     if dm0 is None and about is not None and about.continuous is not None:
         fock = linearised(mf.mol, about.continuous, structure, recipe.xc).matrix
         if structure.spin:  # the spins differ in their numbers of electrons alone

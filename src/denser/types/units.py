@@ -15,3 +15,9 @@ KCAL_PER_MOL = 627.509474
 
 KJ_PER_MOL = 4.184 * KCAL_PER_MOL
 """One hartree in kJ/mol."""
+
+FEMTOSECOND = 0.024188843265864
+"""One atomic unit of time in femtoseconds (CODATA 2018)."""
+
+INTENSITY = 3.50944553e16
+"""Intensity of light with a peak field of one atomic unit, E^2 c / (8 pi), in W/cm^2."""
