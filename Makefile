@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORKERS ?= logical
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test fast lint format types coverage lowest browser docs bench clean
+.PHONY: demo test fast lint format types coverage lowest browser docs site bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -55,9 +55,19 @@ browser:
 	       && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 	  || echo "no Chromium here: the browser tests of the viewer need it (Debian: apt-get install chromium)"
 
-# The tables in docs/analyze.md and docs/files.md, from those of properties and of file formats.
+# The tables and figures in README.md and docs, from those of properties and of file formats and from
+# docs/results.json, which benchmarks write with --results.
 docs: .venv/installed
 	$(BIN)/python docs/tables.py
+
+# The documentation as a site, in the folder site; a broken link is an error. Needs no network once
+# its tools are there.
+site: .venv/site
+	$(BIN)/python docs/site/make.py site
+
+.venv/site: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
@@ -72,4 +82,4 @@ bench: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-lowest build dist
+	rm -rf .venv .venv-lowest build dist site

@@ -25,6 +25,7 @@ from denser.io.files import read_bytes
 from denser.types.structure import Structure
 from denser.workflows import many
 from denser.workflows.charges import ChargeSettings, Molecule, charges
+from recording import add_option, record
 
 STRUCTURES = Path(__file__).parents[1] / "data" / "kinds.xyz.gz"
 
@@ -59,8 +60,8 @@ def xtb(molecule: Molecule) -> dict:
     return {"cpu": time.process_time() - begin}
 
 
-def measure(name: str, do: object, molecules: list[Molecule], workers: int) -> None:
-    """Run and print a line; the first molecules, one for each worker, load the model."""
+def measure(name: str, do: object, molecules: list[Molecule], workers: int) -> dict:
+    """Run, print a line, return its figures; the first molecules, one a worker, load the model."""
     ends, seconds = [], []
 
     def take(molecule: Molecule, result: object) -> None:
@@ -72,7 +73,9 @@ def measure(name: str, do: object, molecules: list[Molecule], workers: int) -> N
     many.run(molecules, do, take, workers)
     skip = 2 * workers
     rate = (len(ends) - 1 - skip) / (ends[-1] - ends[skip])
-    print(f"{name:12s} {rate:8.2f} molecules/s   {np.median(seconds[skip:]):8.3f} CPU s each")
+    each = float(np.median(seconds[skip:]))
+    print(f"{name:12s} {rate:8.2f} molecules/s   {each:8.3f} CPU s each")
+    return {"charges": name, "per_second": rate, "cpu_s": each}
 
 
 def main() -> None:
@@ -81,6 +84,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--kinds", default="resp")
+    add_option(parser)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     molecules = [
@@ -90,14 +94,19 @@ def main() -> None:
     sizes = [len(molecule.source[0]) for molecule in molecules]
     print(f"{len(molecules)} molecules of {min(sizes)} to {max(sizes)} atoms, "
           f"{chosen.workers} workers")  # fmt: skip
+    rows = []
     for kind in chosen.kinds.split(","):
-        measure(kind, partial(work, ChargeSettings((kind,))), molecules, chosen.workers)
+        do = partial(work, ChargeSettings((kind,)))
+        rows.append(measure(kind, do, molecules, chosen.workers))
     try:
         import tblite  # noqa: F401
     except ImportError:
         print("GFN2-xTB     tblite is not installed")
     else:
-        measure("GFN2-xTB", xtb, molecules, chosen.workers)
+        rows.append(measure("GFN2-xTB", xtb, molecules, chosen.workers))
+    figures = {"n": len(molecules), "workers": chosen.workers, "rows": rows}
+    figures |= {"fewest_atoms": min(sizes), "most_atoms": max(sizes)}
+    record(chosen.results, "charges", figures)
 
 
 if __name__ == "__main__":

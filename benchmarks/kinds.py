@@ -25,6 +25,7 @@ from denser.io.structures import from_smiles
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.units import DEBYE
+from recording import add_option, record
 
 WATER_DIMER = Atoms(
     "OHHOHH",
@@ -71,6 +72,7 @@ def run(chosen: argparse.Namespace) -> None:
     out = Table(title=f"Err_rho, percent, {chosen.box} box, model {predictor.model.name}")
     for column in ("molecule", "kind", "atoms", "SAD", "model", "dipole", "PySCF", "SCF s", "s"):
         out.add_column(column, justify="left" if column in ("molecule", "kind") else "right")
+    rows = []
     for name in chosen.only or KINDS:
         source, kind = KINDS[name]
         atoms = from_smiles(source) if isinstance(source, str) else source
@@ -81,17 +83,27 @@ def run(chosen: argparse.Namespace) -> None:
         cell = build_cell(structure, grid, predictor.model.recipe)
         reference = density_from_dm(cell, result.dm, grid, structure)
         norms = [sum(d * d for d in rho.dipole() * DEBYE) ** 0.5 for rho in (density, reference)]
+        row = {
+            "molecule": name,
+            "kind": kind + ("" if result.converged else ", not converged"),
+            "n_atoms": len(structure),
+            "sad_percent": 100 * err_rho(sad, reference),
+            "model_percent": 100 * err_rho(density, reference),
+            "dipole_debye": norms[0],
+            "reference_dipole_debye": norms[1],
+        }
+        rows.append(row)
         out.add_row(
             name,
-            kind + ("" if result.converged else ", not converged"),
+            row["kind"],
             str(len(structure)),
-            f"{100 * err_rho(sad, reference):.2f}",
-            f"{100 * err_rho(density, reference):.2f}",
+            *[f"{row[key]:.2f}" for key in ("sad_percent", "model_percent")],
             *[f"{d:.2f} D" for d in norms],
             f"{result.seconds:.1f}",
             f"{prediction.seconds_sad + prediction.seconds_network:.2f}",
         )
     console.print(out)
+    record(chosen.results, "kinds", rows, predictor)
 
 
 def main() -> int:
@@ -100,6 +112,7 @@ def main() -> int:
     parser.add_argument("--model", default="default")
     parser.add_argument("--box", choices=("isolated", "paper"), default="isolated")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="some of them")
+    add_option(parser)
     try:
         run(parser.parse_args())
     except InputError as error:

@@ -34,6 +34,7 @@ from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.units import HARTREE
+from recording import add_option, record
 
 MEV = 1000 * HARTREE
 
@@ -110,6 +111,24 @@ def energy_table(rows: list[dict]) -> Table:
         largest = values[np.abs(values).argmax()]
         figures = (np.abs(values).mean(), values.mean(), largest)
         out.add_row(title, *[f"{value:.3g}" for value in figures])
+    return out
+
+
+def figures(rows: list[dict]) -> dict:
+    """Mean absolute, mean signed and largest error of each quantity, and seconds."""
+    out: dict = {"n": len(rows)}
+    for key in rows[0]:
+        if key.startswith(("e_", "rho_", "homo_", "lumo_", "gap_")):
+            values = np.array([row[key] for row in rows])
+            worst = rows[np.abs(values).argmax()]
+            out[key] = {
+                "mae": np.abs(values).mean(),
+                "mean": values.mean(),
+                "largest": worst[key],
+                "worst_formula": worst["formula"],
+            }
+    for key in ("s_network", "s_one", "s_two"):
+        out[key] = np.mean([row[key] for row in rows])
     return out
 
 
@@ -262,6 +281,8 @@ def run(chosen: argparse.Namespace) -> None:
                 writer.writerows(rows)
     if rows:
         report(rows, console)
+        name = "one_step_others" if chosen.unseen else "one_step"
+        record(chosen.results, name, figures(rows), predictor)
         if chosen.plot:
             plot(rows, chosen.plot)
             console.print(f"wrote {chosen.plot}")
@@ -284,6 +305,7 @@ def main() -> int:
     parser.add_argument("--max-atoms", type=int, default=1000, help="leave out larger molecules")
     parser.add_argument("--csv", type=Path, help="one row a molecule, written as it goes")
     parser.add_argument("--plot", type=Path, help="energy against density errors, .png or .svg")
+    add_option(parser)
     try:
         run(parser.parse_args())
     except InputError as error:

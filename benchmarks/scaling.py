@@ -24,6 +24,7 @@ import time
 from importlib import import_module
 
 from denser.types.errors import InputError
+from recording import add_option, record
 from speed import paper_seconds, time_prediction
 
 MOLECULES = {
@@ -60,6 +61,7 @@ def run(chosen: argparse.Namespace) -> None:
     head += ("SCF/pred", "SCF/both") + (() if chosen.skip_paper else ("paper fp32", "bf16"))
     print("".join(f"{title:>11}" for title in head) + "   E error/meV  molecule")
     predictor.predict(from_smiles("O"), box="paper")  # the first call loads and compiles
+    found = []
     for name in chosen.only or MOLECULES:
         atoms = from_smiles(MOLECULES[name])
         prediction, sad, network, predict = time_prediction(predictor, atoms, "paper", 3)
@@ -67,15 +69,23 @@ def run(chosen: argparse.Namespace) -> None:
         step = refine(prediction.density, recipe)
         one_step = time.perf_counter() - begin
         result = scf(atoms, prediction.density.grid, recipe)
-        times = (f"{t:.2f}" for t in (sad, network, predict, one_step, result.seconds))
+        times = (sad, network, predict, one_step, result.seconds)
         ratios = (f"{result.seconds / t:.0f}" for t in (predict, predict + one_step))
-        nodes = f"{prediction.density.grid.size / 1e6:.2f}"
-        row = [str(len(atoms)), nodes, *times, str(result.cycles), *ratios]
+        nodes = prediction.density.grid.size
+        row = [str(len(atoms)), f"{nodes / 1e6:.2f}", *[f"{t:.2f}" for t in times]]
+        row += [str(result.cycles), *ratios]
+        figures = {"molecule": name, "n_atoms": len(atoms), "nodes": nodes, "sad_s": sad}
+        figures |= {"network_s": network, "prediction_s": predict}
+        figures |= {"with_one_step_s": predict + one_step}
+        figures |= {"scf_s": result.seconds, "cycles": result.cycles}
         if not chosen.skip_paper:
             paper = paper_seconds(prediction.sad, 1)
+            figures |= {f"paper_{key}_s": seconds for key, seconds in paper.items()}
             row += [f"{paper[key]:.1f}" if key in paper else "-" for key in ("float32", "bfloat16")]
         error = 1000 * HARTREE * (step.e_tot - result.e_tot)
+        found.append(figures | {"energy_error_mev": error})
         print("".join(f"{value:>11}" for value in row) + f"{error:14.1f}  {name}", flush=True)
+    record(chosen.results, "scaling", found, predictor, threads=chosen.threads)
 
 
 def run_droplets(chosen: argparse.Namespace) -> None:
@@ -95,6 +105,7 @@ def run_droplets(chosen: argparse.Namespace) -> None:
     print(f"model {predictor.model.name}, {chosen.threads} threads, {chosen.spacing} angstrom")
     head = ("atoms", "nodes/1e6", "SAD", "network", "electrons", "wall", "CPU", "CPU ms/atom", "GB")
     print("".join(f"{title:>12}" for title in head))
+    rows = []
     for n in sorted(chosen.droplets):
         atoms = droplet(max(1, round(n / 3)))
         start, start_cpu = time.perf_counter(), time.process_time()
@@ -108,6 +119,11 @@ def run_droplets(chosen: argparse.Namespace) -> None:
         times = (found.seconds_sad, found.seconds_network, graph, wall, cpu)
         row += "".join(f"{t:12.2f}" for t in times)
         print(row + f"{1000 * cpu / len(atoms):12.2f}{peak:12.2f}", flush=True)
+        names = ("sad_s", "network_s", "electrons_s", "wall_s", "cpu_s")
+        figures = {"n_atoms": len(atoms), "nodes": found.density.grid.size, "memory_gb": peak}
+        rows.append(figures | dict(zip(names, times, strict=True)))
+    name = predictor.model.name
+    record(chosen.results, "droplets", rows, model=name, threads=chosen.threads)
 
 
 def main() -> int:
@@ -119,6 +135,7 @@ def main() -> int:
     parser.add_argument("--droplets", nargs="+", type=int, help="numbers of atoms")
     parser.add_argument("--spacing", type=float, default=0.2, help="of droplets, angstrom")
     parser.add_argument("--skip-paper", action="store_true", help="not the paper's network")
+    add_option(parser)
     try:
         chosen = parser.parse_args()
         run_droplets(chosen) if chosen.droplets else run(chosen)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from denser.types.errors import InputError
+from recording import add_option, processor, record
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -43,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--skip-scf", action="store_true")
+    add_option(parser)
     chosen = parser.parse_args()
     if chosen.repeat < 1 or chosen.threads < 1:
         parser.error("--repeat and --threads must be at least 1")
@@ -97,17 +99,6 @@ def paper_seconds(sad: Field, repeat: int) -> dict[str, float]:
     return {name: median(lambda b=bf16: forward(b), repeat) for name, bf16 in precisions.items()}
 
 
-def processor() -> str:
-    """Name of the CPU."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 def run(chosen: argparse.Namespace) -> None:
     """Time everything and print the tables."""
     # Libraries read their number of threads when they are first imported.
@@ -134,13 +125,14 @@ def run(chosen: argparse.Namespace) -> None:
     )
     sad, grid = prediction.sad, prediction.sad.grid
     rows = [
-        ("denser, SAD", seconds_sad, ""),
+        ("sad", "denser, SAD", seconds_sad, ""),
         (
+            "network",
             f"denser, network ({'bfloat16' if predictor.bf16 else 'float32'})",
             seconds_network,
             "",
         ),
-        ("denser, atoms to density", whole, ""),
+        ("density", "denser, atoms to density", whole, ""),
     ]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "denser", "predict", str(chosen.file), "--model"]
@@ -148,13 +140,14 @@ def run(chosen: argparse.Namespace) -> None:
         seconds = median(
             lambda: subprocess.run(command, check=True, capture_output=True), chosen.repeat, 0
         )
-    rows.append(("denser predict, whole command, with start and cube", seconds, ""))
+    rows.append(("command", "denser predict, whole command, with start and cube", seconds, ""))
     for precision, seconds in paper_seconds(sad, chosen.repeat).items():
-        rows.append((f"network of Li et al. x2 ({precision}), random weights", seconds, ""))
+        what = f"network of Li et al. x2 ({precision}), random weights"
+        rows.append((f"paper_{precision}", what, seconds, ""))
     if not chosen.skip_scf:
         result = scf(structure, grid, predictor.model.recipe)
         note = f"{result.cycles} cycles" + ("" if result.converged else ", not converged")
-        rows.append(("PySCF SCF, PBE/GTH-TZV2P", result.seconds, note))
+        rows.append(("scf", "PySCF SCF, PBE/GTH-TZV2P", result.seconds, note))
 
     with FlopCounterMode(display=False) as counter:
         predictor.raw(sad, chosen.box == "paper")
@@ -173,8 +166,11 @@ def run(chosen: argparse.Namespace) -> None:
     for key, value in facts.items():
         print(f"{key:10} {value}")
     print(f"\n{'':52} {'seconds':>9} {'ratio':>10}  to atoms-to-density")
-    for name, seconds, note in rows:
+    for _, name, seconds, note in rows:
         print(f"{name:52} {seconds:9.3f} {seconds / whole:10.2f}  {note}".rstrip())
+    timed = [dict(zip(("key", "what", "seconds", "note"), row, strict=True)) for row in rows]
+    figures = {key: facts[key] for key in ("molecule", "grid", "cost")} | {"rows": timed}
+    record(chosen.results, "speed", figures, model=predictor.model.name, threads=chosen.threads)
 
 
 def main() -> int:

@@ -1,19 +1,35 @@
-"""Write the tables of the package into the pages in docs: python docs/tables.py."""
+"""Write tables and figures into README.md and the pages in docs: python docs/tables.py.
 
+A table stands between `<!-- NAME: made by docs/tables.py -->` and `<!-- end of NAME -->`. A figure
+within a sentence stands between `<!-- PATH:FORMAT -->` and `<!-- -->`, where PATH leads to a number
+in `results.json`: `<!-- accuracy.all.err_rho_percent.model.mean:.3f -->0.179<!-- -->`.
+"""
+
+import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import measured
 
 from denser.analysis.catalogue import CHARGES, FIELDS, PROPERTIES, requirements
 from denser.io.formats import DENSITIES, STRUCTURES
 
 FOLDER = Path(__file__).parent
+TABLE = re.compile(r"(<!-- (\w+): made by docs/tables.py -->\n)(.*?)(<!-- end of \2 -->)", re.S)
+FIGURE = re.compile(r"(<!-- ([^:<>]+\.[^:<>]+):([+,.\d]*[a-z]) -->)(.*?)(<!-- -->)")
 
 
-def pages() -> dict[str, dict[str, str]]:
-    """For each page the blocks that are made here, by the name in their marks."""
-    return {
-        "analyze.md": {"properties": properties(), "fields": fields()},
-        "files.md": {"structures": structures(), "densities": densities()},
-    }
+def pages() -> list[Path]:
+    """All pages that may hold tables or figures."""
+    return [FOLDER.parent / "README.md", *sorted(FOLDER.glob("**/*.md"))]
+
+
+def tables() -> dict[str, Callable[[], str]]:
+    """All tables by the name in their marks."""
+    package = (properties, fields, structures, densities)
+    return {function.__name__: function for function in package} | measured.TABLES
 
 
 def structures() -> str:
@@ -57,16 +73,13 @@ def fields() -> str:
     return "\n".join(rows)
 
 
-def filled(page: str, blocks: dict[str, str]) -> str:
-    """Return the page with its blocks made anew."""
-    for name, table in blocks.items():
-        begin, end = f"<!-- {name}: made by docs/tables.py -->\n", f"<!-- end of {name} -->"
-        start, stop = page.index(begin) + len(begin), page.index(end)
-        page = page[:start] + table + "\n" + page[stop:]
-    return page
+def filled(page: str) -> str:
+    """Return the page with its tables and figures made anew."""
+    known = tables()
+    page = TABLE.sub(lambda m: f"{m[1]}{known[m[2]]()}\n{m[4]}", page)
+    return FIGURE.sub(lambda m: f"{m[1]}{measured.figure(m[2]):{m[3]}}{m[5]}", page)
 
 
 if __name__ == "__main__":
-    for name, blocks in pages().items():
-        path = FOLDER / name
-        path.write_text(filled(path.read_text(), blocks))
+    for path in pages():
+        path.write_text(filled(path.read_text()))

@@ -83,10 +83,16 @@ def test_accuracy(bench, tmp_path):
 
 
 @pytest.mark.slow
-def test_kinds(bench):
-    done = bench("kinds.py", "--only", "hydrogen fluoride", "--box", "paper")
+def test_kinds(bench, tmp_path):
+    results = tmp_path / "results.json"
+    only = ("--only", "hydrogen fluoride", "--box", "paper")
+    done = bench("kinds.py", *only, "--results", results)
     assert done.returncode == 0, done.stderr
     assert "two atoms" in done.stdout
+    record = json.loads(results.read_text())["kinds"]
+    assert record["figures"][0]["molecule"] == "hydrogen fluoride"
+    assert record["model"]["acetamide_dipole_debye"] > 3
+    assert "results" not in record["command"] and "--box paper" in record["command"]
     done = bench("kinds.py", "--only", "unobtainium")
     assert done.returncode == 2
     assert "unobtainium" in done.stderr

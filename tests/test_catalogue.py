@@ -1,6 +1,5 @@
 """The table of properties and fields, and all that is made from it."""
 
-import importlib.util
 import inspect
 from dataclasses import replace
 from pathlib import Path
@@ -78,15 +77,6 @@ def test_command_has_an_option_for_each_property():
     for name in FIELDS:
         assert name in options["--field"].help
     assert set(PICTURES) | {"isosurface", "slice"} == set(Kind)
-
-
-def test_pages_have_the_tables_of_the_package():
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
-    tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tables)
-    for name, blocks in tables.pages().items():
-        page = (ROOT / "docs" / name).read_text()
-        assert tables.filled(page, blocks) == page, "run `make docs`"
 
 
 def test_all_electron_densities_are_refused_where_the_table_says(water):
