@@ -27,6 +27,7 @@ from denser.cli.plot import plot
 from denser.cli.predict import predict
 from denser.cli.refine import refine
 from denser.cli.scan import scan
+from denser.cli.spectrum import spectrum
 from denser.cli.train import finetune, train
 from denser.cli.tsc import tsc
 from denser.cli.view import view
@@ -72,6 +73,7 @@ for command in (
     finetune,
     optimize,
     dynamics,
+    spectrum,
     refine,
     tsc,
     scan,

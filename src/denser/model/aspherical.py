@@ -250,11 +250,12 @@ class Aspherical(Network):
         structure: Structure,
         recipe: str,
         operations: Sequence[CubeOperation] = (CubeOperation(),),
+        box: Grid | None = None,
     ) -> tuple[DeformedAtoms, float]:
         """As in `Network`."""
-        coefficients, _, environments = self._coefficients(structure, None, operations)
+        coefficients, _, environments = self._coefficients(structure, box, operations)
         atoms, excess = DeformedAtoms.isolated(structure, recipe, coefficients, self.exponents)
-        return replace(atoms, environments=environments), excess
+        return replace(atoms, box=box, environments=environments), excess
 
     def _coefficients(
         self, structure: Structure, box: Grid | None, operations: Sequence[CubeOperation]

@@ -16,6 +16,7 @@ from denser.model.deformed_atoms import DeformedAtoms
 from denser.model.expected_error import ExpectedError
 from denser.types.density import Density
 from denser.types.errors import InputError
+from denser.types.grid import Grid
 from denser.types.structure import Structure
 
 
@@ -149,8 +150,9 @@ class Network(nn.Module, ABC):
         structure: Structure,
         recipe: str,
         operations: Sequence[CubeOperation] = (CubeOperation(),),
+        box: Grid | None = None,
     ) -> tuple[DeformedAtoms, float] | None:
-        """The atoms of `deformed_atoms` for an isolated molecule, without a grid.
+        """The atoms of `deformed_atoms` without a grid, isolated or with the period of a box.
 
         They have exactly N_e electrons; the number is the relative excess that this removed, as in
         `denser.model.predictor.Scaled`. None as in `deformed_atoms`.

@@ -229,7 +229,7 @@ class Predictor:
         return estimate(structure.numbers, environments, n_electrons, excess)
 
     def gaussians(self, structure: Structure) -> tuple[DeformedAtoms, float]:
-        """The density of `predict` for an isolated molecule as Gaussians, without a grid.
+        """The density of `predict` as Gaussians without a grid, periodic if the structure is.
 
         The number is the excess of `normalised`, for `doubt_of`.
 
@@ -239,13 +239,20 @@ class Predictor:
             The model does not cover the structure, or gives a density on a grid only.
         """
         self.require_covered(structure)
-        found = self.network.isolated_atoms(structure, self.model.recipe.sad, self.operations)
+        box = self._period(structure)
+        found = self.network.isolated_atoms(structure, self.model.recipe.sad, self.operations, box)
         if found is None:
             raise InputError(
                 f"model {self.model.name!r} gives a density on a grid only; use a model of "
                 "Gaussians, such as the default"
             )
         return found
+
+    def _period(self, structure: Structure) -> Grid | None:
+        """The box of a periodic structure."""
+        if structure.isolated:
+            return None
+        return Grid.periodic(structure, self.model.recipe.spacing)
 
     def environments(self, structure: Structure) -> np.ndarray:
         """Features of each atom (n_atoms, n), as in `Network.environments`.
@@ -256,8 +263,7 @@ class Predictor:
             The model does not cover the structure.
         """
         self.require_covered(structure)
-        periodic = not structure.isolated
-        box = Grid.periodic(structure, self.model.recipe.spacing) if periodic else None
+        box = self._period(structure)
         graph = Graph.of(structure, box, self.network.config, self.network.device)
         with paying_threads(len(structure)), torch.no_grad():
             return self.network.environments(graph).cpu().numpy()

@@ -21,3 +21,9 @@ FEMTOSECOND = 0.024188843265864
 
 INTENSITY = 3.50944553e16
 """Intensity of light with a peak field of one atomic unit, E^2 c / (8 pi), in W/cm^2."""
+
+WAVE_NUMBER = 219474.6313632
+"""One hartree in 1/cm (CODATA 2018)."""
+
+KELVIN = 3.1668115634556e-6
+"""Boltzmann's constant, hartree per kelvin (CODATA 2018)."""

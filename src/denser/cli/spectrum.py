@@ -1,0 +1,72 @@
+"""`denser spectrum`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from denser.cli.options import (
+    Box,
+    BoxName,
+    Charge,
+    Device,
+    JsonObject,
+    ModelName,
+    prediction_options,
+)
+from denser.types.errors import InputError
+
+
+def spectrum(
+    trajectory: Annotated[
+        Path, typer.Argument(help="Frames at equal times (.traj, .extxyz, ...).")
+    ],
+    timestep: Annotated[
+        float | None, typer.Option(help="Time between frames, fs.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path(
+        "spectrum"
+    ),
+    temperature: Annotated[
+        float | None, typer.Option(help="K; default: from the velocities in the trajectory.")
+    ] = None,
+    width: Annotated[
+        float, typer.Option(help="Full width of a line at half its maximum, 1/cm.")
+    ] = 20.0,
+    up_to: Annotated[float, typer.Option("--max", help="End of the spectrum, 1/cm.")] = 4000.0,
+    charge: Charge = None,
+    model: ModelName = "default",
+    box: BoxName = Box.auto,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of processes, with one thread each.")
+    ] = 1,
+    device: Device = "auto",
+    json: JsonObject = False,
+) -> None:
+    """Infrared spectrum of a trajectory, from the predicted dipole of each frame.
+
+    Run it again to continue after an interruption, or with a longer trajectory.
+    """
+    if timestep is None:
+        raise InputError("--timestep is missing: the time between two frames in fs, such as 1.0")
+    if out.suffix and not out.is_dir():
+        raise InputError(f"{out}: results go to a folder; give -o FOLDER")
+    from denser.workflows import many
+    from denser.workflows import spectrum as work
+    from denser.workflows.predict import notes
+
+    options = prediction_options(charge, model, box, device=device)
+    settings = work.SpectrumSettings(timestep, temperature, width, up_to, workers, options)
+    try:
+        record = {"input": str(trajectory)} | work.spectrum(trajectory, out, settings)
+    except work.Interrupted as stop:
+        typer.echo(f"{stop}; run the same command to continue", err=True)
+        raise typer.Exit(130) from None
+    if json:
+        many.print_json(record)
+    else:
+        typer.echo(work.summary(record))
+    for note in notes(record):
+        typer.echo(f"denser: {trajectory}: {note}", err=True)
