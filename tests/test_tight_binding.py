@@ -47,7 +47,7 @@ def solved(numbers, x, charge=0):
         "ijS", (False,) * 3, np.eye(3), x.detach().numpy(), CUTOFF
     )
     pairs = Neighbours(numbers, senders, receivers, x[senders] - x[receivers], CUTOFF)
-    found, _ = solve(pairs, charge, shifts)
+    found = solve(pairs, charge, shifts)
     return tuple(getattr(found, f.name) for f in fields(found))
 
 

@@ -43,7 +43,7 @@ from denser.model.growing import grown, rows_of
 from denser.model.harmonics import spherical_harmonics
 from denser.model.messages import add_messages, messages
 from denser.model.network import Network
-from denser.model.spin import Spin
+from denser.model.spin import Spin, populations
 from denser.model.tight_binding import (
     N_BOND,
     N_SCALARS,
@@ -103,6 +103,7 @@ class Aspherical(Network):
         "mix.0.weight": 2, "mix.*.weight": 1, "mix.*.bias": 300,
         "unmix.0.weight": 0.07, "unmix.*.weight": 1, "unmix.*.bias": 300,
         "heads.0": 0.2, "heads.[123]": 1, "heads.4": 6, "heads.*": 0.2,
+        "spin.to_levels.*": 8,
     }  # fmt: skip
     """As in `Network`. With one rate for all, a step in `unmix.0` or the heads increases the error
     far more than one in the filters or biases, which then hardly learn
@@ -198,6 +199,11 @@ class Aspherical(Network):
         """As in `Network`."""
         return self.spin is not None
 
+    def disturb(self, size: float, seed: int) -> None:
+        """As in `Network`."""
+        if self.spin is not None:
+            self.spin.disturb(size, seed)
+
     @property
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers that the network knows."""
@@ -268,14 +274,14 @@ class Aspherical(Network):
         graph = Graph.of(structure, box, self.config, self.device)
         environments = None
         with torch.no_grad():
-            if len(operations) == 1:
-                found, spin, harmonics = self._forward(graph)
-                environments = self._invariants(harmonics)
-            else:
+            found, spin, harmonics, electrons = self._forward(graph)
+            environments = self._invariants(harmonics)
+            if len(operations) > 1:
                 turns = [torch.as_tensor(o.matrix.T).to(graph.vectors) for o in operations]
                 found, spin = self.averaged(graph, turns)
-        if self.spin is not None and spin is not None and graph.spin is not None:
-            spin = self.spin.exact(structure, spin, graph.spin, self.exponents)
+                environments = None
+        if self.spin is not None and spin is not None and electrons is not None:
+            spin = self.spin.exact(structure, spin, populations(electrons), self.exponents)
         return found, spin, environments
 
     def coefficients_of(self, structure: Structure) -> tuple[Tensor, Tensor]:
@@ -322,7 +328,7 @@ class Aspherical(Network):
         The latter (n_atoms, n_exponents, (degree + 1)^2); None for closed shells, and without a
         `spin` of the config.
         """
-        found, spin, _ = self._forward(graph)
+        found, spin, *_ = self._forward(graph)
         return found, spin
 
     def environments(self, graph: Graph) -> Tensor:
@@ -335,11 +341,24 @@ class Aspherical(Network):
         lengths = [harmonics[:, :, n * n : (n + 1) ** 2].norm(dim=-1) for n in degrees]
         return torch.cat([harmonics[:, :, 0], *lengths], dim=1)
 
-    def _forward(self, graph: Graph) -> tuple[Tensor, Tensor | None, Tensor]:
-        """As `coefficients`, and the last features (atom, channel, lm)."""
+    def unpaired(self, graph: Graph) -> tuple[Electrons, Electrons, Electrons] | None:
+        """D, F and what is shown (`Spin.solved`); None without unpaired electrons."""
+        if self.spin is None or graph.open_shells is None:
+            return None
+        with torch.set_grad_enabled(torch.is_grad_enabled() and graph.vectors.requires_grad):
+            known = self._forward(replace(graph, open_shells=None))[2] @ self.harmonics.T
+        mean = self.to_harmonics[:, 0] / math.sqrt(4 * math.pi)
+        return self.spin.solved(graph, known, self.points, mean)
+
+    def _forward(self, graph: Graph) -> tuple[Tensor, Tensor | None, Tensor, Electrons | None]:
+        """As `coefficients`, the last features (atom, channel, lm), and D."""
         config, rows, electrons = self.config, self.rows[graph.numbers], graph.electrons
         if (electrons is None) != (config.electrons == 0):
             raise ValueError("the graph was made for a network with another config")
+        spin, difference, singly = self.spin, None, None
+        if spin is not None and (solved := self.unpaired(graph)) is not None:
+            difference, unpaired, electrons = solved
+            singly = self._on_spheres(unpaired)
         r = graph.vectors.norm(dim=-1)
         direction = graph.vectors / r[:, None]
         envelope = 0.5 * (torch.cos(math.pi * r / config.cutoff) + 1)[:, None]
@@ -349,9 +368,10 @@ class Aspherical(Network):
         if electrons is not None:
             shown = self._on_spheres(electrons)
             features = features + self.shown_atoms[:, rows].transpose(0, 1) @ shown
+        if spin is not None and singly is not None:
+            features = features + spin.shown_unpaired[:, rows].transpose(0, 1) @ singly
         if config.reach:
             features = features + self._far_atoms(graph)
-        spin, difference = self.spin, graph.spin
         pairs = graph.senders, graph.receivers
         kept = difference is not None or torch.is_grad_enabled()
         blocks = _blocks(len(r), _PAIRS_AT_ONCE, kept)
@@ -405,13 +425,14 @@ class Aspherical(Network):
                 parts.append(head[rows] @ harmonics[:, :, n * n : (n + 1) ** 2])
             else:
                 parts.append(self._steep(graph, direction, hidden * envelope, head, n))
-        of_spin = None
-        if z is not None and spin is not None and difference is not None:
-            quadratic = self._quadratic(difference.tensors)
-            of_spin = spin.coefficients(
-                rows, z, difference, self.radial, self.to_harmonics, quadratic
-            )
-        return torch.cat(parts, dim=-1), of_spin, harmonics
+        found, of_spin = torch.cat(parts, dim=-1), None
+        if z is not None and spin is not None and difference is not None and singly is not None:
+            where = (self.radial, self.to_harmonics)
+            even = spin.even(rows, z, singly, *where)
+            found = found + F.pad(even, (0, found.shape[-1] - even.shape[-1]))
+            on_spheres = self._on_spheres(difference)[:, N_SCALARS:]
+            of_spin = spin.coefficients(rows, z, difference, *where, on_spheres)
+        return found, of_spin, harmonics, difference
 
     def _shapes(
         self, direction: Tensor, electrons: Electrons | None, envelope: Tensor, some: slice

@@ -48,10 +48,6 @@ class Blocks(NamedTuple):
     w_pairs: Tensor
 
 
-Solution = tuple[Blocks, Blocks | None]
-"""Sums of both spins, and their differences, if electrons are unpaired."""
-
-
 class Whole:
     """Solves a structure as a whole.
 
@@ -107,8 +103,25 @@ class Whole:
         charge: int,
         interaction: Tensor | None,
         spin: int,
-    ) -> Iterator[Solution]:
+    ) -> Iterator[Blocks]:
         """The electrons without V, and with it if an interaction is given.
+
+        The parameters are those of `hamiltonians`.
+        """
+        given = (hamiltonian, n_valence, charge, interaction, spin)
+        for _, h, (p, w) in self.hamiltonians(*given):
+            yield self._blocks(p, w, h)
+
+    def hamiltonians(
+        self,
+        hamiltonian: Hamiltonian,
+        n_valence: Tensor,
+        charge: int,
+        interaction: Tensor | None,
+        spin: int,
+        iterations: int = ITERATIONS,
+    ) -> Iterator[tuple[Tensor, Tensor, tuple[Tensor, Tensor]]]:
+        """H' (size, size), the levels (size,), and P and W: without V, then with it.
 
         Parameters
         ----------
@@ -117,28 +130,30 @@ class Whole:
             Valence electrons.
         charge : int
         interaction : (n_pairs,) tensor, optional
-            Repulsion of electrons in two atoms, hartree.
+            Repulsion of electrons in two atoms, hartree. None: only without V.
         spin : int
             Number of unpaired electrons.
+        iterations : int
+            Updates of V.
         """
         h = self._diagonal(hamiltonian.levels)
         root = _InverseRoot.apply(self._matrix(hamiltonian.overlap, torch.ones_like(h)))
         matrix = root @ self._matrix(hamiltonian.blocks, h) @ root
         n_electrons = self.n_copies * (float(n_valence.sum()) - charge)
         n_unpaired = self.n_copies * spin
-        p, w, differences = _filled(matrix, n_electrons, n_unpaired)
-        yield self._blocks(p, w, h), differences and self._blocks(*differences, h)
+        filled = _filled(matrix, n_electrons, n_unpaired)
+        yield matrix, h, filled
         if interaction is None:
             return
         repulsion = self._matrix_of_atoms(interaction, hamiltonian.repulsion)
         neutral = n_valence.repeat(self.n_copies)
-        v = torch.zeros_like(neutral)
-        for _ in range(ITERATIONS):
-            q = (-neutral).index_add(0, self.owner, p.diagonal())
+        v, with_v = torch.zeros_like(neutral), matrix
+        for _ in range(iterations):
+            q = (-neutral).index_add(0, self.owner, filled[0].diagonal())
             v = v + MIXING * (repulsion @ q - v)
-            p, w, differences = _filled(matrix + torch.diag(v[self.owner]), n_electrons, n_unpaired)
-        h = h + v[self.owner]
-        yield self._blocks(p, w, h), differences and self._blocks(*differences, h)
+            with_v = matrix + torch.diag(v[self.owner])
+            filled = _filled(with_v, n_electrons, n_unpaired)
+        yield with_v, h + v[self.owner], filled
 
     def _blocks(self, p: Tensor, w: Tensor, h: Tensor) -> Blocks:
         """Blocks of the first copy, from matrices (size, size) and the levels (size,)."""
@@ -152,17 +167,19 @@ class Whole:
         return Blocks(*found)
 
 
-def _filled(
-    matrix: Tensor, n_electrons: float, n_unpaired: int
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
-    """P and W, and the differences of both between the spins, if electrons are unpaired."""
+def _filled(matrix: Tensor, n_electrons: float, n_unpaired: int) -> tuple[Tensor, Tensor]:
+    """P and W, the sums of both spins."""
     if not n_unpaired:
-        return *_Occupied.apply(matrix, n_electrons), None
+        return occupied(matrix, n_electrons)
     # as of closed shells with twice the electrons of one spin
-    p_up, w_up = _Occupied.apply(matrix, n_electrons + n_unpaired)
-    p_down, w_down = _Occupied.apply(matrix, n_electrons - n_unpaired)
-    sums = 0.5 * (p_up + p_down), 0.5 * (w_up + w_down)
-    return *sums, (0.5 * (p_up - p_down), 0.5 * (w_up - w_down))
+    p_up, w_up = occupied(matrix, n_electrons + n_unpaired)
+    p_down, w_down = occupied(matrix, n_electrons - n_unpaired)
+    return 0.5 * (p_up + p_down), 0.5 * (w_up + w_down)
+
+
+def occupied(matrix: Tensor, n_electrons: float) -> tuple[Tensor, Tensor]:
+    """P and W of a symmetric matrix and a number of electrons."""
+    return _Occupied.apply(matrix, n_electrons)
 
 
 class _InverseRoot(torch.autograd.Function):

@@ -50,7 +50,6 @@ from denser.model.diagonalisation import (
     LEAST_OVERLAP,
     MIXING,
     Blocks,
-    Solution,
 )
 from denser.model.hamiltonians import Hamiltonian, Neighbours
 from denser.types.grid import Grid
@@ -158,7 +157,7 @@ class Fragments:
         charge: int,
         interaction: Tensor | None,
         spin: int,
-    ) -> Iterator[Solution]:
+    ) -> Iterator[Blocks]:
         """As of `denser.model.diagonalisation.Whole`."""
         levels = hamiltonian.levels.numpy()
         overlap, blocks = hamiltonian.overlap.numpy(), hamiltonian.blocks.numpy()
@@ -176,7 +175,7 @@ class Fragments:
         for _ in range(ITERATIONS):
             q = -neutral
             for part, state in zip(self.parts, states, strict=True):
-                q[part.atoms[: part.n_core]] += state.shares @ filled.of_level(state.energies)[0]
+                q[part.atoms[: part.n_core]] += state.shares @ filled.of_level(state.energies)
             feel = np.bincount(receivers, pull * q[senders], minlength=self.n)
             v = v + MIXING * (repulsion * q + feel - v)
             states = self._states(matrices, v)
@@ -186,29 +185,26 @@ class Fragments:
     def _states(self, matrices: Sequence[Tensor], v: np.ndarray) -> list[_States]:
         return [part.states(m, v) for part, m in zip(self.parts, matrices, strict=True)]
 
-    def _blocks(self, states: Sequence[_States], filled: _Filled, levels: np.ndarray) -> Solution:
+    def _blocks(self, states: Sequence[_States], filled: _Filled, levels: np.ndarray) -> Blocks:
         """Blocks of P and W relative to the levels (n_atoms, 4)."""
         n_pairs = len(self.reverse)
         h = levels
         receivers, senders = self.pairs.receivers, self.pairs.senders
         of_atoms = 0.5 * (h[:, :, None] + h[:, None, :])
         of_pairs = 0.5 * (h[receivers][:, :, None] + h[senders][:, None, :])
-        found: list[Blocks] = []
-        for spin in range(1 + filled.open):
-            p_atoms, w_atoms = np.zeros((2, self.n, 4, 4))
-            p_pairs, w_pairs = np.zeros((2, n_pairs, 4, 4))
-            for part, state in zip(self.parts, states, strict=True):
-                f = filled.of_level(state.energies)[spin]
-                part.put(state.vectors, f, p_atoms, p_pairs)
-                part.put(state.vectors, f * state.energies, w_atoms, w_pairs)
-            p_pairs, w_pairs = (
-                0.5 * (x + x[self.reverse].transpose(0, 2, 1)) for x in (p_pairs, w_pairs)
-            )
-            w_atoms -= of_atoms * p_atoms
-            w_pairs -= of_pairs * p_pairs
-            parts = (p_atoms, p_pairs, w_atoms, w_pairs)
-            found.append(Blocks(*(torch.as_tensor(x) for x in parts)))
-        return found[0], found[1] if filled.open else None
+        p_atoms, w_atoms = np.zeros((2, self.n, 4, 4))
+        p_pairs, w_pairs = np.zeros((2, n_pairs, 4, 4))
+        for part, state in zip(self.parts, states, strict=True):
+            f = filled.of_level(state.energies)
+            part.put(state.vectors, f, p_atoms, p_pairs)
+            part.put(state.vectors, f * state.energies, w_atoms, w_pairs)
+        p_pairs, w_pairs = (
+            0.5 * (x + x[self.reverse].transpose(0, 2, 1)) for x in (p_pairs, w_pairs)
+        )
+        w_atoms -= of_atoms * p_atoms
+        w_pairs -= of_pairs * p_pairs
+        parts = (p_atoms, p_pairs, w_atoms, w_pairs)
+        return Blocks(*(torch.as_tensor(x) for x in parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -415,15 +411,10 @@ class _Filled:
         found = [_potential(e, w, n) for n in numbers]
         return cls(tuple(mu for mu, _ in found), tuple(x for _, x in found))
 
-    @property
-    def open(self) -> bool:
-        """Whether electrons are unpaired."""
-        return len(self.mu) > 1
-
-    def of_level(self, e: np.ndarray) -> list[np.ndarray]:
-        """Occupations of levels (n,), and their differences between the spins."""
+    def of_level(self, e: np.ndarray) -> np.ndarray:
+        """Occupations of levels (n,)."""
         f = [x * _fermi(e, mu) for mu, x in zip(self.mu, self.factors, strict=True)]
-        return f if len(f) == 1 else [0.5 * (f[0] + f[1]), 0.5 * (f[0] - f[1])]
+        return np.mean(f, axis=0)
 
 
 def _fermi(e: np.ndarray, mu: float) -> np.ndarray:

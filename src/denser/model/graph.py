@@ -14,6 +14,7 @@ from torch import Tensor
 from denser.model.aspherical_config import AsphericalConfig
 from denser.model.hamiltonians import Neighbours
 from denser.model.tight_binding import Electrons, solve
+from denser.model.unpaired import OpenShell
 from denser.types.grid import Grid
 from denser.types.structure import MANY, Structure, pairs_within
 
@@ -29,8 +30,11 @@ class Graph:
     vectors : (n_pairs, 3) tensor
         From receiver to sender, or to the image of it, bohr.
     electrons : Electrons, optional
-    spin : Electrons, optional
-        Difference of both spins, if electrons are unpaired.
+    open_shells : tuple of OpenShell or None, optional
+        One for each structure, None if it is a closed shell; for networks with spin densities, if
+        electrons are unpaired.
+    sizes : tuple of (int, int)
+        Number of atoms and of pairs of each structure.
     far : tuple of tensor, optional
         Senders, receivers and vectors of all pairs within the config's reach.
     """
@@ -41,7 +45,8 @@ class Graph:
     vectors: Tensor
     electrons: Electrons | None = None
     far: tuple[Tensor, Tensor, Tensor] | None = None
-    spin: Electrons | None = None
+    open_shells: tuple[OpenShell | None, ...] | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(
@@ -82,11 +87,11 @@ class Graph:
             )
         receivers, senders, shifts = receivers[near], senders[near], shifts[near]
         vectors = vectors[torch.as_tensor(near)]
-        electrons = spin = None
+        electrons = open_shells = None
         if config.electrons:
             pairs = Neighbours(structure.numbers, senders, receivers, vectors, config.cutoff)
             periods = None if grid is None else cell
-            electrons, spin = solve(
+            electrons = solve(
                 pairs,
                 structure.charge,
                 shifts,
@@ -95,7 +100,18 @@ class Graph:
                 structure.spin,
                 structure.positions,
             )
-            electrons, spin = electrons.to(device), spin and spin.to(device)
+            electrons = electrons.to(device)
+            if config.spin and structure.spin:
+                open_shells = (
+                    OpenShell.of(
+                        pairs,
+                        structure.charge,
+                        shifts,
+                        periods,
+                        config.electrons,
+                        structure.spin,
+                    ),
+                )
         return cls(
             torch.tensor(structure.numbers, device=device),
             torch.as_tensor(senders, device=device),
@@ -103,16 +119,23 @@ class Graph:
             vectors.to(device, torch.float32),
             electrons,
             far,
-            spin,
+            open_shells,
+            ((len(structure), len(senders)),),
         )
 
     def turned(self, rotation: Tensor) -> Graph:
         """The same graph, with each vector multiplied by an orthogonal matrix (3, 3)."""
         electrons = None if self.electrons is None else self.electrons.turned(rotation)
-        spin = None if self.spin is None else self.spin.turned(rotation)
+        shells = self.open_shells and tuple(x and x.turned(rotation) for x in self.open_shells)
         far = self.far and (*self.far[:2], self.far[2] @ rotation)
         vectors = self.vectors @ rotation
-        return replace(self, vectors=vectors, electrons=electrons, far=far, spin=spin)
+        return replace(
+            self,
+            vectors=vectors,
+            electrons=electrons,
+            far=far,
+            open_shells=shells,
+        )
 
     @classmethod
     def joined(cls, graphs: Sequence[Graph], rotations: Tensor | None = None) -> Graph:
@@ -160,10 +183,14 @@ class Graph:
             return Electrons(**found)
 
         shown = [graph.electrons for graph in graphs if graph.electrons is not None]
-        spin = None
-        if any(graph.spin is not None for graph in graphs):
-            # that of a closed shell is zero
-            spin = joined([graph.spin or graph.nothing() for graph in graphs])
+        shells = None
+        if any(graph.open_shells is not None for graph in graphs):
+            turns = [None] * len(graphs) if rotations is None else list(rotations)
+            each_shell = [(graph.open_shells or (None,))[0] for graph in graphs]
+            shells = tuple(
+                shell if shell is None or turn is None else shell.turned(turn)
+                for shell, turn in zip(each_shell, turns, strict=True)
+            )
         return cls(
             put(graph.numbers for graph in graphs),
             put((graph.senders for graph in graphs), True),
@@ -171,14 +198,8 @@ class Graph:
             _turned(put(graph.vectors for graph in graphs), of_pairs),
             joined(shown) if shown else None,
             far,
-            spin,
-        )
-
-    def nothing(self) -> Electrons:
-        """The difference of both spins of a closed shell: zero."""
-        assert self.electrons is not None
-        return Electrons(
-            *(torch.zeros_like(getattr(self.electrons, f.name)) for f in fields(Electrons))
+            shells,
+            tuple(size for graph in graphs for size in graph.sizes),
         )
 
 

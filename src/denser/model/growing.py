@@ -24,8 +24,11 @@ from denser.types.errors import InputError
 if TYPE_CHECKING:
     from denser.model.aspherical import Aspherical
 
-_BY_ELEMENT = ("embedding", "gates", "heads")
+_BY_ELEMENT = ("embedding", "gates", "heads", "heads_even")
 """Parameters whose first index is the element."""
+
+_SHOWN_BY_ELEMENT = ("shown_atoms", "shown_unpaired")
+"""Those whose second index is."""
 
 _NOBLE_GASES = (2, 10, 18, 36, 54, 86)
 
@@ -130,7 +133,7 @@ def rows_of(network: Aspherical, numbers: Sequence[int]) -> dict[str, torch.Tens
         mask = torch.zeros(value.shape, dtype=torch.bool)
         if name in _BY_ELEMENT:
             mask[chosen] = True
-        elif name == "shown_atoms":
+        elif name in _SHOWN_BY_ELEMENT:
             mask[:, chosen] = True
         elif name == "shown_far":
             mask.unflatten(1, (len(elements), -1))[:, chosen] = True
@@ -168,7 +171,7 @@ def with_elements(network: Aspherical, elements: Sequence[int]) -> Aspherical:
         name = key.removeprefix("spin.").split(".")[0]
         if name in _BY_ELEMENT:
             state[key] = value[rows]
-        elif name == "shown_atoms":
+        elif name in _SHOWN_BY_ELEMENT:
             state[key] = value[:, rows]
         elif name == "shown_far":  # columns by element and distance
             state[key] = value.unflatten(1, (len(old.elements), -1))[:, rows].flatten(1)

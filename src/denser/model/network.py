@@ -217,6 +217,9 @@ class Network(nn.Module, ABC):
         """
         raise NotImplementedError
 
+    def disturb(self, size: float, seed: int) -> None:
+        """Add noise of a relative size from 1 to 0 inside the network, if its training needs it."""
+
     def spin_part(self) -> dict[str, Tensor]:
         """Weights that closed shells do not use: {name of parameter: bool, of its shape}.
 

@@ -22,6 +22,7 @@ molecule, do not depend on molecules without overlap, and have derivatives by th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -151,6 +152,14 @@ class Electrons:
             bond_tensors=rotation.T @ self.bond_tensors @ rotation,
         )
 
+    def part(self, atoms: slice, pairs: slice) -> Electrons:
+        """Those of some atoms and pairs."""
+        chosen = {
+            f.name: getattr(self, f.name)[pairs if f.name.startswith("bond") else atoms]
+            for f in fields(self)
+        }
+        return Electrons(**chosen)
+
     def to(self, device: torch.device | str) -> Electrons:
         """The same in single precision on a device."""
         return Electrons(*(getattr(self, f.name).to(device, torch.float32) for f in fields(self)))
@@ -164,11 +173,11 @@ def solve(
     n_solutions: int = N_SOLUTIONS,
     spin: int = 0,
     positions: np.ndarray | None = None,
-) -> tuple[Electrons, Electrons | None]:
+) -> Electrons:
     """Solve for the electrons of a structure, given its pairs of neighbours.
 
-    With unpaired electrons, the lowest orbitals of each spin are occupied, P and W are the sums of
-    both, and the second result is made from their differences (spin up minus spin down).
+    With unpaired electrons, the lowest orbitals of each spin are occupied, and P and W are the sums
+    of both.
 
     Parameters
     ----------
@@ -201,37 +210,41 @@ def solve(
         solver = Fragments(pairs, shifts, cell, positions)
     n_valence = torch.tensor([ELEMENTS[int(z)][0] for z in numbers], dtype=torch.float64)
     shown: list[Electrons] = []
-    of_spin: list[Electrons] = []
-    for make, typical_of in ((hueckel, _TYPICAL), (tabulated, _TYPICAL_TABLES)):
+    for make, typical in zip((hueckel, tabulated), typical_of(numbers)[::2], strict=True):
         if len(shown) == n_solutions:
             break
         found = make(pairs)
-        typical = torch.tensor([typical_of.get(int(z), (0.0,) * 4) for z in numbers]).double()
         interaction = None
         if n_solutions - len(shown) > 1:
-            interaction = _interaction(found.repulsion, pairs)
-        for blocks, differences in solver.solutions(found, n_valence, charge, interaction, spin):
-            shown.append(_shown(blocks, typical, pairs.vectors))
-            if differences is not None:
-                zero = torch.zeros_like(typical)
-                of_spin.append(_shown(differences, zero, pairs.vectors))
-    return _together(shown), _together(of_spin) if of_spin else None
+            interaction = interaction_of(found.repulsion, pairs)
+        solutions = solver.solutions(found, n_valence, charge, interaction, spin)
+        shown += [shown_of(blocks, typical, pairs.vectors) for blocks in solutions]
+    return together(shown)
 
 
-def _together(solutions: list[Electrons]) -> Electrons:
+def typical_of(numbers: Sequence[int] | np.ndarray) -> list[Tensor]:
+    """Typical scalars (n_atoms, 4) that are subtracted, for each of the four solutions."""
+    found = [
+        torch.tensor([of.get(int(z), (0.0,) * 4) for z in numbers]).double()
+        for of in (_TYPICAL, _TYPICAL_TABLES)
+    ]
+    return [found[0], found[0], found[1], found[1]]
+
+
+def together(solutions: list[Electrons]) -> Electrons:
     """One solution after the other."""
     names = [f.name for f in fields(Electrons)]
     return Electrons(*(torch.cat([getattr(x, name) for x in solutions], dim=1) for name in names))
 
 
-def _interaction(repulsion: Tensor, pairs: Neighbours) -> Tensor:
+def interaction_of(repulsion: Tensor, pairs: Neighbours) -> Tensor:
     """Repulsion (n_pairs,) of electrons in two atoms, from that in one atom (n_atoms,), hartree."""
     r2 = pairs.vectors.square().sum(dim=1)
     softening = 0.5 * (1 / repulsion[pairs.receivers] + 1 / repulsion[pairs.senders])
     return (r2 + softening**2) ** -0.5 * (1 - r2 / pairs.cutoff**2) ** 2
 
 
-def _shown(blocks: Blocks, typical: Tensor, vectors: Tensor) -> Electrons:
+def shown_of(blocks: Blocks, typical: Tensor, vectors: Tensor) -> Electrons:
     """Atom and pair blocks of P and W, split into scalars, vectors and tensors."""
     occupations: list[Tensor] = []
     levels: list[Tensor] = []

@@ -268,6 +268,8 @@ class Points:
         share.sort(key=lambda sample: len(self.labels[sample[0]].structure), reverse=True)
         round_trip = 2 * peers.size
         share = share[peers.rank :: round_trip] + share[round_trip - 1 - peers.rank :: round_trip]
+        # none in the last third
+        network.disturb(max(0.0, 1.0 - 1.5 * done), int(rng.integers(2**31)))
         total = 0.0
         for group in self._groups(share):
             sets = [self[i] for i, _, _ in group]
