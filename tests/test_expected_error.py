@@ -10,7 +10,9 @@ from ase import Atoms
 from ase.build import molecule
 from scipy.stats import spearmanr
 
+from denser.analysis.moments import dipole_record, dipole_text
 from denser.analysis.properties import Analysis
+from denser.analysis.uncertainty import dipole_error, potential_errors
 from denser.labels.packed import read_shards
 from denser.model.checkpoint import load_model, save_model
 from denser.model.expected_error import Example, ExpectedError
@@ -126,3 +128,24 @@ def test_the_field_of_expected_errors():
         Analysis(changed).field("uncertainty")
     assert "uncertainty" in {x.name for x in fields.listed(density)}
     assert "uncertainty" not in {x.name for x in fields.listed(changed)}
+
+
+def test_error_bars_of_results():
+    """They are there for predictions only, and grow with the expected errors."""
+    water = Predictor("default", "cpu").predict(molecule("H2O"), spacing=0.2).density
+    found = Analysis(water)
+    dipole = found.property("moments")
+    bar = dipole.to_dict()["dipole_error_debye"]
+    assert 0.003 < bar < 0.1 and any(" +- " in line for line in dipole.lines())
+    assert dipole_record(water)["dipole_error_debye"] == pytest.approx(bar, abs=1e-4)
+    assert "+-" in dipole_text(dipole_record(water) | {"charge": 0})
+    worse = water.with_expected_errors(3 * water.wrong)
+    assert dipole_error(worse) == pytest.approx(3 * dipole_error(water))
+    far = np.array([[0, 0, 20.0], [0, 0, 40.0]])
+    near, half = potential_errors(water, far)
+    assert near / half == pytest.approx(4, rel=0.05)
+    surface = found.property("esp")
+    assert 0.01 < surface.to_dict()["maxima"][0]["error_kcal_per_mol_e"] < 1
+    file = water.with_values(water.values)
+    assert Analysis(file).property("moments").to_dict()["dipole_error_debye"] is None
+    assert "+-" not in "".join(Analysis(file).property("esp").lines())

@@ -252,7 +252,9 @@ def test_what_the_model_does_not_know_is_in_doubt(predictor, ethanol_atoms):
     assert predictor.doubt(known) == ""
     assert predictor.doubt(replace(known, excess=np.nan)) == ""
     for excess, words in ((0.021, "2.1 % too many"), (-0.03, "3 % too few")):
-        counted = replace(known, excess=excess, wrong=None)  # without an estimate of the error
+        # without an estimate of the error
+        plain = known.density.with_expected_errors(None)
+        counted = replace(known, excess=excess, density=plain)
         assert words in predictor.doubt(counted)
     assert "does not know" in predictor.doubt(predictor.predict(MAGNESIUM))
 

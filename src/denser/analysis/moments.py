@@ -9,6 +9,7 @@ import numpy as np
 from ase.data import atomic_masses
 
 from denser.analysis.charges.stockholder import hirshfeld
+from denser.analysis.uncertainty import dipole_error
 from denser.atoms.free_atoms import free_atom, without_core
 from denser.atoms.molecules import WholeMolecule, lone_molecule, whole_molecules
 from denser.fields.moments import grid_moments
@@ -43,6 +44,8 @@ class Moments:
     electrons : str
         "all" or "valence": the electrons of the extent.
     notes : tuple of str
+    dipole_error : float or None
+        Of a prediction: what two of three errors do not exceed (`dipole_error`), e bohr.
     """
 
     origin: np.ndarray
@@ -54,6 +57,7 @@ class Moments:
     electronic_extent: float
     electrons: str
     notes: tuple[str, ...]
+    dipole_error: float | None = None
 
     def to_dict(self) -> dict:
         """Plain numbers in debye and angstrom."""
@@ -63,6 +67,7 @@ class Moments:
             "charge_e": self.charge,
             "dipole_debye": (self.dipole * DEBYE).tolist(),
             "dipole_norm_debye": float(np.linalg.norm(self.dipole) * DEBYE),
+            "dipole_error_debye": None if self.dipole_error is None else self.dipole_error * DEBYE,
             "quadrupole_debye_angstrom": (self.quadrupole * DEBYE * BOHR).tolist(),
             "octupole_debye_angstrom2": (self.octupole * DEBYE * BOHR**2).tolist(),
             "electronic_extent_bohr2": self.electronic_extent,
@@ -81,7 +86,8 @@ class Moments:
         return [
             f"about the {self.origin_name} ({x:z.4f}, {y:z.4f}, {z:z.4f}) angstrom",
             f"charge      {self.charge:z.4f} e",
-            f"dipole      {np.linalg.norm(d):z.4f} D   x {d[0]:z.4f}  y {d[1]:z.4f}  z {d[2]:z.4f}",
+            f"dipole      {np.linalg.norm(d):z.4f} D   x {d[0]:z.4f}  y {d[1]:z.4f}  z {d[2]:z.4f}"
+            + ("" if self.dipole_error is None else f"  +- {self.dipole_error * DEBYE:.2g} D"),
             f"quadrupole  xx {q[0, 0]:z.3f}  yy {q[1, 1]:z.3f}  zz {q[2, 2]:z.3f}  "
             f"xy {q[0, 1]:z.3f}  xz {q[0, 2]:z.3f}  yz {q[1, 2]:z.3f} D angstrom (traceless)",
             "octupole    " + "  ".join(terms[:5]),
@@ -194,6 +200,7 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
         if alone is None:
             return _molecular_dipoles(density, whole_molecules(structure))
         structure = replace(structure, positions=alone.positions)
+    error = dipole_error(density)
     density = without_core(density)
     charges, grid = density.valence_charges, density.grid
     o, name = _origin(structure, origin)
@@ -240,6 +247,7 @@ def moments(density: Density, origin: np.ndarray | str | None = None) -> Moments
         electronic_extent=float(extent),
         electrons="all" if all_electron else "valence",
         notes=tuple(notes),
+        dipole_error=error,
     )
 
 
@@ -261,18 +269,20 @@ def dipole_record(density: Density) -> dict:
     """Dipole for a record in JSON: debye, its origin, and where it comes from.
 
     "Gaussians" are exact, "grid" and "coarse grid" are sums over nodes. All are None for a
-    periodic cell, unless it holds one molecule alone.
+    periodic cell, unless it holds one molecule alone. The error is that of `dipole_error`.
     """
-    return record_of_dipole(dipole(density), _source(density))
+    return record_of_dipole(dipole(density), _source(density), dipole_error(density))
 
 
-def record_of_dipole(moment: np.ndarray | None, source: str) -> dict:
+def record_of_dipole(moment: np.ndarray | None, source: str, error: float | None = None) -> dict:
     """The same of a dipole (3,) in e*bohr that is known already."""
+    keys = ("dipole_debye", "dipole_norm_debye", "dipole_error_debye", "dipole_origin")
     if moment is None:
-        return dict.fromkeys(("dipole_debye", "dipole_norm_debye", "dipole_origin", "dipole_from"))
+        return dict.fromkeys((*keys, "dipole_from"))
     return {
         "dipole_debye": [round(float(d), 4) for d in moment * DEBYE],
         "dipole_norm_debye": round(float(np.linalg.norm(moment * DEBYE)), 4),
+        "dipole_error_debye": None if error is None else round(error * DEBYE, 4),
         "dipole_origin": DIPOLE_ORIGIN,
         "dipole_from": source,
     }
@@ -292,7 +302,9 @@ def dipole_text(record: dict, decimals: int = 2) -> str:
     about = f" about the {DIPOLE_ORIGIN}" if record["charge"] else ""
     if record["dipole_from"] == "coarse grid":
         about += " (inaccurate: coarse grid)"
-    return f"dipole {record['dipole_norm_debye']:.{decimals}f} D{about}"
+    error = record["dipole_error_debye"]
+    bar = "" if error is None else f" +- {error:.2g}"
+    return f"dipole {record['dipole_norm_debye']:.{decimals}f}{bar} D{about}"
 
 
 def _electrons(

@@ -10,6 +10,7 @@ import numpy as np
 
 from denser.analysis import moments
 from denser.analysis.catalogue import PROPERTIES
+from denser.analysis.uncertainty import dipole_error
 from denser.atoms.plausible import strange
 from denser.types.density import SPIN_UNIT, Density
 from denser.types.errors import InputError
@@ -113,7 +114,9 @@ def numbers(session: Session) -> list[dict]:
         row("electrons_e", f"Electrons ({kind})", f"{density.integrate():.4f}", "e")
         if (vector := dipole(session)) is not None:
             about = f", {DIPOLE_ORIGIN}" if density.structure.charge else ""
-            row("dipole_debye", f"Dipole{about}", f"{vector['norm']:.3f}", "D")
+            error = dipole_error(density)
+            bar = "" if error is None else f" \u00b1 {error * DEBYE:.2g}"
+            row("dipole_debye", f"Dipole{about}", f"{vector['norm']:.3f}{bar}", "D")
         error = model_card(session)["error_percent"]
         expected = session.expected
         in_doubt = session.predictor.in_doubt(session.excess, session.worst) or warnings(session)

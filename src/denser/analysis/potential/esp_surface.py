@@ -16,6 +16,7 @@ import numpy as np
 
 from denser.analysis.potential.electrostatics import Potential
 from denser.analysis.regions import nearest_atoms
+from denser.analysis.uncertainty import potential_errors
 from denser.atoms.free_atoms import complete
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -45,11 +46,14 @@ class Extremum:
         Bohr.
     atom : int
         Index of the nearest atom.
+    error : float or None
+        Of a prediction: what two of three errors do not exceed (`potential_errors`), hartree/e.
     """
 
     value: float
     position: np.ndarray
     atom: int
+    error: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +154,9 @@ class EspSurface:
             "position_angstrom": (extremum.position * BOHR).tolist(),
             "nearest_atom": extremum.atom + 1,
             "nearest_element": self.structure.symbols[extremum.atom],
+            "error_kcal_per_mol_e": (
+                None if extremum.error is None else extremum.error * KCAL_PER_MOL
+            ),
         }
 
     def lines(self) -> list[str]:
@@ -168,9 +175,11 @@ class EspSurface:
         for name, extrema in (("V_s,max", self.maxima), ("V_s,min", self.minima)):
             for extremum in extrema:
                 x, y, z = extremum.position * BOHR
+                bar = "" if extremum.error is None else f" +- {extremum.error * KCAL_PER_MOL:.2g}"
                 rows.append(
-                    f"{name} {extremum.value * KCAL_PER_MOL:+8.2f} kcal/mol/e at {x:8.3f} {y:8.3f} "
-                    f"{z:8.3f} A, near {self.structure.symbols[extremum.atom]}{extremum.atom + 1}"
+                    f"{name} {extremum.value * KCAL_PER_MOL:+8.2f}{bar} kcal/mol/e at {x:8.3f} "
+                    f"{y:8.3f} {z:8.3f} A, near {self.structure.symbols[extremum.atom]}"
+                    f"{extremum.atom + 1}"
                 )
         return rows
 
@@ -205,15 +214,14 @@ def esp_surface(
     areas = np.linalg.norm(normals, axis=1) / 2
     values = (potential or Potential(density))(vertices)
     structure = density.structure
-    maxima, minima = (
-        tuple(
-            Extremum(
-                float(values[i]), vertices[i], int(nearest_atoms(structure, vertices[i], True))
-            )
-            for i in _maxima(faces, sign * values)
-        )
-        for sign in (1, -1)
-    )
+
+    def extremum(i: int) -> Extremum:
+        errors = potential_errors(density, vertices[[i]])
+        atom = int(nearest_atoms(structure, vertices[i], True))
+        error = None if errors is None else float(errors[0])
+        return Extremum(float(values[i]), vertices[i], atom, error)
+
+    maxima, minima = (tuple(extremum(i) for i in _maxima(faces, sign * values)) for sign in (1, -1))
     return EspSurface(structure, isovalue, vertices, faces, areas, values, volume, maxima, minima)
 
 
