@@ -662,12 +662,57 @@ def test_structures_between_end_lines_of_a_pdb_are_frames(tmp_path):
     assert [(s.formula, s.charge) for s in found] == [("H2O", 0), ("H2O", 0), ("C2O4", -2)]
 
 
-def test_a_peptide_without_charges_is_said_to_be_neutral(tmp_path):
-    peptide = Chem.AddHs(Chem.MolFromSequence("GK"), addResidueInfo=True)
-    AllChem.EmbedMolecule(peptide, randomSeed=1)
-    (tmp_path / "gk.pdb").write_text(Chem.MolToPDBBlock(peptide))
-    (frame,) = read_structures(tmp_path / "gk.pdb")
-    assert "no charges of its residues; they count as neutral" in frame.notes[0]
+def _polymer(sequence, ionised, flavor=0):
+    """Peptide or RNA with hydrogens; acids, bases and ends are ions if `ionised`."""
+    polymer = Chem.MolFromSequence(sequence, flavor=flavor)
+    if ionised:
+        for smarts, charge in (
+            ("[OX1]=C[OX2H:1]", -1), ("[NX3H2,NX3H1;!$(N[C,c]=[O,N]):1][CX4]", 1),
+            ("P[OX2H:1]", -1), ("[NX2:1]=C(N)N", 1), ("[NX2H:1]=C(N)N", 1),
+        ):  # fmt: skip
+            pattern = Chem.MolFromSmarts(smarts)
+            (k,) = (a.GetIdx() for a in pattern.GetAtoms() if a.GetAtomMapNum())
+            for match in polymer.GetSubstructMatches(pattern):
+                polymer.GetAtomWithIdx(match[k]).SetFormalCharge(charge)
+        Chem.SanitizeMol(polymer)
+    polymer = Chem.AddHs(polymer, addResidueInfo=True)
+    AllChem.EmbedMolecule(polymer, randomSeed=1, useRandomCoords=True)
+    return polymer
+
+
+@pytest.mark.parametrize(
+    ("sequence", "flavor", "ionised", "charge"),
+    [("GK", 0, False, 0), ("GK", 0, True, 1), ("DAREH", 0, True, -1), ("CPY", 0, False, 0),
+     ("AC", 2, False, 0), ("AC", 2, True, -1)],
+)  # fmt: skip
+def test_charges_of_residues_follow_from_their_hydrogens(
+    tmp_path, sequence, flavor, ionised, charge
+):
+    polymer = _polymer(sequence, ionised, flavor)
+    assert Chem.GetFormalCharge(polymer) == charge
+    text = Chem.MolToPDBBlock(polymer)
+    (tmp_path / "stated.pdb").write_text(text)
+    silent = "\n".join(line[:78] if line[:6] == "HETATM" or line[:4] == "ATOM" else line
+                       for line in text.splitlines())  # fmt: skip
+    (tmp_path / "silent.pdb").write_text(silent)
+    for name in ("stated", "silent"):
+        (frame,) = read_structures(tmp_path / f"{name}.pdb")
+        assert Structure.of(frame.atoms).charge == charge
+        assert any("follow from their hydrogens" in x for x in frame.notes) == (
+            ionised and name == "silent"
+        )
+
+
+def test_charges_of_residues_without_some_hydrogens_are_said_to_be_unknown(tmp_path):
+    peptide = _polymer("GKG", True)
+    united = Chem.RWMol(peptide)
+    lysine = Chem.MolFromSmarts("[#1][CX4][CX4]")
+    for atom in sorted({m[0] for m in united.GetSubstructMatches(lysine)}, reverse=True)[:-1]:
+        united.RemoveAtom(atom)
+    text = "\n".join(line[:78] for line in Chem.MolToPDBBlock(united).splitlines())
+    (tmp_path / "gkg.pdb").write_text(text)
+    (frame,) = read_structures(tmp_path / "gkg.pdb")
+    assert "count as neutral unless --charge is given: 1 LYS" in " ".join(frame.notes)
 
 
 def test_a_flat_drawing_with_hydrogens_is_refused_whatever_its_header_says(tmp_path):

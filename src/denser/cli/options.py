@@ -34,6 +34,7 @@ Embed = Annotated[
     bool,
     typer.Option(
         "--embed",
+        "--add-hydrogens",
         help="Add missing hydrogens, and make a geometry for flat drawings and overlapping ions "
         "(SDF, mol2).",
     ),

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,7 +19,6 @@ from ase.units import Bohr
 
 from denser.io.files import read_bytes
 from denser.io.frames import (
-    NO_CHARGES,
     Frame,
     charge_of_ions,
     checked,
@@ -26,6 +26,7 @@ from denser.io.frames import (
     stated_in_comment,
     symbol_of,
 )
+from denser.io.residues import Site, charge_of_residues
 from denser.types.errors import InputError
 
 _POLYMER = re.compile(
@@ -300,8 +301,16 @@ def _gro_frame(lines: Sequence[str]) -> Frame:
         atoms.cell, atoms.pbc = cell, True
     notes: list[str] = []
     atoms.info["charge"] = charge_of_ions(zip(residues, symbols, strict=True), notes)
-    if sum(_POLYMER.fullmatch(residue) is not None for residue in set(residues)) > 1:
-        notes.append(NO_CHARGES)
+    starts = np.cumsum([a[:10] != b[:10] for a, b in pairwise([lines[2], *lines[2:-1]])])
+    atoms.info["charge"] += charge_of_residues(
+        [
+            Site(symbol, (x, y, z), (str(start),), residue)
+            for start, residue, symbol, (x, y, z) in zip(
+                starts, residues, symbols, positions, strict=True
+            )
+        ],
+        notes,
+    )
     return checked(Frame(atoms, lines[0].strip(), tuple(notes)))
 
 

@@ -16,7 +16,6 @@ from ase import Atoms
 from denser.io.coordinates import decoded, reason
 from denser.io.files import naming, read_bytes
 from denser.io.frames import (
-    NO_CHARGES,
     Frame,
     charge_of_ions,
     checked,
@@ -24,6 +23,8 @@ from denser.io.frames import (
     element_of_name,
     plain_symbol,
 )
+from denser.io.hydrogens import with_hydrogens
+from denser.io.residues import Site, charge_of_residues, is_known
 from denser.types.errors import InputError
 
 _SPARSE = 100.0
@@ -31,19 +32,6 @@ _SPARSE = 100.0
 
 _FULL = 0.99
 """Smallest occupancy that counts as 1."""
-
-
-@dataclass
-class _Site:
-    """An atom of a PDB or mmCIF file."""
-
-    element: str
-    position: tuple[float, float, float]
-    charge: int
-    altloc: str
-    occupancy: float
-    residue: tuple[str, ...]
-    kind: str
 
 
 def read_pdb(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
@@ -62,7 +50,7 @@ def read_pdb(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
             blank = not any(line[76:78].strip() for line in atoms)
             sites = list(_pdb_sites(structure[0], blank))
             title = dict(structure.info).get("_struct.title", "")
-            yield _frame(sites, structure.cell, structure.spacegroup_hm, title.strip())
+            yield _frame(sites, structure.cell, structure.spacegroup_hm, title.strip(), embed)
         except InputError as error:
             yield error
         except (RuntimeError, ValueError) as error:
@@ -79,7 +67,7 @@ def read_cif(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
     for block in document:
         try:
             if block.find_values("_atom_site.Cartn_x"):
-                yield from _mmcif(block)
+                yield from _mmcif(block, embed)
             elif block.find_values("_chem_comp_atom.model_Cartn_x"):
                 yield _component(block)
             elif block.find_values("_atom_site_fract_x"):
@@ -101,7 +89,7 @@ def _check_coordinates(lines: Sequence[str]) -> None:
             raise InputError(f"expected three coordinates in columns 31-54 of {line[:60]!r}")
 
 
-def _pdb_sites(model: Any, blank: bool) -> Iterator[_Site]:
+def _pdb_sites(model: Any, blank: bool) -> Iterator[Site]:
     """Atoms of a model; `blank` if the file gives no elements, which gemmi then guesses."""
     for chain in model:
         for residue in chain:
@@ -113,25 +101,25 @@ def _pdb_sites(model: Any, blank: bool) -> Iterator[_Site]:
                 ion = atom.name == residue.name or atom.name[:2].upper() in ("CL", "BR")
                 if element == "X" or strange or (blank and ion):
                     element = element_of_name(atom.name, residue.name, polymer)
-                yield _Site(
-                    element, tuple(atom.pos), atom.charge, atom.altloc.strip("\0 "), atom.occ,
-                    (chain.name, str(residue.seqid)), residue.name,
+                yield Site(
+                    plain_symbol(element), tuple(atom.pos), (chain.name, str(residue.seqid)),
+                    residue.name, atom.name, atom.charge, atom.altloc.strip("\0 "), atom.occ,
                 )  # fmt: skip
 
 
 _MMCIF = (
     "type_symbol", "Cartn_x", "Cartn_y", "Cartn_z", "?occupancy", "?label_alt_id",
     "?pdbx_formal_charge", "?pdbx_PDB_model_num", "?auth_asym_id", "?auth_seq_id",
-    "?label_comp_id",
+    "?label_comp_id", "?label_atom_id",
 )  # fmt: skip
 
 
-def _mmcif(block: Any) -> Iterator[Frame | InputError]:
+def _mmcif(block: Any, embed: bool) -> Iterator[Frame | InputError]:
     """The models of a block of mmCIF."""
     table = block.find("_atom_site.", list(_MMCIF))
     if len(table) == 0:
         raise InputError("its atoms lack type_symbol or coordinates")
-    models: dict[str, list[_Site]] = defaultdict(list)
+    models: dict[str, list[Site]] = defaultdict(list)
 
     def value(row: Any, column: int, default: str) -> str:
         if not row.has(column):
@@ -142,10 +130,11 @@ def _mmcif(block: Any) -> Iterator[Frame | InputError]:
     for row in table:
         position = (float(row[1]), float(row[2]), float(row[3]))
         models[value(row, 7, "1")].append(
-            _Site(
-                row.str(0).capitalize(), position, round(float(value(row, 6, "0"))),
-                value(row, 5, ""), float(value(row, 4, "1").split("(")[0]),
+            Site(
+                plain_symbol(row.str(0)), position,
                 (value(row, 8, ""), value(row, 9, "") or value(row, 10, "")), value(row, 10, ""),
+                value(row, 11, ""), round(float(value(row, 6, "0"))), value(row, 5, ""),
+                float(value(row, 4, "1").split("(")[0]),
             )
         )  # fmt: skip
     structure = gemmi.make_structure_from_block(block)
@@ -154,7 +143,7 @@ def _mmcif(block: Any) -> Iterator[Frame | InputError]:
     name = gemmi.cif.as_string(title).strip() if title else block.name
     for sites in models.values():
         try:
-            yield _frame(sites, structure.cell, gemmi.cif.as_string(group), name)
+            yield _frame(sites, structure.cell, gemmi.cif.as_string(group), name, embed)
         except InputError as error:
             yield error
 
@@ -173,16 +162,18 @@ def _component(block: Any) -> Frame:
     return checked(Frame(atoms, block.name))
 
 
-def _frame(sites: Sequence[_Site], cell: Any, group: str, title: str) -> Frame:
+def _frame(sites: Sequence[Site], cell: Any, group: str, title: str, embed: bool) -> Frame:
     notes: list[str] = []
     sites = _better_places(sites, notes)
+    if embed:
+        sites = with_hydrogens(sites, notes)
     partial = sum(0 < site.occupancy < _FULL and not site.altloc for site in sites)
     if partial:
         notes.append(f"{partial} atoms have an occupancy below 1; they are taken in full")
     empty = sum(site.occupancy == 0 for site in sites)
     if 0 < empty < len(sites):
         notes.append(f"{empty} atoms have an occupancy of 0; they are taken all the same")
-    atoms = Atoms([plain_symbol(s.element) for s in sites], [s.position for s in sites])
+    atoms = Atoms([s.element for s in sites], [s.position for s in sites])
     atoms.info["charge"] = _total_charge(sites, notes)
     lengths = np.array([cell.a, cell.b, cell.c])
     if cell.is_crystal() and not np.allclose(lengths, 1.0):
@@ -203,17 +194,17 @@ def _frame(sites: Sequence[_Site], cell: Any, group: str, title: str) -> Frame:
     return checked(Frame(atoms, title, tuple(notes)))
 
 
-def _total_charge(sites: Sequence[_Site], notes: list[str]) -> int:
-    """Sum of the charges in the file, and of ions whose charge it does not give."""
-    kinds = [gemmi.find_tabulated_residue(kind) for kind in {site.kind for site in sites}]
-    residues = sum(kind.is_amino_acid() or kind.is_nucleic_acid() for kind in kinds)
-    if residues > 1 and not any(site.charge for site in sites):
-        notes.append(NO_CHARGES)
-    silent = [(site.kind, plain_symbol(site.element)) for site in sites if not site.charge]
-    return sum(site.charge for site in sites) + charge_of_ions(silent, notes)
+def _total_charge(sites: Sequence[Site], notes: list[str]) -> int:
+    """Sum of the charges in the file, and of ions and residues whose charge it does not give."""
+    silent = [(site.kind, site.element) for site in sites if not site.charge]
+    total = sum(site.charge for site in sites) + charge_of_ions(silent, notes)
+    stated = {site.residue for site in sites if site.charge}
+    if any(is_known(site.kind) for site in sites if site.residue in stated):
+        return total
+    return total + charge_of_residues(sites, notes)
 
 
-def _better_places(sites: Sequence[_Site], notes: list[str]) -> list[_Site]:
+def _better_places(sites: Sequence[Site], notes: list[str]) -> list[Site]:
     """Of the alternate locations of each residue, those with the highest occupancy."""
     occupancies: dict[tuple[str, ...], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for site in sites:

@@ -65,12 +65,14 @@ STRUCTURES = (
     ),
     StructureFormat(
         "PDB", (".pdb", ".ent"), "gemmi", "crystals:read_pdb",
-        "columns 79-80; ions (NA, CL, CA, ...) by their names", "TITLE", "all models",
+        "columns 79-80; else of residues by their hydrogens, of ions (NA, CL, ...) by their names",
+        "TITLE", "all models",
         "CRYST1, if the space group is P 1 and atoms fill the cell", r"^(ATOM  |HETATM)",
     ),
     StructureFormat(
         "CIF, mmCIF", (".cif", ".mmcif", ".mcif"), "gemmi", "crystals:read_cif",
-        "mmCIF: pdbx_formal_charge; ions as in PDB", "_struct.title or name of the block",
+        "mmCIF: pdbx_formal_charge; residues and ions as in PDB",
+        "_struct.title or name of the block",
         "all blocks and models", "CIF: with all symmetry copies; mmCIF: as PDB", r"^data_",
     ),
     StructureFormat(
@@ -84,7 +86,8 @@ STRUCTURES = (
     ),
     StructureFormat(
         "GROMACS", (".gro",), "denser", "coordinates:read_gro",
-        "of ions, by their names", "first line", "all frames", "last line, unless it is zero",
+        "of residues by their hydrogens; of ions by their names", "first line", "all frames",
+        "last line, unless it is zero",
         r"\A.*\n\s*\d+\s*\n[ \d]{5}\w",
     ),
     StructureFormat(

@@ -29,11 +29,6 @@ _MISSING = 2.5
 _MISSING_ELSEWHERE = 1.6
 """The same for nitrogen and oxygen; two, as of the O of a water, are more."""
 
-NO_CHARGES = (
-    "the file gives no charges of its residues; they count as neutral unless --charge is given"
-)
-"""Note for proteins and nucleic acids."""
-
 ISOTOPES = {"D": "H", "T": "H"}
 
 _IONS = {"SOD": "Na", "CLA": "Cl", "POT": "K", "CAL": "Ca", "CES": "Cs"}
@@ -234,8 +229,8 @@ def checked(frame: Frame) -> Frame:
     if 6 in atoms.numbers and missing > _MISSING and (not some or not _has_c_h(atoms)):
         raise InputError(
             f"{atoms.get_chemical_formula()} has no hydrogens{' at carbon atoms' if some else ''}, "
-            f"but {valences}; add the hydrogens (--embed does so for files with bonds: .sdf, .mol, "
-            ".mol2)"
+            f"but {valences}; add the hydrogens (--add-hydrogens does so for .pdb, mmCIF, .sdf, "
+            ".mol and .mol2)"
         )
     return replace(frame, notes=(*frame.notes, f"hydrogens may be missing: {valences}"))
 

@@ -52,6 +52,7 @@ def describe(session: Session) -> dict:
         "charge_kinds": QUICK_CHARGES,
         "charges": charges(session) if quick_charges(session) else {},
         "charges_wanted": not quick_charges(session),
+        "wrong_electrons": wrong_electrons(session),
         "dipole": dipole(session),
         "grid": grid(session),
         "seconds": {k: round(v, 3) for k, v in session.seconds.items()},
@@ -88,6 +89,14 @@ def dipole(session: Session) -> dict | None:
     }
 
 
+def wrong_electrons(session: Session) -> list[float] | None:
+    """Expected wrong electrons of each atom; none if the model does not estimate them."""
+    density = session.density
+    if density is None or density.wrong is None:
+        return None
+    return np.round(density.wrong, 5).tolist()
+
+
 def grid(session: Session) -> dict | None:
     """Size and spacing of the density's grid."""
     if session.density is None:
@@ -100,10 +109,9 @@ def numbers(session: Session) -> list[dict]:
     """Rows of the panel, each with its origin."""
     density, rows = session.density, []
 
-    def row(key: str, label: str, value: str, unit: str) -> None:
-        rows.append(
-            {"key": key, "label": label, "value": value, "unit": unit, "source": session.source}
-        )
+    def row(key: str, label: str, value: str, unit: str, error: str = "") -> None:
+        of = {"key": key, "label": label, "value": value, "unit": unit, "source": session.source}
+        rows.append(of | ({"error": error} if error else {}))
 
     if density is not None and not is_density(density):
         is_spin = density.unit == SPIN_UNIT
@@ -115,8 +123,8 @@ def numbers(session: Session) -> list[dict]:
         if (vector := dipole(session)) is not None:
             about = f", {DIPOLE_ORIGIN}" if density.structure.charge else ""
             error = dipole_error(density)
-            bar = "" if error is None else f" \u00b1 {error * DEBYE:.2g}"
-            row("dipole_debye", f"Dipole{about}", f"{vector['norm']:.3f}{bar}", "D")
+            bar = "" if error is None else f"{error * DEBYE:.2g}"
+            row("dipole_debye", f"Dipole{about}", f"{vector['norm']:.3f}", "D", bar)
         error = model_card(session)["error_percent"]
         expected = session.expected
         in_doubt = session.predictor.in_doubt(session.excess, session.worst) or warnings(session)
@@ -182,10 +190,11 @@ def to_dict(session: Session) -> dict:
         "dipole_vector_debye": vector["vector"] if vector else None,
         "dipole_origin": DIPOLE_ORIGIN if vector else None,
         "numbers": [
-            {k: float(r[k]) if k == "value" else r[k] for k in ("key", "value", "unit", "source")}
+            {k: float(r[k]) if k in ("value", "error") else r[k] for k in r if k != "label"}
             for r in numbers(session)
         ],
         "charges_e": {k: v for k, v in table.items() if k != "problem"},
+        "wrong_electrons": wrong_electrons(session),
         "seconds": session.seconds,
     }
 
@@ -195,17 +204,19 @@ def to_csv(session: Session) -> str:
     record = to_dict(session)
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["property", "value", "unit", "source"])
-    writer.writerow(["formula", record["formula"], "", ""])
+    writer.writerow(["property", "value", "error", "unit", "source"])
+    writer.writerow(["formula", record["formula"], "", "", ""])
     for r in record["numbers"]:
-        writer.writerow([r["key"], r["value"], r["unit"], r["source"]])
+        writer.writerow([r["key"], r["value"], r.get("error", ""), r["unit"], r["source"]])
     writer.writerow([])
-    schemes = list(record["charges_e"])
+    columns = {f"{scheme}_charge_e": q for scheme, q in record["charges_e"].items()}
+    if record["wrong_electrons"] is not None:
+        columns["wrong_electrons"] = record["wrong_electrons"]
     header = ["atom", "symbol", "x_angstrom", "y_angstrom", "z_angstrom"]
-    writer.writerow([*header, *(f"{s}_charge_e" for s in schemes)])
+    writer.writerow([*header, *columns])
     for i, (symbol, xyz) in enumerate(
         zip(record["symbols"], record["positions_angstrom"], strict=True)
     ):
         shown = [f"{x:.5f}" for x in xyz]
-        writer.writerow([i + 1, symbol, *shown, *(record["charges_e"][s][i] for s in schemes)])
+        writer.writerow([i + 1, symbol, *shown, *(values[i] for values in columns.values())])
     return text.getvalue()

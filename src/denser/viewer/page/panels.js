@@ -15,7 +15,7 @@ export function panels() {
   $("cells").hidden = !atoms?.cell;
   $("charge").textContent = atoms && atoms.charge > 0 ? `+${atoms.charge}` : atoms?.charge ?? 0;
   tell("molecule", state.problem);
-  fillTable($("values"), state.numbers.map((r) => [r.label, r.value, r.unit, r.source]));
+  fillTable($("values"), state.numbers.map((r) => [r.label, r.error ? `${r.value} \u00b1 ${r.error}` : r.value, r.unit, r.source]));
   $("source-text").replaceChildren(...sourceLines(state).map((line) => element("div", {}, line)));
   $("notes").replaceChildren(...[...state.warnings, ...state.notes].map((note) => element("li", {}, note)));
   $("undo").disabled = !state.can_undo;
@@ -86,6 +86,7 @@ function labelKinds() {
   for (const [name, heading] of Object.entries(app.state.charge_kinds)) {
     if (!known.includes(name)) $("labels").append(new Option(`${heading} charges`, name));
   }
+  $("labels").querySelector("[value=wrong]").hidden = !app.state.wrong_electrons;
 }
 
 export function charges() {
