@@ -342,7 +342,9 @@ def test_dragging_an_atom_moves_density_and_numbers(page):
     page.mouse.up()
     page.wait("!denser.state.draft && denser.state.can_undo && !denser.state.charges_wanted")
     assert page.value("Dipole") != dipole
-    assert float(page.value("Dipole")) == pytest.approx(float(during), abs=0.06)
+    assert float(page.value("Dipole").split()[0]) == pytest.approx(
+        float(during.split()[0]), abs=0.06
+    )
     assert page.inner_text("#charges") != charges
     assert (page.pixels() != before).any(axis=1).mean() > 0.01
     end = page.js("denser.state.structure.positions")
