@@ -10,14 +10,9 @@ from ase import Atoms
 from ase.build import molecule
 
 from denser.analysis.charges.without_grid import Conformer
-from denser.analysis.crystal.molecular_crystal import (
-    MolecularCrystal,
-    Neighbour,
-    electrostatic_energy,
-    multipoles_of,
-)
+from denser.analysis.crystal.electrostatic_energy import electrostatic_energy, multipoles_of
 from denser.analysis.crystal.multipoles import Multipoles, interaction, lattice_energy
-from denser.analysis.crystal.pair_energies import pair_energies
+from denser.analysis.crystal.pair_energies import pair_dispersion, pair_energies
 from denser.analysis.crystal.symmetry import found_operations, operations, triplet
 from denser.atoms.free_atoms import pseudo_charges
 from denser.model.predictor import Predictor
@@ -171,9 +166,8 @@ def test_pairs_and_lattice_of_ammonia(predictor, ammonia):
 
 def test_dispersion_of_a_pair(predictor):
     a, b = dimer(predictor, (0.3, 0.4, -2.9))
-    crystal = MolecularCrystal(40 * np.eye(3), [a, b], [])
-    other = Neighbour(1, np.zeros(3), 3.0)
-    d3, d4 = (crystal.dispersion(0, other, kind) * KJ_PER_MOL for kind in ("d3bj", "d4"))
+    parts = a.structure, b.structure
+    d3, d4 = (pair_dispersion(*parts, kind) * KJ_PER_MOL for kind in ("d3bj", "d4"))
     assert -3 < d3 < -0.5
     assert d4 == pytest.approx(d3, rel=0.3)
 

@@ -207,6 +207,12 @@ PROPERTIES = {
         "denser.analysis.crystal.pair_energies:pair_energies",
         needs=("crystal", "predictor", "dispersion"),
     ),
+    "hirshfeld-surface": Property(
+        "Hirshfeld surfaces of the molecules of a crystal, fingerprints, shares of contacts",
+        "denser.analysis.crystal.hirshfeld_surface:hirshfeld_surfaces",
+        needs=("crystal",),
+        picture="denser.pictures.fingerprints:plot_hirshfeld",
+    ),
     "orbital-free": Property(
         "orbital-free kinetic, Hartree and exchange-correlation energies",
         "denser.analysis.energies.orbital_free:orbital_free_energies",

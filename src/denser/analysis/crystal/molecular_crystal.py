@@ -1,29 +1,18 @@
-"""The molecules of a crystal on their own, and those around each of them."""
+"""The molecules of a crystal, and those around each of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from denser.analysis.charges.mbis import Quadrature
-from denser.analysis.charges.without_grid import Conformer
-from denser.analysis.crystal.multipoles import Multipoles
-from denser.analysis.crystal.symmetry import SAME_SITE, triplet
-from denser.atoms.free_atoms import pseudo_charges
-from denser.dft.dispersion import dispersion
-from denser.model.deformed_atoms import DeformedAtoms
+from denser.analysis.crystal.symmetry import SAME_SITE, found_operations, triplet
+from denser.atoms.molecules import whole_molecules
+from denser.types.errors import InputError
 from denser.types.structure import Structure
-
-POINTS = (30, 15)
-"""Radial points per atom, and degree of the Lebedev rule (86 points): energies of pairs are right
-to 0.1 kJ/mol, those of hydrogen bonds too."""
-
-_LEAST = 1e-7
-"""Where the density is below this (e/bohr^3), it is left out."""
 
 _SAME = 2e-3
 """Pairs whose interatomic distances (bohr) agree within this have the same energy."""
@@ -50,25 +39,46 @@ class Neighbour:
 
 @dataclass(frozen=True, eq=False)
 class MolecularCrystal:
-    """The molecules of a cell, each whole, with densities of their own.
+    """The molecules of a cell, each whole.
 
     Parameters
     ----------
     cell : (3, 3) float
         Bohr.
-    conformers : list of Conformer
+    molecules : list of Structure
+        Isolated, in their places.
     operations : list
         As of `denser.analysis.crystal.symmetry.found_operations`.
     """
 
     cell: np.ndarray
-    conformers: list[Conformer]
+    molecules: list[Structure]
     operations: list[tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, structure: Structure, what: str) -> tuple[MolecularCrystal, list[np.ndarray]]:
+        """The molecules of a crystal without charges, and the atoms of each.
+
+        Raises
+        ------
+        InputError
+            No cell, or atoms bonded without end; `what` needs molecules.
+        """
+        if structure.cell is None:
+            raise InputError(f"{what} are those of the molecules of a crystal; give its cell")
+        found = whole_molecules(structure)
+        if any(molecule.endless for molecule in found):
+            raise InputError(
+                f"the atoms of {structure.formula} are bonded without end, so there are no "
+                f"molecules that could have {what}"
+            )
+        molecules = [Structure(structure.numbers[m.atoms], m.positions) for m in found]
+        return cls(structure.cell, molecules, found_operations(structure)), [m.atoms for m in found]
 
     def orbits(self) -> dict[int, list[int]]:
         """For each independent molecule, itself and those that operations make from it."""
         found: dict[int, list[int]] = {}
-        for i in range(len(self.conformers)):
+        for i in range(len(self.molecules)):
             for first, others in found.items():
                 if self.operation(first, i, np.zeros(3)):
                     others.append(i)
@@ -79,7 +89,7 @@ class MolecularCrystal:
 
     def positions(self, i: int) -> np.ndarray:
         """Atoms of a molecule (n, 3), bohr."""
-        return self.conformers[i].structure.positions
+        return self.molecules[i].positions
 
     def centre(self, i: int) -> np.ndarray:
         """Mean position of the atoms of a molecule (3,), bohr."""
@@ -87,8 +97,8 @@ class MolecularCrystal:
 
     def operation(self, first: int, second: int, shift: np.ndarray) -> str:
         """The operation that takes a molecule to another one; empty if there is none."""
-        numbers = self.conformers[first].structure.numbers
-        others = self.conformers[second].structure.numbers
+        numbers = self.molecules[first].numbers
+        others = self.molecules[second].numbers
         if not np.array_equal(np.sort(numbers), np.sort(others)):
             return ""
         inverse = np.linalg.inv(self.cell)
@@ -105,7 +115,7 @@ class MolecularCrystal:
     def neighbours(self, i: int, reach: float) -> Iterator[Neighbour]:
         """Molecules with two atoms within a distance (bohr) of those of molecule i."""
         inverse, own = np.linalg.inv(self.cell), self.positions(i)
-        for j in range(len(self.conformers)):
+        for j in range(len(self.molecules)):
             other = self.positions(j)
             middle = (own.mean(axis=0) - other.mean(axis=0)) @ inverse
             sizes = sum(np.linalg.norm(x - x.mean(axis=0), axis=1).max() for x in (own, other))
@@ -139,64 +149,9 @@ class MolecularCrystal:
 
     def _distances(self, i: int, other: Neighbour) -> np.ndarray:
         """Sorted distances between the atoms of two molecules, by elements."""
-        first, second = self.conformers[i].structure, self.conformers[other.index].structure
+        first, second = self.molecules[i], self.molecules[other.index]
         apart = cdist(first.positions, second.positions + other.shift).ravel()
         a, b = first.numbers[:, None], second.numbers[None]
         elements = (np.minimum(a, b) * 1000 + np.maximum(a, b)).ravel()
         order = np.lexsort((apart, elements))
         return np.concatenate([elements[order], apart[order]])
-
-    def dispersion(self, i: int, other: Neighbour, kind: str) -> float:
-        """Dispersion of a pair minus that of its molecules, hartree."""
-        first = self.conformers[i].structure
-        second = _moved(self.conformers[other.index], other.shift).structure
-        parts = (_joined(first, second), first, second)
-        both, *own = (dispersion(part, kind)[0] for part in parts)
-        return both - sum(own)
-
-    def electrostatic(self, i: int, other: Neighbour) -> float:
-        """Electrostatic energy of a pair in the densities of its molecules, hartree."""
-        return electrostatic_energy(
-            self.conformers[i], _moved(self.conformers[other.index], other.shift)
-        )
-
-
-def electrostatic_energy(first: Conformer, second: Conformer) -> float:
-    """Electrostatic energy of two molecules in their own densities, hartree.
-
-    The mean of the integrals of either density in the potential of the other one.
-    """
-    quadrature = Quadrature.around(_joined(first.structure, second.structure), *POINTS)
-    energies = []
-    for a, b in ((first, second), (second, first)):
-        rho = a.density.at(quadrature.points)
-        used = rho > _LEAST
-        nuclei = pseudo_charges(a.structure) @ b.potential(a.structure.positions)
-        electrons = (rho * quadrature.weights)[used] @ b.potential(quadrature.points[used])
-        energies.append(float(nuclei - electrons))
-    return sum(energies) / 2
-
-
-def multipoles_of(conformer: Conformer) -> Multipoles:
-    """Multipoles of the atoms, nuclei and electrons."""
-    part, atoms = conformer.structure, conformer.density
-    assert isinstance(atoms, DeformedAtoms)
-    n, first, second = atoms.of_atoms()
-    traces = np.trace(second, axis1=1, axis2=2)[:, None, None] / 3
-    return Multipoles(part.positions, pseudo_charges(part) - n, -first, traces * np.eye(3) - second)
-
-
-def _moved(conformer: Conformer, shift: np.ndarray) -> Conformer:
-    """The same molecule at another place."""
-    part, atoms = conformer.structure, conformer.density
-    assert isinstance(atoms, DeformedAtoms)
-    moved = Structure(part.numbers, part.positions + shift, part.charge)
-    return Conformer(moved, replace(atoms, structure=moved))
-
-
-def _joined(first: Structure, second: Structure) -> Structure:
-    return Structure(
-        np.concatenate([first.numbers, second.numbers]),
-        np.concatenate([first.positions, second.positions]),
-        first.charge + second.charge,
-    )

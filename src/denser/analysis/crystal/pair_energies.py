@@ -18,15 +18,19 @@ calculations. The sum of the two terms is therefore no interaction energy, and i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from denser.analysis.charges.without_grid import Conformer
-from denser.analysis.crystal.molecular_crystal import MolecularCrystal, multipoles_of
+from denser.analysis.crystal.electrostatic_energy import (
+    electrostatic_energy,
+    joined,
+    moved,
+    multipoles_of,
+)
+from denser.analysis.crystal.molecular_crystal import MolecularCrystal
 from denser.analysis.crystal.multipoles import Multipoles, interaction, lattice_energy
-from denser.analysis.crystal.symmetry import found_operations
-from denser.atoms.molecules import whole_molecules
 from denser.dft.dispersion import dispersion
 from denser.model.deformed_atoms import DeformedAtoms
 from denser.model.predictor import Predictor
@@ -208,35 +212,23 @@ def pair_energies(density: Density, predictor: Predictor, kind: str = "d3bj") ->
         a density on a grid only.
     """
     structure = density.structure
-    cell = structure.cell
-    if cell is None:
-        raise InputError("pair energies are those of the molecules of a crystal; give its cell")
-    molecules = whole_molecules(structure)
-    if any(molecule.endless for molecule in molecules):
-        raise InputError(
-            f"the atoms of {structure.formula} are bonded without end, so there are no molecules "
-            "whose pairs have energies"
-        )
     notes: list[str] = []
-    charges = _charges(density, [m.atoms for m in molecules], notes)
-    parts = [
-        Structure(structure.numbers[m.atoms], m.positions, q)
-        for m, q in zip(molecules, charges, strict=True)
-    ]
+    crystal, owners = MolecularCrystal.of(structure, "pair energies")
+    charges = _charges(density, owners, notes)
+    parts = [replace(m, charge=q) for m, q in zip(crystal.molecules, charges, strict=True)]
     conformers = [_predicted(part, predictor, notes) for part in parts]
     multipoles = [multipoles_of(conformer) for conformer in conformers]
-    crystal = MolecularCrystal(cell, conformers, found_operations(structure))
     of_lattice = _lattice_dispersion(structure, parts, kind, notes)
     pairs: list[Pair] = []
     penetration, partial = 0.0, np.zeros(len(PARTIAL_SUMS))
     orbits = crystal.orbits()
     for first, others in orbits.items():
-        found = _near_pairs(crystal, multipoles, first, None if of_lattice is None else kind)
+        found = _near_pairs(crystal, conformers, first, None if of_lattice is None else kind)
         pairs += [pair for pair in found if pair.contact < LISTED]
         share = 0.5 * len(others)
         penetration += share * sum(pair.times * pair.penetration for pair in found)
         partial += share * _up_to(crystal, multipoles, first)
-    total = penetration + lattice_energy(multipoles, cell)
+    total = penetration + lattice_energy(multipoles, crystal.cell)
     dipole = sum(m.charges @ m.positions + m.dipoles.sum(axis=0) for m in multipoles)
     if np.linalg.norm(dipole) > 0.05 * len(parts):
         notes.append(
@@ -257,22 +249,31 @@ def pair_energies(density: Density, predictor: Predictor, kind: str = "d3bj") ->
 
 
 def _near_pairs(
-    crystal: MolecularCrystal, multipoles: list[Multipoles], i: int, kind: str | None
+    crystal: MolecularCrystal, conformers: list[Conformer], i: int, kind: str | None
 ) -> list[Pair]:
     """Pairs of a molecule with those nearer than `NEAR`, without dispersion beyond `LISTED`."""
     found = []
     for other, times in crystal.alike(i, NEAR):
         j = other.index
         apart = float(np.linalg.norm(crystal.centre(j) + other.shift - crystal.centre(i)))
-        energy = crystal.electrostatic(i, other)
-        far = interaction(multipoles[i], multipoles[j].moved(other.shift))
+        there = moved(conformers[j], other.shift)
+        energy = electrostatic_energy(conformers[i], there)
+        far = interaction(multipoles_of(conformers[i]), multipoles_of(there))
         listed = other.contact < LISTED
-        between = crystal.dispersion(i, other, kind) if kind and listed else None
+        between = None
+        if kind and listed:
+            between = pair_dispersion(conformers[i].structure, there.structure, kind)
         operation = crystal.operation(i, j, other.shift) if listed else ""
         found.append(
             Pair(i, j, operation, times, apart, other.contact, energy, energy - far, between)
         )
     return sorted(found, key=lambda pair: pair.distance)
+
+
+def pair_dispersion(first: Structure, second: Structure, kind: str) -> float:
+    """Dispersion of a pair minus that of its molecules, hartree."""
+    both, *own = (dispersion(part, kind)[0] for part in (joined(first, second), first, second))
+    return both - sum(own)
 
 
 def _up_to(crystal: MolecularCrystal, multipoles: list[Multipoles], i: int) -> np.ndarray:

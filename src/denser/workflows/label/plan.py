@@ -35,7 +35,7 @@ class LabelPlan:
         those of a file in its order. Held-out molecules are left out.
     structures : str
         File of structures, each with its name in `name=` or its title; empty: QM9. `read_plan`
-        takes its path relative to the folder of the plan.
+        takes its path relative to the folder of the plan. Crystals are labelled in their cells.
     held_out : bool
         Take only the molecules of the file that are held out (`denser.labels.held_out`), as they
         are in the file: for evaluation and never for training.
@@ -115,8 +115,8 @@ def planned(plan: LabelPlan, tell: Callable[[str], None] = lambda text: None) ->
     """
     chosen = _from_file(plan, Path(plan.structures), tell) if plan.structures else _from_qm9(plan)
     if plan.held_out:
-        box = "paper" if plan.paper_box == 1 else "isolated"
-        return [LabelInput(name, structure, box=box) for name, structure, _ in chosen]
+        paper = plan.paper_box == 1
+        return [LabelInput(name, x, box=_box(x, paper)) for name, x, _ in chosen]
     inputs = []
     for name, structure, key in chosen:
         random = np.random.default_rng([plan.seed, *key])
@@ -132,8 +132,15 @@ def planned(plan: LabelPlan, tell: Callable[[str], None] = lambda text: None) ->
         except InputError as error:  # displaced atoms meet
             tell(f"{name}: {error}")
             continue
-        inputs.append(LabelInput(name, structure, box="paper" if paper else "isolated"))
+        inputs.append(LabelInput(name, structure, box=_box(structure, paper)))
     return inputs
+
+
+def _box(structure: Structure, paper: bool) -> str:
+    """Box of a label: empty for a crystal, whose cell it is."""
+    if structure.cell is not None:
+        return ""
+    return "paper" if paper else "isolated"
 
 
 def _from_qm9(plan: LabelPlan) -> list[tuple[str, Structure, list[int]]]:

@@ -200,6 +200,8 @@ def output_tasks(
             model = cache(partial(_model_map, analysis, kind, d_min, *where))
             yield "map correlation", partial(_correlation, analysis, model, settings.against)
             yield "fourier shell correlation", partial(_shells, model, settings.against)
+    if folder is not None and settings.pictures and "hirshfeld-surface" in settings.properties:
+        yield "hirshfeld-surface mesh", partial(_meshes, analysis, save)
     if settings.pictures:
         for name in [name for name in settings.properties if name in PICTURES]:
             yield f"{name} picture", partial(_picture, analysis, name, save)
@@ -338,6 +340,14 @@ def fitted(
 @lru_cache(maxsize=1)
 def _map(path: str) -> Field:
     return read(path)
+
+
+def _meshes(analysis: Analysis, save: Save) -> None:
+    from denser.pictures.fingerprints import write_surface
+
+    for surface in analysis.property("hirshfeld-surface").surfaces:
+        ending = f"_hirshfeld-surface_{surface.molecule + 1}.ply"
+        save(ending, partial(write_surface, surface))
 
 
 def _picture(analysis: Analysis, name: str, save: Save) -> None:
