@@ -160,6 +160,31 @@ def test_an_untrained_network_has_the_electrons_of_atoms():
     assert unpaired(m) == pytest.approx([1, 1], abs=1e-5)
 
 
+def test_degenerate_orbitals_are_said():
+    """The electron of OH may be in either of two pi orbitals; that of CH3 in one."""
+    torch.manual_seed(0)
+    fresh = Aspherical(AsphericalConfig(electrons=4, exponents=EXPONENTS, spin=4, channels=4))
+    predictor = Predictor(Model("fresh", "aspherical", fresh, Recipe(), {}))
+    hydroxyl = Structure.of(Atoms("OH", [[0, 0, 0], [0.7, 0.6, 0.2]]), spin=1)
+    said = predictor.doubt(predictor.predict(hydroxyl, spacing=0.3))
+    assert "several orbitals of nearly the same energy may hold the unpaired electrons" in said
+    assert "several orbitals" not in predictor.doubt(predictor.predict(METHYL, spacing=0.3))
+
+
+def test_unpaired_electrons_add_to_the_expected_error():
+    torch.manual_seed(0)
+    config = AsphericalConfig(electrons=4, exponents=EXPONENTS, spin=4, channels=4, errors=True)
+    network, found = Aspherical(config), []
+    for k in (0.0, 0.3):
+        network.spin.wrong.fill_(k)
+        predictor = Predictor(Model("fresh", "aspherical", network, Recipe(), {}))
+        density = predictor.predict(METHYL, spacing=0.3).density
+        found.append(density.wrong)
+    unpaired = density.continuous.unpaired()
+    assert unpaired.sum() == pytest.approx(1) and unpaired[0] > 0.9
+    np.testing.assert_allclose(found[1] - found[0], 0.3 * np.abs(unpaired), rtol=1e-6)
+
+
 def test_a_prediction_with_and_without_spin_densities(network):
     model = Model("spins", "aspherical", network, Recipe(), {})
     predictor = Predictor(model)

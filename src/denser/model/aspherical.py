@@ -199,6 +199,11 @@ class Aspherical(Network):
         """As in `Network`."""
         return self.spin is not None
 
+    @property
+    def wrong_of_unpaired(self) -> float:
+        """As in `Network`."""
+        return 0.0 if self.spin is None else float(self.spin.wrong)
+
     def disturb(self, size: float, seed: int) -> None:
         """As in `Network`."""
         if self.spin is not None:
@@ -247,9 +252,9 @@ class Aspherical(Network):
         """As in `Network`."""
         box = sad.grid if periodic else None
         found = self._coefficients(sad.structure, box, operations)
-        coefficients, spin, environments = found
+        coefficients, spin, environments, singly = found
         atoms, raw = DeformedAtoms.of(sad, periodic, recipe, coefficients, self.exponents)
-        return replace(atoms, spin=spin, environments=environments), raw
+        return replace(atoms, spin=spin, environments=environments, singly=singly), raw
 
     def isolated_atoms(
         self,
@@ -259,14 +264,16 @@ class Aspherical(Network):
         box: Grid | None = None,
     ) -> tuple[DeformedAtoms, float]:
         """As in `Network`."""
-        coefficients, _, environments = self._coefficients(structure, box, operations)
+        found = self._coefficients(structure, box, operations)
+        coefficients, spin, environments, singly = found
         atoms, excess = DeformedAtoms.isolated(structure, recipe, coefficients, self.exponents)
-        return replace(atoms, box=box, environments=environments), excess
+        known = replace(atoms, box=box, spin=spin, environments=environments, singly=singly)
+        return known, excess
 
     def _coefficients(
         self, structure: Structure, box: Grid | None, operations: Sequence[CubeOperation]
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """As `coefficients` and `environments`, without derivatives.
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, float | None]:
+        """As `coefficients` and `environments`, without derivatives, and the trace of F.
 
         The integral of the spin density is exact. There are no environments of a mean over copies.
         """
@@ -274,15 +281,17 @@ class Aspherical(Network):
         graph = Graph.of(structure, box, self.config, self.device)
         environments = None
         with torch.no_grad():
-            found, spin, harmonics, electrons = self._forward(graph)
+            found, spin, harmonics, unpaired = self._forward(graph)
             environments = self._invariants(harmonics)
             if len(operations) > 1:
                 turns = [torch.as_tensor(o.matrix.T).to(graph.vectors) for o in operations]
                 found, spin = self.averaged(graph, turns)
                 environments = None
-        if self.spin is not None and spin is not None and electrons is not None:
-            spin = self.spin.exact(structure, spin, populations(electrons), self.exponents)
-        return found, spin, environments
+        if self.spin is None or spin is None or unpaired is None:
+            return found, None, environments, None
+        own, singly = (populations(x) for x in unpaired)
+        spin = self.spin.exact(structure, spin, own, self.exponents)
+        return found, spin, environments, float(singly.sum())
 
     def coefficients_of(self, structure: Structure) -> tuple[Tensor, Tensor]:
         """As of `Network`, the mean of five copies that are turned by 72 degrees.
@@ -350,12 +359,15 @@ class Aspherical(Network):
         mean = self.to_harmonics[:, 0] / math.sqrt(4 * math.pi)
         return self.spin.solved(graph, known, self.points, mean)
 
-    def _forward(self, graph: Graph) -> tuple[Tensor, Tensor | None, Tensor, Electrons | None]:
-        """As `coefficients`, the last features (atom, channel, lm), and D."""
+    def _forward(
+        self, graph: Graph
+    ) -> tuple[Tensor, Tensor | None, Tensor, tuple[Electrons, Electrons] | None]:
+        """As `coefficients`, the last features (atom, channel, lm), and D and F."""
         config, rows, electrons = self.config, self.rows[graph.numbers], graph.electrons
         if (electrons is None) != (config.electrons == 0):
             raise ValueError("the graph was made for a network with another config")
-        spin, difference, singly = self.spin, None, None
+        spin = self.spin
+        difference = unpaired = singly = None
         if spin is not None and (solved := self.unpaired(graph)) is not None:
             difference, unpaired, electrons = solved
             singly = self._on_spheres(unpaired)
@@ -432,7 +444,8 @@ class Aspherical(Network):
             found = found + F.pad(even, (0, found.shape[-1] - even.shape[-1]))
             on_spheres = self._on_spheres(difference)[:, N_SCALARS:]
             of_spin = spin.coefficients(rows, z, difference, *where, on_spheres)
-        return found, of_spin, harmonics, difference
+        both = None if difference is None or unpaired is None else (difference, unpaired)
+        return found, of_spin, harmonics, both
 
     def _shapes(
         self, direction: Tensor, electrons: Electrons | None, envelope: Tensor, some: slice

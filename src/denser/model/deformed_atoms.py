@@ -84,6 +84,9 @@ class DeformedAtoms:
         Coefficients of the spin density.
     environments : (n_atoms, n) tensor, optional
         What the network knows of each atom, for `denser.model.expected_error`.
+    singly : float, optional
+        Effectively unpaired electrons (`denser.model.unpaired`). They are more than those that are
+        unpaired if several orbitals may hold these.
     """
 
     structure: Structure
@@ -95,6 +98,7 @@ class DeformedAtoms:
     clipped: Moments
     spin: Tensor | None = None
     environments: Tensor | None = None
+    singly: float | None = None
 
     @classmethod
     def of(
@@ -232,6 +236,14 @@ class DeformedAtoms:
         positions = torch.tensor(self.structure.positions)
         add_to_grid(values, grid, positions, scaled, self.exponents.cpu().double())
         return np.ascontiguousarray(values.clamp_(min=0.0).numpy()[window], dtype=np.float32)
+
+    def unpaired(self) -> np.ndarray | None:
+        """Integral of the spin density of each atom (n_atoms,); None without one."""
+        if self.spin is None:
+            return None
+        volumes = (np.pi / self.exponents.double().cpu().numpy()) ** 1.5
+        of_s = self.spin[:, :, 0].detach().double().cpu().numpy()
+        return of_s @ volumes / np.sqrt(4 * np.pi)
 
     def spin_on_grid(self, grid: Grid) -> np.ndarray | None:
         """Spin density as `on_grid`, unpaired e/bohr^3; None without one."""

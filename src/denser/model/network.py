@@ -217,6 +217,11 @@ class Network(nn.Module, ABC):
         """
         raise NotImplementedError
 
+    @property
+    def wrong_of_unpaired(self) -> float:
+        """Expected wrong electrons of each unpaired electron, beside those of closed shells."""
+        return 0.0
+
     def disturb(self, size: float, seed: int) -> None:
         """Add noise of a relative size from 1 to 0 inside the network, if its training needs it."""
 

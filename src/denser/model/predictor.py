@@ -58,6 +58,12 @@ _SHARE = 0.1
 _FINE_ENOUGH = 1.8
 """Up to this multiple of the model's spacing, electrons are counted accurately enough at nodes."""
 
+_SEVERAL = 0.25
+"""Effectively unpaired electrons beyond the unpaired ones, from which on orbitals count as several.
+
+Two orbitals with one electron have 0.5.
+"""
+
 
 class ExpectsErrors:
     """What follows from the expected errors of a density (`Density.wrong`)."""
@@ -226,7 +232,11 @@ class Predictor:
         if estimate is None or environments is None or unknown:
             return None
         n_electrons = float(valence_charges(structure).sum() - structure.charge)
-        return estimate(structure.numbers, environments, n_electrons, excess)
+        wrong = estimate(structure.numbers, environments, n_electrons, excess)
+        unpaired = atoms.unpaired()
+        if unpaired is not None:
+            wrong = wrong + self.network.wrong_of_unpaired * np.abs(unpaired)
+        return wrong
 
     def gaussians(self, structure: Structure) -> tuple[DeformedAtoms, float]:
         """The density of `predict` as Gaussians without a grid, periodic if the structure is.
@@ -329,7 +339,9 @@ class Predictor:
 
     def doubt(self, prediction: Prediction) -> str:
         """One sentence if the prediction is in doubt, otherwise an empty string."""
-        return self.doubt_of(prediction.density.structure, prediction.excess, prediction.wrong)
+        density = prediction.density
+        found = self.doubt_of(density.structure, prediction.excess, prediction.wrong)
+        return "; ".join(filter(None, (found, _of_states(density))))
 
     def doubt_of(self, structure: Structure, excess: float, wrong: np.ndarray | None = None) -> str:
         """As `doubt`, of a structure, the excess and the wrong electrons of its prediction."""
@@ -495,6 +507,19 @@ def predict(
         if sentence:
             warnings.warn(f"{structure.formula}: {sentence}", stacklevel=2)
     return prediction.density
+
+
+def _of_states(density: Density) -> str:
+    """One sentence if several orbitals may hold the unpaired electrons, else an empty string."""
+    atoms = density.continuous
+    if not isinstance(atoms, DeformedAtoms) or atoms.singly is None:
+        return ""
+    if atoms.singly < density.structure.spin + _SEVERAL:
+        return ""
+    return (
+        "several orbitals of nearly the same energy may hold the unpaired electrons: the spin "
+        "density is their mean, and that of a single state may point in any of their directions"
+    )
 
 
 def _with_spin(density: Density, atoms: DeformedAtoms) -> Density:

@@ -82,6 +82,7 @@ class Spin(nn.Module):
     """The part of `denser.model.aspherical` for open shells."""
 
     shapes: Tensor
+    wrong: Tensor
 
     def __init__(self, config: AsphericalConfig) -> None:
         super().__init__()
@@ -116,6 +117,8 @@ class Spin(nn.Module):
         self.noise: tuple[float, torch.Generator] | None = None
         shapes = np.stack([atom_shapes(z, config.exponents) for z in config.elements])
         self.register_buffer("shapes", torch.as_tensor(shapes).float(), persistent=False)
+        # expected wrong electrons of the density for each unpaired electron
+        self.register_buffer("wrong", torch.zeros(()))
 
     def disturb(self, size: float, seed: int) -> None:
         """Add noise to L from now on: `size` (1: `_NOISE`) and the seed of the random numbers.

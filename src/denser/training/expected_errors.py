@@ -46,7 +46,7 @@ def usable(model: Model, labels: Sequence[Label | PackedLabel]) -> list[Label | 
         label
         for label in labels
         if label.name not in trained
-        and (model.network.spins or not label.structure.spin)
+        and not label.structure.spin
         and set(label.structure.numbers.tolist()) <= known
     ]
     if len(chosen) < FEWEST:
@@ -82,6 +82,34 @@ def with_expected_errors(
     network.config = replace(network.config, errors=True)
     info = model.info | {"n_labels_of_expected_errors": len(examples)}
     return replace(model, network=network, info=info)
+
+
+def with_errors_of_open_shells(model: Model, labels: Sequence[Label | PackedLabel]) -> Model:
+    """Return a model that learnt spin densities with an estimate of its errors for open shells.
+
+    Each unpaired electron adds k wrong electrons to the estimate for closed shells: the mean of
+    what is missing without them.
+
+    Parameters
+    ----------
+    model : Model
+        Of the architecture `aspherical`.
+    labels : sequence of Label or PackedLabel
+        Open shells that it was not trained on.
+    """
+    network = deepcopy(model.network).eval().requires_grad_(False)
+    estimate = network.expected_error
+    if estimate is None or not labels:
+        return model
+    points = Points(list(labels), model.recipe.sad, network.device, network.config)
+    missing = 0.0
+    for i in range(len(labels)):
+        x = example(replace(model, network=network), points, i)
+        expected = estimate(x.numbers, torch.as_tensor(x.invariants), x.n_electrons, x.excess)
+        missing += float(x.wrong.sum() - expected.sum())
+    unpaired = sum(label.structure.spin for label in labels)
+    network.get_buffer("spin.wrong").fill_(max(0.0, missing / unpaired))
+    return replace(model, network=network)
 
 
 def recalibrated(start: Model, tuned: Model, labels: Sequence[Label | PackedLabel]) -> Model:

@@ -26,6 +26,7 @@ from denser.training.dataset import (
     require_orbitals,
 )
 from denser.training.elements import labels_of_elements, new_elements
+from denser.training.expected_errors import with_errors_of_open_shells
 from denser.training.folder import (
     MetricsFile,
     State,
@@ -269,7 +270,10 @@ def _train(
     save_state()
     path = out / "model.safetensors"
     if peers.is_first:
-        save_model(path, model_of(average))
+        model = model_of(average)
+        if learn == "spin":
+            model = with_errors_of_open_shells(model, data.validation)
+        save_model(path, model)
     peers.wait()
     return path
 
