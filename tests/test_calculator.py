@@ -163,6 +163,11 @@ def test_charges_are_those_of_analyze_and_sum_to_the_charge(model, atoms):
     np.testing.assert_array_equal(charges, hirshfeld(atoms.calc.density).charges)
 
 
+def test_charges_after_a_step_sum_to_the_charge():
+    salt = Atoms("LiCl", [(0, 0, 0), (0, 0, 2.02)], calculator=Calculator(padding=3, device="cpu"))
+    assert salt.get_charges().sum() == pytest.approx(0, abs=1e-6)
+
+
 def test_periodic_cells(model):
     cell = Atoms("H2", [(0, 0, 0), (0.1, 0, 0.75)], cell=[4.0, 4.2, 4.4], pbc=True)
     cell.calc = Calculator(model, "scf", conv_tol=1e-11, device="cpu")
