@@ -83,6 +83,11 @@ def test_the_default_model_expects_more_error_of_what_it_does_not_know(tmp_path)
     assert stretched.expected_error > 4 * ethanol.expected_error
     assert "does not know this kind of molecule well: expected error" in predictor.doubt(stretched)
     assert "Si1" in predictor.doubt(stretched)
+    hydrogen = predictor.predict(molecule("H2"), spacing=0.2)  # it has 1.4 % by Kohn-Sham steps
+    for found in (hydrogen, predictor.predict(salt, spacing=0.2)):
+        stated = f"well: expected error {100 * found.expected_error:.2g} %"
+        assert stated in predictor.doubt(found) and "one of its" not in predictor.doubt(found)
+    assert "% in one of its molecules" in predictor.doubt(both)
     path = tmp_path / "copy.safetensors"
     save_model(path, predictor.model)
     again = Predictor(path, "cpu").predict(molecule("CH3CH2OH"), spacing=0.2)

@@ -182,7 +182,11 @@ def test_bonds_and_formal_charges_are_carried():
 
 
 def test_what_cannot_be_built():
-    for smiles, words in (("C1CC", "cannot be parsed"), ("F[Xe]F", "neither MMFF94 nor UFF")):
+    for smiles, words in (
+        ("C1CC", "cannot be parsed"),
+        ("*CC", "wildcard"),
+        ("F[Xe]F", "neither MMFF94 nor UFF"),
+    ):
         with pytest.raises(InputError, match=words):
             from_smiles(smiles)
 

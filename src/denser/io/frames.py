@@ -226,7 +226,7 @@ def checked(frame: Frame) -> Frame:
         return frame
     valences = f"its {what} have about {missing:.0f} open valences"
     some = 1 in atoms.numbers
-    if 6 in atoms.numbers and missing > _MISSING and (not some or not _has_c_h(atoms)):
+    if 6 in atoms.numbers and missing > _MISSING and (not some or _polar_alone(atoms)):
         raise InputError(
             f"{atoms.get_chemical_formula()} has no hydrogens{' at carbon atoms' if some else ''}, "
             f"but {valences}; add the hydrogens (--add-hydrogens does so for .pdb, mmCIF, .sdf, "
@@ -281,9 +281,11 @@ def open_valences(atoms: Atoms) -> float:
     return float(free[carbon & ~triple & (free > 0.8)].sum())
 
 
-def _has_c_h(atoms: Atoms) -> bool:
+def _polar_alone(atoms: Atoms) -> bool:
+    """Whether hydrogens are bonded, but none to carbon."""
     i, j, orders = _orders(atoms)
-    return bool(((atoms.numbers[i] == 6) & (atoms.numbers[j] == 1) & (orders > 0)).any())
+    partners = atoms.numbers[i[(atoms.numbers[j] == 1) & (orders > 0)]]
+    return partners.size > 0 and bool((partners != 6).all())
 
 
 def _apart(atoms: Atoms) -> float | None:

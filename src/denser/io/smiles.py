@@ -53,6 +53,8 @@ def from_smiles(smiles: str) -> Atoms:
     molecule = Chem.MolFromSmiles(smiles)
     if molecule is None or molecule.GetNumAtoms() == 0:
         raise InputError(f"SMILES {smiles!r} cannot be parsed; check brackets, rings and valences")
+    if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
+        raise InputError(f"SMILES {smiles!r} has a wildcard (*), which is no element")
     return embed(molecule, f"SMILES {smiles!r}")
 
 

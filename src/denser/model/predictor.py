@@ -352,7 +352,10 @@ class Predictor:
         what = f"model {self.model.name!r} does not know this kind of molecule well: "
         advice = "; take Kohn-Sham steps (--refine) or fine-tune"
         if expected is not None and wrong is not None:
-            return f"{what}expected error {100 * expected:.2g} %{_places(structure, wrong)}{advice}"
+            of_all = wrong.sum() / (valence_charges(structure).sum() - structure.charge)
+            where = " in one of its molecules" if expected > 1.001 * of_all else ""
+            places = _places(structure, wrong)
+            return f"{what}expected error {100 * expected:.2g} %{where}{places}{advice}"
         which = "many" if excess > 0 else "few"
         return (
             f"{what}before scaling it had {100 * abs(excess):.2g} % too {which} electrons, and the "
@@ -557,10 +560,18 @@ def _on_nodes(density: Density, grid: Grid | Field) -> Density:
 
 
 def _of_worst_molecule(structure: Structure, wrong: np.ndarray) -> float:
-    """Largest share of wrong electrons of a molecule; ions with few count as ones with eight."""
+    """Largest share of wrong electrons of a molecule, at least that of all together.
+
+    How many electrons each of several molecules has is not known: the sum of its valence charges
+    is taken, or eight for ions with few.
+    """
     charges = valence_charges(structure)
+    of_all = wrong.sum() / (charges.sum() - structure.charge)
     molecules = [molecule.atoms for molecule in whole_molecules(structure)]
-    return float(max(wrong[a].sum() / max(charges[a].sum(), _OCTET) for a in molecules))
+    if len(molecules) == 1:
+        return float(of_all)
+    shares = [wrong[a].sum() / max(charges[a].sum(), _OCTET) for a in molecules]
+    return float(max(of_all, *shares))
 
 
 def _places(structure: Structure, wrong: np.ndarray) -> str:
