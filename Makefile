@@ -62,10 +62,10 @@ docs: .venv/installed
 
 # The documentation as a site, in the folder site; a broken link is an error. Needs no network once
 # its tools are there.
-site: .venv/site
+site: .venv/site-installed
 	$(BIN)/python docs/site/make.py site
 
-.venv/site: .venv/installed
+.venv/site-installed: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 

@@ -30,6 +30,7 @@ from denser.model.predictor import Predictor
 from denser.training.folder import write_json
 from denser.types.units import HARTREE
 from denser.workflows.features import features
+from recording import add_option, record
 
 N_TEST, SIZES = 400, (100, 300, 1000)
 PROPERTIES = {
@@ -44,13 +45,12 @@ ELEMENTS = (1, 6, 7, 8, 9)
 WIDTHS, RIDGES = (0.5, 1.0, 2.0, 4.0, 8.0), (1e-8, 1e-6, 1e-4, 1e-2)
 
 
-def gathered(n: int, model: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def gathered(n: int, predictor: Predictor) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Inputs {name: (n, k)} and values {property: (n,)} of molecules drawn at random."""
     numbers = np.random.default_rng(5).permutation(qm9.split_numbers("train"))[: n + 100]
     columns = tuple(entry[0] for entry in PROPERTIES.values())
     known = dict(qm9.table(tuple(int(i) for i in numbers), ("SMILES", *columns)))
     structures = dict(qm9.molecules(tuple(int(i) for i in numbers)))
-    predictor = Predictor(model)
     morgan = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
     inputs: dict[str, list] = {"sum": [], "mean": [], "Morgan": [], "composition": []}
     values: dict[str, list] = {name: [] for name in PROPERTIES}
@@ -120,9 +120,11 @@ def main() -> int:
     parser.add_argument("-o", "--out", type=Path, default=Path("runs/features.json"))
     parser.add_argument("--model", default="default")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    add_option(parser)
     chosen = parser.parse_args()
     RDLogger.DisableLog("rdApp.*")
-    inputs, values = gathered(max(chosen.sizes) + N_TEST, chosen.model)
+    predictor = Predictor(chosen.model)
+    inputs, values = gathered(max(chosen.sizes) + N_TEST, predictor)
     rows = []
     for name, (_, unit, _, grows) in PROPERTIES.items():
         kinds = {
@@ -141,6 +143,7 @@ def main() -> int:
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(chosen.out, {"n_test": N_TEST, "model": chosen.model, "rows": rows})
     print(f"wrote {chosen.out}")
+    record(chosen.results, "features", {"n_test": N_TEST, "rows": rows}, predictor)
     return 0
 
 

@@ -24,6 +24,7 @@ import denser
 import denser.dft
 from denser.model.predictor import Predictor
 from denser.types.structure import Structure
+from recording import add_option, record
 
 QM9_LIKE = {
     "water": "O",
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--xc", nargs="+", default=["pbe", "b3lyp"])
     parser.add_argument("--density-fit", action="store_true")
     parser.add_argument("-o", "--out", type=Path, help="write the results to a JSON file")
+    add_option(parser)
     options = parser.parse_args()
     names = options.only or list(SMILES)
     if unknown := set(names) - set(SMILES):
@@ -123,7 +125,7 @@ def main() -> None:
                     options.out.write_text(json.dumps(results, indent=1) + "\n")
             report([r for r in asked if (r["basis"], r["xc"]) == (basis, xc)])
     print(f"\nall, {len(asked)} calculations of {len(names)} molecules")
-    report(asked)
+    record(options.results, "guesses", report(asked), predictor)
     if options.out:
         print(f"written to {options.out}")
 
@@ -134,7 +136,7 @@ def show(row: dict) -> None:
     print(f"{row['molecule']:20}{cycles}", flush=True)
 
 
-def report(rows: list[dict]) -> None:
+def report(rows: list[dict]) -> dict:
     """Print the means, and what the prediction saves against the best other start."""
     means = {}
     for key in ("cycles", "builds", "seconds"):
@@ -145,6 +147,8 @@ def report(rows: list[dict]) -> None:
         share = 1 - means[key]["denser"] / means[key][best]
         each = [1 - row["denser"][key] / row[best][key] for row in rows]
         print(f"{key} saved against {best}: {100 * share:.0f} % (worst {100 * min(each):.0f} %)")
+        means[f"{key}_saved_percent"] = {"mean": 100 * share, "worst": 100 * min(each)}
+    return {"n": len(rows), "best_other": best} | means
 
 
 if __name__ == "__main__":

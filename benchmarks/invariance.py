@@ -30,6 +30,7 @@ from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.workflows.evaluate.measure import choose
+from recording import add_option, record
 
 
 def turned(network: Aspherical, points: PointSet, rng: np.random.Generator) -> float:
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--n", type=int, default=60)
     parser.add_argument("--model", default="default")
+    add_option(parser)
     options = parser.parse_args()
     predictor = Predictor(options.model)
     if predictor.network.samples != "points":
@@ -92,8 +94,12 @@ def main() -> None:
         )  # fmt: skip
     print(f"{len(rows)} molecules, model {options.model}; percent of the electrons")
     print(f"{'':12s} {'mean':>8s} {'median':>8s} {'worst':>8s}")
+    figures: dict = {"n": len(rows)}
     for name, column in zip(("error", "turned", "shifted"), 100 * np.array(rows).T, strict=True):
-        print(f"{name:12s} {column.mean():8.4f} {np.median(column):8.4f} {column.max():8.4f}")
+        found = {"mean": column.mean(), "median": np.median(column), "worst": column.max()}
+        print(f"{name:12s}" + "".join(f" {x:8.4f}" for x in found.values()))
+        figures[name] = found
+    record(options.results, "invariance", figures, predictor)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from denser.model.predictor import Predictor
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import HARTREE
+from recording import add_option, record
 
 NAMES = ("H2O", "HCl", "N2", "CO", "NH3", "H2CO", "Cl2", "SO2")
 
@@ -53,11 +54,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    add_option(parser)
     options = parser.parse_args()
     predictor = Predictor()
     heads = ("-HOMO", "IE", "IE limit", "measured", "-LUMO", "EA", "EA limit")
     print(f"{'eV':8}" + "".join(f"{head:>10}" for head in heads))
-    away = []
+    away, rows = [], []
     for name in options.names or NAMES:
         structure = Structure.from_ase(molecule(name))
         density = predictor.predict(structure, padding=2.5, spacing=0.16).density
@@ -71,9 +73,13 @@ def main() -> None:
         away.append(ours.e_ionisation - limit[0])
         row = [-whole.homo, ours.e_ionisation, limit[0], measured(name) / HARTREE]
         row += [-whole.lumo, affinity, limit[1]]
-        print(f"{name:8}" + "".join(f"{x * HARTREE:10.2f}" for x in row), flush=True)
+        row = [float(x) * HARTREE for x in row]
+        print(f"{name:8}" + "".join(f"{x:10.2f}" for x in row), flush=True)
+        found = (None if np.isnan(x) else x for x in row)
+        rows.append({"molecule": name} | dict(zip(heads, found, strict=True)))
     mean = np.nanmean(np.abs(away)) * HARTREE
     print(f"mean distance of the ionisation energies from the limit: {mean:.2f} eV")
+    record(options.results, "ions_ev", rows, predictor)
 
 
 if __name__ == "__main__":

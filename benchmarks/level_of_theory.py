@@ -26,6 +26,7 @@ from denser.dft.polarizability import coupled_perturbed, dipole_integrals
 from denser.model.predictor import Predictor
 from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE
+from recording import add_option, record
 
 EXPERIMENT: dict[str, tuple[float, float]] = {  # debye, angstrom^3
     "H2O": (1.855, 1.501),
@@ -78,6 +79,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(EXPERIMENT))
     parser.add_argument("-o", "--out", type=Path, help="write the results to a JSON file")
+    add_option(parser)
     options = parser.parse_args()
     if unknown := set(options.names) - set(EXPERIMENT):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(EXPERIMENT)}")
@@ -103,6 +105,7 @@ def main() -> None:
         )
         if options.out:
             options.out.write_text(json.dumps(results, indent=1) + "\n")
+    record(options.results, "level_of_theory", results, predictor)
     if options.out:
         print(f"written to {options.out}")
 

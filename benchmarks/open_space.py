@@ -29,6 +29,7 @@ from denser.dft.scf import mean_field
 from denser.model.predictor import Predictor
 from denser.types.structure import Structure
 from denser.types.units import HARTREE
+from recording import add_option, record
 
 KCAL = 627.5094740631
 
@@ -91,6 +92,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("-o", "--out", type=Path, help="write the results to a JSON file")
+    add_option(parser)
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
@@ -122,6 +124,7 @@ def main() -> None:
     results["water_moved_mev"] = {n: invariance(predictor, n) for n in (1, 2)}
     for n, spread in results["water_moved_mev"].items():
         print(f"water moved and turned, {n} step{'s' * (n > 1)}: {spread:.4f} meV")
+    record(options.results, "open_space", results, predictor)
     if options.out:
         options.out.write_text(json.dumps(results, indent=1) + "\n")
         print(f"written to {options.out}")

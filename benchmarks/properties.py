@@ -40,6 +40,7 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE, KCAL_PER_MOL
 from denser.workflows.energy import converged_density
 from denser.workflows.evaluate.measure import choose
+from recording import add_option, record
 
 MOST_VALUES = 40
 """Of one property in the file of all values: structure factors have thousands."""
@@ -153,6 +154,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=10)
     parser.add_argument("--model", default="default")
     parser.add_argument("--csv", type=Path, help="every value of every molecule")
+    add_option(parser)
     options = parser.parse_args()
     predictor = Predictor(options.model)
     labels, _ = choose(read_labels(options.labels), predictor.model, "validation", ())
@@ -178,14 +180,18 @@ def main() -> None:
     table = Table(title=f"errors of properties, {len(labels)} molecules, model {options.model}")
     for heading in ("property", "unit", "mean size", "predicted", "worst", "one step", "SAD"):
         table.add_column(heading, justify="left" if heading in ("property", "unit") else "right")
+    means = []
     for name, row in rows.items():
         flat = {key: np.concatenate([np.atleast_1d(x) for x in row[key]]) for key in row}
-        table.add_row(
-            name, UNITS.get(name, ""), f"{flat['size'].mean():.4g}",
-            *(f"{x:.2g}" for x in (flat["predicted"].mean(), flat["predicted"].max(),
-                                   flat["one step"].mean(), flat["SAD"].mean())),
-        )  # fmt: skip
+        figures = {"size": flat["size"].mean(), "predicted": flat["predicted"].mean()}
+        figures |= {"worst": flat["predicted"].max(), "one_step": flat["one step"].mean()}
+        figures |= {"sad": flat["SAD"].mean()}
+        size, *errors = figures.values()
+        shown = [f"{size:.4g}", *(f"{x:.2g}" for x in errors)]
+        table.add_row(name, UNITS.get(name, ""), *shown)
+        means.append({"property": name, "unit": UNITS.get(name, "")} | figures)
     console.print(table)
+    record(options.results, "properties", {"n": len(labels), "rows": means}, predictor)
     table = Table(title="seconds per molecule")
     for heading in ("property", "mean", "most"):
         table.add_column(heading, justify="left" if heading == "property" else "right")

@@ -28,6 +28,7 @@ from denser.dft.molecular import converge
 from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.structure import Structure
+from recording import add_option, record
 
 SPACING = 0.16
 """Of the predictions, angstrom: their grid does not matter."""
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--basis", default=AUGMENTED)
     parser.add_argument("--dispersion", default="d4", choices=("d3bj", "d4"))
     parser.add_argument("-o", "--out", type=Path, help="JSON file that keeps the results")
+    add_option(parser)
     options = parser.parse_args()
     predictor = Predictor()
 
@@ -58,7 +60,7 @@ def main() -> None:
     print(f"{'':28}" + "".join(f"{head:>13}" for head in heads))
     level = f"{options.dispersion}/{options.basis}"
     known = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
-    errors = []
+    errors, rows = [], []
     for name in names:
         row = known.get(f"{name} {level}")
         if row is None:
@@ -77,8 +79,10 @@ def main() -> None:
             if options.out:
                 options.out.write_text(json.dumps(known, indent=1) + "\n")
         errors.append(row[5])
+        rows.append({"dimer": name} | dict(zip(heads, row, strict=True)))
         print(f"{name:28}" + "".join(f"{x:13.2f}" for x in row), flush=True)
     print(f"mean absolute error {np.abs(errors).mean():.2f} kcal/mol")
+    record(options.results, "s22", {"level": level, "rows": rows}, predictor)
 
 
 if __name__ == "__main__":
