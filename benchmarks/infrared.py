@@ -87,21 +87,18 @@ def main() -> None:
             dynamics(name, path, options.time)
         if options.only_dynamics:
             continue
-        settings = SpectrumSettings(EVERY * STEP, width=options.width)
+        settings = SpectrumSettings(EVERY * STEP, width=options.width, rotation=False)
         record = spectrum(path, options.folder, settings)
         print(
             f"{name}: {record['n_frames']} frames, {record['temperature_k']:.0f} K, width "
-            f"{options.width:g} per cm"
+            f"{options.width:g} per cm, without rotation"
         )
         for band in record["bands"]:
-            near = min(
-                MEASURED[name].items(),
-                key=lambda item: abs(item[1] - band["wave_number_per_cm"]),
-            )
             print(
                 f"  {band['wave_number_per_cm']:7.0f} per cm, height "
-                f"{band['height_km_per_mol_cm']:.3f}   measured: {near[0]} {near[1]}"
+                f"{band['height_km_per_mol_cm']:.3f}"
             )
+        print("  measured:", ", ".join(f"{k} {v}" for k, v in MEASURED[name].items()))
 
 
 if __name__ == "__main__":

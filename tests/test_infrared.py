@@ -7,8 +7,9 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.io import write
+from scipy.spatial.transform import Rotation
 
-from denser.analysis.infrared import autocorrelation, infrared
+from denser.analysis.infrared import autocorrelation, infrared, without_rotation
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -51,6 +52,17 @@ def test_autocorrelation_is_the_mean_over_pairs():
     v = np.random.default_rng(0).normal(size=(50, 3))
     direct = [np.mean([v[i] @ v[i + k] for i in range(50 - k)]) for k in range(20)]
     assert np.allclose(autocorrelation(v, 20), direct)
+
+
+def test_rotation_is_taken_out():
+    rng = np.random.default_rng(2)
+    x, mu = rng.normal(size=(5, 3)), rng.normal(size=(20, 3))
+    masses = rng.uniform(1, 16, size=5)
+    turns = Rotation.random(20, rng=3).as_matrix()
+    turns[0] = np.eye(3)
+    moved = np.einsum("nxy,ay->nax", turns, x) + rng.normal(size=(20, 1, 3))
+    found = without_rotation(np.einsum("nxy,ny->nx", turns, mu), moved, masses)
+    assert np.allclose(found, mu)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +170,11 @@ def test_command_continues(run, trajectory, tmp_path, monkeypatch):
 def test_wrong_options(run, trajectory, options, says):
     code, _, err = run("spectrum", trajectory, *options)
     assert code == 2 and says in err and err.count("\n") == 1
+
+
+def test_a_missing_file_is_named(run, tmp_path):
+    code, _, err = run("spectrum", "nothing.traj", "--timestep", 1.0)
+    assert code == 2 and "nothing.traj: no such file" in err
 
 
 def test_frames_of_another_molecule(run, tmp_path):

@@ -131,6 +131,25 @@ def infrared(
     return Infrared(wave_numbers, sigma * _MOLAR, width)
 
 
+def without_rotation(dipoles: np.ndarray, positions: np.ndarray, masses: np.ndarray) -> np.ndarray:
+    """Dipoles (n, 3) after each frame was turned onto the first one.
+
+    The rotation is that with the least sum of m |R x - x_0|^2 (Kabsch, Acta Cryst. A 32, 922
+    (1976)), x about the centre of mass.
+
+    Parameters
+    ----------
+    dipoles : (n, 3) float
+        About the centre of mass.
+    positions : (n, n_atoms, 3) float
+    masses : (n_atoms,) float
+    """
+    x = positions - np.einsum("a,nax->nx", masses / masses.sum(), positions)[:, None]
+    u, _, vt = np.linalg.svd(np.einsum("a,ax,nay->nxy", masses, x[0], x))
+    u[:, :, 2] *= np.linalg.det(u @ vt)[:, None]  # no reflection
+    return np.einsum("nxy,ny->nx", u @ vt, dipoles)
+
+
 def autocorrelation(vectors: np.ndarray, lags: int) -> np.ndarray:
     """<v(0) . v(t)> (lags,) of vectors (n, 3) at equal times: the mean over all pairs."""
     n = len(vectors)

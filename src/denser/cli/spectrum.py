@@ -36,6 +36,12 @@ def spectrum(
         float, typer.Option(help="Full width of a line at half its maximum, 1/cm.")
     ] = 20.0,
     up_to: Annotated[float, typer.Option("--max", help="End of the spectrum, 1/cm.")] = 4000.0,
+    rotation: Annotated[
+        bool,
+        typer.Option(
+            help="Keep the rotation of an isolated molecule, or turn each frame onto the first."
+        ),
+    ] = True,
     charge: Charge = None,
     model: ModelName = "default",
     box: BoxName = Box.auto,
@@ -58,7 +64,9 @@ def spectrum(
     from denser.workflows.predict import notes
 
     options = prediction_options(charge, model, box, device=device)
-    settings = work.SpectrumSettings(timestep, temperature, width, up_to, workers, options)
+    settings = work.SpectrumSettings(
+        timestep, temperature, width, up_to, rotation, workers, options
+    )
     try:
         record = {"input": str(trajectory)} | work.spectrum(trajectory, out, settings)
     except work.Interrupted as stop:

@@ -14,7 +14,7 @@ import numpy as np
 from ase.data import atomic_masses
 from rich.console import Console
 
-from denser.analysis.infrared import Infrared, infrared
+from denser.analysis.infrared import Infrared, infrared, without_rotation
 from denser.atoms.molecules import WholeMolecule, whole_molecules
 from denser.atoms.plausible import strange
 from denser.atoms.sad import valence_charges
@@ -55,6 +55,8 @@ class SpectrumSettings:
         Full width of a line at half its maximum, 1/cm.
     up_to : float
         Largest wave number, 1/cm.
+    rotation : bool
+        Whether the rotation of an isolated molecule is part of the spectrum.
     workers : int
     options : PredictionOptions
     """
@@ -63,6 +65,7 @@ class SpectrumSettings:
     temperature: float | None = None
     width: float = 20.0
     up_to: float = 4000.0
+    rotation: bool = True
     workers: int = 1
     options: PredictionOptions = field(default_factory=PredictionOptions)
 
@@ -113,23 +116,29 @@ def spectrum(path: Path, folder: Path, settings: SpectrumSettings) -> dict:
     for file in files:
         refuse_inputs(file, [path])
     frames = find_inputs([path], densities=False)
+    for frame in frames:
+        if isinstance(frame.source, many.Failed):
+            raise InputError(f"{frame.name}: {frame.source.error}")
     first = settings.options.structure_of(frames[0].atoms())
     temperature = settings.temperature or _temperature(frames)
     step = settings.timestep / FEMTOSECOND
     # Wrong settings are found before the work.
     infrared(np.zeros((len(frames), 3)), step, temperature, settings.width, settings.up_to)
     predictor = _predictor(settings.options.model, settings.options.device)
+    doubt = ""
     if first.cell is None:
         atoms, excess = predictor.gaussians(first)
         doubt = predictor.doubt_of(first, excess, predictor.wrong_electrons(atoms, excess))
-    else:
-        doubt = ""
-        whole = whole_molecules(first)
-        if any(molecule.endless for molecule in whole):
-            raise InputError(
-                f"{path}: atoms are bonded through the whole cell, which has no molecular dipoles"
-            )
+    elif any(molecule.endless for molecule in whole_molecules(first)):
+        raise InputError(
+            f"{path}: atoms are bonded through the whole cell, which has no molecular dipoles"
+        )
+    elif not settings.rotation:
+        raise InputError(f"{path}: --no-rotation is for an isolated molecule, and this is a cell")
     dipoles = _dipoles(frames, first, files[0], settings, predictor.model.identity())
+    if not settings.rotation:
+        positions = np.array([frame.atoms().positions for frame in frames])
+        dipoles = without_rotation(dipoles, positions, atomic_masses[first.numbers])
     found = infrared(dipoles, step, temperature, settings.width, settings.up_to)
     bands = found.bands()
     _write(found, bands, files[1:], first)
@@ -143,6 +152,7 @@ def spectrum(path: Path, folder: Path, settings: SpectrumSettings) -> dict:
         "temperature_k": round(temperature, 2),
         "temperature_from": "velocities" if settings.temperature is None else "--temperature",
         "width_per_cm": settings.width,
+        "rotation": settings.rotation,
         "bands": [
             {"wave_number_per_cm": round(x, 1), "height_km_per_mol_cm": float(f"{y:.5g}")}
             for x, y in bands
@@ -188,7 +198,8 @@ def summary(record: dict) -> str:
         f"{many.headline(record)}, infrared spectrum of {record['n_frames']} frames "
         f"({record['time_fs'] / 1000:.3g} ps, {record['temperature_k']:.0f} K from "
         f"{record['temperature_from']}), {record['seconds']['spectrum']:.1f} s\n"
-        f"  bands, 1/cm: {shown}; width {record['width_per_cm']:g}; in all "
+        f"  bands, 1/cm: {shown}; width {record['width_per_cm']:g}"
+        f"{'' if record['rotation'] else ', without rotation'}; in all "
         f"{record['intensity_km_per_mol']:.0f} km/mol -> {', '.join(record['written'])}"
     )
 
@@ -220,7 +231,6 @@ def _dipoles(
     rows = {i: known[key] for i, key in enumerate(made_from) if key in known}
     places = {frame.name: i for i, frame in enumerate(frames)}
     todo = [frame for i, frame in enumerate(frames) if i not in rows]
-    failed: list[str] = []
     last = time.monotonic()
 
     def save() -> None:
@@ -236,7 +246,6 @@ def _dipoles(
     def take(frame: Input, result: list[float] | many.Failed) -> None:
         nonlocal last
         if isinstance(result, many.Failed):
-            failed.append(result.error)
             raise InputError(f"{frame.name}: {result.error.removeprefix(f'{frame.name}: ')}")
         rows[places[frame.name]] = np.array(result)
         bar.advance()
@@ -271,11 +280,7 @@ def _read(file: Path) -> dict[str | None, np.ndarray]:
 
 def _temperature(frames: Sequence[Input]) -> float:
     """Mean temperature of the velocities, K."""
-    found = [
-        frame.atoms().get_temperature()
-        for frame in frames
-        if not isinstance(frame.source, many.Failed | Path) and frame.source.has("momenta")
-    ]
+    found = [frame.atoms().get_temperature() for frame in frames if frame.atoms().has("momenta")]
     mean = float(np.mean(found)) if found else 0.0
     if not mean > 0:
         raise InputError("the trajectory has no velocities; give its --temperature in K")
