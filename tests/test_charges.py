@@ -15,9 +15,13 @@ from scipy.special import gamma, gammainc
 import denser
 from denser.analysis.charges.esp_charges import merz_kollman_points
 from denser.analysis.charges.esp_fit import equivalence_classes, fit_charges
+from denser.analysis.charges.mbis import partition
+from denser.analysis.charges.quadrature import Quadrature
+from denser.analysis.charges.stockholder import curve
 from denser.analysis.charges.without_grid import (
     KINDS,
     LIKE_HF,
+    POINTS,
     Conformer,
     charges_of,
     like_hartree_fock,
@@ -90,6 +94,29 @@ def test_charges_are_those_of_analyze(predictor):
     expected, found = analysis.property("hirshfeld"), water.hirshfeld
     np.testing.assert_allclose(found.volumes, expected.volumes, rtol=0.01)
     np.testing.assert_allclose(found.dipoles, expected.dipoles, atol=3e-4)
+
+
+def test_the_compact_quadrature_is_that_of_all_space(predictor):
+    """Fewer points and pairs, the same charges; it grows with the atoms, not with their square."""
+    structure = Structure.of(molecule("CH3CONH2"))
+    atoms, _ = predictor.gaussians(structure)
+    compact = Quadrature.compact(structure, *POINTS)
+    whole = Quadrature.around(structure, *POINTS)
+    assert len(compact.points) < 0.9 * len(whole.points)
+    for exponent in (0.4, 1.5):
+        r2 = cdist(compact.points, structure.positions, "sqeuclidean")
+        found = compact.weights @ np.exp(-exponent * r2)
+        np.testing.assert_allclose(found, (np.pi / exponent) ** 1.5, rtol=2e-4)
+    conformer = Conformer(structure, atoms)
+    rho = atoms.at(whole.points)
+    promolecule, pseudo = np.zeros_like(rho), np.zeros_like(rho)
+    for atom, _, index, r in whole.pairs:
+        free = curve(int(structure.numbers[atom]))
+        promolecule[index] += free.at(r, free.all_electron)
+        pseudo[index] += free.at(r, free.pseudo)
+    expected = partition(structure, whole, rho - pseudo + promolecule, 32.0)
+    np.testing.assert_allclose(conformer.mbis.charges, expected.charges, atol=6e-5)
+    np.testing.assert_allclose(conformer.mbis.volumes, expected.volumes, atol=0.01)
 
 
 # RESP

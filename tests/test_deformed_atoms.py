@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from ase.build import molecule
 
 from denser.analysis.moments import dipole_record, moments
-from denser.atoms.sad import RECIPES, gaussians, superposition
+from denser.atoms.sad import RECIPES, atomic_density, gaussians, superposition
 from denser.fields.metrics import err_rho
 from denser.fields.moments import grid_moments, shifted
 from denser.io import read
+from denser.model.gaussian_density import deformed_atom, reach
+from denser.model.harmonics import harmonic_terms
 from denser.model.predictor import Predictor, predict
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -258,3 +261,26 @@ def test_a_prediction_is_that_of_the_network_alone(predictor, water):
     rho = predictor.density(sad)
     expected = predictor.normalised(predictor.raw(sad), sad)[0]
     np.testing.assert_array_equal(rho.values, expected.values)
+
+
+def test_the_fast_density_of_an_atom_is_that_of_its_harmonics():
+    """Against the sum over harmonics in double precision; rounding is relative to the terms."""
+    rng = np.random.default_rng(3)
+    exponents = np.array([0.16, 0.32, 0.9, 5.12])
+    degree = np.repeat(np.arange(6), 2 * np.arange(6) + 1)
+    coefficients = rng.normal(size=(4, 36)) * 0.05 / 3.0**degree
+    u = rng.normal(size=(3, 500))
+    x = u / np.linalg.norm(u, axis=0) * np.linspace(0, 16, 500)
+    found = deformed_atom(x, 8, "gth-szv-1e", coefficients, exponents)
+    r2 = (x * x).sum(axis=0)
+    harmonics = np.stack(harmonic_terms(*torch.as_tensor(x), 5))
+    sizes = coefficients.T @ np.exp(-exponents[:, None] * r2)
+    expected = (sizes * harmonics).sum(axis=0) + atomic_density(8, np.sqrt(r2))
+    a, s, p = (values[:, None] for values in gaussians(8, "gth-szv-1e"))
+    scale = np.abs(sizes * harmonics).sum(axis=0) + 1e-8
+    scale += ((np.abs(s) + np.abs(p) * r2) * np.exp(-a * r2)).sum(axis=0)
+    inner = r2 < 11**2  # farther out, Gaussians are left out
+    assert np.abs((found - expected) / scale)[inner].max() < 3e-6
+    assert np.abs(found - expected)[~inner].max() < 1e-8
+    end = reach(8, "gth-szv-1e", coefficients, exponents)
+    assert np.abs(expected[r2 > end**2]).max() < 1e-8

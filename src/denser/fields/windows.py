@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
 
 from denser.types.grid import Grid
+
+_BLOCK = 2048
+"""Points of `points_near` that are left out together."""
 
 
 def axis_window(grid: Grid, i: int, centre: float, radius: float) -> tuple[np.ndarray, np.ndarray]:
@@ -124,3 +128,31 @@ def pieces(nodes: list[np.ndarray], shape: tuple[int, int, int]) -> list[tuple[t
     """Slices (grid, patch) of the parts of a patch with these nodes per axis."""
     per_axis = [runs(axis, n) for axis, n in zip(nodes, shape, strict=True)]
     return [tuple(zip(*parts, strict=True)) for parts in product(*per_axis)]
+
+
+def points_near(
+    points: np.ndarray, centres: np.ndarray, radii: np.ndarray
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield for each centre (its index, the points within its radius (n,), their offsets (3, n)).
+
+    Fast for points (n_points, 3) whose neighbours in the list are neighbours in space: blocks of
+    them that lie too far away are left out together.
+    """
+    if not len(points):
+        return
+    starts = np.arange(0, len(points), _BLOCK)
+    low = np.minimum.reduceat(points, starts)
+    high = np.maximum.reduceat(points, starts)
+    columns = np.ascontiguousarray(points.T)
+    for i, (centre, radius) in enumerate(zip(centres, radii, strict=True)):
+        outside = np.maximum(low - centre, centre - high).clip(min=0.0)
+        blocks = starts[(outside**2).sum(axis=1) <= radius**2]
+        if not blocks.size:
+            continue
+        found, offsets = [], []
+        for start in blocks:
+            x = columns[:, start : start + _BLOCK] - centre[:, None]
+            inside = np.flatnonzero(np.einsum("ij,ij->j", x, x) <= radius**2)
+            found.append(inside + start)
+            offsets.append(x[:, inside])
+        yield i, np.concatenate(found), np.concatenate(offsets, axis=1)

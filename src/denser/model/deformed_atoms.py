@@ -21,19 +21,19 @@ from math import gamma
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from denser.atoms.sad import gaussians, sum_of_atoms, valence_charges
 from denser.atoms.sad_fields import (
     free_atom,
-    free_atom_density,
     free_atom_potential,
     free_atom_pullback,
 )
 from denser.fields.moments import grid_moments, shifted, tensors
 from denser.fields.periodic import images_near, wrapped
-from denser.model.expansion import add_to_grid, evaluate, gaussian_reach
+from denser.fields.windows import points_near
+from denser.model.expansion import add_to_grid
+from denser.model.gaussian_density import deformed_atom, reach
 from denser.model.gaussian_fields import (
     NEAR,
     deformation,
@@ -57,9 +57,6 @@ _AT_ONCE = 4096
 
 _MARGIN = 4.0 / BOHR
 """Half of the shortest distance of an isolated molecule from its images, bohr."""
-
-_NEGLIGIBLE = 1e-9
-"""A Gaussian is left out where it is below this, e/bohr^3."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,33 +271,21 @@ class DeformedAtoms:
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """Density at points (n, 3), bohr, which need not lie in the box: (n,), e/bohr^3."""
-        values = np.zeros(len(points))
-        coefficients = self.coefficients.detach().cpu().double()
-        exponents = self.exponents.cpu().double()
-        reach = _reach(coefficients.numpy(), exponents.numpy())  # (atom, exponent)
-        spherical = [_spherical_reach(int(z), self.recipe) for z in self.structure.numbers]
-        farthest = np.maximum(reach.max(axis=1), spherical)
+        coefficients = self.coefficients.detach().cpu().double().numpy()
+        exponents = self.exponents.cpu().double().numpy()
+        kinds = [int(z) for z in self.structure.numbers]
+        reaches = np.array(
+            [reach(z, self.recipe, c, exponents) for z, c in zip(kinds, coefficients, strict=True)]
+        )
         centres, owner = self.structure.positions, np.arange(len(self.structure))
         if self.box is not None:
-            centres, owner = images_near(centres, self.box, farthest)
+            centres, owner = images_near(centres, self.box, reaches)
             points = wrapped(points, self.box.cell, self.box.origin)
-        tree = cKDTree(points)
-        for centre, a in zip(centres, owner, strict=True):
-            found = np.array(tree.query_ball_point(centre, farthest[a]), dtype=int)
-            x = points[found] - centre
-            r = np.linalg.norm(x, axis=1)
-            order = np.argsort(r)
-            for start in range(0, len(found), _AT_ONCE):
-                some = order[start : start + _AT_ONCE]
-                nearest = min(float(r[some[0]]), reach[a].max())
-                own = torch.as_tensor(reach[a] >= nearest)  # the others do not reach so far
-                displacements = torch.tensor(x[some][None])
-                first = torch.zeros(1, dtype=torch.long)
-                delta = evaluate(
-                    coefficients[a : a + 1, own], exponents[own], displacements, first
-                ).numpy()
-                delta += free_atom_density(r[some], int(self.structure.numbers[a]), self.recipe)
-                values[found[some]] += self.factors[a] * delta
+        values = np.zeros(len(points))
+        for i, found, x in points_near(points, centres, reaches[owner]):
+            a = owner[i]
+            atom = deformed_atom(x, kinds[a], self.recipe, coefficients[a], exponents)
+            values[found] += self.factors[a] * atom
         return np.maximum(values, 0.0)
 
     @property
@@ -416,16 +401,3 @@ def neutral(sad: Density) -> float:
     The network starts from neutral atoms, and predicts the place of a charge itself.
     """
     return float(sad.valence_charges.sum() / sad.n_electrons)
-
-
-def _spherical_reach(z: int, recipe: str) -> float:
-    """Distance beyond which no Gaussian of a free atom matters, bohr."""
-    a, s, p = gaussians(z, recipe)
-    return float(gaussian_reach(np.abs(s) + np.abs(p), a, 2, _NEGLIGIBLE).max())
-
-
-def _reach(coefficients: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-    """The same for each Gaussian of the deformation of each atom (n_atoms, n_exponents)."""
-    degree = round(coefficients.shape[-1] ** 0.5) - 1
-    sizes = np.abs(coefficients).sum(axis=-1)
-    return np.array([gaussian_reach(size, alphas, degree, _NEGLIGIBLE) for size in sizes])

@@ -53,7 +53,7 @@ def deformation(x: np.ndarray, coefficients: np.ndarray, exponents: np.ndarray) 
     rho, gradient, v = np.zeros(n), np.zeros((3, n)), np.zeros(n)
     c, alphas = torch.as_tensor(coefficients).double(), torch.as_tensor(exponents).double()
     rounded = torch.as_tensor(x, dtype=torch.float32)
-    for inside, near in _shells(x, exponents):
+    for inside, near in shells(x, exponents):
         weights = _weights(c[near], alphas[near])
         moments = _moments(c[~near], alphas[~near])
         for start in range(0, len(inside), _AT_ONCE):
@@ -85,7 +85,7 @@ def deformation_pullback(
     by_points, by_coefficients = np.zeros(x.shape), np.zeros(coefficients.shape)
     c, alphas = torch.as_tensor(coefficients).double(), torch.as_tensor(exponents).double()
     rounded = [torch.as_tensor(f, dtype=torch.float32) for f in (x, *by)]
-    for inside, near in _shells(x, exponents):
+    for inside, near in shells(x, exponents):
         adjoint = _Adjoint.of(c, alphas, torch.as_tensor(near))
         for start in range(0, len(inside), _AT_ONCE):
             some = inside[start : start + _AT_ONCE]
@@ -251,7 +251,7 @@ def far_potential(
     return v
 
 
-def _shells(x: np.ndarray, exponents: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def shells(x: np.ndarray, exponents: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Points at similar distances, and which Gaussians are computed there."""
     r2 = (x * x).sum(axis=0)
     for low, high in zip(_SHELLS, _SHELLS[1:], strict=False):

@@ -20,14 +20,14 @@ in which most of the error of the quadrature cancels.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from ase.neighborlist import neighbor_list
-from scipy.integrate import lebedev_rule
+import torch
 from scipy.ndimage import map_coordinates
 
+from denser.analysis.charges.quadrature import Quadrature
 from denser.analysis.charges.stockholder import curve, deform
 from denser.atoms.free_atoms import free_atom
 from denser.types.density import Density
@@ -36,19 +36,13 @@ from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE
 
-N_RADIAL, LEBEDEV = 60, 29
-"""Radial points per atom, and degree of the Lebedev rule on them (302 points)."""
-
 TOLERANCE = 1e-6
 """The iteration ends when no population changes by more than this, e."""
 
 MAX_ITERATIONS = 500
 
-_X_RANGE = -1.7, 2.85
-"""Range of x in the radial rule: 7e-4 to 16 bohr."""
-
-_CLOSE = 0.3
-"""Within this distance of a nucleus (bohr) a Lebedev rule with 50 points is sufficient."""
+_NEGLIGIBLE = 1e-9
+"""A shell ends where it is below this, e/bohr^3."""
 
 _HISTORY = 8
 """Number of steps in Anderson mixing."""
@@ -154,93 +148,6 @@ def mbis(density: Density) -> MBIS:
     return partition(structure, quadrature, rho, cores + density.integrate())
 
 
-@dataclass(frozen=True, eq=False)
-class Quadrature:
-    """Points around all atoms for integrals of functions that are smooth except at the nuclei.
-
-    integral f dr = sum_p weights_p f(points_p). Each point belongs to one atom a and is weighted
-    by its share f_a / sum_b f_b of space, f = eta exp(-2 r) / r^3 with eta = 0.3 for H and 1 else
-    (Franchini, Philipsen and Visscher, J. Comput. Chem. 34, 1819, 2013).
-
-    Parameters
-    ----------
-    points : (n_points, 3) float
-        Bohr.
-    weights : (n_points,) float
-        Bohr^3.
-    pairs : list of (atom, centre, index, r)
-        For each atom, and each periodic image of it: its position (3,), the points within its
-        range (n,), and their distances from it (n,), bohr.
-    """
-
-    points: np.ndarray
-    weights: np.ndarray
-    pairs: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]
-
-    @classmethod
-    def around(
-        cls, structure: Structure, n_radial: int = N_RADIAL, degree: int = LEBEDEV
-    ) -> Quadrature:
-        """Quadrature for all space, or for one cell of a periodic structure."""
-        offsets, volumes = _spheres(n_radial, degree)
-        outermost = np.linalg.norm(offsets, axis=1).max()
-        reach = {int(z): curve(int(z)).radius for z in np.unique(structure.numbers)}
-        weights: list[np.ndarray] = []
-        found: dict = {}
-        for a, centres in enumerate(_neighbours(structure, outermost + max(reach.values()))):
-            total = np.zeros(len(offsets))
-            for b, image, vector in centres:
-                z = int(structure.numbers[b])
-                r = np.linalg.norm(offsets - vector, axis=1)
-                part = (0.3 if z == 1 else 1.0) * np.exp(-2 * r) / np.maximum(r, 1e-9) ** 3
-                total += part
-                if b == a and not any(image):
-                    own = part
-                near = np.flatnonzero(r <= reach[z])
-                if near.size:
-                    centre = structure.positions[a] + vector
-                    found.setdefault((b, image), []).append((centre, near + a * len(r), r[near]))
-            weights.append(volumes * own / total)
-        pairs = []
-        for (b, _), blocks in found.items():
-            centre, indices, distances = zip(*blocks, strict=True)
-            pairs.append((b, centre[0], np.concatenate(indices), np.concatenate(distances)))
-        points = (structure.positions[:, None] + offsets).reshape(-1, 3)
-        return cls(points, np.concatenate(weights), pairs)
-
-    def within(self, grid: Grid) -> Quadrature:
-        """The same with zero weights for points outside the box."""
-        fraction = (self.points - grid.origin) @ np.linalg.inv(grid.cell)
-        inside = ((fraction >= 0) & (fraction <= 1)).all(axis=1)
-        return replace(self, weights=self.weights * inside)
-
-
-def _spheres(n_radial: int, degree: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, 3) around one atom, bohr, and their volumes (n,).
-
-    r = exp(x - exp(-x)) with equidistant x, and a Lebedev rule at each r.
-    """
-    x, step = np.linspace(*_X_RANGE, n_radial, retstep=True)
-    radii = np.exp(x - np.exp(-x))
-    radial = radii**3 * (1 + np.exp(-x)) * step  # r^2 dr
-    rules = [lebedev_rule(degree if r > _CLOSE else min(degree, 11)) for r in radii]
-    offsets = np.concatenate([r * u.T for r, (u, _) in zip(radii, rules, strict=True)])
-    volumes = np.concatenate([v * w for v, (_, w) in zip(radial, rules, strict=True)])
-    return offsets, volumes
-
-
-def _neighbours(structure: Structure, radius: float) -> list[list[tuple[int, tuple, np.ndarray]]]:
-    """For each atom: itself, then all others and images within `radius` bohr.
-
-    As (atom, index of the image, vector to it in bohr).
-    """
-    out = [[(a, (0, 0, 0), np.zeros(3))] for a in range(len(structure))]
-    found = neighbor_list("ijSD", structure.to_ase(), radius * BOHR)
-    for a, b, image, vector in zip(*found, strict=True):
-        out[a].append((int(b), tuple(image.tolist()), vector / BOHR))
-    return out
-
-
 def interpolate(values: np.ndarray, grid: Grid, points: np.ndarray) -> np.ndarray:
     """Values of a function on a periodic grid at points (n_points,), by quintic splines."""
     nodes = (points - grid.origin) @ np.linalg.inv(grid.cell) * grid.shape
@@ -266,6 +173,7 @@ def partition(
     InputError
         No convergence in `MAX_ITERATIONS` steps.
     """
+    quadrature = quadrature.outwards()
     shells = [free_shells(int(z)) for z in structure.numbers]
     ends = np.cumsum([0, *(len(n) for n, _ in shells)])
     slices = [slice(i, j) for i, j in zip(ends[:-1], ends[1:], strict=True)]
@@ -276,10 +184,12 @@ def partition(
     excess = quadrature.weights * _quotient(rho - pro, pro)
     dipoles = np.zeros((len(structure), 3))
     volumes = np.array([60 * n[k] @ s[k] ** 3 for k in slices])
-    for (atom, centre, index, r), part in zip(quadrature.pairs, parts, strict=True):
-        share = part.sum(axis=0) * excess[index]
-        dipoles[atom] -= share @ (quadrature.points[index] - centre)
-        volumes[atom] += share @ r**3
+    for (atom, centre, index, r), own in zip(quadrature.pairs, parts, strict=True):
+        for part in own:
+            some = index[: len(part)]
+            share = part * excess[some]
+            dipoles[atom] -= share @ (quadrature.points[some] - centre)
+            volumes[atom] += share @ r[: len(part)] ** 3
     charges = structure.numbers - np.array([n[k].sum() for k in slices])
     positive = (rho > 0) & (pro > 0)
     ratio = np.log(_quotient(rho, pro), out=np.zeros_like(rho), where=positive)
@@ -304,22 +214,26 @@ def free_shells(z: int) -> tuple[np.ndarray, np.ndarray]:
     n[-1] = z - n[:-1].sum()
     s = np.geomspace(0.5 / z, 0.5, n_shells)
     atom = Structure(np.array([z]), np.zeros((1, 3)))
-    quadrature = Quadrature.around(atom, degree=3)
+    quadrature = Quadrature.around(atom, degree=3).outwards()
     rho = free_atom(z).all_electron(np.linalg.norm(quadrature.points, axis=1))
     return _solve(quadrature, rho, [slice(0, n_shells)], n, s)[:2]
 
 
 def _shells(
     quadrature: Quadrature, slices: list[slice], n: np.ndarray, s: np.ndarray
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Each pair's shells (n_shells, n) and their sum (n_points,), e/bohr^3."""
+) -> tuple[list[list[np.ndarray]], np.ndarray]:
+    """Each pair's shells, at its nearest points (n,), and their sum (n_points,), e/bohr^3."""
     height = n / (8 * np.pi * s**3)
+    reach = s * np.log(np.maximum(height / _NEGLIGIBLE, 1.0))
     parts, pro = [], np.zeros(len(quadrature.points))
+    total = torch.from_numpy(pro)  # its index_add_ is four times as fast as NumPy's
     for atom, _, index, r in quadrature.pairs:
-        k = slices[atom]
-        part = height[k, None] * np.exp(-r / s[k, None])
-        pro[index] += part.sum(axis=0)
-        parts.append(part)
+        own = []
+        for k in range(slices[atom].start, slices[atom].stop):
+            end = np.searchsorted(r, reach[k])
+            own.append(height[k] * np.exp(r[:end] / -s[k]))
+            total.index_add_(0, torch.from_numpy(index[:end]), torch.from_numpy(own[-1]))
+        parts.append(own)
     return parts, pro
 
 
@@ -338,10 +252,11 @@ def _solve(
         parts, pro = _shells(quadrature, slices, n, s)
         excess = quadrature.weights * _quotient(rho - pro, pro)
         electrons, moments = n.copy(), 3 * n * s
-        for (atom, _, index, r), part in zip(quadrature.pairs, parts, strict=True):
-            share = part * excess[index]
-            electrons[slices[atom]] += share.sum(axis=1)
-            moments[slices[atom]] += share @ r
+        for (atom, _, index, r), own in zip(quadrature.pairs, parts, strict=True):
+            for k, part in enumerate(own, start=slices[atom].start):
+                share = part * excess.take(index[: len(part)])
+                electrons[k] += share.sum()
+                moments[k] += share @ r[: len(part)]
         electrons = np.maximum(electrons, 1e-3 * n)
         if np.abs(electrons - n).max() < TOLERANCE:
             return electrons, np.maximum(moments, 1e-3 * n * s) / (3 * electrons), iteration

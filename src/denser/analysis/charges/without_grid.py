@@ -18,7 +18,8 @@ from scipy.spatial.distance import cdist
 
 from denser.analysis.charges.esp_charges import chelpg_points, merz_kollman_points
 from denser.analysis.charges.esp_fit import EspCharges, Group, fit_charges, fit_resp
-from denser.analysis.charges.mbis import MBIS, Quadrature, partition
+from denser.analysis.charges.mbis import MBIS, partition
+from denser.analysis.charges.quadrature import Quadrature
 from denser.analysis.charges.stockholder import CM5, Hirshfeld, cm5, curve
 from denser.atoms.free_atoms import pseudo_charges
 from denser.types.density import Continuous
@@ -29,8 +30,9 @@ POINTS = (40, 23)
 """Radial points per atom, and degree of the Lebedev rule (194 points): Hirshfeld charges are right
 to 1e-4 e."""
 
-_LEAST_ELECTRONS = 1e-8
-"""Points where the free atoms together have fewer electrons (density times weight) are left out."""
+_LEAST_ELECTRONS = 1e-7
+"""Where the free atoms together have fewer electrons (density times weight) their density stands
+for that of the molecule."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,22 +103,17 @@ class _Points:
 
     @classmethod
     def of(cls, structure: Structure, density: Continuous) -> _Points:
-        quadrature = Quadrature.around(structure, *POINTS)
+        quadrature = Quadrature.compact(structure, *POINTS)
         promolecule = np.zeros(len(quadrature.points))
         pseudo = np.zeros_like(promolecule)
         for atom, _, index, r in quadrature.pairs:
             free = curve(int(structure.numbers[atom]))
             promolecule[index] += free.at(r, free.all_electron)
             pseudo[index] += free.at(r, free.pseudo)
-        used = quadrature.weights * promolecule > _LEAST_ELECTRONS
-        place = np.cumsum(used) - 1
-        pairs = []
-        for atom, centre, index, r in quadrature.pairs:
-            kept = used[index]
-            pairs.append((atom, centre, place[index[kept]], r[kept]))
-        points = quadrature.points[used]
-        small = Quadrature(points, quadrature.weights[used], pairs)
-        return cls(small, density.at(points) - pseudo[used], promolecule[used])
+        used = np.flatnonzero(quadrature.weights * promolecule > _LEAST_ELECTRONS)
+        deformation = np.zeros_like(promolecule)
+        deformation[used] = density.at(quadrature.points[used]) - pseudo[used]
+        return cls(quadrature, deformation, promolecule)
 
 
 def _mean(values: Callable[[Conformer], np.ndarray]) -> Callable[..., np.ndarray]:
