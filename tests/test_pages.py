@@ -153,3 +153,21 @@ def test_the_page_of_commands_has_all_of_them(site):
     page = site.commands()
     assert "## denser predict" in page and "## denser labels pack" in page
     assert "`--smiles`" in page and "denser predict [OPTIONS] [FILES...]" in page
+
+
+def test_the_source_of_the_site_is_whole(site, tmp_path):
+    """All pages of the navigation are there, and all links between them lead on."""
+    site.assemble(tmp_path / "source")
+    source = tmp_path / "source"
+    for pages in site.navigation().values():
+        assert all((source / page).exists() for page in pages)
+    for path in source.glob("**/*.md"):
+        for link in site.targets(path.read_text()):
+            target = link.partition("#")[0]
+            if target and not re.match(r"[a-z]+:", link):
+                assert (path.parent / target).exists(), f"{path.name}: {link}"
+
+
+def test_pages_name_no_folder_of_a_machine():
+    for path, text in texts().items():
+        assert not re.search(r"(?<![\w.~-])/(?:home|root|tmp|work|mnt)/", text), path
