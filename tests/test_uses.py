@@ -43,6 +43,15 @@ def test_electrostatics(page):
         assert of_charges == pytest.approx(of_density, abs=0.2)  # debye
 
 
+def test_refinement(page):
+    pytest.importorskip("cctbx")
+    names = page("refinement.md")
+    for length, true in zip(
+        names["bonds"](names["refined"]), names["bonds"](names["SITES"]), strict=True
+    ):
+        assert length == pytest.approx(true, abs=0.005)  # angstrom
+
+
 def test_map(page):
     assert page("map.md")["error"] < 0.05
 
