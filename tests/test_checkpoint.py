@@ -125,7 +125,7 @@ def test_garbage_is_not_a_checkpoint(tmp_path):
     path = tmp_path / "chk.pth"
     for content in (b"", b"garbage", pickle.dumps({"a": 1})[:5]):
         path.write_bytes(content)
-        with pytest.raises(InputError, match="read safely"):
+        with pytest.raises(InputError, match="read safely; if it is one of PyTorch, save it anew"):
             import_published(path)
     with pytest.raises(InputError, match="no such file"):
         import_published(tmp_path / "none.pth")

@@ -312,6 +312,8 @@ def test_smiles_and_charge(run):
         (["w.xyz", "-o", "a.cube", "--padding", "0.1"], "cuts the density off"),
         (["w.xyz", "-o", "a.cube", "--box", "round"], "round"),
         (["w.xyz", "-o", "a.cube", "--charge", "8"], "without valence electrons"),
+        (["w.xyz", "-o", "a.cube", "--charge", "-10"], "more than twice the 8 of its atoms"),
+        (["w.xyz", "-o", "/dev/null"], "/dev/null is a file, and not one of a density"),
         (["slab.xyz", "-o", "a.cube"], "pbc = T T F"),
         (["w.xyz", "-o", "a.cube", "--no-such-flag"], "no-such-flag"),
     ],

@@ -202,6 +202,7 @@ def test_predicting_from_a_density_file_uses_its_atoms_and_charge(tmp_path, rho)
     write(tmp_path / "a.cube.gz", ion)
     (entry,) = find_inputs([tmp_path / "a.cube.gz"], densities=False)
     assert entry.stem == "a"
+    assert entry.notes == ("only the atoms of this density file are used, not its density",)
     structure = Structure.of(entry.atoms())
     assert structure.charge == 2 and structure.cell is None
 

@@ -115,6 +115,8 @@ def test_an_assumed_doublet_is_said():
         "HO has an odd number of electrons; it is taken as a doublet (--spin 1)"
     ]
     assert open_shells(Structure.of(radical, spin=1)) == []
+    (sentence,) = open_shells(Structure.of(radical, charge=-2))
+    assert "HO -2 has an odd number" in sentence
     (sentence,) = open_shells(Structure(np.array([7]), np.zeros((1, 3))))
     assert "N has 3 unpaired electrons, and this is an excited doublet; --spin 3" in sentence
     assert open_shells(Structure(np.array([7]), np.zeros((1, 3)), spin=3)) == []

@@ -506,6 +506,12 @@ def test_charge_of_a_file_is_the_users(folder, water):
     assert density.structure.charge == 1
 
 
+def test_steps_that_a_density_file_does_not_take_are_told(folder, water):
+    denser.write("w.cube", water)
+    code, out, _ = run("analyze", "w.cube", "--refine", "1", "--moments")
+    assert code == 0 and "--refine is for predictions" in out
+
+
 def test_portraits_by_plot(folder, water):
     denser.write("a.npz", water)
     for kind in ("esp", "nci", "qtaim"):

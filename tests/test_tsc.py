@@ -1,6 +1,7 @@
 import json
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from crystals import CELL
 from denser.analysis.crystal.scattering import structure_factors
 from denser.io import tsc
 from denser.io.crystals import read_asymmetric_unit
+from denser.io.files import naming
 from denser.model.checkpoint import load_model
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
@@ -213,6 +215,14 @@ def test_bad_input_is_a_sentence(tmp_path, run, change, arguments, words):
     assert words in told
     assert told.count("\n") == 1
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_file_is_named_once(run):
+    code, _, told = run("tsc", "no.cif")
+    assert (code, told) == (2, "denser: no.cif: no such file; check the name\n")
+    with pytest.raises(InputError, match=r"^no\.cif: has no atoms$"), naming(Path("no.cif")):  # noqa: SIM117
+        with naming(Path("no.cif")):
+            raise InputError("has no atoms")
 
 
 def test_the_command_takes_the_resolution_of_the_measurement(tmp_path, run):

@@ -260,4 +260,6 @@ def _formula(numbers: np.ndarray, charge: int) -> str:
     from ase.formula import Formula
 
     text = str(Formula.from_list([chemical_symbols[z] for z in numbers]).convert("hill"))
-    return text + ("" if charge == 0 else ("+" if charge > 0 else "-") + str(abs(charge))[1:])
+    if abs(charge) < 2:
+        return text + ("-", "", "+")[charge + 1]
+    return f"{text} {charge:+d}"

@@ -87,9 +87,16 @@ def count_electrons(structure: Structure) -> int:
     Raises
     ------
     InputError
-        An element has no table, or there are no electrons, or fewer than unpaired ones.
+        An element has no table, or there are no electrons, fewer than unpaired ones, or more than
+        twice those of the neutral atoms, which is more than their shells hold.
     """
-    n_electrons = int(valence_charges(structure).sum()) - structure.charge
+    neutral = int(valence_charges(structure).sum())
+    n_electrons = neutral - structure.charge
+    if n_electrons > 2 * neutral:
+        raise InputError(
+            f"charge {structure.charge:+d} gives {structure.formula} {n_electrons} valence "
+            f"electrons, more than twice the {neutral} of its atoms; check the charge"
+        )
     if n_electrons <= 0:
         raise InputError(
             f"charge {structure.charge:+d} leaves {structure.formula} without valence electrons; "

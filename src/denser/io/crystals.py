@@ -326,8 +326,9 @@ def read_asymmetric_unit(path: Path, block: str | None = None) -> AsymmetricUnit
         part outside of a disorder group, or a group is disordered over a symmetry element.
     """
     with naming(path):
+        text = decoded(read_bytes(path))
         try:
-            document = gemmi.cif.read_string(decoded(read_bytes(path)))
+            document = gemmi.cif.read_string(text)
         except (RuntimeError, ValueError) as error:
             raise InputError(f"cannot be read as a CIF ({reason(error)})") from error
         named = [b for b in document if block is None or b.name == block]

@@ -76,10 +76,12 @@ def read_bytes(path: Path) -> bytes:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put the file's name in front of the message of an InputError."""
+    """Put the file's name in front of the message of an InputError, unless it is there."""
     try:
         yield
     except InputError as error:
+        if str(error).startswith(f"{path}:"):
+            raise
         raise InputError(f"{path}: {error}") from error
 
 

@@ -86,7 +86,8 @@ def _of_file(path: Path, embed: bool) -> Iterator[Frame | InputError]:
         density = read(path)
         if not isinstance(density, Density):
             raise InputError(f"{path}: holds no atoms; give a structure")
-        return iter([Frame(density.structure.to_ase())])
+        note = "only the atoms of this density file are used, not its density"
+        return iter([Frame(density.structure.to_ase(), notes=(note,))])
     entry = format_of(path)
     if entry is None and Path(plain_name(path)).suffix.lower() in _ANY_TEXT:
         entry = _format_of_text(decoded(read_bytes(path)), smiles=False)

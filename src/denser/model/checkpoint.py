@@ -285,8 +285,10 @@ def import_published(path: Path, sad: str = "gth-szv-1e") -> Model:
             warnings.simplefilter("ignore")  # the error below reports odd pickles
             data = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a checkpoint that can be read safely ({reason})") from error
+        raise InputError(
+            f"{path}: not a checkpoint that can be read safely; if it is one of PyTorch, save it "
+            "anew with torch.save({'model_state_dict': network.state_dict()}, ...)"
+        ) from error
     state = data.get("model_state_dict") if isinstance(data, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise InputError(f"{path}: expected a dictionary with 'model_state_dict', found none")

@@ -88,7 +88,11 @@ class Batch:
         else:
             if out.exists() and not out.is_dir():
                 raise InputError(
-                    f"{out} is a file, but there are {len(self.inputs)} structures; name a folder"
+                    f"{out} is a file, and not one of a density; name a folder, or a file such as "
+                    "rho.cube"
+                    if len(self.inputs) == 1
+                    else f"{out} is a file, but there are {len(self.inputs)} structures; name a "
+                    "folder"
                 )
             if out.suffix and not out.is_dir():
                 raise InputError(

@@ -117,7 +117,10 @@ def _density(
     options = settings.options
     if isinstance(entry.source, Path):
         density = read_density(entry.source, settings.kind, options.charge, options.spin)
-        return density, Recipe(), [describe(density)]
+        notes = [describe(density)]
+        if options.refine:
+            notes.append("--refine is for predictions: the density of the file is taken as it is")
+        return density, Recipe(), notes
     atoms = entry.atoms()
     predictor = Predictor.of(options)
     notes = [f"predicted by {predictor.model.name}"]
