@@ -13,7 +13,7 @@ from denser.model.predictor import Predictor
 
 ROOT = Path(__file__).parents[1]
 RESULTS = json.loads((ROOT / "docs" / "results.json").read_text())
-HISTORY = {"CHANGELOG.md", "docs/laboratory.md", "docs/forces.md"}
+HISTORY = {"CHANGELOG.md", "docs/laboratory.md"}
 """Pages that may tell of older models."""
 
 
