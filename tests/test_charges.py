@@ -13,7 +13,12 @@ from scipy.spatial.distance import cdist
 from scipy.special import gamma, gammainc
 
 import denser
-from denser.analysis.charges.esp_charges import merz_kollman_points
+from denser.analysis.charges.esp_charges import (
+    CHELPG_RADII,
+    MERZ_KOLLMAN_RADII,
+    chelpg_points,
+    merz_kollman_points,
+)
 from denser.analysis.charges.esp_fit import equivalence_classes, fit_charges
 from denser.analysis.charges.mbis import partition
 from denser.analysis.charges.quadrature import Quadrature
@@ -33,6 +38,7 @@ from denser.model.harmonics import harmonic_terms
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.structure import Structure
+from denser.types.units import BOHR
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def test_the_potential_far_from_an_atom_is_that_of_its_gaussians():
     degree = np.repeat(np.arange(6), 2 * np.arange(6) + 1)
     coefficients = rng.normal(size=(2, 3, 36)) * 0.01 / 8.0**degree
     u = rng.normal(size=(3, 400))
-    x = u / np.linalg.norm(u, axis=0) * np.linspace(NEAR, 25, 400)
+    x = u / np.linalg.norm(u, axis=0) * np.linspace(NEAR, 80, 400)
     atoms = np.arange(400) % 2
     found = far_potential(x, atoms, coefficients, exponents)
     degrees = degree[:, None, None] + 0.5
@@ -64,7 +70,7 @@ def test_the_potential_far_from_an_atom_is_that_of_its_gaussians():
     boys = gamma(degrees) * gammainc(degrees, t) / (2 * t**degrees)  # (lm, exponent, point)
     radial = np.einsum("nkm,mkn->mn", coefficients[atoms], 2 * np.pi / exponents[:, None] * boys)
     expected = (np.stack(harmonic_terms(*torch.as_tensor(x), 5)) * radial).sum(axis=0)
-    np.testing.assert_allclose(found, expected, atol=1e-8)
+    np.testing.assert_allclose(found, expected, atol=2e-8)  # without what is below 1e-8
 
 
 def test_predictions_without_a_grid_are_those_with_one(predictor, methanol):
@@ -117,6 +123,26 @@ def test_the_compact_quadrature_is_that_of_all_space(predictor):
     expected = partition(structure, whole, rho - pseudo + promolecule, 32.0)
     np.testing.assert_allclose(conformer.mbis.charges, expected.charges, atol=6e-5)
     np.testing.assert_allclose(conformer.mbis.volumes, expected.volumes, atol=0.01)
+
+
+def test_points_of_fits_are_outside_all_spheres():
+    """Neighbours are found with trees; all distances give the same points."""
+    structure = Structure.of(molecule("CH3CONH2"))
+    distances = cdist(merz_kollman_points(structure), structure.positions)
+    radii = np.array([MERZ_KOLLMAN_RADII[int(z)] for z in structure.numbers]) / BOHR
+    ratio = distances / radii
+    on_sphere = np.abs(ratio.min(axis=1)[:, None] - [1.4, 1.6, 1.8, 2.0]) < 1e-9
+    assert on_sphere.any(axis=0).all() and on_sphere.any(axis=1).all()
+    points = chelpg_points(structure)
+    distances = cdist(points, structure.positions)
+    radii = np.array([CHELPG_RADII[int(z)] for z in structure.numbers]) / BOHR
+    assert (distances > radii).all() and distances.min(axis=1).max() <= 2.8 / BOHR
+    low = structure.positions.min(axis=0) - 2.8 / BOHR
+    tried = low + np.random.default_rng(2).random((4000, 3)) * (points.max(axis=0) - low)
+    apart = cdist(tried, structure.positions)
+    outside = (apart > radii + 0.3).all(axis=1) & (apart.min(axis=1) < 2.8 / BOHR - 0.6)
+    near = cdist(tried[outside], points).min(axis=1)
+    assert near.max() < 0.5 * np.sqrt(3) * 0.3 / BOHR + 1e-9  # none of the lattice is missing
 
 
 # RESP

@@ -22,6 +22,9 @@ from denser.atoms.sad import atomic_density, gaussians
 REACH = 30.0
 """Beyond this distance (bohr) a free atom has no density, and its potential is that of a charge."""
 
+_CHARGE_BEYOND = 20.0
+"""Beyond this distance (bohr) the potential of a free atom is that of a charge, to 1e-8 hartree."""
+
 _NODES = 3001
 
 
@@ -41,8 +44,11 @@ def free_atom_density(r: np.ndarray, z: int, recipe: str) -> np.ndarray:
 
 def free_atom_potential(r: np.ndarray, z: int, recipe: str) -> np.ndarray:
     """Potential (n,) of a free atom at distances (n,), bohr, as of `free_atom`."""
-    inside = _column(z, recipe, 2)(np.minimum(r, REACH))
-    return inside * np.minimum(REACH / np.maximum(r, 1e-9), 1.0)
+    spline = _column(z, recipe, 2)
+    v = _CHARGE_BEYOND * float(spline(_CHARGE_BEYOND)) / np.maximum(r, _CHARGE_BEYOND)
+    inside = r < _CHARGE_BEYOND
+    v[inside] = spline(r[inside])
+    return v
 
 
 def free_atom_pullback(

@@ -52,8 +52,8 @@ Moments = tuple[float, np.ndarray, np.ndarray, np.ndarray]
 _MOMENTS = 4
 """Powers of each coordinate in the moments, 0 to 3."""
 
-_AT_ONCE = 4096
-"""Number of points that are evaluated at a time."""
+_PAIRS = 200_000
+"""Pairs of atoms and points that are evaluated at a time."""
 
 _MARGIN = 4.0 / BOHR
 """Half of the shortest distance of an isolated molecule from its images, bohr."""
@@ -274,9 +274,8 @@ class DeformedAtoms:
         coefficients = self.coefficients.detach().cpu().double().numpy()
         exponents = self.exponents.cpu().double().numpy()
         kinds = [int(z) for z in self.structure.numbers]
-        reaches = np.array(
-            [reach(z, self.recipe, c, exponents) for z, c in zip(kinds, coefficients, strict=True)]
-        )
+        atoms = zip(kinds, coefficients, strict=True)
+        reaches = np.array([reach(z, self.recipe, c, exponents) for z, c in atoms])
         centres, owner = self.structure.positions, np.arange(len(self.structure))
         if self.box is not None:
             centres, owner = images_near(centres, self.box, reaches)
@@ -322,12 +321,15 @@ class DeformedAtoms:
     def coulomb(self, points: np.ndarray) -> np.ndarray:
         """Coulomb potential (n,) of `fields` at points (n, 3), bohr, alone: ten times faster."""
         structure, factors = self.structure, self.exact_factors
-        coefficients = self.coefficients.detach().cpu().double().numpy()
-        coefficients = coefficients * factors[:, None, None]
-        exponents = self.exponents.cpu().double().numpy()
+        known = self.coefficients.detach().cpu().double().numpy()
+        coefficients, exponents = (
+            known * factors[:, None, None],
+            self.exponents.cpu().double().numpy(),
+        )
         total = np.empty(len(points))
-        for start in range(0, len(points), _AT_ONCE):
-            some = points[start : start + _AT_ONCE]
+        at_once = max(64, _PAIRS // len(structure))
+        for start in range(0, len(points), at_once):
+            some = points[start : start + at_once]
             x = some.T[:, None] - structure.positions.T[:, :, None]  # (3, atom, point)
             r = np.linalg.norm(x, axis=0)
             v = np.empty_like(r)
@@ -338,7 +340,7 @@ class DeformedAtoms:
                     v[a, near] += deformation(x[:, a, near], coefficients[a], exponents)[2]
             atoms, index = np.nonzero(r >= NEAR)
             v[atoms, index] += far_potential(x[:, atoms, index], atoms, coefficients, exponents)
-            total[start : start + _AT_ONCE] = v.sum(axis=0)
+            total[start : start + at_once] = v.sum(axis=0)
         return total
 
     def pullback(self, slope: FieldsSlope) -> tuple[np.ndarray, np.ndarray]:

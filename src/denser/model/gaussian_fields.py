@@ -35,6 +35,9 @@ _SHELLS = (0.0, 2.3, 3.3, 5.0, 7.0, 9.5, 12.0, math.inf)
 
 _AT_ONCE = 8192
 
+_FAINT = 1e-8
+"""A multipole is left out where its potential is below this, hartree."""
+
 NEAR = 2.0
 """Closer than this (bohr) to the nucleus, `far_potential` would lose digits."""
 
@@ -220,7 +223,8 @@ def far_potential(
         torch.einsum("k,akm->ma", _multipole(alphas, n), c[:, :, n * n : (n + 1) ** 2])
         for n in range(degree + 1)
     ]
-    moments, by_exponent = torch.cat(parts), c.permute(1, 2, 0).contiguous()
+    every, by_exponent = torch.cat(parts), c.permute(1, 2, 0).contiguous()
+    sizes = [float(part.norm(dim=0).max()) for part in parts]
     v = np.empty(len(atoms))
     order = np.argsort((x * x).sum(axis=0))
     for start in range(0, len(order), _AT_ONCE):
@@ -228,6 +232,8 @@ def far_potential(
         owner = torch.as_tensor(atoms[some])
         points = torch.as_tensor(x[:, some]).double()
         r2 = (points * points).sum(dim=0)
+        degree = _degree(sizes, float(r2[0]) ** 0.5, exponents)
+        moments = every[: (degree + 1) ** 2]
         radial = moments[:, owner]
         power = 1 / r2.sqrt()
         for n in range(degree + 1):
@@ -240,7 +246,7 @@ def far_potential(
             t = alpha * r2[:inside]
             power, decay = t.sqrt(), torch.exp(-t)
             incomplete = math.sqrt(math.pi) * torch.special.erfc(power)  # Gamma(1/2, t)
-            weights = by_exponent[k][:, owner[:inside]]
+            weights = by_exponent[k][: len(moments), owner[:inside]]
             for n in range(degree + 1):
                 block = slice(n * n, (n + 1) ** 2)
                 radial[block, :inside] -= weights[block] * (incomplete / power * (math.pi / alpha))
@@ -249,6 +255,19 @@ def far_potential(
         harmonics = harmonics_at(points, degree)
         v[some] = (harmonics * radial).sum(dim=0).numpy()
     return v
+
+
+def _degree(sizes: list[float], r: float, exponents: np.ndarray) -> int:
+    """The highest degree of multipoles of some size that matters at a distance of at least r.
+
+    |sum_m M_lm S_lm(x)| / r^(2l + 1) <= |M_l| sqrt((2l + 1) / 4 pi) / r^(l + 1).
+    """
+    degree = len(sizes) - 1
+    if exponents.min() * r * r < _LARGE:
+        return degree
+    while degree and sizes[degree] * math.sqrt((2 * degree + 1) / 12) / r ** (degree + 1) < _FAINT:
+        degree -= 1
+    return degree
 
 
 def shells(x: np.ndarray, exponents: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase.data import chemical_symbols
 from ase.data.vdw import vdw_radii
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from denser.analysis.charges.esp_fit import (
@@ -24,6 +25,7 @@ from denser.analysis.charges.esp_fit import (
     fitted,
 )
 from denser.analysis.potential.electrostatics import Potential
+from denser.fields.windows import points_near
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -189,9 +191,11 @@ def chelpg_points(
         for middle, n in zip((low + high) / 2, counts, strict=True)
     ]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    distance = cdist(points, structure.positions)
-    kept = (distance > _radii(structure, CHELPG_RADII, radii)).all(axis=1)
-    return points[kept & (distance.min(axis=1) <= reach / BOHR)]
+    kept = cKDTree(structure.positions).query(points)[0] <= reach / BOHR
+    radius = _radii(structure, CHELPG_RADII, radii)
+    for _, inside, _ in points_near(points, structure.positions, radius):
+        kept[inside] = False
+    return points[kept]
 
 
 def merz_kollman_points(
@@ -201,15 +205,16 @@ def merz_kollman_points(
 
     Points within the sphere of another atom are left out.
     """
-    shells = []
+    shells, tree = [], cKDTree(structure.positions)
     for scale in (1.4, 1.6, 1.8, 2.0):
         scaled = scale * _radii(structure, MERZ_KOLLMAN_RADII, radii)
         for i, (centre, radius) in enumerate(zip(structure.positions, scaled, strict=True)):
             area = 4 * np.pi * (radius * BOHR) ** 2
             points = centre + radius * _sphere(int(point_density * area))
-            distance = cdist(points, structure.positions)
-            distance[:, i] = np.inf
-            shells.append(points[(distance >= scaled).all(axis=1)])
+            near = tree.query_ball_point(centre, radius + scaled.max())
+            others = np.setdiff1d(near, [i])
+            distance = cdist(points, structure.positions[others])
+            shells.append(points[(distance >= scaled[others]).all(axis=1)])
     return np.concatenate(shells)
 
 

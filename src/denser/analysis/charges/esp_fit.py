@@ -9,10 +9,13 @@ published strengths refer to this form.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
+from scipy.linalg import LinAlgError, LinAlgWarning
 from scipy.spatial.distance import cdist
 
 from denser.atoms.radii import bonded_atoms
@@ -28,6 +31,9 @@ Group = tuple[Sequence[int], float]
 
 TIGHTNESS = 0.1
 """Width b of the hyperbola, e."""
+
+_AT_ONCE = 8192
+"""Points that are held in memory with all their distances from the atoms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,9 +203,10 @@ def fit_charges(
             raise InputError("the potential to fit must be finite numbers; move the points away")
     matrix, vector = np.zeros((n, n)), np.zeros(n)
     for p, v, r in conformers:
-        inverse = 1 / cdist(p, r)
-        matrix += inverse.T @ inverse
-        vector += inverse.T @ v
+        for i in range(0, len(v), _AT_ONCE):
+            inverse = 1 / cdist(p[i : i + _AT_ONCE], r)
+            matrix += inverse.T @ inverse
+            vector += inverse.T @ v[i : i + _AT_ONCE]
     fixed = np.full(n, np.nan) if fixed is None else np.asarray(fixed, dtype=float)
     free = np.isnan(fixed)
     base = np.where(free, 0.0, fixed)
@@ -224,18 +231,29 @@ def fit_charges(
     system[m:, :m] = sums @ spread
     system[:m, m:] = system[m:, :m].T
     right[m:] = targets - sums @ base
+    normal, target = spread.T @ matrix @ spread, spread.T @ (vector - matrix @ base)
     q = base
     for _ in range(500):
-        full = matrix + np.diag(strength / np.hypot(q, tightness) if restraint else np.zeros(n))
-        system[:m, :m] = spread.T @ full @ spread
-        right[:m] = spread.T @ (vector - full @ base)
-        earlier, q = q, base + spread @ np.linalg.lstsq(system, right, rcond=None)[0][:m]
+        stiff = strength / np.hypot(q, tightness) if restraint else np.zeros(n)
+        system[:m, :m] = normal + np.diag(spread.T @ stiff)  # classes do not overlap
+        right[:m] = target - spread.T @ (stiff * base)
+        earlier, q = q, base + spread @ _solved(system, right)[:m]
         if not restraint or np.abs(q - earlier).max() < 1e-9:
             return q
     raise InputError(
         f"the restrained charges did not converge (restraint {restraint:g}, tightness "
         f"{tightness:g}); use a larger tightness"
     )
+
+
+def _solved(system: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solution of symmetric equations, the shortest one where there are several."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LinAlgWarning)
+        try:
+            return scipy.linalg.solve(system, right, assume_a="sym")
+        except (LinAlgError, LinAlgWarning):
+            return np.linalg.lstsq(system, right, rcond=None)[0]
 
 
 def fitted(
@@ -248,7 +266,9 @@ def fitted(
     """Return charges with the residual of the potential."""
     squares = total = 0.0
     for s, p, v in zip(structures, points, values, strict=True):
-        squares += float(((v - (1 / cdist(p, s.positions)) @ charges) ** 2).sum())
+        for i in range(0, len(v), _AT_ONCE):
+            of_charges = (1 / cdist(p[i : i + _AT_ONCE], s.positions)) @ charges
+            squares += float(((v[i : i + _AT_ONCE] - of_charges) ** 2).sum())
         total += float((v**2).sum())
     n = sum(len(v) for v in values)
     return EspCharges(
