@@ -42,7 +42,7 @@ MEASURED = {
 """1/cm."""
 
 TEMPERATURE = 300  # K
-STEP, EVERY = 0.5, 2  # fs, steps between frames
+STEP, EVERY = 0.5, 4  # fs, steps between frames
 
 
 def dynamics(name: str, path: Path, picoseconds: float) -> None:

@@ -1,7 +1,7 @@
 """What a fast potential on the network's features could reach: a study, not a calculator.
 
 python benchmarks/potential.py learn             # learning curve of label energies
-python benchmarks/potential.py dissociate        # water dimer and Na+ Cl-: the long-range limit
+python benchmarks/potential.py dissociate        # water dimer and Na+ with water: long range
 
 learn: total energies of the QM9 labels in data/ (PBE, two thirds of them distorted geometries, in
 boxes of two kinds) from the features of `denser features` of each atom. The kernel is additive, as
@@ -231,10 +231,13 @@ def dissociate(options: argparse.Namespace) -> None:
     acceptor.rotate(180, "x", center=acceptor.positions[0])
     pairs = {
         "water dimer": (water, acceptor, 0, 0),
-        "Na+ Cl-": (Atoms("Na"), Atoms("Cl"), 1, -1),
+        "Na+ and water": (Atoms("Na"), acceptor, 1, 0),
     }
     for name, (a, b, qa, qb) in pairs.items():
-        print(f"{name}: r / angstrom, PBE, multipoles of the prediction, difference, meV")
+        print(
+            f"{name}: r / angstrom; PBE, multipoles of the prediction, difference, meV; predicted "
+            "charge of the first"
+        )
         a.positions -= a.positions[0]
         b.positions -= b.positions[0]
         parts = [Structure.of(a, qa), Structure.of(b, qb)]
@@ -246,9 +249,12 @@ def dissociate(options: argparse.Namespace) -> None:
             exact = converge(pair, "gth-tzv2p").e_tot - alone
             first = np.arange(len(pair)) < len(a)
             ours = multipole_energy(pair, first, predictor)
+            electrons = predictor.gaussians(pair)[0].of_atoms()[0]
+            charge = (valence_charges(pair) - electrons)[first].sum()
             mev = 1000 * HARTREE
             print(
-                f"  {r:5.1f} {exact * mev:10.2f} {ours * mev:10.2f} {(ours - exact) * mev:+9.2f}",
+                f"  {r:5.1f} {exact * mev:10.2f} {ours * mev:10.2f} {(ours - exact) * mev:+9.2f} "
+                f"{charge:+8.3f}",
                 flush=True,
             )
 
