@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import gamma, gammainc
 
 import denser
+import denser.workflows.charges as workflow
 from denser.analysis.charges.esp_charges import (
     CHELPG_RADII,
     MERZ_KOLLMAN_RADII,
@@ -268,7 +269,7 @@ def test_a_folder_with_a_file_for_each(run, tmp_path):
     )  # fmt: skip
     assert code == 0 and "2 of 2 done" in text
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["CCO.Cl.itp", "a.itp"]
+    assert names == [".charges.jsonl", "CCO.Cl.itp", "a.itp"]
     rows = [line.split() for line in (tmp_path / "out" / "a.itp").read_text().splitlines()]
     charges = [float(row[6]) for row in rows if len(row) == 8 and row[0].isdigit()]
     assert len(charges) == 3 and sum(charges) == pytest.approx(0, abs=1e-9)
@@ -297,6 +298,39 @@ def test_doubt_is_told_or_left_out(run, tmp_path):
     assert code == 0 and json.loads(text)["left_out"] and not out.exists()
     code, _, errors = run("charges", str(path), "-o", str(out))
     assert code == 0 and "closed shells only" in errors and out.exists()
+
+
+def test_a_run_is_resumed_by_content(run, tmp_path, monkeypatch):
+    """What was computed is not computed again, under another name either; a change is."""
+    pytest.importorskip("rdkit")
+    listed, out = tmp_path / "list.smi", tmp_path / "out.json"
+    listed.write_text("CO methanol\nN ammonia\n")
+    command = ("charges", str(listed), "-o", str(out), "--charges", "resp,cm5")
+    assert run(*command)[0] == 0
+    first = {one["name"]: one for one in json.loads(out.read_text())}
+    out.unlink()  # as after a crash before the end
+    journal = tmp_path / ".out.json.jsonl"
+    journal.write_text(journal.read_text() + '{"made_from": "abc", "rec')
+    listed.write_text("O water\nCO alcohol\nN ammonia\n")
+    computed = []
+    true_charges = workflow.charges
+
+    def counted(molecule, settings):
+        computed.append(molecule.title)
+        return true_charges(molecule, settings)
+
+    monkeypatch.setattr(workflow, "charges", counted)
+    code, text, _ = run(*command, "--resume")
+    assert code == 0 and computed == ["water"] and "2 done before" in text
+    again = json.loads(out.read_text())
+    assert [one["name"] for one in again] == ["water", "alcohol", "ammonia"]
+    assert again[1] == first["methanol"] | {"name": "alcohol", "title": "alcohol"}
+    assert again[2] == first["ammonia"]
+    computed.clear()
+    assert run(*command[:-1], "resp", "--resume")[0] == 0  # other settings
+    assert len(computed) == 3
+    computed.clear()
+    assert run(*command)[0] == 0 and len(computed) == 3  # not asked for
 
 
 def test_bad_input_is_one_sentence(run, tmp_path):

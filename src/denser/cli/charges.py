@@ -73,6 +73,10 @@ def charges(
         int, typer.Option(min=1, help="Number of processes, with one thread each.")
     ] = 1,
     device: Device = "auto",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue an interrupted run: take what it has computed."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Atomic charges of libraries of molecules, for force fields and screening."""
@@ -91,7 +95,7 @@ def charges(
         device,
         embed,
     )
-    library = Library(files or [], smiles or [], out, format, settings)
+    library = Library(files or [], smiles or [], out, format, settings, resume)
     raise typer.Exit(library.run(workers, as_json=json))
 
 

@@ -4,237 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from denser.analysis.charges.without_grid import (
-    FITTED,
-    KINDS,
     Conformer,
     charges_of,
     like_hartree_fock,
     resp,
 )
 from denser.atoms.plausible import strange
-from denser.atoms.radii import bonds
-from denser.io.bond_orders import find_bonds
 from denser.io.charges import ChargedMolecule, require_suffix, write_molecules
-from denser.io.files import plain_name, read_bytes
-from denser.io.molecules import smiles_lines
-from denser.io.smiles import from_smiles, matches, parts_of_smiles
+from denser.io.smiles import from_smiles, matches
 from denser.model.predictor import Predictor
-from denser.types.bonds import Bonds
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.workflows import many
-from denser.workflows.inputs import Input, Names, file_stem, find_inputs, refuse_inputs
-from denser.workflows.many import Failed, attempt
-
-SMILES_LISTS = (".smi", ".smiles")
-
-
-@dataclass(frozen=True)
-class ChargeSettings:
-    """What `denser charges` computes.
-
-    Parameters
-    ----------
-    kinds : tuple of str
-        Kinds of charges (`denser.analysis.charges.without_grid.KINDS`); formats of a single kind
-        have the first.
-    groups : tuple of (str, float)
-        SMARTS, and the sum of the charges of the atoms that match and of their hydrogens (RESP).
-    conformers : bool
-        Whether the frames of a file are conformers of one molecule.
-    parent : bool
-        Keep only the largest molecule of each input.
-    skip_doubt : bool
-        Leave out molecules that the model does not know well.
-    charge : int or None
-        Total charge; by default that of the input.
-    like_hf : bool
-        Scale fitted charges towards those of HF/6-31G*
-        (`denser.analysis.charges.without_grid.like_hartree_fock`).
-    model, device : str
-        As in `denser.Predictor`.
-    embed : bool
-        As in `denser.io.structures.read_structures`.
-    """
-
-    kinds: tuple[str, ...] = ("resp",)
-    groups: tuple[tuple[str, float], ...] = ()
-    conformers: bool = False
-    parent: bool = False
-    skip_doubt: bool = False
-    charge: int | None = None
-    like_hf: bool = False
-    model: str = "default"
-    device: str = "auto"
-    embed: bool = False
-
-    def __post_init__(self) -> None:
-        others = [kind for kind in self.kinds if kind not in FITTED]
-        if self.like_hf and others:
-            raise InputError(
-                f"--like hf is for charges fitted to the potential ({', '.join(FITTED)}), found "
-                f"{', '.join(others)}"
-            )
-        for kind in self.kinds:
-            if kind not in KINDS:
-                raise InputError(f"unknown charges {kind!r}; known: {', '.join(KINDS)}")
-        if self.groups and "resp" not in self.kinds:
-            raise InputError("--group is for RESP charges; add --charges resp")
-
-
-@dataclass(frozen=True, eq=False)
-class Molecule:
-    """A molecule of the inputs.
-
-    Parameters
-    ----------
-    name, stem : str
-        As of `denser.workflows.inputs.Input`.
-    source : tuple of Structure, str or Failed
-        Conformers, a SMILES, or the reason why there is neither.
-    title : str
-    notes : tuple of str
-    """
-
-    name: str
-    stem: str
-    source: tuple[Structure, ...] | str | Failed
-    title: str = ""
-    notes: tuple[str, ...] = ()
-
-
-def find_molecules(
-    files: Sequence[Path], smiles: Sequence[str], settings: ChargeSettings
-) -> list[Molecule]:
-    """All molecules of the inputs, with unique names.
-
-    The molecules of a salt or a complex are separate, each with the charge of its atoms. SMILES are
-    only split here, as making a geometry takes longer than predicting charges.
-    """
-    lists = [path for path in files if Path(plain_name(path)).suffix.lower() in SMILES_LISTS]
-    found: list[Molecule] = []
-    for path in lists:
-        text = attempt(lambda path=path: read_bytes(path).decode())
-        if isinstance(text, Failed):
-            found.append(Molecule(str(path), file_stem(path), text))
-            continue
-        for i, (line, title) in enumerate(smiles_lines(text)):
-            stem = file_stem(title.split()[0] if title else f"{file_stem(path)}_{i:05d}")
-            found.append(Molecule(f"{path}[{i}]", stem, line, title or line))
-    found += [Molecule(text, file_stem(text), text) for text in smiles]
-    others = [path for path in files if path not in lists]
-    inputs = find_inputs(others, densities=False, embed=settings.embed)
-    if settings.conformers:
-        paths = dict.fromkeys(entry.path for entry in inputs)
-        groups = [[entry for entry in inputs if entry.path == path] for path in paths]
-    else:
-        groups = [[entry] for entry in inputs]
-    found += [_of_frames(group, settings) for group in groups]
-    names, stems, apart = Names(), Names(), []
-    for molecule in found:
-        parts = attempt(_parts, molecule, settings)
-        if isinstance(parts, Failed):
-            parts = [replace(molecule, source=parts)]
-        several = len(parts) > 1
-        for k, part in enumerate(parts, start=1):
-            name = f"{part.name} ({k} of {len(parts)})" if several else part.name
-            stem = f"{part.stem}_{k}" if several else part.stem
-            apart.append(replace(part, name=names.give(name, "{} ({})"), stem=stems.give(stem)))
-    return apart
-
-
-def _of_frames(frames: Sequence[Input], settings: ChargeSettings) -> Molecule:
-    """The molecule of one frame, or of all frames of a file as conformers."""
-    first = frames[0]
-    several = len(frames) > 1
-    name, stem = (str(first.path), file_stem(first.path or "")) if several else (
-        first.name, first.stem
-    )  # fmt: skip
-    notes = tuple(dict.fromkeys(note for frame in frames for note in frame.notes))
-
-    def read() -> tuple[Structure, ...]:
-        return tuple(_structure(frame.atoms(), settings.charge) for frame in frames)
-
-    return Molecule(name, stem, attempt(read), first.title, notes)
-
-
-def _structure(atoms: Atoms, charge: int | None) -> Structure:
-    structure = Structure.of(atoms, charge)
-    if structure.cell is not None:
-        raise InputError(
-            "these are charges of molecules, and this structure is periodic; remove its cell if it "
-            "is a molecule in a box, or use denser analyze --charges"
-        )
-    return structure
-
-
-def _parts(molecule: Molecule, settings: ChargeSettings) -> list[Molecule]:
-    """The separate molecules of an input, or the largest."""
-    source = molecule.source
-    if isinstance(source, Failed):
-        return [molecule]
-    sizes: Sequence[int]
-    if isinstance(source, str):
-        sources: list[Any] = list(parts_of_smiles(source))
-        sizes = range(len(sources), 0, -1)
-    else:
-        sources = _split(source)
-        sizes = [int((part[0].numbers > 1).sum()) for part in sources]
-    if settings.parent:
-        sources = [sources[int(np.argmax(sizes))]]
-    if settings.charge is not None and len(sources) > 1:
-        raise InputError(
-            f"--charge {settings.charge} cannot be shared among {len(sources)} molecules; give a "
-            "SMILES or an SDF with formal charges, or --parent"
-        )
-    return [replace(molecule, source=part) for part in sources]
-
-
-def _split(conformers: tuple[Structure, ...]) -> list[tuple[Structure, ...]]:
-    """The molecules of a structure, each with its formal charge; all conformers are cut alike."""
-    first = conformers[0]
-    n = len(first)
-    pairs = bonds(first) if first.bonds is None else first.bonds.pairs
-    graph = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(n, n))
-    n_parts, part = connected_components(graph, directed=False)
-    if n_parts == 1 or any(len(other) != n for other in conformers):
-        return [conformers]
-    if n_parts == n and n > 2:
-        raise InputError(
-            f"no two of its {n} atoms are bonded; check the unit of the coordinates (angstrom)"
-        )
-    known, unknown = find_bonds(first)
-    if unknown:
-        raise InputError(
-            f"it holds {n_parts} molecules whose charges are not known; give them one by one, or "
-            "as SMILES, SDF or mol2 with formal charges"
-        )
-    return [
-        tuple(_atoms_of(other, np.flatnonzero(part == k), known) for other in conformers)
-        for k in range(n_parts)
-    ]
-
-
-def _atoms_of(structure: Structure, atoms: np.ndarray, known: Bonds) -> Structure:
-    """Some atoms of a structure with the bonds between them."""
-    place = np.full(len(structure), -1)
-    place[atoms] = np.arange(len(atoms))
-    inside = (place[known.pairs] >= 0).all(axis=1)
-    formal = known.formal_charges[atoms]
-    own = Bonds(place[known.pairs[inside]], known.orders[inside], formal)
-    numbers, positions = structure.numbers[atoms], structure.positions[atoms]
-    return Structure(numbers, positions, int(formal.sum()), bonds=own)
+from denser.workflows.charge_inputs import ChargeSettings, Molecule, find_molecules, molecule_of
+from denser.workflows.charge_journal import Journal
+from denser.workflows.inputs import refuse_inputs
+from denser.workflows.many import Failed
 
 
 @cache
@@ -257,7 +49,7 @@ def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
     if isinstance(source, str):
         atoms = from_smiles(source)
         geometry = atoms.info.get("geometry", "")
-        source = (_structure(atoms, settings.charge),)
+        source = (molecule_of(atoms, settings.charge),)
     first = source[0]
     _require_charge(first)
     middle = time.perf_counter()
@@ -330,6 +122,9 @@ class Library:
     format : str
         Suffix of the files in a folder, one for each molecule.
     settings : ChargeSettings
+    resume : bool
+        Take molecules that an earlier run computed from its `Journal`, if they were computed from
+        the same structure or SMILES with the same settings, model and version of denser.
 
     Raises
     ------
@@ -344,6 +139,7 @@ class Library:
         out: Path | None,
         format: str = "mol2",
         settings: ChargeSettings = ChargeSettings(),
+        resume: bool = False,
     ) -> None:
         if not files and not smiles:
             raise InputError("nothing to do; name files of molecules or give --smiles")
@@ -358,6 +154,7 @@ class Library:
         if not self.one_file and out.exists() and not out.is_dir():
             raise InputError(f"{out} is a file; give it a suffix of a format, or name a folder")
         self.molecules = find_molecules(files, smiles, settings)
+        self.resume = resume
 
     def run(self, workers: int, as_json: bool) -> int:
         """Compute and write all; print a line (or a JSON object) for each, and totals.
@@ -374,11 +171,14 @@ class Library:
                 raise InputError(f"{self.out}: cannot be created ({error.strerror})") from error
         done: dict[str, ChargedMolecule] = {}
         left_out = 0
+        journal = Journal(self.out, self.one_file, self.settings, self.resume)
 
-        def take(molecule: Molecule, result: Any) -> None:
+        def take(molecule: Molecule, result: Any, known: bool = False) -> None:
             nonlocal left_out
             if isinstance(result, dict):
                 left_out += bool(result.get("left_out"))
+                if not known:
+                    journal.add(molecule, result)
                 ready = result.pop("molecule", None)
                 if ready is not None and self.one_file:
                     done[molecule.name] = ready
@@ -390,17 +190,27 @@ class Library:
                     result["output"] = str(target)
             display.take(molecule, result)
 
-        n = len(self.molecules)
-        with many.Display("computing", "done", n, _summary, as_json, notes=_notes) as display:
-            totals = many.run(
-                self.molecules, partial(charges, settings=self.settings), take, workers
-            )
+        n, todo, known = len(self.molecules), [], []
+        for molecule in self.molecules:
+            earlier = journal.found(molecule)
+            if earlier is None:
+                todo.append(molecule)
+            else:
+                known.append((molecule, earlier))
+        display = many.Display(
+            "computing", "done", n, _summary, as_json, notes=_notes, present=len(known)
+        )
+        with display, journal:
+            for molecule, earlier in known:
+                take(molecule, earlier, known=True)
+            totals = many.run(todo, partial(charges, settings=self.settings), take, workers)
+        totals.present = len(known)
         if done:
             order = [done[m.name] for m in self.molecules if m.name in done]
             write_molecules(self.out, order)
         where = f"{len(done)} in {self.out}" if self.one_file else f"in {self.out}"
         where += f", {left_out} in doubt left out" if left_out else ""
-        return display.end(totals, where, "give the rest to continue")
+        return display.end(totals, where, "add --resume to continue")
 
 
 def _notes(record: dict) -> Iterable[str]:

@@ -263,7 +263,7 @@ def content(
             parts["file"] = file_hash(source)
         else:
             structure = options.structure_of(source)
-            parts |= {"structure": _structure_hash(structure), "model": model}
+            parts |= {"structure": structure_hash(structure), "model": model}
     except InputError:  # which the work will report
         return None
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
@@ -274,7 +274,8 @@ def file_hash(path: Path) -> str:
     return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
-def _structure_hash(structure: Structure) -> str:
+def structure_hash(structure: Structure) -> str:
+    """Hash of elements, positions, charge, spin and cell."""
     digest = hashlib.sha256(structure.numbers.astype("<i8").tobytes())
     digest.update(np.ascontiguousarray(structure.positions, "<f8").tobytes())
     digest.update(f"charge {structure.charge} spin {structure.spin}".encode())
