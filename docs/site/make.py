@@ -110,7 +110,7 @@ def described(title: str, command) -> list[str]:
         value = getattr(option.default, "value", option.default)
         shown = "" if value in (None, False, (), []) or callable(value) else f"`{value}`"
         rows.append((names, option.help, shown))
-    text = (command.help or "").replace("\b", "").strip()
+    text = _coded((command.help or "").replace("\b", "").strip())
     return [
         f"## {title}",
         text,
@@ -120,8 +120,13 @@ def described(title: str, command) -> list[str]:
 
 
 def _row(cells: tuple) -> str:
-    texts = [re.sub(r"\s+", " ", cell or "").replace("|", "\\|") for cell in cells]
-    return f"| {' | '.join(texts)} |"
+    names, text, default = (re.sub(r"\s+", " ", cell or "").replace("|", "\\|") for cell in cells)
+    return f"| {names} | {_coded(text)} | {default} |"
+
+
+def _coded(text: str) -> str:
+    """The text with names of options as code."""
+    return re.sub(r"(?<![`\w])(--[a-z][a-z0-9-]*)", r"`\1`", text)
 
 
 def api() -> str:
