@@ -96,6 +96,15 @@ def test_analyze_from_python(water):
     results = denser.analyze(water, ["moments", "cm5"])
     assert list(results) == ["moments", "cm5"]
     np.testing.assert_allclose(results["moments"].dipole, water.dipole(), atol=1e-6)
+    assert repr(results) == "Properties(moments, cm5)"
+    assert "\ncm5\n  CM5:          charge/e" in str(results)
+    assert results._repr_html_().startswith("<pre>moments\n  about the centre")
+    with pytest.raises(InputError, match="names of properties, such as"):
+        denser.analyze(water, [3])
+    with pytest.raises(InputError, match="points need three coordinates"):
+        water.at("a")
+    with pytest.raises(InputError, match="expected a file name, found int"):
+        denser.refine(3, 4)
     with pytest.raises(InputError, match="unknown property 'momens'; did you mean 'moments'"):
         denser.analyze(water, ["momens"])
     with pytest.raises(InputError, match="unknown field"):

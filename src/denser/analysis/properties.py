@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -193,11 +194,24 @@ class Analysis:
         return localisation_of_density(self.density)
 
 
+class Properties(dict[str, Any]):
+    """Properties by their names; printed, and in Jupyter, as the lines of a report."""
+
+    def __repr__(self) -> str:
+        return f"Properties({', '.join(self)})"
+
+    def __str__(self) -> str:
+        return "\n".join("\n  ".join([name, *found.lines()]) for name, found in self.items())
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
 def analyze(
     density: Any,
     properties: str | Iterable[str] = DEFAULT,
     recipe: Recipe = Recipe(),
-) -> dict[str, Any]:
+) -> Properties:
     """Compute properties of a density.
 
     Parameters
@@ -212,9 +226,9 @@ def analyze(
 
     Returns
     -------
-    dict
-        For each name a frozen dataclass in atomic units, with `to_dict()` for JSON in chemists'
-        units and `lines()` for reading.
+    Properties
+        A dictionary: for each name a frozen dataclass in atomic units, with `to_dict()` for JSON in
+        chemists' units and `lines()` for reading. `print` shows all lines.
 
     Raises
     ------
@@ -223,12 +237,13 @@ def analyze(
     """
     if isinstance(properties, str):
         properties = (properties,)
-    if not isinstance(properties, Iterable):
+    names = list(properties) if isinstance(properties, Iterable) else [properties]
+    if not all(isinstance(name, str) for name in names):
         raise InputError(
             f"expected names of properties, such as ['hirshfeld'], found {properties!r}"
         )
     analysis = Analysis(_density(density), recipe)
-    return {name: analysis.property(name) for name in properties}
+    return Properties({name: analysis.property(name) for name in names})
 
 
 def _density(source: Any) -> Density:

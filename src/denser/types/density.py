@@ -321,7 +321,10 @@ def _nodes(grid: Grid) -> str:
 
 def _points(points: np.ndarray) -> np.ndarray:
     """Points (..., 3) as float, or raise InputError."""
-    points = np.asarray(points, dtype=float)
+    try:
+        points = np.asarray(points, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"points need three coordinates each (..., 3) ({error})") from error
     if points.shape[-1:] != (3,) or not np.isfinite(points).all():
         raise InputError(
             f"points need three finite coordinates each (..., 3), found shape {points.shape}"

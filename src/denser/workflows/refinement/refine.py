@@ -20,6 +20,7 @@ from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
+from denser.types.paths import file_path
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 from denser.types.version import __version__
@@ -82,8 +83,8 @@ def refine(
         raise InputError(f"unknown hydrogens {hydrogens!r}; known: {', '.join(HYDROGENS)}")
     if cycles < 1:
         raise InputError(f"a refinement needs at least one cycle, found {cycles}")
-    crystal = Path(crystal)
-    reflections = None if reflections is None else Path(reflections)
+    crystal = file_path(crystal)
+    reflections = None if reflections is None else file_path(reflections)
     written = [] if out is None else outputs(Path(out), crystal, reflections)
     begin = time.perf_counter()
     with Engine() as engine, naming(crystal):
