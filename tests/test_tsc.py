@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-import denser
 from crystals import CELL
 from denser.analysis.crystal.scattering import structure_factors
+from denser.atoms.sad import superposition
 from denser.io import tsc
 from denser.io.crystals import read_asymmetric_unit
 from denser.io.files import naming
 from denser.model.checkpoint import load_model
-from denser.model.predictor import Predictor
+from denser.model.predictor import Prediction, Predictor
 from denser.types.errors import InputError
+from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.workflows.form_factors import TableSettings, doubt_of_crystal, write_form_factors
 
@@ -144,7 +145,7 @@ def test_a_table_gives_the_structure_factors_of_the_whole_cell(folder):
     unit = read_asymmetric_unit(folder / "ordered.cif")
     frame, first = unit.cell(0)
     structure = Structure.from_ase(frame.atoms)
-    density = denser.predict(structure, spacing=0.1)
+    density = Predictor().predict(structure, spacing=0.1).density
     whole = structure_factors(density, 0.9)
     place = {tuple(h): n for n, h in enumerate(hkl.tolist())}
     x = frame.atoms.get_scaled_positions(wrap=False)[first]
@@ -175,10 +176,12 @@ def test_doubt_of_a_crystal_names_elements_with_few_labels():
     default = load_model("default")
     known = {"n_labels_of_element": {"Cl": 3}, "measured": default.info["measured"]}
     predictor = Predictor(replace(default, info=known), "cpu")
-    assert "3 with Cl" in doubt_of_crystal(predictor, [(cell, 0.0)])
-    assert "this kind of crystal" in doubt_of_crystal(predictor, [(cell, 0.0), (cell, -0.02)])
+    sad = superposition(cell, Grid.periodic(cell, 0.8))
+    good, bad = (Prediction(sad, sad, "cell", excess, 0.0, 0.0) for excess in (0.0, -0.02))
+    assert "3 with Cl" in doubt_of_crystal(predictor, [good])
+    assert "this kind of crystal" in doubt_of_crystal(predictor, [good, bad])
     predictor.model.info["n_labels_of_element"] = {}
-    assert doubt_of_crystal(predictor, [(cell, 0.0)]) == ""
+    assert doubt_of_crystal(predictor, [good]) == ""
 
 
 def test_electrons_by_mott_and_bethe(folder):

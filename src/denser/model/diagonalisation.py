@@ -31,8 +31,18 @@ ITERATIONS = 3
 MIXING = 0.4
 """Number of updates of V and their mixing x; V is not iterated to convergence."""
 
-_PERIOD = 15.0
+PERIOD = 15.0
 """Shorter periods are repeated up to this length, bohr."""
+
+
+def k_mesh(cell: np.ndarray) -> tuple[int, int, int]:
+    """Numbers of k points along the reciprocal vectors of a cell (3, 3), with Gamma.
+
+    As many as cells are needed to make each period `PERIOD` long; the repeated cells at Gamma are
+    the same as this mesh.
+    """
+    n1, n2, n3 = np.ceil(PERIOD / np.linalg.norm(cell, axis=1)).astype(int).tolist()
+    return n1, n2, n3
 
 
 class Blocks(NamedTuple):
@@ -49,7 +59,7 @@ class Blocks(NamedTuple):
 
 
 class Whole:
-    """Solves a structure as a whole.
+    """Solves a structure as a whole, a crystal on the k points of `k_mesh`.
 
     Rows of the matrices are the functions of all atoms in all copies of the cell.
 
@@ -60,7 +70,7 @@ class Whole:
         n = len(pairs.numbers)
         times = np.ones(3, dtype=int)
         if cell is not None:
-            times = np.ceil(_PERIOD / np.linalg.norm(cell, axis=1)).astype(int)
+            times = np.array(k_mesh(cell))
         copies = np.stack(np.meshgrid(*(range(k) for k in times), indexing="ij"), -1).reshape(-1, 3)
         self.n_copies = m = len(copies)
         to = (copies[:, None] + shifts) % times  # (copy, pair, 3)

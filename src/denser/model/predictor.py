@@ -26,6 +26,8 @@ from denser.atoms.sad import (
     valence_charges,
 )
 from denser.fields.cube_group import cube_operations
+from denser.model import crystals
+from denser.model.bands import Bands, bands
 from denser.model.boxes import check_memory, make_grid, respace, respaced
 from denser.model.checkpoint import Model, load_model, model_path
 from denser.model.deformed_atoms import DeformedAtoms
@@ -49,6 +51,9 @@ DOUBT = 0.5
 
 WORSE = 2.5
 """It is in doubt, too, if its expected error is larger than this times the mean error."""
+
+ADVICE = "; take Kohn-Sham steps (--refine) or fine-tune"
+"""What a sentence of doubt ends with."""
 
 _OCTET = 8.0
 
@@ -236,7 +241,19 @@ class Predictor:
         unpaired = atoms.unpaired()
         if unpaired is not None:
             wrong = wrong + self.network.wrong_of_unpaired * np.abs(unpaired)
+        if self.model.info.get(crystals.FITTED, 0) < crystals.ENOUGH:
+            wrong = crystals.of_crystal(structure, wrong, n_electrons)
         return wrong
+
+    def bands(self, structure: Structure) -> Bands | None:
+        """Bands of the electrons that the network is shown of a crystal, as `bands`.
+
+        None also if the network is shown no electrons.
+        """
+        config = self.network.config
+        if structure.cell is None or not getattr(config, "electrons", 0):
+            return None
+        return bands(structure, config.cutoff)
 
     def gaussians(self, structure: Structure) -> tuple[DeformedAtoms, float]:
         """The density of `predict` as Gaussians without a grid, periodic if the structure is.
@@ -341,7 +358,9 @@ class Predictor:
         """One sentence if the prediction is in doubt, otherwise an empty string."""
         density = prediction.density
         found = self.doubt_of(density.structure, prediction.excess, prediction.wrong)
-        return "; ".join(filter(None, (found, _of_states(density))))
+        found_bands = self.bands(density.structure)
+        of_bands = "" if found_bands is None else found_bands.doubt
+        return "; ".join(filter(None, (found, _of_states(density), of_bands)))
 
     def doubt_of(self, structure: Structure, excess: float, wrong: np.ndarray | None = None) -> str:
         """As `doubt`, of a structure, the excess and the wrong electrons of its prediction."""
@@ -349,17 +368,17 @@ class Predictor:
         expected = None if wrong is None else _of_worst_molecule(structure, wrong)
         if open_shell or not self.in_doubt(excess, expected):
             return self.unknown(structure)
-        what = f"model {self.model.name!r} does not know this kind of molecule well: "
-        advice = "; take Kohn-Sham steps (--refine) or fine-tune"
+        kind = "molecule" if structure.cell is None else "crystal"
+        what = f"model {self.model.name!r} does not know this kind of {kind} well: "
         if expected is not None and wrong is not None:
             of_all = wrong.sum() / (valence_charges(structure).sum() - structure.charge)
             where = " in one of its molecules" if expected > 1.001 * of_all else ""
             places = _places(structure, wrong)
-            return f"{what}expected error {100 * expected:.2g} %{where}{places}{advice}"
+            return f"{what}expected error {100 * expected:.2g} %{where}{places}{ADVICE}"
         which = "many" if excess > 0 else "few"
         return (
             f"{what}before scaling it had {100 * abs(excess):.2g} % too {which} electrons, and the "
-            f"error of the density is likely above {self.least_error(excess):.2g} %{advice}"
+            f"error of the density is likely above {self.least_error(excess):.2g} %{ADVICE}"
         )
 
     def unknown(self, structure: Structure) -> str:

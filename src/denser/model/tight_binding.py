@@ -188,8 +188,9 @@ def solve(
     shifts : (n_pairs, 3) int
         Lattice vectors to the image of the sender.
     cell : (3, 3) float, optional
-        Lattice vectors of a periodic structure, bohr. It is solved at Gamma, for as many cells as
-        are needed to make each period 15 bohr long.
+        Lattice vectors of a periodic structure, bohr. It is solved on the mesh of k points of
+        `denser.model.diagonalisation.k_mesh`: at Gamma, for as many cells as are needed to make
+        each period 15 bohr long.
     n_solutions : int
         1 to 4: without and with the interaction of the electrons, then the same for PBE's tables.
     spin : int

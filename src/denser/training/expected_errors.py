@@ -13,6 +13,7 @@ from denser.atoms.sad import atomic_density, valence_charges
 from denser.labels.label import Label
 from denser.labels.packed import PackedLabel
 from denser.model.checkpoint import Model
+from denser.model.crystals import FITTED
 from denser.model.deformed_atoms import DeformedAtoms
 from denser.model.expected_error import Example, ExpectedError
 from denser.training.points import Points
@@ -80,7 +81,8 @@ def with_expected_errors(
         told()
     network.expected_error = ExpectedError.fitted(examples)
     network.config = replace(network.config, errors=True)
-    info = model.info | {"n_labels_of_expected_errors": len(examples)}
+    n_crystals = sum(label.structure.cell is not None for label in labels)
+    info = model.info | {"n_labels_of_expected_errors": len(examples), FITTED: n_crystals}
     return replace(model, network=network, info=info)
 
 

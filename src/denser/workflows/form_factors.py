@@ -15,7 +15,7 @@ from denser.analysis.crystal.symmetry import miller_indices
 from denser.io import tsc
 from denser.io.crystals import read_asymmetric_unit
 from denser.io.files import naming
-from denser.model.predictor import Predictor
+from denser.model.predictor import ADVICE, Prediction, Predictor
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR
@@ -112,7 +112,7 @@ def write_form_factors(
                 found[present] = BOHR * mott_bethe(
                     z, found[present], 2 * np.pi * np.linalg.norm(h, axis=1)
                 )
-        predicted.append((structure, prediction.excess))
+        predicted.append(prediction)
         tables.append(found)
     assert half is not None
     if not len(half):
@@ -144,16 +144,15 @@ def spacing_for(d_min: float) -> float:
     return min(SPACING, 0.49 * d_min)
 
 
-def doubt_of_crystal(predictor: Predictor, predicted: Sequence[tuple[Structure, float]]) -> str:
+def doubt_of_crystal(predictor: Predictor, predicted: Sequence[Prediction]) -> str:
     """One sentence if the model does not know a crystal well, otherwise an empty string.
 
-    `predicted` has the structure and the excess of each prediction: a disordered crystal has one
-    for each of its arrangements.
+    A disordered crystal has one prediction for each of its arrangements.
     """
-    excess = max((excess for _, excess in predicted), key=abs)
-    if not predictor.in_doubt(excess):
-        return next(filter(None, (predictor.unknown(structure) for structure, _ in predicted)), "")
-    return (
-        f"model {predictor.model.name!r} does not know this kind of crystal well; the error of its "
-        f"density is likely above {predictor.least_error(excess):.2g} %"
-    )
+
+    def size(prediction: Prediction) -> float:
+        return prediction.expected_error or abs(prediction.excess)
+
+    worst_first = sorted(predicted, key=size, reverse=True)
+    doubts = (predictor.doubt(prediction) for prediction in worst_first)
+    return next(filter(None, doubts), "").replace(ADVICE, "")  # neither is for a refinement

@@ -283,6 +283,8 @@ def _predict(entry: Input, output: Path, predictor: Predictor, options: Predicti
             "and denser analyze --field spin writes it"
         ]
     record["doubt"] = predictor.doubt(prediction)
+    bands = predictor.bands(prediction.density.structure)
+    record |= {} if bands is None else bands.to_dict()
     record["refined_steps"] = options.refine
     if steps is not None:
         record |= steps.record()
@@ -343,6 +345,15 @@ def _error_text(record: dict) -> str:
     return "" if expected is None else f"expected error {expected:.2g} %, "
 
 
+def _bands_text(record: dict) -> str:
+    """Mesh of k points and gap of a crystal, for the line of text."""
+    if "k_mesh" not in record:
+        return ""
+    gap = record["tight_binding_gap_ev"]
+    points = " x ".join(map(str, record["k_mesh"]))
+    return f"{points} k points, {f'gap {gap:.1f} eV' if gap else 'no gap'}, "
+
+
 def summary(record: dict) -> str:
     """One line of text."""
     seconds = record["seconds"]
@@ -354,7 +365,7 @@ def summary(record: dict) -> str:
     return (
         f"{many.headline(record)}, {record['n_atoms']} atoms, "
         f"{record['n_electrons']:g} valence electrons{' on these nodes' if given else ''}, "
-        f"{_error_text(record)}"
+        f"{_error_text(record)}{_bands_text(record)}"
         f"grid {shape} at "
         f"{max(record['spacing_angstrom']):.4f} A ({box}), "
         f"{dipole_text(record)}, "

@@ -16,7 +16,7 @@ import numpy as np
 
 from denser.analysis.crystal.form_factors import form_factors
 from denser.io.files import naming, replacing
-from denser.model.predictor import Predictor
+from denser.model.predictor import Prediction, Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -238,8 +238,8 @@ def _cycles(
 
 def _form_factors(
     facts: dict[str, Any], answer: dict[str, Any], predictor: Predictor
-) -> tuple[np.ndarray, list[tuple[Structure, float]], float]:
-    """Form factors of all sites; structure and excess of each prediction; their seconds.
+) -> tuple[np.ndarray, list[Prediction], float]:
+    """Form factors of all sites; the predictions; their seconds.
 
     Each arrangement of a disordered crystal is predicted on its own; the ordered atoms have the
     mean of their form factors, weighted with the occupancies of the disorder groups.
@@ -256,7 +256,7 @@ def _form_factors(
         weights = np.where(arrangement["ordered"], arrangement["share"], 1.0)
         found = form_factors(prediction.density, h, range(len(sites)))
         factors[sites] += weights[:, None] * found
-        predicted.append((structure, prediction.excess))
+        predicted.append(prediction)
     return factors, predicted, seconds
 
 
