@@ -1,5 +1,6 @@
 """`denser charges`: charges of many molecules without a grid."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from denser.analysis.charges.esp_charges import (
     merz_kollman_points,
 )
 from denser.analysis.charges.esp_fit import equivalence_classes, fit_charges
-from denser.analysis.charges.mbis import partition
+from denser.analysis.charges.mbis import mbis, partition
 from denser.analysis.charges.quadrature import Quadrature
-from denser.analysis.charges.stockholder import curve
+from denser.analysis.charges.stockholder import curve, hirshfeld, traceless
 from denser.analysis.charges.without_grid import (
     KINDS,
     LIKE_HF,
@@ -33,13 +34,15 @@ from denser.analysis.charges.without_grid import (
     like_hartree_fock,
     resp,
 )
+from denser.analysis.moments import moments
 from denser.analysis.properties import Analysis
+from denser.atoms.free_atoms import pseudo_charges
 from denser.model.gaussian_fields import NEAR, far_potential
 from denser.model.harmonics import harmonic_terms
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.structure import Structure
-from denser.types.units import BOHR
+from denser.types.units import BOHR, DEBYE
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +147,40 @@ def test_points_of_fits_are_outside_all_spheres():
     outside = (apart > radii + 0.3).all(axis=1) & (apart.min(axis=1) < 2.8 / BOHR - 0.6)
     near = cdist(tried[outside], points).min(axis=1)
     assert near.max() < 0.5 * np.sqrt(3) * 0.3 / BOHR + 1e-9  # none of the lattice is missing
+
+
+@pytest.mark.parametrize("name", ["H2CO", "CH3CONH2"])
+def test_atomic_multipoles_add_up_to_those_of_the_molecule(predictor, name):
+    """Exactly, wherever the origin is, and those of before the rest is shared nearly do."""
+    atoms = molecule(name)
+    atoms.positions += 3.0
+    structure = Structure.of(atoms)
+    conformer = Conformer(structure, predictor.gaussians(structure)[0])
+    n, first, second, _ = conformer.density.moments(np.zeros(3))
+    z, x = pseudo_charges(structure), structure.positions
+    dipole, quadrupole = z @ x - first, traceless((z * x.T) @ x - second)
+    for found in (conformer.hirshfeld, conformer.mbis):
+        assert found.charges.sum() == pytest.approx(z.sum() - n, abs=1e-9)
+        np.testing.assert_allclose(found.charges @ x + found.dipoles.sum(0), dipole, atol=1e-9)
+        crossed = np.einsum("ai,aj->ij", x, found.dipoles)
+        of_points = traceless((found.charges * x.T) @ x + crossed + crossed.T)
+        np.testing.assert_allclose(of_points + found.quadrupoles.sum(0), quadrupole, atol=1e-8)
+        assert np.abs(np.trace(found.quadrupoles, axis1=1, axis2=2)).max() < 1e-12
+
+
+def test_atomic_quadrupoles_with_and_without_a_grid(predictor):
+    structure = Structure.of(molecule("H2O"))
+    conformer = Conformer(structure, predictor.gaussians(structure)[0])
+    density = predictor.predict(structure).density
+    for kind in (hirshfeld, mbis):
+        expected, found = kind(density), getattr(conformer, kind.__name__)
+        np.testing.assert_allclose(found.quadrupoles, expected.quadrupoles, atol=4e-3)
+        assert np.abs(expected.quadrupoles[0]).max() > 0.1
+        x = structure.positions - moments(density).origin
+        crossed = np.einsum("ai,aj->ij", x, expected.dipoles)
+        total = traceless((expected.charges * x.T) @ x + crossed + crossed.T)
+        total += expected.quadrupoles.sum(axis=0)
+        np.testing.assert_allclose(total, moments(density).quadrupole, atol=0.02)
 
 
 # RESP
@@ -274,6 +311,33 @@ def test_a_folder_with_a_file_for_each(run, tmp_path):
     charges = [float(row[6]) for row in rows if len(row) == 8 and row[0].isdigit()]
     assert len(charges) == 3 and sum(charges) == pytest.approx(0, abs=1e-9)
     assert charges[1] == pytest.approx(charges[2], abs=1.1e-6)
+
+
+def test_multipoles_and_sizes_are_columns(run, tmp_path):
+    """Charges, dipoles and quadrupoles of a table give the moments of the predicted density."""
+    path, out = tmp_path / "f.xyz", tmp_path / "out.csv"
+    atoms = molecule("H2CO")
+    write(path, atoms)
+    arguments = ("--charges", "mbis,hirshfeld", "--multipoles", "-o", str(out))
+    assert run("charges", str(path), "--smiles", "[Na+]", *arguments)[0] == 0
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert len(rows) == 5 and rows[0]["mbis_volume_bohr3"] == ""  # an ion has no Gaussians
+    rows = rows[1:]
+    x = np.array([[float(row[f"{axis}_angstrom"]) for axis in "xyz"] for row in rows])
+    expected = moments(denser.predict(atoms))
+    for kind in ("mbis", "hirshfeld"):
+        q = np.array([float(row[f"{kind}_e"]) for row in rows])
+        names = [f"{kind}_dipole_{axis}_debye" for axis in "xyz"]
+        mu = sum(np.array([float(row[name]) for name in names]) for row in rows)
+        found = q @ x / BOHR * DEBYE + mu
+        np.testing.assert_allclose(found, expected.dipole * DEBYE, atol=2e-3)
+        trace = sum(float(rows[0][f"{kind}_quadrupole_{i}{i}_debye_angstrom"]) for i in "xyz")
+        assert abs(trace) < 1e-9
+    assert 0.1 < float(rows[0]["mbis_valence_width_angstrom"]) < 0.4
+    code, _, errors = run("charges", str(path), *arguments[:3], "-o", str(tmp_path / "o.sdf"))
+    assert code == 2 and "does not hold multipoles" in errors
+    code, _, errors = run("charges", str(path), "--multipoles", "-o", str(out))
+    assert code == 2 and "add --charges mbis" in errors
 
 
 def test_conformers_in_a_file_are_one_molecule(run, tmp_path):

@@ -209,14 +209,16 @@ def test_cm5_of_water_by_hand():
     atoms = np.array([[0, 0, 0], [r, 0, 0], [r * np.cos(angle), r * np.sin(angle), 0]]) / BOHR
     structure = Structure([8, 1, 1], atoms)
     zeros = np.zeros(3)
-    neutral = Hirshfeld(structure, zeros, np.zeros((3, 3)), zeros, zeros, 0.0)
+    neutral = Hirshfeld(structure, zeros, np.zeros((3, 3)), np.zeros((3, 3, 3)), zeros, zeros, 0.0)
     shift = 0.1671 * np.exp(-2.474 * (0.9572 - 0.32 - 0.64))
     np.testing.assert_allclose(cm5(neutral).charges, [-2 * shift, shift, shift], atol=1e-12)
 
 
 def test_cm5_of_a_pair_without_its_own_parameter():
     structure = Structure([6, 17], [[0, 0, 0], [0, 0, 1.76 / BOHR]])
-    neutral = Hirshfeld(structure, *np.zeros((1, 2)), np.zeros((2, 3)), *np.zeros((2, 2)), 0.0)
+    neutral = Hirshfeld(
+        structure, np.zeros(2), np.zeros((2, 3)), np.zeros((2, 3, 3)), *np.zeros((2, 2)), 0.0
+    )
     shift = (-0.0446 + 0.0444) * np.exp(-2.474 * (1.76 - 0.75 - 1.00))
     np.testing.assert_allclose(cm5(neutral).charges, [shift, -shift], atol=1e-12)
 
@@ -240,7 +242,9 @@ def test_cm5_sees_periodic_images():
 
     def neutral(structure):
         n = len(structure)
-        return Hirshfeld(structure, np.zeros(n), np.zeros((n, 3)), *np.zeros((2, n)), 0.0)
+        return Hirshfeld(
+            structure, np.zeros(n), np.zeros((n, 3)), np.zeros((n, 3, 3)), *np.zeros((2, n)), 0.0
+        )
 
     np.testing.assert_allclose(
         cm5(neutral(ring)).charges, cm5(neutral(chain)).charges[8:10], atol=1e-7
@@ -264,7 +268,9 @@ def test_bad_input(formaldehyde):
     with pytest.raises(InputError, match=r"atom 1 .* valence electrons"):
         hirshfeld(replace(formaldehyde, valence_charges=charges))
     iron = Structure([26], np.zeros((1, 3)))
-    alone = Hirshfeld(iron, np.zeros(1), np.zeros((1, 3)), np.zeros(1), np.zeros(1), 0.0)
+    alone = Hirshfeld(
+        iron, np.zeros(1), np.zeros((1, 3)), np.zeros((1, 3, 3)), np.zeros(1), np.zeros(1), 0.0
+    )
     with pytest.raises(InputError, match="Fe"):
         cm5(alone)
     with pytest.raises(InputError, match="do not belong"):

@@ -14,7 +14,8 @@ from denser.types.structure import Structure
 
 def hirshfeld(structure, ratios):
     n = len(structure)
-    return Hirshfeld(structure, np.zeros(n), np.zeros((n, 3)), np.ones(n), np.array(ratios), 0.0)
+    zeros = np.zeros((n, 3)), np.zeros((n, 3, 3))
+    return Hirshfeld(structure, np.zeros(n), *zeros, np.ones(n), np.array(ratios), 0.0)
 
 
 def test_free_atoms_have_their_reference_values():

@@ -120,7 +120,7 @@ PROPERTIES = {
         "denser.analysis.moments:moments",
     ),
     "hirshfeld": Property(
-        "Hirshfeld charges, atomic dipoles and volumes",
+        "Hirshfeld charges, atomic dipoles, quadrupoles and volumes",
         "denser.analysis.charges.stockholder:hirshfeld",
         charges="Hirshfeld",
         quick=True,

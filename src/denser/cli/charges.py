@@ -59,6 +59,14 @@ def charges(
         Like | None,
         typer.Option(help="hf: scale fitted charges by 1.10, towards those of HF/6-31G* (Amber)."),
     ] = None,
+    multipoles: Annotated[
+        bool,
+        typer.Option(
+            "--multipoles",
+            help="Atomic dipoles, quadrupoles and volumes of hirshfeld and mbis, MBIS valence "
+            "widths (.json, .csv, .parquet).",
+        ),
+    ] = False,
     skip_doubt: Annotated[
         bool,
         typer.Option("--skip-doubt", help="Leave out molecules that the model does not know well."),
@@ -91,6 +99,7 @@ def charges(
         skip_doubt,
         charge,
         like is not None,
+        multipoles,
         model,
         device,
         embed,

@@ -10,8 +10,8 @@ suffix        holds
 `.xml`        residue templates and their charges for `openmm.app.ForceField`; no Lennard-Jones
 `.itp`        molecule types of GROMACS with atoms (SYBYL types), charges, masses and bonds; no
               parameters
-`.json`       a list of molecules with all kinds of charges, bonds and positions
-`.csv`        a row for each atom with all kinds of charges
+`.json`       a list of molecules with all kinds of charges, other properties, bonds, positions
+`.csv`        a row for each atom with all kinds of charges and other properties
 `.parquet`    the same table; needs pyarrow
 ============  ==================================================================================
 
@@ -25,7 +25,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -40,6 +40,9 @@ from denser.types.bonds import Bonds
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR
+
+WITH_PROPERTIES = (".json", ".csv", ".parquet")
+"""Formats that hold `ChargedMolecule.properties`."""
 
 _DIGITS = 6
 
@@ -62,6 +65,8 @@ class ChargedMolecule:
         digits: the rest goes to the largest.
     title : str
         Title in the input.
+    properties : dict
+        Other numbers of the atoms, (n_atoms,), for JSON and tables. Their names end in the unit.
     """
 
     name: str
@@ -70,10 +75,16 @@ class ChargedMolecule:
     note: str
     charges: dict[str, np.ndarray]
     title: str = ""
+    properties: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, name: str, structure: Structure, charges: Mapping[str, np.ndarray], title: str = ""
+        cls,
+        name: str,
+        structure: Structure,
+        charges: Mapping[str, np.ndarray],
+        title: str = "",
+        properties: Mapping[str, np.ndarray] | None = None,
     ) -> ChargedMolecule:
         """Find the bonds, and check and round the charges.
 
@@ -91,7 +102,7 @@ class ChargedMolecule:
                     f"of shape {values.shape}"
                 )
             rounded[kind] = _rounded(values)
-        return cls(name, structure, *find_bonds(structure), rounded, title)
+        return cls(name, structure, *find_bonds(structure), rounded, title, properties or {})
 
     @property
     def first(self) -> np.ndarray:
@@ -288,6 +299,7 @@ def _json(molecules: Sequence[ChargedMolecule]) -> str:
                 "formal_charges": known.formal_charges.tolist(),
                 "charges_e": {kind: q.tolist() for kind, q in molecule.charges.items()},
             }
+            | {name: np.asarray(x).tolist() for name, x in molecule.properties.items()}
         )
     return json.dumps(found, indent=1) + "\n"
 
@@ -295,6 +307,7 @@ def _json(molecules: Sequence[ChargedMolecule]) -> str:
 def _columns(molecules: Sequence[ChargedMolecule]) -> dict[str, list[Any]]:
     """Columns of a table with a row for each atom."""
     table: dict[str, list[Any]] = {}
+    others = dict.fromkeys(name for molecule in molecules for name in molecule.properties)
     for molecule in molecules:
         structure = molecule.structure
         n, x = len(structure), np.round(structure.positions * BOHR, 6)
@@ -308,6 +321,8 @@ def _columns(molecules: Sequence[ChargedMolecule]) -> dict[str, list[Any]]:
         }
         columns |= {f"{axis}_angstrom": x[:, i].tolist() for i, axis in enumerate("xyz")}
         columns |= {f"{kind}_e": q.tolist() for kind, q in molecule.charges.items()}
+        known = {name: np.asarray(x).tolist() for name, x in molecule.properties.items()}
+        columns |= {name: known.get(name, [None] * n) for name in others}
         for name, values in columns.items():
             table.setdefault(name, []).extend(values)
     return table

@@ -12,7 +12,7 @@ from ase import Atoms
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from denser.analysis.charges.without_grid import FITTED, KINDS
+from denser.analysis.charges.without_grid import FITTED, KINDS, WITH_MULTIPOLES
 from denser.atoms.radii import bonds
 from denser.io.bond_orders import find_bonds
 from denser.io.files import plain_name, read_bytes
@@ -49,6 +49,9 @@ class ChargeSettings:
     like_hf : bool
         Scale fitted charges towards those of HF/6-31G*
         (`denser.analysis.charges.without_grid.like_hartree_fock`).
+    multipoles : bool
+        Give atomic multipoles and sizes of Hirshfeld and MBIS too
+        (`denser.analysis.charges.without_grid.atomic_properties`).
     model, device : str
         As in `denser.Predictor`.
     embed : bool
@@ -62,6 +65,7 @@ class ChargeSettings:
     skip_doubt: bool = False
     charge: int | None = None
     like_hf: bool = False
+    multipoles: bool = False
     model: str = "default"
     device: str = "auto"
     embed: bool = False
@@ -76,6 +80,11 @@ class ChargeSettings:
         for kind in self.kinds:
             if kind not in KINDS:
                 raise InputError(f"unknown charges {kind!r}; known: {', '.join(KINDS)}")
+        if self.multipoles and not set(self.kinds) & set(WITH_MULTIPOLES):
+            raise InputError(
+                f"--multipoles is for the atoms of {' and '.join(WITH_MULTIPOLES)}; "
+                "add --charges mbis"
+            )
         if self.groups and "resp" not in self.kinds:
             raise InputError("--group is for RESP charges; add --charges resp")
 

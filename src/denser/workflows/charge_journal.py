@@ -129,6 +129,7 @@ def _plain(molecule: ChargedMolecule) -> dict[str, Any]:
         "formal_charges": known.formal_charges.tolist(),
         "note": molecule.note,
         "charges": {kind: values.tolist() for kind, values in molecule.charges.items()},
+        "properties": {name: np.asarray(x).tolist() for name, x in molecule.properties.items()},
     }
 
 
@@ -138,4 +139,7 @@ def _restored(plain: dict[str, Any], molecule: Molecule) -> ChargedMolecule:
         plain["numbers"], plain["positions"], plain["charge"], spin=plain["spin"], bonds=known
     )
     charges = {kind: np.array(values) for kind, values in plain["charges"].items()}
-    return ChargedMolecule(molecule.stem, structure, known, plain["note"], charges, molecule.title)
+    properties = {name: np.array(values) for name, values in plain["properties"].items()}
+    return ChargedMolecule(
+        molecule.stem, structure, known, plain["note"], charges, molecule.title, properties
+    )

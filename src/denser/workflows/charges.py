@@ -12,12 +12,13 @@ import numpy as np
 
 from denser.analysis.charges.without_grid import (
     Conformer,
+    atomic_properties,
     charges_of,
     like_hartree_fock,
     resp,
 )
 from denser.atoms.plausible import strange
-from denser.io.charges import ChargedMolecule, require_suffix, write_molecules
+from denser.io.charges import WITH_PROPERTIES, ChargedMolecule, require_suffix, write_molecules
 from denser.io.smiles import from_smiles, matches
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
@@ -63,6 +64,7 @@ def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
         "warnings": [*molecule.notes, *strange(first)],
         "doubt": "",
     }
+    properties: dict[str, np.ndarray] = {}
     if len(first) == 1:  # an ion
         found = {kind: np.array([float(first.charge)]) for kind in settings.kinds}
     else:
@@ -82,9 +84,11 @@ def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
                 found[kind], record["rrms"] = fit.charges, round(float(fit.rrms), 4)
             else:
                 found[kind] = charges_of(kind, conformers)
+        if settings.multipoles:
+            properties = atomic_properties(settings.kinds, conformers)
         if settings.like_hf:
             found = {kind: like_hartree_fock(values) for kind, values in found.items()}
-    ready = ChargedMolecule.of(molecule.stem, first, found, molecule.title)
+    ready = ChargedMolecule.of(molecule.stem, first, found, molecule.title, properties)
     if ready.note:
         record["warnings"].append(ready.note)
     record["symbols"] = first.symbols
@@ -149,6 +153,11 @@ class Library:
         self.one_file = bool(out.suffix) and not out.is_dir()
         self.suffix = out.suffix if self.one_file else "." + format.lstrip(".")
         require_suffix(out if self.one_file else Path("x" + self.suffix))
+        if settings.multipoles and self.suffix.lower() not in WITH_PROPERTIES:
+            raise InputError(
+                f"a {self.suffix} file does not hold multipoles; "
+                f"choose {', '.join(WITH_PROPERTIES)}"
+            )
         if self.one_file and not out.parent.is_dir():
             raise InputError(f"{out}: the folder {out.parent} does not exist; make it first")
         if not self.one_file and out.exists() and not out.is_dir():

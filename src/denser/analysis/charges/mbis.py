@@ -28,7 +28,7 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from denser.analysis.charges.quadrature import Quadrature
-from denser.analysis.charges.stockholder import curve, deform
+from denser.analysis.charges.stockholder import curve, deform, traceless
 from denser.atoms.free_atoms import free_atom
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -61,6 +61,9 @@ class MBIS:
         N_ai, e, and s_ai, bohr, from the core outwards.
     dipoles : (n_atoms, 3) float
         -integral w_a rho (r - R_a), e*bohr.
+    quadrupoles : (n_atoms, 3, 3) float
+        Traceless, Buckingham's: -integral w_a rho (3 x_i x_j - x^2 delta_ij) / 2 with x = r - R_a,
+        e*bohr^2.
     volumes : (n_atoms,) float
         integral w_a rho |r - R_a|^3, bohr^3.
     divergence : float
@@ -76,6 +79,7 @@ class MBIS:
     populations: tuple[np.ndarray, ...]
     widths: tuple[np.ndarray, ...]
     dipoles: np.ndarray
+    quadrupoles: np.ndarray
     volumes: np.ndarray
     divergence: float
     residual: float
@@ -89,6 +93,7 @@ class MBIS:
             "shell_populations_e": [n.tolist() for n in self.populations],
             "shell_widths_angstrom": [(s * BOHR).tolist() for s in self.widths],
             "atomic_dipoles_debye": (self.dipoles * DEBYE).tolist(),
+            "atomic_quadrupoles_debye_angstrom": (self.quadrupoles * DEBYE * BOHR).tolist(),
             "volumes_bohr3": self.volumes.tolist(),
             "divergence_e": self.divergence,
             "residual_e": self.residual,
@@ -182,13 +187,15 @@ def partition(
 
     parts, pro = _shells(quadrature, slices, n, s)
     excess = quadrature.weights * _quotient(rho - pro, pro)
-    dipoles = np.zeros((len(structure), 3))
+    dipoles, seconds = np.zeros((len(structure), 3)), np.zeros((len(structure), 3, 3))
     volumes = np.array([60 * n[k] @ s[k] ** 3 for k in slices])
     for (atom, centre, index, r), own in zip(quadrature.pairs, parts, strict=True):
         for part in own:
             some = index[: len(part)]
             share = part * excess[some]
-            dipoles[atom] -= share @ (quadrature.points[some] - centre)
+            x = quadrature.points[some] - centre
+            dipoles[atom] -= share @ x
+            seconds[atom] -= (share * x.T) @ x
             volumes[atom] += share @ r[: len(part)] ** 3
     charges = structure.numbers - np.array([n[k].sum() for k in slices])
     positive = (rho > 0) & (pro > 0)
@@ -199,6 +206,7 @@ def partition(
         tuple(n[k] for k in slices),
         tuple(s[k] for k in slices),
         dipoles,
+        traceless(seconds),
         volumes,
         float(quadrature.weights @ (rho * ratio)),
         float(charges.sum() - structure.numbers.sum() + n_electrons),

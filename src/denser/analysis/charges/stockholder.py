@@ -31,7 +31,7 @@ from denser.fields.windows import ball, pieces
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.structure import DIPOLE_ORIGIN, Structure
-from denser.types.units import DEBYE
+from denser.types.units import BOHR, DEBYE
 
 # CM5: alpha in 1/angstrom, radii in angstrom and D_Z for H to Ar, and the pairs with their own T.
 _ALPHA = 2.474
@@ -72,6 +72,9 @@ class Hirshfeld:
         e.
     dipoles : (n_atoms, 3) float
         -integral w_a rho (r - R_a), e*bohr.
+    quadrupoles : (n_atoms, 3, 3) float
+        Traceless, Buckingham's: -integral w_a rho (3 x_i x_j - x^2 delta_ij) / 2 with x = r - R_a,
+        e*bohr^2.
     volumes : (n_atoms,) float
         integral w_a rho |r - R_a|^3, bohr^3.
     volume_ratios : (n_atoms,) float
@@ -86,6 +89,7 @@ class Hirshfeld:
     structure: Structure
     charges: np.ndarray
     dipoles: np.ndarray
+    quadrupoles: np.ndarray
     volumes: np.ndarray
     volume_ratios: np.ndarray
     residual: float
@@ -96,6 +100,7 @@ class Hirshfeld:
             "symbols": self.structure.symbols,
             "charges_e": self.charges.tolist(),
             "atomic_dipoles_debye": (self.dipoles * DEBYE).tolist(),
+            "atomic_quadrupoles_debye_angstrom": (self.quadrupoles * DEBYE * BOHR).tolist(),
             "volumes_bohr3": self.volumes.tolist(),
             "volume_ratios": self.volume_ratios.tolist(),
             "residual_e": self.residual,
@@ -205,7 +210,7 @@ def hirshfeld(density: Density) -> Hirshfeld:
     beyond = np.array([curve(int(z)).beyond for z in structure.numbers])
     missing -= residual * beyond / beyond.sum()
     charges, volumes, free = np.empty(n_atoms), np.empty(n_atoms), np.empty(n_atoms)
-    dipoles = np.empty((n_atoms, 3))
+    dipoles, seconds = np.empty((n_atoms, 3)), np.empty((n_atoms, 3, 3))
     for a, (z, position) in enumerate(zip(structure.numbers, structure.positions, strict=True)):
         atom = curve(int(z))
         nodes, squared = ball(grid, position, atom.radius, periodic=True)
@@ -218,13 +223,25 @@ def hirshfeld(density: Density) -> Hirshfeld:
         volumes[a] = atom.volume_inside + np.vdot(share, squared * r)
         free[a] = atom.volume
         fraction = (position - grid.origin) @ np.linalg.inv(grid.cell)
-        moments = [
-            (nodes[i] / grid.shape[i] - fraction[i])
-            @ share.sum(axis=tuple(j for j in range(3) if j != i))
-            for i in range(3)
-        ]
-        dipoles[a] = -np.array(moments) @ grid.cell
-    return Hirshfeld(structure, charges, dipoles, volumes, volumes / free, residual)
+        u = [nodes[i] / grid.shape[i] - fraction[i] for i in range(3)]
+        first, second = np.empty(3), np.empty((3, 3))
+        for i, j in ((0, 1), (1, 2), (2, 0)):
+            plane = share.sum(axis=3 - i - j)
+            plane = plane if i < j else plane.T
+            second[i, j] = second[j, i] = u[i] @ plane @ u[j]
+            line = plane.sum(axis=1)
+            first[i], second[i, i] = u[i] @ line, u[i] ** 2 @ line
+        dipoles[a] = -first @ grid.cell
+        seconds[a] = -grid.cell.T @ second @ grid.cell
+    quadrupoles = traceless(seconds)
+    ratios = volumes / free
+    return Hirshfeld(structure, charges, dipoles, quadrupoles, volumes, ratios, residual)
+
+
+def traceless(seconds: np.ndarray) -> np.ndarray:
+    """Buckingham's quadrupoles (3 s_ij - trace delta_ij) / 2 of second moments (..., 3, 3)."""
+    traces = np.trace(seconds, axis1=-2, axis2=-1)[..., None, None]
+    return (3 * seconds - traces * np.eye(3)) / 2
 
 
 def deform(density: Density, periodic: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ of stockholder's atoms are sums over points around the atoms
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,11 +20,12 @@ from denser.analysis.charges.esp_charges import chelpg_points, merz_kollman_poin
 from denser.analysis.charges.esp_fit import EspCharges, Group, fit_charges, fit_resp
 from denser.analysis.charges.mbis import MBIS, partition
 from denser.analysis.charges.quadrature import Quadrature
-from denser.analysis.charges.stockholder import CM5, Hirshfeld, cm5, curve
+from denser.analysis.charges.stockholder import CM5, Hirshfeld, cm5, curve, traceless
 from denser.atoms.free_atoms import pseudo_charges
 from denser.types.density import Continuous
 from denser.types.errors import InputError
 from denser.types.structure import Structure
+from denser.types.units import BOHR, DEBYE
 
 POINTS = (40, 23)
 """Radial points per atom, and degree of the Lebedev rule (194 points): Hirshfeld charges are right
@@ -61,19 +62,39 @@ class Conformer:
         ratio = points.quadrature.weights * points.deformation / points.promolecule
         n_atoms = len(self.structure)
         charges, volumes, free = np.empty(n_atoms), np.empty(n_atoms), np.empty(n_atoms)
-        dipoles = np.empty((n_atoms, 3))
+        dipoles, seconds = np.empty((n_atoms, 3)), np.empty((n_atoms, 3, 3))
         for atom, centre, index, r in points.quadrature.pairs:
             own = curve(int(self.structure.numbers[atom]))
             share = own.at(r, own.all_electron) * ratio[index]
             charges[atom] = -share.sum()
-            dipoles[atom] = -share @ (points.quadrature.points[index] - centre)
+            x = points.quadrature.points[index] - centre
+            dipoles[atom] = -share @ x
+            seconds[atom] = -(share * x.T) @ x
             volumes[atom] = own.volume_inside + share @ r**3
             free[atom] = own.volume
         # What lies beyond all free atoms, and the error of the quadrature, are shared by size.
-        residual = charges.sum() - self.structure.charge
+        residual = float(charges.sum() - self.structure.charge)
         beyond = np.array([curve(int(z)).beyond for z in self.structure.numbers])
-        charges -= residual * beyond / beyond.sum()
-        return Hirshfeld(self.structure, charges, dipoles, volumes, volumes / free, float(residual))
+        multipoles = self._completed(charges, dipoles, traceless(seconds), beyond)
+        return Hirshfeld(self.structure, *multipoles, volumes, volumes / free, residual)
+
+    def _completed(
+        self, charges: np.ndarray, dipoles: np.ndarray, quadrupoles: np.ndarray, sizes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Multipoles that add up to those of the molecule; `sizes` (n_atoms,) share the rest.
+
+        The rest is what the quadrature misses: the multipoles of a sum of Gaussians are known.
+        """
+        structure, shares = self.structure, sizes / sizes.sum()
+        n, first, second, _ = self.density.moments(np.zeros(3))
+        z, x = pseudo_charges(structure), structure.positions
+        charges = charges + shares * (z.sum() - n - charges.sum())
+        dipole = z @ x - first
+        dipoles = dipoles + shares[:, None] * (dipole - charges @ x - dipoles.sum(axis=0))
+        quadrupole = traceless((z * x.T) @ x - second)
+        crossed = np.einsum("ai,aj->ij", x, dipoles)
+        found = traceless((charges * x.T) @ x + crossed + crossed.T) + quadrupoles.sum(axis=0)
+        return charges, dipoles, quadrupoles + shares[:, None, None] * (quadrupole - found)
 
     @cached_property
     def cm5(self) -> CM5:
@@ -86,7 +107,11 @@ class Conformer:
         points, structure = self._points, self.structure
         rho = points.deformation + points.promolecule
         n_electrons = float(structure.numbers.sum() - structure.charge)
-        return partition(structure, points.quadrature, rho, n_electrons)
+        found = partition(structure, points.quadrature, rho, n_electrons)
+        charges, dipoles, quadrupoles = self._completed(
+            found.charges, found.dipoles, found.quadrupoles, np.ones(len(structure))
+        )
+        return replace(found, charges=charges, dipoles=dipoles, quadrupoles=quadrupoles)
 
     @cached_property
     def _points(self) -> _Points:
@@ -157,6 +182,47 @@ _OTHERS: dict[str, Callable[..., np.ndarray]] = {
     "chelpg": _fitted_at(chelpg_points),
     "mk": _fitted_at(merz_kollman_points),
 }
+
+WITH_MULTIPOLES = ("hirshfeld", "mbis")
+"""Kinds whose atoms have multipoles."""
+
+
+def atomic_properties(
+    kinds: Sequence[str], conformers: Sequence[Conformer]
+) -> dict[str, np.ndarray]:
+    """Multipoles and sizes of the atoms of Hirshfeld and MBIS, by name and unit: (n_atoms,) each.
+
+    With the charges of the same conformer, dipoles and quadrupoles (Buckingham's, traceless) add up
+    to those of the predicted density. They turn with the molecule, so that only one conformer has
+    them.
+
+    Raises
+    ------
+    InputError
+        Several conformers.
+    """
+    if len(conformers) > 1:
+        raise InputError(
+            "atomic multipoles are those of one conformer; give one without --conformers"
+        )
+    found: dict[str, np.ndarray] = {}
+    for kind in WITH_MULTIPOLES:
+        if kind not in kinds:
+            continue
+        atoms: Hirshfeld | MBIS = getattr(conformers[0], kind)
+        for i, axis in enumerate("xyz"):
+            found[f"{kind}_dipole_{axis}_debye"] = atoms.dipoles[:, i] * DEBYE
+        for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)):
+            name = f"{kind}_quadrupole_{'xyz'[i]}{'xyz'[j]}_debye_angstrom"
+            found[name] = atoms.quadrupoles[:, i, j] * DEBYE * BOHR
+        found[f"{kind}_volume_bohr3"] = atoms.volumes
+        if isinstance(atoms, MBIS):
+            found["mbis_valence_electrons"] = np.array([n[-1] for n in atoms.populations])
+            found["mbis_valence_width_angstrom"] = np.array([s[-1] for s in atoms.widths]) * BOHR
+        else:
+            found["hirshfeld_volume_ratio"] = atoms.volume_ratios
+    return found
+
 
 FITTED = ("resp", "chelpg", "mk")
 """Kinds that are fitted to the potential."""
