@@ -164,6 +164,25 @@ def test_pairs_and_lattice_of_ammonia(predictor, ammonia):
     assert larger.independent == (0,)
 
 
+def test_ions(predictor):
+    """NH4Cl in the structure of CsCl, with the hydrogens in order."""
+    h = 0.153
+    x = [[0, 0, 0], [h, h, h], [-h, -h, h], [-h, h, -h], [h, -h, -h], [0.5] * 3]
+    salt = Atoms("NH4Cl", scaled_positions=x, cell=[3.87] * 3, pbc=True)
+    result = pair_energies(predictor.predict(salt, spacing=0.3).density, predictor)
+    assert result.charges == (1, -1)
+    assert result.partial == ()
+    # Madelung's energy of point ions, and some penetration in the four N-H...Cl contacts
+    nearest = np.sqrt(0.75) * 3.87 / BOHR
+    point = -1.762675 / nearest
+    assert result.lattice_electrostatic == pytest.approx(point, rel=0.15)
+    assert result.lattice_electrostatic < point
+    attraction = [p for p in result.pairs if p.molecule == 0 and p.neighbour == 1]
+    assert sum(p.times for p in attraction) == 8
+    assert all(p.electrostatic < 0 for p in attraction)
+    assert not any("polar" in note for note in result.notes)
+
+
 def test_dispersion_of_a_pair(predictor):
     a, b = dimer(predictor, (0.3, 0.4, -2.9))
     parts = a.structure, b.structure

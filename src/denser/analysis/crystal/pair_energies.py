@@ -104,7 +104,7 @@ class PairEnergies:
         Of all molecules of the cell with all others.
     lattice_dispersion : float or None
     partial : tuple of float
-        Electrostatic sums up to `PARTIAL_SUMS`.
+        Electrostatic sums up to `PARTIAL_SUMS`; empty for ions, whose sums do not converge so.
     kind : str
         Dispersion correction.
     notes : tuple of str
@@ -125,7 +125,7 @@ class PairEnergies:
         n = len(self.formulas)
         sums = {
             f"within_{r:g}_angstrom": _kj(e / n)
-            for r, e in zip(PARTIAL_SUMS, self.partial, strict=True)
+            for r, e in zip(PARTIAL_SUMS, self.partial, strict=False)
         }
         return {
             "molecules": [
@@ -180,11 +180,12 @@ class PairEnergies:
         dispersed = None if self.lattice_dispersion is None else self.lattice_dispersion / n
         within = ", ".join(
             f"{_text(e / n)} within {r:g} A"
-            for r, e in zip(PARTIAL_SUMS, self.partial, strict=True)
+            for r, e in zip(PARTIAL_SUMS, self.partial, strict=False)
         )
+        within = f" ({within})" if within else ""
         rows += [
-            f"lattice, for one molecule: electrostatic {_text(self.lattice_electrostatic / n)} "
-            f"({within}), dispersion ({self.kind}) {_text(dispersed)}, sum "
+            f"lattice, for one molecule: electrostatic {_text(self.lattice_electrostatic / n)}"
+            f"{within}, dispersion ({self.kind}) {_text(dispersed)}, sum "
             f"{_text(_sum(self.lattice_electrostatic / n, dispersed))}",
             MISSING,
             *self.notes,
@@ -227,10 +228,11 @@ def pair_energies(density: Density, predictor: Predictor, kind: str = "d3bj") ->
         pairs += [pair for pair in found if pair.contact < LISTED]
         share = 0.5 * len(others)
         penetration += share * sum(pair.times * pair.penetration for pair in found)
-        partial += share * _up_to(crystal, multipoles, first)
+        if not any(charges):
+            partial += share * _up_to(crystal, multipoles, first)
     total = penetration + lattice_energy(multipoles, crystal.cell)
     dipole = sum(m.charges @ m.positions + m.dipoles.sum(axis=0) for m in multipoles)
-    if np.linalg.norm(dipole) > 0.05 * len(parts):
+    if not any(charges) and np.linalg.norm(dipole) > 0.05 * len(parts):
         notes.append(
             "the crystal is polar: its lattice energy depends on the shape of the crystal; this "
             "one is for a crystal within a conductor"
@@ -242,7 +244,7 @@ def pair_energies(density: Density, predictor: Predictor, kind: str = "d3bj") ->
         tuple(pairs),
         total,
         of_lattice,
-        tuple((partial + penetration).tolist()),
+        () if any(charges) else tuple((partial + penetration).tolist()),
         kind,
         tuple(notes),
     )
