@@ -72,8 +72,8 @@ def compare(name: str, options: argparse.Namespace, predictor: Predictor) -> Non
     print(
         f"{name} ({options.basis}): {options.time:g} fs, width {record['width_ev']:.2f} eV, energy "
         f"minus work at most {worst:.0e} of the energy absorbed, sum rule "
-        f"{record['sum_rule_electrons']:.3f} of {record['n_electrons']:g}, up to "
-        f"{options.max_energy:g} eV {record['electrons_in_spectrum']:.2f}"
+        f"{record['n_electrons_by_sum_rule']:.3f} of {record['n_electrons']:g}, up to "
+        f"{options.max_energy:g} eV {record['n_electrons_in_spectrum']:.2f}"
     )
     ours = [(p["energy_ev"], p["strength"]) for p in record["peaks"]]
     if not options.pairs:

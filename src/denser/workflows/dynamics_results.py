@@ -60,7 +60,7 @@ def record_of(runs: Mapping[str, Propagation]) -> dict:
         "step_as": round(first.step * FEMTOSECOND * 1000, 6),
         "e_tot_hartree": first.before,
         "directions": rows,
-        "sum_rule_electrons": float(first.molecule.sum_rule().mean()),
+        "n_electrons_by_sum_rule": float(first.molecule.sum_rule().mean()),
         "n_electrons": first.molecule.n_electrons,
     }
 
@@ -100,7 +100,7 @@ def write_spectrum(
     return {
         "peaks": [{"energy_ev": round(e, 4), "strength": round(f, 5)} for e, f in peaks],
         "width_ev": spectrum.width * HARTREE,
-        "electrons_in_spectrum": spectrum.electrons,
+        "n_electrons_in_spectrum": spectrum.electrons,
     }
 
 
@@ -126,7 +126,7 @@ def summary(record: dict) -> str:
         )
         line += (
             f"\n  peaks, eV (oscillator strength): {shown}; width {record['width_ev']:.2f} eV"
-            f"\n  sum rule: {record['sum_rule_electrons']:.2f} of {record['n_electrons']:g} "
-            f"electrons in this basis, {record['electrons_in_spectrum']:.2f} in the spectrum"
+            f"\n  sum rule: {record['n_electrons_by_sum_rule']:.2f} of {record['n_electrons']:g} "
+            f"electrons in this basis, {record['n_electrons_in_spectrum']:.2f} in the spectrum"
         )
     return f"{line} -> {', '.join(record['written'])}"
