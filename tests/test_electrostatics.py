@@ -3,8 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 
+import denser
 from denser.analysis.potential.electrostatics import (
     Potential,
     electrostatic_potential,
@@ -18,7 +20,7 @@ from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
-from denser.types.units import BOHR
+from denser.types.units import BOHR, KCAL_PER_MOL
 
 LABELS = Path(__file__).parent / "reference" / "labels"
 
@@ -273,6 +275,17 @@ def test_extrema_of_formaldehyde(formaldehyde, formaldehyde_potential):
     assert symbols[first.atom] == symbols[second.atom] == "O"
     assert first.value == pytest.approx(second.value, abs=5e-5)
     assert "H" in {symbols[m.atom] for m in surface.maxima[:2]}
+    positions = density.structure.positions
+    h1, h2 = np.flatnonzero(density.structure.numbers == 1)
+    across = positions[h2] - positions[h1]
+    assert first.site.direction @ across == pytest.approx(-second.site.direction @ across, rel=0.1)
+    for lone_pair in (first, second):  # in the plane of the molecule, one to each side
+        site = lone_pair.site
+        assert site.kind == "lone pair" and symbols[site.bonded] == "C" and site.angle < 160
+        normal = np.cross(across, positions[site.bonded] - positions[lone_pair.atom])
+        assert abs(site.direction @ normal) < 0.1 * np.linalg.norm(normal)
+        reached = density.structure.positions[lone_pair.atom] + site.distance * site.direction
+        np.testing.assert_allclose(reached, lone_pair.position, atol=1e-9)
     data = surface.to_dict()
     assert -45 < data["minima"][0]["potential_kcal_per_mol_e"] < -20
     assert data["area_angstrom2"] == pytest.approx(surface.area * BOHR**2)
@@ -320,7 +333,26 @@ def test_sigma_holes_of_chlorine():
     assert {m.atom for m in surface.maxima[:2]} == {0, 1}
     for hole in surface.maxima[:2]:
         assert np.linalg.norm(hole.position[:2] - structure.positions[0, :2]) < 0.15
+        assert hole.site.kind == "sigma hole" and hole.site.angle > 175
+        assert hole.site.bonded == 1 - hole.atom
+    assert sum("sigma hole of Cl" in line for line in surface.lines()) == 2
     assert surface.minima[0].value * 627.5095 == pytest.approx(-3.6, abs=0.5)
+
+
+def test_sigma_hole_of_bromomethane():
+    """A prediction; PySCF 2.14, PBE/def2-SVP, has 5.8 kcal/mol/e 2.07 angstrom beyond Br."""
+    r, angle = 1.086, np.radians(107.7)
+    turns = np.radians([0, 120, 240])
+    h = np.sin(angle) * np.cos(turns), np.sin(angle) * np.sin(turns), np.cos(angle) + 0 * turns
+    atoms = Atoms("CBrH3", [[0, 0, 0], [0, 0, 1.939], *(r * np.array(h).T)])
+    surface = esp_surface(denser.predict(atoms, spacing=0.15))
+    (hole,) = (m for m in surface.maxima if m.atom == 1)
+    assert hole.site.kind == "sigma hole" and hole.site.bonded == 0 and hole.site.angle > 176
+    assert hole.value * KCAL_PER_MOL == pytest.approx(5.8, abs=1.5)
+    assert hole.site.distance * BOHR == pytest.approx(2.07, abs=0.03)
+    assert {m.site.kind for m in surface.minima} == {"lone pair"}  # the belt
+    hydrogens = [m for m in surface.maxima if m.site.kind == "hydrogen"]
+    assert {m.atom for m in hydrogens} == {2, 3, 4}
 
 
 def test_surface_that_is_not_there(sad_density):

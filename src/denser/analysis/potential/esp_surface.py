@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from denser.analysis.potential.electrostatics import Potential
+from denser.analysis.potential.surface_sites import Site, sites
 from denser.analysis.regions import nearest_atoms
 from denser.analysis.uncertainty import potential_errors
 from denser.atoms.free_atoms import complete
@@ -46,6 +47,8 @@ class Extremum:
         Bohr.
     atom : int
         Index of the nearest atom.
+    site : Site
+        Its kind (sigma-hole, lone pair, ...) and direction.
     error : float or None
         Of a prediction: what two of three errors do not exceed (`potential_errors`), hartree/e.
     """
@@ -53,6 +56,7 @@ class Extremum:
     value: float
     position: np.ndarray
     atom: int
+    site: Site
     error: float | None = None
 
 
@@ -157,7 +161,18 @@ class EspSurface:
             "error_kcal_per_mol_e": (
                 None if extremum.error is None else extremum.error * KCAL_PER_MOL
             ),
-        }
+        } | extremum.site.to_dict(self.structure)
+
+    def _name(self, atom: int) -> str:
+        return f"{self.structure.symbols[atom]}{atom + 1}"
+
+    def _kind(self, extremum: Extremum) -> str:
+        """Such as: sigma hole of C1-Br2, 179 degrees."""
+        site = extremum.site
+        if site.kind == "sigma hole" and site.bonded is not None:
+            bond = f"{self._name(site.bonded)}-{self._name(extremum.atom)}"
+            return f": sigma hole of {bond}, {site.angle:.0f} degrees"
+        return f": {site.kind}" if site.kind else ""
 
     def lines(self) -> list[str]:
         """Return lines about the surface, and one line per extremum."""
@@ -178,8 +193,7 @@ class EspSurface:
                 bar = "" if extremum.error is None else f" +- {extremum.error * KCAL_PER_MOL:.2g}"
                 rows.append(
                     f"{name} {extremum.value * KCAL_PER_MOL:+8.2f}{bar} kcal/mol/e at {x:8.3f} "
-                    f"{y:8.3f} {z:8.3f} A, near {self.structure.symbols[extremum.atom]}"
-                    f"{extremum.atom + 1}"
+                    f"{y:8.3f} {z:8.3f} A, near {self._name(extremum.atom)}{self._kind(extremum)}"
                 )
         return rows
 
@@ -215,13 +229,24 @@ def esp_surface(
     values = (potential or Potential(density))(vertices)
     structure = density.structure
 
-    def extremum(i: int) -> Extremum:
-        errors = potential_errors(density, vertices[[i]])
-        atom = int(nearest_atoms(structure, vertices[i], True))
-        error = None if errors is None else float(errors[0])
-        return Extremum(float(values[i]), vertices[i], atom, error)
+    def extrema(sign: int) -> tuple[Extremum, ...]:
+        found = _maxima(faces, sign * values)
+        points = vertices[found]
+        atoms = nearest_atoms(structure, points, True)
+        errors = potential_errors(density, points)
+        kinds = sites(structure, points, atoms, sign > 0)
+        return tuple(
+            Extremum(
+                float(values[i]),
+                vertices[i],
+                int(atoms[k]),
+                kinds[k],
+                None if errors is None else float(errors[k]),
+            )
+            for k, i in enumerate(found)
+        )
 
-    maxima, minima = (tuple(extremum(i) for i in _maxima(faces, sign * values)) for sign in (1, -1))
+    maxima, minima = extrema(1), extrema(-1)
     return EspSurface(structure, isovalue, vertices, faces, areas, values, volume, maxima, minima)
 
 
