@@ -10,6 +10,7 @@ from ase.build import molecule
 from typer.testing import CliRunner
 
 from denser import InputError
+from denser.atoms.molecules import whole_molecules
 from denser.cli import app
 from denser.labels import held_out, qm9
 from denser.labels.reading import names_of_labels
@@ -177,6 +178,25 @@ def test_molecules_with_labels_elsewhere_are_left_out(tmp_path):
     assert "2 of 2 molecules left out" in found.output
     found = CliRunner().invoke(app, [*command, "--except", str(tmp_path / "none.db")])
     assert isinstance(found.exception, InputError) and "none.db" in str(found.exception)
+
+
+def test_plans_of_crystals():
+    """Crystals are labelled in their cells, which are long enough; clusters are isolated."""
+    inputs = planned(read_plan(PLAN.parent / "crystals.toml"))
+    held = planned(read_plan(PLAN.parent / "crystals-test.toml"))
+    assert all(x.name.removesuffix("_rattled").endswith("_held") for x in held)
+    assert not any("_held" in x.name for x in inputs)
+    assert len(inputs) + len(held) == 130
+    for entry in [*inputs, *held]:
+        cell = entry.structure.cell
+        assert (cell is None) == ("_cluster" in entry.name) == (entry.box == "isolated")
+        if cell is not None:
+            task = LabelSettings().task(entry.name, entry.structure)
+            assert [box for box, _ in task.grids()] == ["cell"]
+    # in their own cells: no molecule is cut into pieces or melts with another one
+    molecules = whole_molecules(next(x for x in held if "urea_v100" in x.name).structure)
+    assert len(molecules) == 16
+    assert {len(molecule.atoms) for molecule in molecules} == {8}
 
 
 def test_names_of_published_labels():
