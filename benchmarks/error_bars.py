@@ -1,10 +1,11 @@
-"""How often the error bars of dipoles and potentials hold (`denser.analysis.uncertainty`).
+"""How often the error bars of dipoles, charges and potentials hold.
 
     python benchmarks/error_bars.py --labels DIR_OR_STORE [...] [--n 100]
 
 For labels that the model was not trained on, the table has the mean error, and the share of
-molecules (dipoles) or of points (potentials) whose error is within the bar. Two of three are meant
-to be. The last column is the factor that would make it exactly two of three. Potentials are
+molecules (dipoles), atoms (charges) or points (potentials) whose error is within the bar of
+`denser.analysis.uncertainty`. Two of three are meant to be. Charges are shared as in the superposed
+atoms. The last column is the factor that would make it exactly two of three. Potentials are
 compared on 40 points at 1.5 times the van der Waals radii, by a sum over the difference of the
 densities. `--n` takes so many labels from each of them, in a fixed random order.
 """
@@ -19,8 +20,8 @@ import numpy as np
 from ase.data import vdw_radii
 
 import denser.dft  # noqa: F401 - before torch
-from denser.analysis.uncertainty import dipole_error, potential_errors
-from denser.atoms.sad import superposition
+from denser.analysis.uncertainty import charge_errors, dipole_error, potential_errors
+from denser.atoms.sad import hirshfeld_weights, superposition
 from denser.labels.label import Label
 from denser.labels.reading import read_labels
 from denser.model.predictor import Predictor
@@ -62,7 +63,12 @@ def measure(label: Label, predictor: Predictor, random: np.random.Generator) -> 
     ]
     bar, bars = dipole_error(density), potential_errors(density, points)
     assert bar is not None and bars is not None
+    shares = hirshfeld_weights(structure, grid, predictor.model.recipe.sad)
+    charges_off = np.abs(shares @ wrong.ravel()) * grid.dv
+    of_charges = charge_errors(density)
+    assert of_charges is not None
     return {
+        "charges": (charges_off, of_charges),
         "dipole": (np.linalg.norm(dipole[None], axis=1) * DEBYE, np.array([bar]) * DEBYE),
         "potential": (np.abs(potential) * KCAL_PER_MOL, bars * KCAL_PER_MOL),
     }
@@ -84,18 +90,18 @@ def main() -> int:
         labels = [x for x in labels if not x.structure.spin]
         random = np.random.default_rng(0)
         labels = [labels[i] for i in random.permutation(len(labels))[: options.n]]
-        found: dict[str, list] = {"dipole": [], "potential": []}
+        found: dict[str, list] = {"charges": [], "dipole": [], "potential": []}
         for label in labels:
             for name, pair in measure(label, predictor, random).items():
                 found[name].append(pair)
             print(f"{label.name} done", file=sys.stderr)
-        for name, unit in (("dipole", "D"), ("potential", "kcal/mol/e")):
+        for name, unit in (("charges", "e"), ("dipole", "D"), ("potential", "kcal/mol/e")):
             errors, bars = (np.concatenate(x) for x in zip(*found[name], strict=True))
             within = np.mean(errors <= bars)
             factor = np.quantile(errors / bars, TWO_OF_THREE)
             print(
-                f"{path.name:20}{len(labels):5}  {name:10}{unit:12}{errors.mean():8.3f}"
-                f"{bars.mean():8.3f}{100 * within:7.0f}%{factor:8.2f}",
+                f"{path.name:20}{len(labels):5}  {name:10}{unit:12}{errors.mean():8.4f}"
+                f"{bars.mean():8.4f}{100 * within:7.0f}%{factor:8.2f}",
                 flush=True,
             )
     return 0

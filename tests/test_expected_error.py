@@ -149,6 +149,10 @@ def test_error_bars_of_results():
     far = np.array([[0, 0, 20.0], [0, 0, 40.0]])
     near, half = potential_errors(water, far)
     assert near / half == pytest.approx(4, rel=0.05)
+    for name in ("hirshfeld", "cm5"):
+        record = found.property(name).to_dict()
+        np.testing.assert_allclose(record["charges_error_e"], 0.3 * water.wrong)
+        assert "+-" in found.property(name).lines()[0]
     surface = found.property("esp")
     assert 0.01 < surface.to_dict()["maxima"][0]["error_kcal_per_mol_e"] < 1
     file = water.with_values(water.values)

@@ -14,7 +14,8 @@ their number, and that of the potential at r to
 
 sqrt(sum_a (e_a / |r - R_a|^2)^2).
 
-`benchmarks/error_bars.py` measures the two factors and how often the bars hold.
+That of a Hirshfeld charge is proportional to e_a. `benchmarks/error_bars.py` measures the three
+factors and how often the bars hold.
 """
 
 from __future__ import annotations
@@ -31,6 +32,18 @@ OF_DIPOLE = 0.43
 
 OF_POTENTIAL = 0.8
 """The same for each atom, bohr."""
+
+
+OF_CHARGE = 0.3
+"""Share of the wrong electrons of an atom by which its Hirshfeld charge is off."""
+
+
+def charge_errors(density: Density) -> np.ndarray | None:
+    """What the error of Hirshfeld charges does not exceed in two of three atoms (n_atoms,), e.
+
+    None if the density is no prediction of a model that estimates its errors.
+    """
+    return None if density.wrong is None else OF_CHARGE * density.wrong
 
 
 def dipole_error(density: Density) -> float | None:

@@ -17,6 +17,7 @@ from denser.analysis.charges.without_grid import (
     like_hartree_fock,
     resp,
 )
+from denser.analysis.uncertainty import OF_CHARGE
 from denser.atoms.plausible import strange
 from denser.io.charges import WITH_PROPERTIES, ChargedMolecule, require_suffix, write_molecules
 from denser.io.smiles import from_smiles, matches
@@ -65,6 +66,7 @@ def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
         "doubt": "",
     }
     properties: dict[str, np.ndarray] = {}
+    wrong = None
     if len(first) == 1:  # an ion
         found = {kind: np.array([float(first.charge)]) for kind in settings.kinds}
     else:
@@ -93,6 +95,11 @@ def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
         record["warnings"].append(ready.note)
     record["symbols"] = first.symbols
     record["charges_e"] = {kind: values.tolist() for kind, values in ready.charges.items()}
+    record["charges_error_e"] = {
+        kind: (OF_CHARGE * wrong).tolist()
+        for kind in ready.charges
+        if kind in ("hirshfeld", "cm5") and wrong is not None and not settings.like_hf
+    }
     record["seconds"] = {
         "geometry": round(middle - begin, 4),
         "charges": round(time.perf_counter() - middle, 4),

@@ -25,6 +25,7 @@ import numpy as np
 from ase.neighborlist import neighbor_list
 from scipy.ndimage import map_coordinates
 
+from denser.analysis.uncertainty import charge_errors
 from denser.atoms.free_atoms import free_atom, require_pseudo_charges
 from denser.atoms.molecules import lone_molecule
 from denser.fields.windows import ball, pieces
@@ -84,6 +85,9 @@ class Hirshfeld:
         Electrons at nodes that no free atom reaches, e. They are shared among the atoms in
         proportion to the electrons that each free atom has beyond its end, so the charges sum
         to that of the nuclei and of all electrons on the grid.
+    errors : (n_atoms,) float, optional
+        Of a prediction: what two of three errors of the charges do not exceed
+        (`denser.analysis.uncertainty.charge_errors`), e.
     """
 
     structure: Structure
@@ -93,12 +97,14 @@ class Hirshfeld:
     volumes: np.ndarray
     volume_ratios: np.ndarray
     residual: float
+    errors: np.ndarray | None = None
 
     def to_dict(self) -> dict:
         """Return plain data."""
         return {
             "symbols": self.structure.symbols,
             "charges_e": self.charges.tolist(),
+            "charges_error_e": None if self.errors is None else self.errors.tolist(),
             "atomic_dipoles_debye": (self.dipoles * DEBYE).tolist(),
             "atomic_quadrupoles_debye_angstrom": (self.quadrupoles * DEBYE * BOHR).tolist(),
             "volumes_bohr3": self.volumes.tolist(),
@@ -109,14 +115,16 @@ class Hirshfeld:
     def lines(self) -> list[str]:
         """Readable lines, one per atom."""
         norms = np.linalg.norm(self.dipoles, axis=1) * DEBYE
+        head, bars = _bars(self.errors, len(self.charges))
         return [
-            "Hirshfeld:    charge/e  dipole/debye  volume/free atom",
+            f"Hirshfeld:    charge/e{head}  dipole/debye  volume/free atom",
             *(
-                f"{i:4d} {symbol:2s} {q:13.4f} {d:13.4f} {v:17.4f}"
-                for i, (symbol, q, d, v) in enumerate(
+                f"{i:4d} {symbol:2s} {q:13.4f}{bar} {d:13.4f} {v:17.4f}"
+                for i, (symbol, q, bar, d, v) in enumerate(
                     zip(
                         self.structure.symbols,
                         self.charges,
+                        bars,
                         norms,
                         self.volume_ratios,
                         strict=True,
@@ -138,10 +146,13 @@ class CM5:
     structure : Structure
     charges : (n_atoms,) float
         e.
+    errors : (n_atoms,) float, optional
+        As those of the Hirshfeld charges, since the correction has none.
     """
 
     structure: Structure
     charges: np.ndarray
+    errors: np.ndarray | None = None
 
     @property
     def dipole(self) -> np.ndarray | None:
@@ -162,6 +173,7 @@ class CM5:
         return {
             "symbols": self.structure.symbols,
             "charges_e": self.charges.tolist(),
+            "charges_error_e": None if self.errors is None else self.errors.tolist(),
             "dipole_debye": None if self.dipole is None else (self.dipole * DEBYE).tolist(),
             "dipole_origin": None if self.dipole is None else DIPOLE_ORIGIN,
         }
@@ -172,16 +184,24 @@ class CM5:
         if self.dipole is not None:
             last = f"dipole of the charges {np.linalg.norm(self.dipole) * DEBYE:.4f} debye"
             last += f" about the {DIPOLE_ORIGIN}" if abs(self.charges.sum()) > 0.5 else ""
+        head, bars = _bars(self.errors, len(self.charges))
         return [
-            "CM5:          charge/e",
+            f"CM5:          charge/e{head}",
             *(
-                f"{i:4d} {symbol:2s} {q:13.4f}"
-                for i, (symbol, q) in enumerate(
-                    zip(self.structure.symbols, self.charges, strict=True), start=1
+                f"{i:4d} {symbol:2s} {q:13.4f}{bar}"
+                for i, (symbol, q, bar) in enumerate(
+                    zip(self.structure.symbols, self.charges, bars, strict=True), start=1
                 )
             ),
             last,
         ]
+
+
+def _bars(errors: np.ndarray | None, n: int) -> tuple[str, list[str]]:
+    """Heading and column of error bars, empty if there are none."""
+    if errors is None:
+        return "", [""] * n
+    return "       +-", [f" {error:8.4f}" for error in errors]
 
 
 def hirshfeld(density: Density) -> Hirshfeld:
@@ -235,7 +255,8 @@ def hirshfeld(density: Density) -> Hirshfeld:
         seconds[a] = -grid.cell.T @ second @ grid.cell
     quadrupoles = traceless(seconds)
     ratios = volumes / free
-    return Hirshfeld(structure, charges, dipoles, quadrupoles, volumes, ratios, residual)
+    errors = charge_errors(density)
+    return Hirshfeld(structure, charges, dipoles, quadrupoles, volumes, ratios, residual, errors)
 
 
 def traceless(seconds: np.ndarray) -> np.ndarray:
@@ -367,7 +388,7 @@ def cm5(charges: Hirshfeld, structure: Structure | None = None) -> CM5:
     radii = np.array(_RADII)[structure.numbers]
     bond = np.exp(-_ALPHA * (distance - radii[first] - radii[second]))
     np.add.at(q, first, transfer * bond)
-    return CM5(structure, q)
+    return CM5(structure, q, charges.errors)
 
 
 def _transfer(k: int, other: int) -> float:
