@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from denser.cli import app
+from denser.cli.scan import _summary
 from denser.dft.scf import scf
 from denser.model.checkpoint import Model, build, save_model
 from denser.model.options import PredictionOptions
@@ -43,6 +44,9 @@ def test_a_minimum_that_is_not_there_is_not_invented():
     d = np.linspace(1.5, 2.0, 11)
     assert minimum(d, morse(d)) is None
     assert minimum(d[:4], (d[:4] - d[1]) ** 2) is None
+    few, edge = (Scan("H2", d[:n], d[:n], np.full(n, np.nan)) for n in (4, 5))
+    assert _summary(few) == "H2: 4 points, too few points for the minimum of the prediction"
+    assert _summary(edge) == "H2: 5 points, prediction has no minimum in this range"
     energies = morse(np.linspace(1.8, 2.4, 9))
     energies[[0, 8]] = np.nan  # points that did not converge are left out
     assert minimum(np.linspace(1.8, 2.4, 9), energies) == pytest.approx(2.1, abs=2e-3)

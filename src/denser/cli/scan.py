@@ -115,13 +115,14 @@ def _summary(curve) -> str:
 
     parts = [f"{curve.name}: {curve.distances.size} points"]
     for label, energies in (("prediction", curve.one_step), ("SCF", curve.scf)):
-        if np.isfinite(energies).any():
+        if n := np.isfinite(energies).sum():
             r_min = minimum(curve.distances, energies)
-            parts.append(
-                f"{label} has no minimum in this range"
-                if r_min is None
-                else f"{label} lowest at {r_min * BOHR:.4f} angstrom"
-            )
+            if r_min is not None:
+                parts.append(f"{label} lowest at {r_min * BOHR:.4f} angstrom")
+            elif n < 5:
+                parts.append(f"too few points for the minimum of the {label}")
+            else:
+                parts.append(f"{label} has no minimum in this range")
     gaps = np.abs(curve.one_step - curve.scf)
     if np.isfinite(gaps).any():
         parts.append(f"energies differ by {1e3 * HARTREE * np.nanmean(gaps):.1f} meV on average")
