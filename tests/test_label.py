@@ -319,7 +319,7 @@ def test_a_run_and_its_repetition(tmp_path):
     record = json.loads(cli("labels", "info", store, "--json").stdout)
     assert (record["n_labels"], record["n_atoms"], record["most_atoms"]) == (4, 6, 2)
     assert record["recipe"]["spacing_bohr"] == pytest.approx(0.2 / BOHR)
-    with pytest.raises(InputError, match="recipes differ: spacing"):
+    with pytest.raises(InputError, match=r"recipes differ: spacing.*; label again with"):
         label([LabelInput("he", HELIUM)], store, LabelSettings())
 
 

@@ -167,7 +167,9 @@ class Predictor:
             )
         # The functional and the basis of the labels do not matter to a prediction.
         known = replace(recipe, pseudo=Recipe().pseudo)
-        known.require_same(recipe, "this version of denser", f"model {self.model.name!r}")
+        name = f"model {self.model.name!r}"
+        advice = "use the version of denser that made the model"
+        known.require_same(recipe, "this version of denser", name, advice)
         if bf16 is None:
             bf16 = self.network.bf16 and fast_bf16(self.device)
         self.bf16 = bf16

@@ -144,10 +144,12 @@ def recipe_of(config: Config, start: Recipe | None = None) -> Recipe:
             recipe.require_same(found, first, path)
         recipe, first = found, first or path
     if first:
-        recipe.require_same(replace(recipe, **stated), first, "[recipe] of the configuration")
+        wanted, advice = replace(recipe, **stated), "leave the section out, as the labels say it"
+        recipe.require_same(wanted, first, "[recipe] of the configuration", advice)
     recipe = replace(recipe, **stated)
     possible = Recipe(xc=recipe.xc, spacing=recipe.spacing, sad=recipe.sad)
-    possible.require_same(recipe, "the tables of denser", first or "[recipe] of the configuration")
+    where = first or "[recipe] of the configuration"
+    possible.require_same(recipe, "the tables of denser", where, "only these have atoms")
     return recipe
 
 

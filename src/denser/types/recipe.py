@@ -54,7 +54,13 @@ class Recipe:
             raise InputError(f"a recipe has the keys {sorted(names)}, found {sorted(data)}")
         return cls(**data)
 
-    def require_same(self, other: Recipe, mine: str, theirs: str) -> None:
+    def require_same(
+        self,
+        other: Recipe,
+        mine: str,
+        theirs: str,
+        advice: str = "label again with the same settings, or leave these labels out",
+    ) -> None:
         """Raise an InputError that names both sides unless the recipes are the same."""
         different = [
             f"{f.name} {_text(getattr(self, f.name))} in {mine}, "
@@ -63,7 +69,7 @@ class Recipe:
             if not _same(getattr(self, f.name), getattr(other, f.name))
         ]
         if different:
-            raise InputError("recipes differ: " + "; ".join(different))
+            raise InputError(f"recipes differ: {'; '.join(different)}; {advice}")
 
 
 def _text(value: str | float) -> str:
