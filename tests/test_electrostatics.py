@@ -11,7 +11,7 @@ from denser.analysis.potential.electrostatics import (
     Potential,
     electrostatic_potential,
 )
-from denser.analysis.potential.esp_surface import _maxima, esp_surface
+from denser.analysis.potential.esp_surface import esp_surface, find_maxima
 from denser.atoms.free_atoms import complete, core_values, free_atom
 from denser.atoms.sad import superposition, valence_charges
 from denser.labels.reading import read_label
@@ -297,7 +297,7 @@ def test_near_ions_the_noise_of_the_surface_makes_no_extrema():
     faces = np.array([[0, 1, 2], [1, 2, 3]])  # vertices 0 and 3 are not neighbours
     for base, n in ((0.03, 2), (0.25, 1)):
         values = base + np.array([1e-3, 0.0, -1e-3, 1.1e-3])
-        assert len(_maxima(faces, values)) == n
+        assert len(find_maxima(faces, values)) == n
 
 
 # PySCF's own integrals of a molecule's pseudopotential

@@ -219,6 +219,16 @@ PROPERTIES = {
         needs=("valence",),
         shares=("functionals",),
     ),
+    "bond-orders": Property(
+        "Mayer and Wiberg bond orders, delocalisation indices",
+        "denser.analysis.energies.bond_orders:bond_orders",
+        needs=("orbitals",),
+    ),
+    "alie": Property(
+        "average local ionisation energy on the 0.001 e/bohr^3 surface",
+        "denser.analysis.energies.local_ionisation:local_ionisation",
+        needs=("orbitals",),
+    ),
     "reactivity": Property(
         "HOMO, LUMO, hardness, Fukui functions of frozen orbitals",
         "denser.analysis.energies.reactivity:reactivity",

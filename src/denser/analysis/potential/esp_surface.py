@@ -222,7 +222,7 @@ def esp_surface(
         There is no such surface, or it leaves the box of an isolated molecule; or an
         element has no free atom to complete its core with.
     """
-    vertices, faces, volume = _isosurface(density, isovalue)
+    vertices, faces, volume = isosurface(density, isovalue)
     corners = vertices[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     areas = np.linalg.norm(normals, axis=1) / 2
@@ -230,7 +230,7 @@ def esp_surface(
     structure = density.structure
 
     def extrema(sign: int) -> tuple[Extremum, ...]:
-        found = _maxima(faces, sign * values)
+        found = find_maxima(faces, sign * values)
         points = vertices[found]
         atoms = nearest_atoms(structure, points, True)
         errors = potential_errors(density, points)
@@ -250,7 +250,7 @@ def esp_surface(
     return EspSurface(structure, isovalue, vertices, faces, areas, values, volume, maxima, minima)
 
 
-def _isosurface(density: Density, isovalue: float) -> tuple[np.ndarray, np.ndarray, float]:
+def isosurface(density: Density, isovalue: float) -> tuple[np.ndarray, np.ndarray, float]:
     """Vertices (bohr), triangles and the volume inside."""
     from skimage.measure import marching_cubes
 
@@ -306,7 +306,7 @@ def _mean_and_variance(area: float, first: float, second: float) -> tuple[float,
     return area, first / area, second / area - (first / area) ** 2
 
 
-def _maxima(faces: np.ndarray, values: np.ndarray) -> list[int]:
+def find_maxima(faces: np.ndarray, values: np.ndarray) -> list[int]:
     """Maxima with a persistence above `PERSISTENCE` and `NEAR_IONS`, in descending order.
 
     From each vertex a path goes to the highest neighbour until it reaches a peak. The highest
