@@ -1,6 +1,7 @@
 """Interaction energies with the counterpoise correction, and ions, against PySCF."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from ase.build import molecule
 from pyscf import dft, gto
 from typer.testing import CliRunner
 
+import denser
+from denser.analysis.potential.electrostatics import Potential
 from denser.cli import app
 from denser.dft.basis import AUGMENTED, shells_of
 from denser.dft.interaction import fragments_of, interaction
@@ -18,6 +21,7 @@ from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import HARTREE, KCAL_PER_MOL
+from denser.workflows.other_basis import _add_electrostatics
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +146,32 @@ def test_an_anion_that_does_not_converge_has_no_affinity(monkeypatch):
     monkeypatch.setattr("denser.dft.ionisation.converge", fails)
     found = ionisation(whole, hydrogen, Recipe())
     assert found.e_affinity is None and found.e_ionisation > -whole.homo
+
+
+def test_fragments_by_bonds_have_their_formal_charges():
+    """An ammonium and a formate ion next to each other, without charges in the text."""
+    pytest.importorskip("rdkit")
+    cation, anion = denser.from_smiles("[NH4+]"), denser.from_smiles("C(=O)[O-]")
+    anion.positions += [0, 0, 4.5]
+    atoms = Atoms([*cation, *anion])
+    parts = fragments_of(Structure.from_ase(atoms, 0), "bonds")
+    assert [(part.formula, part.charge) for part in parts] == [("H4N", 1), ("CHO2", -1)]
+
+
+def test_electrostatics_of_predicted_fragments():
+    """Two molecules of water: the same from the potential on a grid."""
+    one, other = molecule("H2O"), molecule("H2O")
+    other.positions += [0, 0, 3.1]
+    parts = [denser.predict(atoms) for atoms in (one, other)]
+    record = {"interaction": {}, "lines": []}
+    _add_electrostatics(record, parts)
+    found = record["interaction"]["e_electrostatic_predicted_kcal_per_mol"]
+    of_other, rho = Potential(parts[1]), parts[0]
+    nuclei = rho.valence_charges @ of_other(rho.structure.positions)
+    electrons = (rho.values.ravel() @ of_other(rho.grid.points().reshape(-1, 3))) * rho.grid.dv
+    assert found == pytest.approx((nuclei - electrons) * KCAL_PER_MOL, abs=0.05)
+    assert f"{found:.2f} kcal/mol" in record["lines"][0]
+    cut = replace(parts[0], structure=parts[0].structure)  # a density without its Gaussians
+    empty = {"interaction": {}, "lines": []}
+    _add_electrostatics(empty, [cut, parts[1]])
+    assert empty == {"interaction": {}, "lines": []}

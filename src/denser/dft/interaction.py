@@ -17,6 +17,7 @@ import numpy as np
 from denser.atoms.molecules import whole_molecules
 from denser.dft.dispersion import dispersion
 from denser.dft.molecular import MolecularResult, converge
+from denser.io.bond_orders import find_bonds
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -129,8 +130,8 @@ def fragments_of(structure: Structure, text: str) -> list[Structure]:
     structure : Structure
         Without a cell.
     text : str
-        "bonds" for the molecules that bonds make, or numbers of atoms, counted from one, with
-        charges: "1-3,4-6", "1-5:1,6:-1", "1+4-6,2-3".
+        "bonds" for the molecules that bonds make, with their formal charges, or numbers of atoms,
+        counted from one, with charges: "1-3,4-6", "1-5:1,6:-1", "1+4-6,2-3".
 
     Raises
     ------
@@ -139,7 +140,8 @@ def fragments_of(structure: Structure, text: str) -> list[Structure]:
         fragment has unpaired electrons, or the charges do not add up.
     """
     if text == "bonds":
-        parts = [(molecule.atoms, 0) for molecule in whole_molecules(structure)]
+        found_by_bonds = [molecule.atoms for molecule in whole_molecules(structure)]
+        parts = list(zip(found_by_bonds, _formal(structure, found_by_bonds), strict=True))
     else:
         parts = [_part(word, len(structure)) for word in text.split(",")]
     times = np.bincount(np.concatenate([atoms for atoms, _ in parts]), minlength=len(structure))
@@ -169,6 +171,12 @@ def fragments_of(structure: Structure, text: str) -> list[Structure]:
             )
         found.append(part)
     return found
+
+
+def _formal(structure: Structure, molecules: list[np.ndarray]) -> list[int]:
+    """Charges of molecules by the formal charges of their atoms; 0 where these are not known."""
+    known, _ = find_bonds(structure)
+    return [int(known.formal_charges[atoms].sum()) for atoms in molecules]
 
 
 def _part(word: str, n_atoms: int) -> tuple[np.ndarray, int]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from denser.analysis.charges.without_grid import Conformer
+from denser.analysis.crystal.electrostatic_energy import electrostatic_energy
 from denser.analysis.moments import dipole_text, record_of_dipole
 from denser.atoms.plausible import strange
 from denser.atoms.sad import require_closed_shell
@@ -28,7 +31,7 @@ from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
-from denser.types.units import HARTREE
+from denser.types.units import HARTREE, KCAL_PER_MOL
 from denser.workflows.many import headline
 from denser.workflows.open_shells import OPEN_SHELL_CUBES, write_with_spin
 from denser.workflows.predict import geometry_text
@@ -139,12 +142,32 @@ def energy_in_basis(
         between = interaction(result, parts, recipe, wanted.dispersion, predict)
         record["interaction"] = between.to_dict()
         record["lines"] += between.lines()
+        if predict is not None:
+            _add_electrostatics(record, [predict(part) for part in parts])
     if wanted.ions:
         record |= _ions(record, result, structure, recipe)
     record["written"] = written
     seconds = {} if start.seconds is None else {"density": round(start.seconds, 3)}
     record["seconds"] = seconds | {"scf": round(time.perf_counter() - begin, 3)}
     return record
+
+
+def _add_electrostatics(record: dict, densities: list[Density]) -> None:
+    """Add the Coulomb energy of predicted fragments, if their densities are sums of Gaussians."""
+    conformers = [
+        Conformer(density.structure, density.continuous)
+        for density in densities
+        if density.continuous is not None
+    ]
+    if len(conformers) < len(densities):
+        return
+    energy = sum(electrostatic_energy(a, b) for a, b in combinations(conformers, 2))
+    kcal = round(energy * KCAL_PER_MOL, 4)
+    record["interaction"]["e_electrostatic_predicted_kcal_per_mol"] = kcal
+    record["lines"].append(
+        f"electrostatic energy of the predicted densities of the fragments, with penetration: "
+        f"{kcal:.2f} kcal/mol"
+    )
 
 
 def summary_in_basis(record: dict) -> str:
