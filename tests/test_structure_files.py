@@ -718,12 +718,38 @@ def test_charges_of_residues_without_some_hydrogens_are_said_to_be_unknown(tmp_p
 def test_a_flat_drawing_with_hydrogens_is_refused_whatever_its_header_says(tmp_path):
     drawing = Chem.AddHs(Chem.MolFromSmiles("CC(C)Cc1ccc(cc1)C(C)C(=O)O"))
     AllChem.Compute2DCoords(drawing)
+    (tmp_path / "a.xyz").write_text(Chem.MolToXYZBlock(drawing))
+    (error,) = read_structures(tmp_path / "a.xyz")
+    assert isinstance(error, InputError) and "flat drawing, not a structure: all z" in str(error)
     for dim in ("3D", "  "):
         (tmp_path / "a.mol").write_text(Chem.MolToMolBlock(drawing).replace("2D", dim))
         (error,) = read_structures(tmp_path / "a.mol")
         assert isinstance(error, InputError) and "flat drawing" in str(error)
         (frame,) = read_structures(tmp_path / "a.mol", embed=True)
         assert strange(Structure.of(frame.atoms)) == []
+
+
+def test_a_file_of_qm9(tmp_path):
+    """It has lines behind the atoms, and numbers such as 1.2*^-6."""
+    rows = lines(WATER, "{}\t{:.4f}\t{:.4f}\t{:.4f}\t-0.4").replace("0.0000", "1.2*^-6")
+    text = f"3\ngdb 3\t799.58812\n{rows}1671.4\t3803.6\t3907.6\nO\tO\n"
+    (tmp_path / "dsgdb9nsd_000003.xyz").write_text(text)
+    (frame,) = read_structures(tmp_path / "dsgdb9nsd_000003.xyz")
+    assert frame.atoms.get_chemical_formula() == "H2O" and frame.title.startswith("gdb 3")
+    assert frame.notes == ("line 6 and those after it are not read: no further structure",)
+    (tmp_path / "more.xyz").write_text(xyz(WATER) + "H 5.0 0.0 0.0\n")  # a wrong number of atoms
+    frame, error = read_structures(tmp_path / "more.xyz")
+    assert frame.notes == () and "expected the number of atoms, found 'H 5.0" in str(error)
+
+
+def test_a_data_field_with_another_charge_is_told(tmp_path):
+    record = sdf(OXALATE, tail="M  CHG  2   1  -1   6  -1")
+    told = "a data field says charge -1; that of the atoms is taken, -2"
+    for value, notes in (("-1", told), ("-2", "")):
+        field = f"M  END\n>  <PUBCHEM_TOTAL_CHARGE>\n{value}\n\n$$$$"
+        (tmp_path / "a.sdf").write_text(record.replace("M  END\n$$$$", field))
+        (frame,) = read_structures(tmp_path / "a.sdf")
+        assert frame.atoms.info["charge"] == -2 and "".join(frame.notes) == notes
 
 
 def test_lengths_in_bohr_are_told(tmp_path):

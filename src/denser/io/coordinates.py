@@ -60,10 +60,29 @@ def read_xyz(text: str, embed: bool = False) -> Iterator[Frame | InputError]:
                     f"{count[1]} atoms were expected, but the file ends after "
                     f"{max(len(lines) - start - 2, 0)}"
                 )
-            yield _xyz_frame(lines[start:stop], start + 1)
+            frame = _xyz_frame(lines[start:stop], start + 1)
+            if beyond := _is_text(lines[stop:]):
+                note = f"line {stop + 1} and those after it are not read: no further structure"
+                frame = replace(frame, notes=(*frame.notes, note))
+            yield frame
+            if beyond:
+                return
         except InputError as error:
             yield error
         start = stop
+
+
+def _is_text(lines: Sequence[str]) -> bool:
+    """Whether the first line that is not blank is neither a number of atoms nor an atom."""
+    words = next((line.split() for line in lines if line.strip()), ["1"])
+    if len(words) == 1 and words[0].isdigit():
+        return False
+    try:
+        symbol_of(words[0])
+        [_number(word) for word in words[1:4]]
+    except (InputError, ValueError):
+        return True
+    return len(words) < 4
 
 
 def _xyz_frame(lines: Sequence[str], first: int) -> Frame:
@@ -116,8 +135,8 @@ def _cartesian(lines: Sequence[str], first: int, unit: float = 1.0) -> Atoms:
 
 
 def _number(word: str) -> float:
-    """A number, also one with Fortran's exponent (`1.2D-01`)."""
-    return float(re.sub(r"(?<=[\d.])[dD](?=[+-]?\d)", "e", word))
+    """A number, also with an exponent of Fortran (`1.2D-01`) or of QM9's files (`1.2*^-1`)."""
+    return float(re.sub(r"(?<=[\d.])([dD]|\*\^)(?=[+-]?\d)", "e", word))
 
 
 def _with_ase(text: str, format: str, **options: Any) -> Atoms:

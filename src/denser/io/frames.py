@@ -203,7 +203,8 @@ def checked(frame: Frame) -> Frame:
     ------
     InputError
         There are no atoms; or no hydrogens at carbon atoms (or, without carbon atoms that miss
-        some, none at all), although atoms of an organic molecule have open valences.
+        some, none at all), although atoms of an organic molecule have open valences; or it is a
+        flat drawing.
     """
     atoms = frame.atoms
     if len(atoms) == 0:
@@ -231,6 +232,11 @@ def checked(frame: Frame) -> Frame:
             f"{atoms.get_chemical_formula()} has no hydrogens{' at carbon atoms' if some else ''}, "
             f"but {valences}; add the hydrogens (--add-hydrogens does so for .pdb, mmCIF, .sdf, "
             ".mol and .mol2)"
+        )
+    if some and missing > _MISSING and not atoms.pbc.any() and np.ptp(atoms.positions[:, 2]) < 1e-4:
+        raise InputError(
+            f"{atoms.get_chemical_formula()} is a flat drawing, not a structure: all z are the "
+            f"same, and {valences}; make a geometry first, such as from its SMILES (--smiles)"
         )
     return replace(frame, notes=(*frame.notes, f"hydrogens may be missing: {valences}"))
 

@@ -81,7 +81,16 @@ def _of_mdl(record: str, embed: bool) -> Frame:
     frame = frame_of_molecule(molecule, embed, {"2D": True, "3D": False}.get(code))
     if spin := _unpaired(record):
         frame.atoms.info["spin"] = spin
+    formal = frame.atoms.info["charge"]
+    said = re.search(_CHARGE_FIELD, record, flags=re.MULTILINE | re.IGNORECASE)
+    if said and int(said[1]) != formal:
+        note = f"a data field says charge {int(said[1])}; that of the atoms is taken, {formal}"
+        return Frame(frame.atoms, frame.title, (*frame.notes, note))
     return frame
+
+
+_CHARGE_FIELD = r"^>.*<(?:\w*total_?|formal_?|net_?|molecular_?)?charge>.*\n\s*([+-]?\d+)\s*$"
+"""A charge among the data of a record, such as PUBCHEM_TOTAL_CHARGE."""
 
 
 def _unpaired(record: str) -> int:
