@@ -153,6 +153,8 @@ def test_the_page_of_commands_has_all_of_them(site):
     page = site.commands()
     assert "## denser predict" in page and "## denser labels pack" in page
     assert "`--smiles`" in page and "denser predict [OPTIONS] [FILES...]" in page
+    prose = "".join(re.sub(r"```.*?```", "", page, flags=re.S).split("`")[::2])
+    assert not re.search(r"--[a-z]", prose)  # typesetters make a dash of it
 
 
 def test_the_source_of_the_site_is_whole(site, tmp_path):

@@ -126,7 +126,9 @@ def _row(cells: tuple) -> str:
 
 def _coded(text: str) -> str:
     """The text with names of options as code."""
-    return re.sub(r"(?<![`\w])(--[a-z][a-z0-9-]*)", r"`\1`", text)
+    parts = text.split("`")  # every second one is code already
+    parts[::2] = [re.sub(r"(?<!\w)(--[a-z][a-z0-9-]*)", r"`\1`", part) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def api() -> str:
