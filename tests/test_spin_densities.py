@@ -70,22 +70,26 @@ def unpaired(coefficients) -> np.ndarray:
 def test_closed_shells_stay_the_same_to_the_last_digit():
     """They have no spin density, and other weights learn nothing from `learn = "spin"`."""
     default = load_model("default").network
-    with_spin = default.grown({"spin": 8}).eval()
+    plain = Aspherical(replace(default.config, spin=0))
+    weights = default.state_dict()
+    plain.load_state_dict({key: x for key, x in weights.items() if not key.startswith("spin.")})
+    plain = plain.eval()
     graph = Graph.of(ETHANOL, None, default.config)
     assert graph.open_shells is None
-    with torch.no_grad():
-        found, spin = with_spin.coefficients(graph)
-        assert spin is None and torch.equal(found, default(graph))
-    part = with_spin.spin_part()
-    assert {key for key, learns in part.items() if learns.any()} == {
-        key for key in part if key not in default.state_dict()
-    }
+    for with_spin in (default, plain.grown({"spin": 8}).eval()):
+        with torch.no_grad():
+            found, spin = with_spin.coefficients(graph)
+            assert spin is None and torch.equal(found, plain(graph))
+        part = with_spin.spin_part()
+        assert {key for key, learns in part.items() if learns.any()} == {
+            key for key in part if key not in plain.state_dict()
+        }
     with pytest.raises(InputError, match="this network predicts no spin densities"):
-        default.spin_part()
+        plain.spin_part()
     with pytest.raises(InputError, match="a trained network keeps its spin, 8, found 9"):
         with_spin.grown({"spin": 9})
     more = with_spin.grown({"elements": (*default.config.elements, 35)})
-    row = more.config.elements.index(17)
+    row = more.config.elements.index(35)
     assert torch.equal(more.spin.heads[0][-1], more.spin.heads[0][row])
 
 
@@ -183,6 +187,10 @@ def test_unpaired_electrons_add_to_the_expected_error():
     unpaired = density.continuous.unpaired()
     assert unpaired.sum() == pytest.approx(1) and unpaired[0] > 0.9
     np.testing.assert_allclose(found[1] - found[0], 0.3 * np.abs(unpaired), rtol=1e-6)
+    # OH may have its electron in either of two orbitals: 2 * 0.75 are effectively unpaired
+    hydroxyl = Structure.of(Atoms("OH", [[0, 0, 0], [0.7, 0.6, 0.2]]), spin=1)
+    atoms = predictor.predict(hydroxyl, spacing=0.3).density.continuous
+    assert atoms.singly == pytest.approx(1.5, abs=0.01)
 
 
 def test_a_prediction_with_and_without_spin_densities(network):
@@ -202,11 +210,12 @@ def test_a_prediction_with_and_without_spin_densities(network):
     coarse = reduced(prediction.density).spin_density
     k = m.grid.shape[0] // coarse.grid.shape[0]
     np.testing.assert_array_equal(coarse.values, m.values[::k, ::k, ::k])
-    default = Predictor("default")
-    radical = default.predict(METHYL, spacing=0.25)
+    with_none = Aspherical(replace(network.config, spin=0)).eval()
+    plain = Predictor(Model("plain", "aspherical", with_none, Recipe(), {}))
+    radical = plain.predict(METHYL, spacing=0.25)
     assert radical.density.spin_density is None
     assert radical.density.integrate() == pytest.approx(7)
-    assert "learnt from closed shells only" in default.doubt(radical)
+    assert "learnt from closed shells only" in plain.doubt(radical)
 
 
 @pytest.mark.slow

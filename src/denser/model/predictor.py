@@ -241,8 +241,11 @@ class Predictor:
         n_electrons = float(valence_charges(structure).sum() - structure.charge)
         wrong = estimate(structure.numbers, environments, n_electrons, excess)
         unpaired = atoms.unpaired()
-        if unpaired is not None:
-            wrong = wrong + self.network.wrong_of_unpaired * np.abs(unpaired)
+        if unpaired is not None and atoms.singly is not None:
+            shares = np.abs(unpaired)
+            # the mean of several states against one of them
+            of_states = max(0.0, atoms.singly - structure.spin) / shares.sum()
+            wrong = wrong + (self.network.wrong_of_unpaired + of_states) * shares
         if self.model.info.get(crystals.FITTED, 0) < crystals.ENOUGH:
             wrong = crystals.of_crystal(structure, wrong, n_electrons)
         return wrong

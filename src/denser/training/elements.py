@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
+from torch import Tensor
 
 from denser.model.checkpoint import Model
 from denser.model.network import Network
+from denser.training.dataset import DataSet
 from denser.types.errors import InputError
+
+FEWEST = 3
+"""Number of labels of open shells with an element that teach its rows."""
 
 
 def new_elements(start: Model | None, network: Network) -> list[int]:
@@ -34,3 +39,15 @@ def labels_of_elements(start: Model, record: dict) -> dict[str, int]:
         for symbol in (before.keys() | now.keys())
         if symbol in before or symbol not in known
     }
+
+
+def rows_with_spin(network: Network, data: DataSet) -> dict[str, Tensor]:
+    """Weights for spin densities that the labels can teach, as in `Network.spin_part`.
+
+    Those of elements with fewer than `FEWEST` labels stay as they are. An optimiser would take
+    steps of full length with them, whatever the size of their gradients.
+    """
+    counts = data.n_labels_of_element()
+    taught = {atomic_numbers[symbol] for symbol, n in counts.items() if n >= FEWEST}
+    seldom = network.rows_of([z for z in network.elements or () if z not in taught])
+    return {key: part & ~seldom[key] for key, part in network.spin_part().items()}

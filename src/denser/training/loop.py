@@ -25,7 +25,7 @@ from denser.training.dataset import (
     recipe_of,
     require_orbitals,
 )
-from denser.training.elements import labels_of_elements, new_elements
+from denser.training.elements import labels_of_elements, new_elements, rows_with_spin
 from denser.training.expected_errors import with_errors_of_open_shells
 from denser.training.folder import (
     MetricsFile,
@@ -118,11 +118,13 @@ def _train(
     rows = network.rows_of(new) if new else {}
     if learn == "spin":
         rows, shells = network.spin_part(), "open"
+    data = read_dataset(config.data, recipe, new, shells)
+    if learn == "spin":
+        rows = rows_with_spin(network, data)
     part = [rows[name].to(device) for name, _ in network.named_parameters()] if rows else None
     if part is not None:
         for parameter, learns in zip(network.parameters(), part, strict=True):
             parameter.requires_grad_(bool(learns.any()))
-    data = read_dataset(config.data, recipe, new, shells)
     _require_elements(network, [*data.train, *data.validation, *data.rehearsal])
     record = data.record()
     open_folder(out)
