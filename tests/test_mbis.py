@@ -211,3 +211,14 @@ def test_output(formaldehyde):
 def test_bad_input(formaldehyde):
     with pytest.raises(InputError, match="valence electrons"):
         mbis(replace(formaldehyde, valence_charges=formaldehyde.valence_charges + 1))
+
+
+@pytest.mark.parametrize(
+    ("z", "n_shells"), [(2, 1), (10, 2), (17, 3), (20, 4), (35, 4), (37, 5), (46, 5), (53, 5)]
+)
+def test_atoms_have_a_shell_for_each_row(z, n_shells):
+    """All free atoms converge, with all electrons in shells of rising width."""
+    populations, widths = free_shells(z)
+    assert len(populations) == n_shells
+    assert populations.sum() == pytest.approx(z, abs=3e-3)
+    assert (np.diff(widths) > 0).all() and (populations > 0.5).all()

@@ -217,10 +217,15 @@ def partition(
 @cache
 def free_shells(z: int) -> tuple[np.ndarray, np.ndarray]:
     """Populations and widths (n_shells,) of the free atom, the start of the iteration."""
-    n_shells = 1 + (z > 2) + (z > 10)
-    n = np.array([2.0, 8.0, 8.0][:n_shells])
-    n[-1] = z - n[:-1].sum()
-    s = np.geomspace(0.5 / z, 0.5, n_shells)
+    n_shells = 1 + sum(z > noble for noble in (2, 10, 18, 36))
+    if n_shells < 5:
+        n = np.array([2.0, 8.0, 8.0, 0.0][:n_shells])
+        n[-1] = z - n[:-1].sum()
+        s = np.geomspace(0.5 / z, 0.5, n_shells)
+    else:  # near the solution, as shells of similar width cannot be told apart
+        outermost = max(2, z - 46)
+        n = np.array([1.0, 4.0, 17.0, z - 22.0 - outermost, outermost])
+        s = np.append(np.array([0.31, 1.18, 3.9, 12.5]) / z, 0.75)
     atom = Structure(np.array([z]), np.zeros((1, 3)))
     quadrature = Quadrature.around(atom, degree=3).outwards()
     rho = free_atom(z).all_electron(np.linalg.norm(quadrature.points, axis=1))
