@@ -1,6 +1,7 @@
 """Molecules a second of `denser charges`, beside GFN2-xTB where tblite is installed.
 
     python benchmarks/charges.py [--n 100] [--workers N] [--kinds resp,hirshfeld]
+    python benchmarks/charges.py --large 300 600 1200
 
 The molecules are drug-like ones of data/kinds.xyz.gz (14 to 48 atoms), evenly taken from the file.
 Each kind of charges is computed from the structures alone, with one worker of one thread for each
@@ -21,10 +22,13 @@ from ase import Atoms
 from ase.io import read
 
 import denser.dft  # noqa: F401 - before anything else brings in part of PySCF
+from denser.analysis.charges.without_grid import Conformer, resp
 from denser.io.files import read_bytes
+from denser.model.predictor import Predictor
 from denser.types.structure import Structure
 from denser.workflows import many
 from denser.workflows.charges import ChargeSettings, Molecule, charges
+from droplets import droplet
 from recording import add_option, record
 
 STRUCTURES = Path(__file__).parents[1] / "data" / "kinds.xyz.gz"
@@ -78,15 +82,40 @@ def measure(name: str, do: object, molecules: list[Molecule], workers: int) -> d
     return {"charges": name, "per_second": rate, "cpu_s": each}
 
 
+def large(sizes: list[int]) -> list[dict]:
+    """RESP and Hirshfeld charges of droplets of water as single structures, in CPU seconds."""
+    predictor, rows = Predictor("default", "cpu"), []
+    for n in sizes:
+        structure = Structure.from_ase(droplet(n // 3), 0)
+        marks = [time.process_time()]
+        density, _ = predictor.gaussians(structure)
+        marks.append(time.process_time())
+        conformer = Conformer(structure, density)
+        resp([conformer])
+        marks.append(time.process_time())
+        conformer.hirshfeld  # noqa: B018 - computed once
+        marks.append(time.process_time())
+        network, fit, hirshfeld = np.diff(marks).tolist()
+        print(f"{len(structure):6d} atoms   network {network:8.1f} s   RESP {fit:8.1f} s   "
+              f"Hirshfeld {hirshfeld:8.1f} s", flush=True)  # fmt: skip
+        rows.append({"atoms": len(structure), "network": network, "resp": fit}
+                    | {"hirshfeld": hirshfeld})  # fmt: skip
+    return rows
+
+
 def main() -> None:
     """Print a line for each kind of charges."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--kinds", default="resp")
+    parser.add_argument("--large", type=int, nargs="+", help="atoms of large structures instead")
     add_option(parser)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    if chosen.large:
+        record(chosen.results, "charges of large structures", {"rows": large(chosen.large)})
+        return
     molecules = [
         Molecule(str(atoms.info["name"]), str(i), (Structure.of(atoms),))
         for i, atoms in enumerate(drugs(chosen.n))
