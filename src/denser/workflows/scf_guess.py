@@ -67,8 +67,8 @@ def pyscf_guess(
 
 
 def _predicted(predictor: Predictor, structure: Structure, padding: float) -> Density:
-    """The density of a closed shell; for an odd number of electrons, the mean of both ions."""
-    if not structure.spin:
+    """The density; if the model knows closed shells only, the mean of both ions of a radical."""
+    if not structure.spin or predictor.network.spins:
         return predictor.predict(structure, padding=padding, spacing=SPACING).density
     ions = [replace(structure, charge=structure.charge + q, spin=0) for q in (-1, 1)]
     anion, cation = (
