@@ -145,7 +145,18 @@ def test_content_is_what_a_result_follows_from(tmp_path):
     [
         (InputError("a: mend it"), "a: mend it"),
         (MemoryError(), "memory ran out; use"),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory"), "memory ran out"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory"),
+            "memory ran out; use",
+        ),
+        (
+            RuntimeError("can't allocate memory: you tried to allocate 512 bytes. Error code 12"),
+            "memory ran out (512 bytes more were asked for); use",
+        ),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 9.00 GiB."),
+            "memory ran out (9.00 GiB more were asked for); use",
+        ),
         (PermissionError(13, "Permission denied", "f"), "f: cannot be read or written (Permission"),
         (KeyError("x"), "failed (KeyError: 'x'); this is a bug, please report it"),
     ],

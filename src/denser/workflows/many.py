@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import re
 import sys
 import time
 import traceback
@@ -93,7 +94,8 @@ def sentence(error: Exception) -> str:
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(part in text.lower() for part in _OUT_OF_MEMORY)
     ):
-        detail = f" ({text[:200]})" if text else ""
+        wanted = re.search(r"allocate (\d[\d.]*(?: ?[kMGT]i?B)?(?: bytes)?)", text)
+        detail = f" ({wanted[1]} more were asked for)" if wanted else ""
         return f"memory ran out{detail}; use a smaller box, a coarser spacing or fewer workers"
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
