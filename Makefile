@@ -3,10 +3,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# One worker for each core, each with one thread; for tests one after another: make test WORKERS=0.
-# A module's fixtures are made once or twice: workers get tests in order and take over the rest of
-# another's only when they have none left.
-WORKERS ?= logical
+# One worker for each core and one more, since some tests wait for other processes; each has one
+# thread. For tests one after another: make test WORKERS=0. Workers get tests in order and take over
+# the rest of another's only when they have none left, so that a module's fixtures are made once or
+# twice.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test fast lint format types coverage lowest browser docs site bench clean
