@@ -7,15 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 
 from denser.analysis.moments import dipole_record, moments
-from denser.atoms.sad import RECIPES, atomic_density, gaussians, superposition
+from denser.atoms.sad import RECIPES, atomic_density, gaussians, superposition, valence_charges
 from denser.fields.metrics import err_rho
 from denser.fields.moments import grid_moments, shifted
 from denser.io import read
 from denser.model.gaussian_density import deformed_atom, reach
+from denser.model.graph import Graph
 from denser.model.harmonics import harmonic_terms
+from denser.model.molecular_electrons import electrons_of_molecules
 from denser.model.predictor import Predictor, predict
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -203,6 +206,46 @@ def test_two_molecules_have_a_factor_each(predictor, water):
     both = predictor.predict(water + other, spacing=0.4).density
     parts = [predictor.predict(x, spacing=0.4).density.dipole() for x in (water, other)]
     np.testing.assert_allclose(both.dipole(), sum(parts), atol=5e-4)
+
+
+@pytest.mark.parametrize(("ion", "charge"), [("Na", 1), ("Cl", -1), ("Li", 1)])
+def test_a_distant_ion_keeps_its_charge(predictor, water, ion, charge):
+    """The water beside it is that without it, on the nodes and between them."""
+    both = water + Atoms(ion, [[0.3, 0.2, 10.0]])
+    rho = predictor.predict(both, charge, spacing=0.17)
+    assert abs(rho.excess) < 0.1
+    points = Structure.of(water).positions.mean(axis=0) + np.random.default_rng(0).normal(
+        size=(200, 3)
+    )
+    alone = predictor.predict(water, spacing=0.4).density
+    np.testing.assert_allclose(rho.density.at(points), alone.at(points), atol=3e-3)
+    nodes = rho.density.grid.points()[::5, ::5, ::5]
+    np.testing.assert_allclose(rho.density.values[::5, ::5, ::5], rho.density.at(nodes), 3e-3, 2e-4)
+    near_ion = rho.density.grid.points()[..., 2] > 5.0 / BOHR
+    found = rho.density.values[near_ion].sum() * rho.density.grid.dv
+    whole = {"Na": 8, "Cl": 8, "Li": 2}[ion]
+    assert found == pytest.approx(whole, abs=0.02)
+
+
+def test_electrons_of_molecules(predictor, water):
+    network = predictor.network
+
+    def found(atoms, charge=0):
+        whole = Structure.of(atoms)
+        odd = int(valence_charges(whole).sum() - charge) % 2
+        structure = Structure(whole.numbers, whole.positions, charge=charge, spin=odd)
+        electrons = Graph.of(structure, None, network.config).electrons
+        return electrons_of_molecules(structure, electrons)
+
+    far = Atoms("Cl", [[0, 0, 9.0]])
+    np.testing.assert_allclose(found(water), [6, 1, 1])
+    np.testing.assert_allclose(found(water, 1), [5.25, 0.875, 0.875])
+    np.testing.assert_allclose(found(water + far, -1), [6, 1, 1, 8])
+    other = water.copy()
+    other.translate([0, 0, 9.0])
+    np.testing.assert_allclose(found(water + other, 1), [5.625, 0.9375, 0.9375] * 2)
+    both = water + far + Atoms("Na", [[0, 9.0, 0]])
+    np.testing.assert_allclose(found(both), [6, 1, 1, 8, 8])
 
 
 def test_the_paper_box_and_refined_densities_are_left_to_the_grid(predictor, water):

@@ -19,7 +19,7 @@ sums over neighbours only. `denser.model.spin` adds the spin density of open she
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -42,7 +42,8 @@ from denser.model.graph import Graph
 from denser.model.growing import grown, rows_of
 from denser.model.harmonics import spherical_harmonics
 from denser.model.messages import add_messages, messages
-from denser.model.network import Network
+from denser.model.molecular_electrons import electrons_of_molecules
+from denser.model.network import FieldOf, Network
 from denser.model.spin import Spin, populations
 from denser.model.tight_binding import (
     N_BOND,
@@ -251,10 +252,9 @@ class Aspherical(Network):
     ) -> tuple[DeformedAtoms, Tensor]:
         """As in `Network`."""
         box = sad.grid if periodic else None
-        found = self._coefficients(sad.structure, box, operations)
-        coefficients, spin, environments, singly = found
+        coefficients, known = self._coefficients(sad.structure, box, operations)
         atoms, raw = DeformedAtoms.of(sad, periodic, recipe, coefficients, self.exponents)
-        return replace(atoms, spin=spin, environments=environments, singly=singly), raw
+        return replace(atoms, **known), raw
 
     def isolated_atoms(
         self,
@@ -264,16 +264,16 @@ class Aspherical(Network):
         box: Grid | None = None,
     ) -> tuple[DeformedAtoms, float]:
         """As in `Network`."""
-        found = self._coefficients(structure, box, operations)
-        coefficients, spin, environments, singly = found
-        atoms, excess = DeformedAtoms.isolated(structure, recipe, coefficients, self.exponents)
-        known = replace(atoms, box=box, spin=spin, environments=environments, singly=singly)
-        return known, excess
+        coefficients, known = self._coefficients(structure, box, operations)
+        atoms, excess = DeformedAtoms.isolated(
+            structure, recipe, coefficients, self.exponents, known["target"]
+        )
+        return replace(atoms, box=box, **known), excess
 
     def _coefficients(
         self, structure: Structure, box: Grid | None, operations: Sequence[CubeOperation]
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, float | None]:
-        """As `coefficients` and `environments`, without derivatives, and the trace of F.
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """As `coefficients`, without derivatives, and what else `DeformedAtoms` has.
 
         The integral of the spin density is exact. There are no environments of a mean over copies.
         """
@@ -287,13 +287,17 @@ class Aspherical(Network):
                 turns = [torch.as_tensor(o.matrix.T).to(graph.vectors) for o in operations]
                 found, spin = self.averaged(graph, turns)
                 environments = None
-        if self.spin is None or spin is None or unpaired is None:
-            return found, None, environments, None
-        own, singly = (populations(x) for x in unpaired)
-        spin = self.spin.exact(structure, spin, own, self.exponents)
-        return found, spin, environments, float(singly.sum())
+        known: dict[str, Any] = {
+            "environments": environments,
+            "target": electrons_of_molecules(structure, graph.electrons),
+        }
+        if self.spin is not None and spin is not None and unpaired is not None:
+            own, singly = (populations(x) for x in unpaired)
+            known["spin"] = self.spin.exact(structure, spin, own, self.exponents)
+            known["singly"] = float(singly.sum())
+        return found, known
 
-    def coefficients_of(self, structure: Structure) -> tuple[Tensor, Tensor]:
+    def coefficients_of(self, structure: Structure) -> tuple[Tensor, Tensor, np.ndarray]:
         """As of `Network`, the mean of five copies that are turned by 72 degrees.
 
         The network commutes with the rotations of a cube, and the mean with those of an icosahedron
@@ -303,17 +307,17 @@ class Aspherical(Network):
         positions = torch.tensor(structure.positions, device=self.device).requires_grad_()
         graph = Graph.of(structure, None, self.config, self.device, positions)
         turns = torch.as_tensor(_FIVE.as_matrix()).to(graph.vectors)
-        return self.averaged(graph, list(turns))[0], positions
+        target = electrons_of_molecules(structure, graph.electrons)
+        return self.averaged(graph, list(turns))[0], positions, target
 
-    def pullback(
-        self, sad: Density, field_of: Callable[[Tensor], Tensor], periodic: bool, recipe: str
-    ) -> np.ndarray:
+    def pullback(self, sad: Density, field_of: FieldOf, periodic: bool, recipe: str) -> np.ndarray:
         """As of `Network`."""
         structure, grid = sad.structure, sad.grid
-        field = field_of(self.raw_density(sad, periodic))
         positions = torch.tensor(structure.positions, device=self.device).requires_grad_()
         box = grid if periodic else None
         graph = Graph.of(structure, box, self.config, self.device, positions)
+        target = electrons_of_molecules(structure, graph.electrons)
+        field = field_of(self.raw_density(sad, periodic), target)
         total = project(field.float(), grid, positions, self(graph), self.exponents)
         (deformations,) = torch.autograd.grad(total, positions)
         atoms = superposition_pullback(field.double().cpu().numpy(), structure, grid, recipe)

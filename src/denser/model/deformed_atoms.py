@@ -41,7 +41,7 @@ from denser.model.gaussian_fields import (
     far_potential,
 )
 from denser.model.harmonics import solid_harmonics
-from denser.model.normalise import electron_factors, factors_pullback
+from denser.model.normalise import electron_factors, factors_pullback, largest_excess
 from denser.types.density import AtomFields, Density, FieldsSlope
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -84,6 +84,8 @@ class DeformedAtoms:
     singly : float, optional
         Effectively unpaired electrons (`denser.model.unpaired`). They are more than those that are
         unpaired if several orbitals may hold these.
+    target : (n_atoms,) float, optional
+        Electrons that the molecules of the atoms should have (`electrons_of_molecules`).
     """
 
     structure: Structure
@@ -96,6 +98,7 @@ class DeformedAtoms:
     spin: Tensor | None = None
     environments: Tensor | None = None
     singly: float | None = None
+    target: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -123,7 +126,12 @@ class DeformedAtoms:
 
     @classmethod
     def isolated(
-        cls, structure: Structure, recipe: str, coefficients: Tensor, exponents: Tensor
+        cls,
+        structure: Structure,
+        recipe: str,
+        coefficients: Tensor,
+        exponents: Tensor,
+        target: np.ndarray | None = None,
     ) -> tuple[DeformedAtoms, float]:
         """Deformed atoms of an isolated molecule, and their excess as from `scaled`.
 
@@ -131,7 +139,7 @@ class DeformedAtoms:
         """
         none = 0.0, np.zeros(3), np.zeros((3, 3)), np.zeros((3, 3, 3))
         ones = np.ones(len(structure))
-        atoms = cls(structure, None, coefficients, exponents, recipe, ones, none)
+        atoms = cls(structure, None, coefficients, exponents, recipe, ones, none, target=target)
         charges = valence_charges(structure)
         return atoms.scaled(charges, float(charges.sum()) - structure.charge)
 
@@ -151,14 +159,19 @@ class DeformedAtoms:
         electrons = self._local()[0]
         factors, excess = self.factors, 0.0
         if len(self.structure) > 1:
-            target = valence_charges * (n_electrons / valence_charges.sum())
+            target = self._target(valence_charges, n_electrons)
             factors = electron_factors(self.structure, electrons, electrons - target)
-            excess = float((1.0 / factors - 1.0)[np.abs(factors - 1.0).argmax()])
+            excess = largest_excess(factors)
         n, first, second, third = self.clipped
         left = float(factors @ electrons + n) / n_electrons
         clipped = (n / left, first / left, second / left, third / left)
         scaled = replace(self, factors=factors / left, clipped=clipped)
         return scaled, (1.0 + excess) * left - 1.0
+
+    def _target(self, valence_charges: np.ndarray, n_electrons: float) -> np.ndarray:
+        if self.target is not None:
+            return self.target
+        return valence_charges * (n_electrons / valence_charges.sum())
 
     def moments(self, origin: np.ndarray) -> Moments:
         """Integrals of rho times 1, x_i, x_i x_j and x_i x_j x_k about `origin`, isolated atoms.
@@ -381,7 +394,7 @@ class DeformedAtoms:
         n_electrons = charges.sum() - structure.charge
         electrons = self._local()[0]
         of_positions, of_electrons = factors_pullback(
-            structure, electrons, electrons - charges * (n_electrons / charges.sum()), by_factor
+            structure, electrons, electrons - self._target(charges, n_electrons), by_factor
         )
         spherical = (np.pi / exponents) ** 1.5 / np.sqrt(4 * np.pi)
         coefficients[:, :, 0] += of_electrons[:, None] * spherical

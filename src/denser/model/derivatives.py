@@ -61,17 +61,21 @@ def prediction_pullback(
         )
     return predictor.network.pullback(
         sad,
-        lambda raw: _before_scaling(raw, predictor, sad, field),
+        lambda raw, target: _before_scaling(raw, predictor, sad, field, target),
         periodic,
         predictor.model.recipe.sad,
     )
 
 
 def _before_scaling(
-    raw: torch.Tensor, predictor: Predictor, sad: Density, field: np.ndarray
+    raw: torch.Tensor,
+    predictor: Predictor,
+    sad: Density,
+    field: np.ndarray,
+    target: np.ndarray | None,
 ) -> torch.Tensor:
     """The field that acts on the raw density as `field` does on the normalised one."""
-    rho, _ = normalise(raw, sad, predictor.model.recipe.sad)
+    rho, _ = normalise(raw, sad, predictor.model.recipe.sad, target)
     f = torch.tensor(field, dtype=torch.float64, device=predictor.device)
     # rho = N_e t / sum t with t = raw * factors, hence d rho / d raw = (rho / raw)(1 - <.>)
     mean = (f * rho).sum() / rho.sum(dtype=torch.float64)
@@ -127,7 +131,7 @@ def gaussian_prediction(predictor: Predictor, structure: Structure) -> GaussianP
     found = predictor.network.coefficients_of(structure)
     if found is None:
         return None
-    coefficients, positions = found
+    coefficients, positions, target = found
     exponents, recipe = predictor.network.get_buffer("exponents"), predictor.model.recipe.sad
-    atoms = DeformedAtoms.isolated(structure, recipe, coefficients.detach(), exponents)[0]
+    atoms = DeformedAtoms.isolated(structure, recipe, coefficients.detach(), exponents, target)[0]
     return GaussianPrediction(atoms, coefficients, positions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from denser.atoms.sad_derivatives import superposition_pullback
 from denser.fields.cube_group import CubeOperation, window
 from denser.model import tiling
-from denser.model.network import Network
+from denser.model.network import FieldOf, Network
 from denser.types.density import Density
 from denser.types.errors import InputError
 
@@ -52,13 +52,11 @@ class ImageNetwork(Network):
                 raw += window(found, operation=operation.inverse)
         return raw / len(operations)
 
-    def pullback(
-        self, sad: Density, field_of: Callable[[Tensor], Tensor], periodic: bool, recipe: str
-    ) -> np.ndarray:
+    def pullback(self, sad: Density, field_of: FieldOf, periodic: bool, recipe: str) -> np.ndarray:
         """As of `Network`."""
         image = torch.tensor(sad.values, dtype=torch.float32, device=self.device)
         image.requires_grad_()
         raw = tiling.apply(self, image, periodic)
-        field = field_of(raw.detach()).to(raw.dtype)
+        field = field_of(raw.detach(), None).to(raw.dtype)
         (back,) = torch.autograd.grad(raw, image, field)
         return superposition_pullback(back.double().cpu().numpy(), sad.structure, sad.grid, recipe)

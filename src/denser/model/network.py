@@ -19,6 +19,9 @@ from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 
+FieldOf = Callable[[Tensor, np.ndarray | None], Tensor]
+"""A field, given the raw density and the electrons of the molecules, as in `Network.pullback`."""
+
 
 class Network(nn.Module, ABC):
     """A network that computes a density from superposed atomic densities (SAD).
@@ -159,8 +162,8 @@ class Network(nn.Module, ABC):
         """
         return None
 
-    def coefficients_of(self, structure: Structure) -> tuple[Tensor, Tensor] | None:
-        """Coefficients of the Gaussians of isolated atoms, as in `deformed_atoms`, and positions.
+    def coefficients_of(self, structure: Structure) -> tuple[Tensor, Tensor, np.ndarray] | None:
+        """Coefficients of the Gaussians of isolated atoms, positions, and `DeformedAtoms.target`.
 
         The positions (n_atoms, 3) are a leaf, with respect to which the coefficients have
         derivatives. A network may take a mean over turned copies, so that it commutes with
@@ -169,16 +172,15 @@ class Network(nn.Module, ABC):
         return None
 
     @abstractmethod
-    def pullback(
-        self, sad: Density, field_of: Callable[[Tensor], Tensor], periodic: bool, recipe: str
-    ) -> np.ndarray:
+    def pullback(self, sad: Density, field_of: FieldOf, periodic: bool, recipe: str) -> np.ndarray:
         """sum_r f(r) d raw(r)/dR_a on a fixed grid (n_atoms, 3), unit of f times e/bohr^4.
 
         Parameters
         ----------
         sad : Density
         field_of : callable
-            f (nx, ny, nz), given the raw density (nx, ny, nz).
+            f (nx, ny, nz), given the raw density (nx, ny, nz) and the electrons of the molecules
+            (`DeformedAtoms.target`), or None.
         periodic : bool
         recipe : str
             SAD recipe; the density of each atom moves with its nucleus.

@@ -130,7 +130,15 @@ def factors_pullback(
     return positions, by_electrons
 
 
-def normalise(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, float]:
+def largest_excess(factors: np.ndarray) -> float:
+    """Excess of electrons of the molecule whose factor is farthest from one, at most 1."""
+    farthest = float(factors[np.abs(factors - 1.0).argmax()])
+    return 1.0 / max(farthest, 0.5) - 1.0
+
+
+def normalise(
+    raw: Tensor, sad: Density, recipe: str, target: np.ndarray | None = None
+) -> tuple[Tensor, float]:
     """Scale a raw density to N_e electrons, separately for each molecule.
 
     rho(r) = raw(r) sum_a w_a(r) f_a, with Hirshfeld weights w_a = n_a / sum_b n_b on blocks of
@@ -144,6 +152,9 @@ def normalise(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, float]:
         On the same grid; its N_e is the target.
     recipe : str
         SAD recipe, for the weights.
+    target : (n_atoms,) float, optional
+        Electrons that the molecules of the atoms should have
+        (`denser.model.molecular_electrons`); by default in proportion to the neutral atoms.
 
     Returns
     -------
@@ -155,15 +166,17 @@ def normalise(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, float]:
     structure, grid = sad.structure, sad.grid
     excess = 0.0
     if len(structure) > 1 and min(grid.shape) >= 2 * _BLOCK:
-        factor, factors = _factor_field(raw, sad, recipe)
+        factor, factors = _factor_field(raw, sad, recipe, target)
         raw = raw * factor
-        excess = float((1.0 / factors - 1.0)[np.abs(factors - 1.0).argmax()])
+        excess = largest_excess(factors)
     total = float(raw.sum(dtype=torch.float64)) * grid.dv
     left = total / sad.n_electrons
     return (raw.double() / left).to(raw.dtype), (1.0 + excess) * left - 1.0
 
 
-def _factor_field(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, np.ndarray]:
+def _factor_field(
+    raw: Tensor, sad: Density, recipe: str, target: np.ndarray | None
+) -> tuple[Tensor, np.ndarray]:
     """sum_a w_a(r) f_a on the nodes of `raw`, and the factors f_a (n_atoms,)."""
     structure, grid = sad.structure, sad.grid
     nx, ny, nz = (-(-n // _BLOCK) for n in grid.shape)
@@ -180,8 +193,12 @@ def _factor_field(raw: Tensor, sad: Density, recipe: str) -> tuple[Tensor, np.nd
     coarse = Grid(grid.origin + (_BLOCK - 1) / 2 * steps.sum(axis=0), blocks_cell, blocks)
     weights = hirshfeld_weights(structure, coarse, recipe)
     in_raw, in_sad = sums(raw.double().cpu()), sums(torch.tensor(sad.values))
-    excess = weights @ (in_raw - in_sad).ravel()
-    factors = electron_factors(structure, weights @ in_raw.ravel(), excess)
+    electrons, wanted = weights @ in_raw.ravel(), weights @ in_sad.ravel()
+    if target is not None:
+        # relative to those of the SAD, so that the error of the sums over nodes cancels
+        neutral = sad.valence_charges
+        wanted *= target * neutral.sum() / (neutral * sad.n_electrons)
+    factors = electron_factors(structure, electrons, electrons - wanted)
     field = (1.0 + weights.T @ (factors - 1.0)).reshape(blocks)
     fine = torch.nn.functional.interpolate(
         torch.as_tensor(field, dtype=raw.dtype, device=raw.device)[None, None],

@@ -216,7 +216,7 @@ class Predictor:
             return Scaled(*self.normalised(raw, sad), total)
         atoms, raw = found
         total = atoms.moments(sad.grid.origin)[0]
-        density = self.normalised(self._usable(raw, sad), sad)[0]
+        density = self.normalised(self._usable(raw, sad), sad, atoms.target)[0]
         atoms, excess = atoms.scaled(sad.valence_charges, sad.n_electrons)
         if periodic != sad.structure.isolated:
             density = density.known_between_nodes(atoms)
@@ -318,13 +318,15 @@ class Predictor:
             )
         return raw
 
-    def normalised(self, raw: torch.Tensor, sad: Density) -> tuple[Density, float]:
+    def normalised(
+        self, raw: torch.Tensor, sad: Density, target: np.ndarray | None = None
+    ) -> tuple[Density, float]:
         """Scale the result of `raw` to exactly N_e electrons, separately for each molecule.
 
         The second value is the excess that this removed, as in `normalise`; nan if the spacing is
         too large for it.
         """
-        values, excess = normalise(raw, sad, self.model.recipe.sad)
+        values, excess = normalise(raw, sad, self.model.recipe.sad, target)
         if max(sad.grid.spacing) > _FINE_ENOUGH * self.model.recipe.spacing:
             excess = np.nan
         return sad.with_values(seal(values.cpu().numpy())), excess

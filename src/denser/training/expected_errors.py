@@ -16,6 +16,7 @@ from denser.model.checkpoint import Model
 from denser.model.crystals import FITTED
 from denser.model.deformed_atoms import DeformedAtoms
 from denser.model.expected_error import Example, ExpectedError
+from denser.model.molecular_electrons import electrons_of_molecules
 from denser.training.points import Points
 from denser.types.errors import InputError
 
@@ -153,6 +154,7 @@ def example(model: Model, points: Points, i: int) -> Example:
     atoms, excess = DeformedAtoms(
         structure, label.grid, coefficients, network.get_buffer("exponents"), model.recipe.sad,
         np.ones(len(structure)), nothing,
+        target=electrons_of_molecules(structure, found.graph.electrons),
     ).scaled(charges, n_electrons)  # fmt: skip
     wrong = np.abs(atoms.at(nodes) - found.rho[some].double().numpy()) * weights * n_electrons
     shares = np.full((len(structure), len(nodes)), 1e-300)
