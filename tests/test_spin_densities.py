@@ -226,7 +226,8 @@ def test_training_and_measuring_on_an_open_shell(network, tmp_path):
     label, facts = calculate(settings.task("h", Structure.of(Atoms("H"))))
     store = tmp_path / "labels.db"
     with LabelStore(store, recipe) as labels:
-        labels.add(label, facts)
+        for name in ("h", "h_2", "h_3"):  # rows of elements with fewer labels do not learn
+            labels.add(replace(label, name=name), facts)
     start = tmp_path / "start.safetensors"
     save_model(start, Model("start", "aspherical", network, recipe, {}))
     config = Config(
@@ -238,8 +239,8 @@ def test_training_and_measuring_on_an_open_shell(network, tmp_path):
     path = train(config, tmp_path / "run")
     before, after = network.state_dict(), load_model(path).network.state_dict()
     for key, value in before.items():
-        # one electron alone has no exchange to learn
-        learns = key.startswith("spin.") and key != "spin.exchange"
+        # one electron alone has no exchange to learn; errors are found on validation labels
+        learns = key.startswith("spin.") and key not in ("spin.exchange", "spin.wrong")
         assert torch.equal(value, after[key]) != learns, key
     errors = [measured(model, store, part="all").rows[0].spin_error for model in (start, path)]
     assert errors[1] < 0.7 * errors[0]

@@ -746,9 +746,9 @@ def test_downloads_read_back(inside, tmp_path: Path):
     assert sum(numbers["charges_e"]["hirshfeld"]) == pytest.approx(0.0, abs=2e-3)
     assert {row["source"] for row in numbers["numbers"]} == {"prediction"}
     (bar,) = (row["error"] for row in numbers["numbers"] if row["key"] == "dipole_debye")
-    assert 0.001 < bar < 0.2 and len(numbers["wrong_electrons"]) == 3
+    assert 0.001 < bar < 0.2 and len(numbers["wrong_electrons_e"]) == 3
     table = inside.get(f"{inside.session}/file/numbers.csv").text
-    assert "dipole_debye" in table and ",wrong_electrons" in table
+    assert "dipole_debye" in table and ",wrong_electrons_e" in table
     assert "1,O," in table
     atoms = inside.get(f"{inside.session}/file/atoms.xyz").text.splitlines()
     assert atoms[0] == "3"

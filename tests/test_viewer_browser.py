@@ -387,9 +387,9 @@ def test_selecting_measuring_and_editing(page):
         page.drawn(page.locator("#undo").click)
     assert page.inner_text("#formula") == "CH4O"
     page.drawn(page.locator("#charge-up").click)
-    assert "closed shells only" in page.inner_text("#notes")
+    assert "taken as a doublet" in page.inner_text("#notes")
     page.drawn(page.locator("#charge-down").click)
-    assert "closed shells only" not in page.inner_text("#notes")
+    assert "doublet" not in page.inner_text("#notes")
 
 
 def test_files_come_out_and_read_back(page, tmp_path: Path):

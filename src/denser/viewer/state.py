@@ -52,7 +52,7 @@ def describe(session: Session) -> dict:
         "charge_kinds": QUICK_CHARGES,
         "charges": charges(session) if quick_charges(session) else {},
         "charges_wanted": not quick_charges(session),
-        "wrong_electrons": wrong_electrons(session),
+        "wrong_electrons_e": wrong_electrons(session),
         "dipole": dipole(session),
         "grid": grid(session),
         "seconds": {k: round(v, 3) for k, v in session.seconds.items()},
@@ -194,7 +194,7 @@ def to_dict(session: Session) -> dict:
             for r in numbers(session)
         ],
         "charges_e": {k: v for k, v in table.items() if k != "problem"},
-        "wrong_electrons": wrong_electrons(session),
+        "wrong_electrons_e": wrong_electrons(session),
         "seconds": session.seconds,
     }
 
@@ -210,8 +210,8 @@ def to_csv(session: Session) -> str:
         writer.writerow([r["key"], r["value"], r.get("error", ""), r["unit"], r["source"]])
     writer.writerow([])
     columns = {f"{scheme}_charge_e": q for scheme, q in record["charges_e"].items()}
-    if record["wrong_electrons"] is not None:
-        columns["wrong_electrons"] = record["wrong_electrons"]
+    if record["wrong_electrons_e"] is not None:
+        columns["wrong_electrons_e"] = record["wrong_electrons_e"]
     header = ["atom", "symbol", "x_angstrom", "y_angstrom", "z_angstrom"]
     writer.writerow([*header, *columns])
     for i, (symbol, xyz) in enumerate(

@@ -211,8 +211,8 @@ export function marks() {
   let texts = [];
   if (atoms && kind === "symbols") texts = atoms.symbols;
   else if (atoms && kind === "indices") texts = atoms.symbols.map((_, i) => atomName(atoms, i));
-  else if (atoms && kind === "wrong" && state.wrong_electrons) {
-    texts = atoms.symbols.map((_, i) => state.wrong_electrons[i % atoms.n_atoms].toFixed(3));
+  else if (atoms && kind === "wrong" && state.wrong_electrons_e) {
+    texts = atoms.symbols.map((_, i) => state.wrong_electrons_e[i % atoms.n_atoms].toFixed(3));
   } else if (atoms && state.charges[kind]) {
     const charge = (i) => state.charges[kind][i % atoms.n_atoms];
     texts = atoms.symbols.map((_, i) => (charge(i) > 0 ? "+" : "") + charge(i).toFixed(2));

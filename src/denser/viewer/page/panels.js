@@ -86,7 +86,7 @@ function labelKinds() {
   for (const [name, heading] of Object.entries(app.state.charge_kinds)) {
     if (!known.includes(name)) $("labels").append(new Option(`${heading} charges`, name));
   }
-  $("labels").querySelector("[value=wrong]").hidden = !app.state.wrong_electrons;
+  $("labels").querySelector("[value=wrong]").hidden = !app.state.wrong_electrons_e;
 }
 
 export function charges() {
