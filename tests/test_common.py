@@ -83,6 +83,15 @@ def test_version(run):
     assert run("-V") == run("--version") == (0, f"denser {cli.__version__}\n", "")
 
 
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(run, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    run("-V")
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    run("-V")
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
+
+
 def test_completion_script(run, monkeypatch):
     monkeypatch.setattr("shellingham.detect_shell", lambda *_: ("bash", "/bin/bash"))
     code, out, _ = run("--show-completion", "bash")

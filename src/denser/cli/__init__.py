@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Annotated
@@ -88,8 +89,11 @@ app.add_typer(labels, name="labels")
 def main() -> None:
     """Entry point; a wrong command line or input is one sentence on standard error, exit code 2.
 
-    SIGTERM, which batch systems send to end a job, is treated like Ctrl-C.
+    SIGTERM, which batch systems send to end a job, is treated like Ctrl-C. Threads that wait for
+    others sleep (OMP_WAIT_POLICY): on a busy machine those that spin take the processors that the
+    others wait for, and a command may take many times as long.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for i, argument in enumerate(sys.argv[1:], start=1):
         if not argument.strip():
