@@ -25,7 +25,7 @@ from denser.analysis.absorption import Absorption, broadened
 from denser.dft.external_field import Kick, direction_of
 from denser.dft.molecular import converge
 from denser.dft.one_step import one_step
-from denser.dft.real_time import STATIONARY, GroundState, Molecule, Propagation
+from denser.dft.real_time import STATIONARY, GroundState, Operators, Propagation
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.types.structure import Structure
@@ -103,7 +103,7 @@ def stationary(name: str, options: argparse.Namespace, predictor: Predictor) -> 
     density = predictor.predict(structure).density
     result = converge(structure, "gth-tzv2p", about=density, conv_tol=STATIONARY)
     recipe = predictor.model.recipe
-    molecule = Molecule(GroundState.of(structure, recipe, result), result.mf)
+    molecule = Operators(GroundState.of(structure, recipe, result), result.mf)
     step = one_step(density)
     n = int(np.count_nonzero(result.mo_occ))
     overlap = result.mf.get_ovlp()

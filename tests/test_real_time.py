@@ -13,7 +13,7 @@ from denser.analysis.absorption import absorption, broadened
 from denser.dft.external_field import Kick, Pulse, direction_of
 from denser.dft.kohn_sham_matrix import KohnShamMatrix
 from denser.dft.molecular import converge
-from denser.dft.real_time import STATIONARY, GroundState, Lost, Molecule, Propagation
+from denser.dft.real_time import STATIONARY, GroundState, Lost, Operators, Propagation
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
@@ -24,10 +24,10 @@ AS = 1e-3 / FEMTOSECOND
 X, Y, Z = np.eye(3)
 
 
-def ground(atoms: Atoms, **more) -> Molecule:
+def ground(atoms: Atoms, **more) -> Operators:
     structure = Structure.of(atoms, **more)
     result = converge(structure, BASIS, conv_tol=STATIONARY)
-    return Molecule(GroundState.of(structure, Recipe(), result), result.mf)
+    return Operators(GroundState.of(structure, Recipe(), result), result.mf)
 
 
 @pytest.fixture(scope="module")

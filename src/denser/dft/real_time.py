@@ -98,7 +98,7 @@ class GroundState:
         )
 
 
-class Molecule:
+class Operators:
     """Operators of a molecule in the orbitals of its ground state.
 
     Parameters
@@ -179,7 +179,7 @@ class Molecule:
 
 
 @dataclass(eq=False)
-class State:
+class PropagationState:
     """Where a propagation is, and its record so far.
 
     Parameters
@@ -220,13 +220,13 @@ class Propagation:
 
     Parameters
     ----------
-    molecule : Molecule
+    molecule : Operators
     external : Kick or Pulse
     direction : (3,) float
         Unit vector of the field.
     step : float
         Atomic units of time.
-    state : State, optional
+    state : PropagationState, optional
         Of an earlier run, to continue from; by default the ground state.
 
     Raises
@@ -237,11 +237,11 @@ class Propagation:
 
     def __init__(
         self,
-        molecule: Molecule,
+        molecule: Operators,
         external: Kick | Pulse,
         direction: np.ndarray,
         step: float,
-        state: State | None = None,
+        state: PropagationState | None = None,
     ) -> None:
         check_step(step, external)
         self.molecule, self.external, self.step = molecule, external, step
@@ -250,7 +250,7 @@ class Propagation:
         self.state = state or self._start()
         self._most = float(np.abs(np.array(self.state.energies) - self.before).max())
 
-    def _start(self) -> State:
+    def _start(self) -> PropagationState:
         orbitals = self.molecule.occupied()
         reference, before = self.molecule.matrices(orbitals)
         f, energy, made = reference, before, 1
@@ -263,7 +263,7 @@ class Propagation:
             made = 2
         # A kick does its work at once.
         work = energy - before
-        return State(
+        return PropagationState(
             orbitals, [f], reference, work, [self.molecule.dipole(orbitals)], [energy], [work], made
         )
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from denser.dft.real_time import GroundState, State
+from denser.dft.real_time import GroundState, PropagationState
 from denser.io.files import replacing
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 
 
 def save(
-    path: Path, made_from: str, ground: GroundState, direction: np.ndarray, state: State
+    path: Path, made_from: str, ground: GroundState, direction: np.ndarray, state: PropagationState
 ) -> None:
     """Write a ground state and how far a propagation from it is.
 
@@ -27,7 +27,7 @@ def save(
         Hash of what determines the result.
     ground : GroundState
     direction : (3,) float
-    state : State
+    state : PropagationState
     """
     arrays: dict[str, Any] = {
         "made_from": np.array(made_from),
@@ -51,7 +51,7 @@ def save(
 
 def load(
     path: Path, made_from: str | None, structure: Structure, basis: str, recipe: Recipe
-) -> tuple[GroundState, np.ndarray, State] | None:
+) -> tuple[GroundState, np.ndarray, PropagationState] | None:
     """Ground state, direction and state of a file; None if it is not of the same content."""
     if made_from is None or not path.is_file():
         return None
@@ -63,7 +63,7 @@ def load(
                 structure, basis, recipe, file["mo_coeff"], file["mo_energy"], file["mo_occ"]
             )
             works = file["works"].tolist()
-            state = State(
+            state = PropagationState(
                 [file[f"orbitals_{s}"] for s in range(len(ground.mo_occ))],
                 list(file["matrices"]),
                 file["reference"],

@@ -26,7 +26,7 @@ from denser.io.frames import (
     stated_in_comment,
     symbol_of,
 )
-from denser.io.residues import Site, charge_of_residues
+from denser.io.residues import ResidueAtom, charge_of_residues
 from denser.types.errors import InputError
 
 _POLYMER = re.compile(
@@ -323,7 +323,7 @@ def _gro_frame(lines: Sequence[str]) -> Frame:
     starts = np.cumsum([a[:10] != b[:10] for a, b in pairwise([lines[2], *lines[2:-1]])])
     atoms.info["charge"] += charge_of_residues(
         [
-            Site(symbol, (x, y, z), (str(start),), residue)
+            ResidueAtom(symbol, (x, y, z), (str(start),), residue)
             for start, residue, symbol, (x, y, z) in zip(
                 starts, residues, symbols, positions, strict=True
             )

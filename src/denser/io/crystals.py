@@ -24,7 +24,7 @@ from denser.io.frames import (
     plain_symbol,
 )
 from denser.io.hydrogens import with_hydrogens
-from denser.io.residues import Site, charge_of_residues, is_known
+from denser.io.residues import ResidueAtom, charge_of_residues, is_known
 from denser.types.errors import InputError
 
 _SPARSE = 100.0
@@ -89,7 +89,7 @@ def _check_coordinates(lines: Sequence[str]) -> None:
             raise InputError(f"expected three coordinates in columns 31-54 of {line[:60]!r}")
 
 
-def _pdb_sites(model: Any, blank: bool) -> Iterator[Site]:
+def _pdb_sites(model: Any, blank: bool) -> Iterator[ResidueAtom]:
     """Atoms of a model; `blank` if the file gives no elements, which gemmi then guesses."""
     for chain in model:
         for residue in chain:
@@ -101,7 +101,7 @@ def _pdb_sites(model: Any, blank: bool) -> Iterator[Site]:
                 ion = atom.name == residue.name or atom.name[:2].upper() in ("CL", "BR")
                 if element == "X" or strange or (blank and ion):
                     element = element_of_name(atom.name, residue.name, polymer)
-                yield Site(
+                yield ResidueAtom(
                     plain_symbol(element), tuple(atom.pos), (chain.name, str(residue.seqid)),
                     residue.name, atom.name, atom.charge, atom.altloc.strip("\0 "), atom.occ,
                 )  # fmt: skip
@@ -119,7 +119,7 @@ def _mmcif(block: Any, embed: bool) -> Iterator[Frame | InputError]:
     table = block.find("_atom_site.", list(_MMCIF))
     if len(table) == 0:
         raise InputError("its atoms lack type_symbol or coordinates")
-    models: dict[str, list[Site]] = defaultdict(list)
+    models: dict[str, list[ResidueAtom]] = defaultdict(list)
 
     def value(row: Any, column: int, default: str) -> str:
         if not row.has(column):
@@ -130,7 +130,7 @@ def _mmcif(block: Any, embed: bool) -> Iterator[Frame | InputError]:
     for row in table:
         position = (float(row[1]), float(row[2]), float(row[3]))
         models[value(row, 7, "1")].append(
-            Site(
+            ResidueAtom(
                 plain_symbol(row.str(0)), position,
                 (value(row, 8, ""), value(row, 9, "") or value(row, 10, "")), value(row, 10, ""),
                 value(row, 11, ""), round(float(value(row, 6, "0"))), value(row, 5, ""),
@@ -162,7 +162,7 @@ def _component(block: Any) -> Frame:
     return checked(Frame(atoms, block.name))
 
 
-def _frame(sites: Sequence[Site], cell: Any, group: str, title: str, embed: bool) -> Frame:
+def _frame(sites: Sequence[ResidueAtom], cell: Any, group: str, title: str, embed: bool) -> Frame:
     notes: list[str] = []
     sites = _better_places(sites, notes)
     if embed:
@@ -194,7 +194,7 @@ def _frame(sites: Sequence[Site], cell: Any, group: str, title: str, embed: bool
     return checked(Frame(atoms, title, tuple(notes)))
 
 
-def _total_charge(sites: Sequence[Site], notes: list[str]) -> int:
+def _total_charge(sites: Sequence[ResidueAtom], notes: list[str]) -> int:
     """Sum of the charges in the file, and of ions and residues whose charge it does not give."""
     silent = [(site.kind, site.element) for site in sites if not site.charge]
     total = sum(site.charge for site in sites) + charge_of_ions(silent, notes)
@@ -204,7 +204,7 @@ def _total_charge(sites: Sequence[Site], notes: list[str]) -> int:
     return total + charge_of_residues(sites, notes)
 
 
-def _better_places(sites: Sequence[Site], notes: list[str]) -> list[Site]:
+def _better_places(sites: Sequence[ResidueAtom], notes: list[str]) -> list[ResidueAtom]:
     """Of the alternate locations of each residue, those with the highest occupancy."""
     occupancies: dict[tuple[str, ...], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for site in sites:

@@ -14,7 +14,7 @@ from warnings import catch_warnings, simplefilter
 import gemmi
 import numpy as np
 
-from denser.io.residues import Site
+from denser.io.residues import ResidueAtom
 from denser.types.errors import InputError
 
 PH = 7.0
@@ -28,7 +28,7 @@ _DISULFIDE = 2.5
 """Two sulfur atoms SG nearer than this are bonded, angstrom."""
 
 
-def with_hydrogens(sites: Sequence[Site], notes: list[str]) -> list[Site]:
+def with_hydrogens(sites: Sequence[ResidueAtom], notes: list[str]) -> list[ResidueAtom]:
     """Add hydrogens to the residues that have none; notes say what was done.
 
     Amino acids get their charges at pH 7, phosphates of nucleotides -1. Other molecules are as in
@@ -36,7 +36,7 @@ def with_hydrogens(sites: Sequence[Site], notes: list[str]) -> list[Site]:
 
     Parameters
     ----------
-    sites : sequence of Site
+    sites : sequence of ResidueAtom
         Without alternate locations, the atoms of a residue one after the other.
     notes : list of str
         Sentences are added to it.

@@ -39,7 +39,7 @@ _PHOSPHATES = ("SEP", "TPO", "PTR")
 
 
 @dataclass(frozen=True)
-class Site:
+class ResidueAtom:
     """An atom of a PDB, mmCIF or GROMACS file.
 
     Parameters
@@ -70,14 +70,14 @@ class Site:
     occupancy: float = 1.0
 
 
-def charge_of_residues(atoms: Sequence[Site], notes: list[str]) -> int:
+def charge_of_residues(atoms: Sequence[ResidueAtom], notes: list[str]) -> int:
     """Total charge of the amino acids and nucleotides among the atoms; notes say what it is.
 
     Residues whose hydrogens fit no charge that they can have (as of united atoms) count as neutral.
 
     Parameters
     ----------
-    atoms : sequence of Site
+    atoms : sequence of ResidueAtom
     notes : list of str
         Sentences are added to it.
     """
@@ -149,7 +149,7 @@ def _range(kind: str, nucleotide: bool, n_bonds: int) -> tuple[int, int]:
     return (low, high) if n_bonds > 1 else (low - 1, high + 1)
 
 
-def _bonds_between(atoms: Sequence[Site]) -> Counter[tuple[str, ...]]:
+def _bonds_between(atoms: Sequence[ResidueAtom]) -> Counter[tuple[str, ...]]:
     """Number of bonds of each residue to others, among heavy nonmetals."""
     heavy = [a for a in atoms if a.element in ("C", "N", "O", "P", "S", "Se")]
     found: Counter[tuple[str, ...]] = Counter()

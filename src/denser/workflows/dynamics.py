@@ -19,9 +19,9 @@ from denser.dft.real_time import (
     STATIONARY,
     GroundState,
     Lost,
-    Molecule,
+    Operators,
     Propagation,
-    State,
+    PropagationState,
     check_step,
 )
 from denser.dft.saved_propagation import load, save
@@ -260,14 +260,14 @@ def dynamics(
     prediction = predictor.predict(atoms, options=options)
     recipe = predictor.model.recipe
     notes_of_basis: list[str] = []
-    molecule: Molecule | None = None
+    molecule: Operators | None = None
 
-    def start_of(name: str, direction: np.ndarray) -> tuple[Molecule, State | None]:
+    def start_of(name: str, direction: np.ndarray) -> tuple[Operators, PropagationState | None]:
         """The molecule and the state of an earlier run, or of the ground state."""
         known = load(_state_file(stem, name), made_from, structure, settings.basis, recipe)
         if known is not None and np.allclose(known[1], direction):
             if molecule is None or not np.array_equal(molecule.ground.mo_coeff, known[0].mo_coeff):
-                return Molecule(known[0], molecule and molecule.mf), known[2]
+                return Operators(known[0], molecule and molecule.mf), known[2]
             return molecule, known[2]
         if molecule is not None:
             return molecule, None
@@ -275,7 +275,7 @@ def dynamics(
             structure, settings.basis, recipe, about=prediction.density, conv_tol=STATIONARY
         )
         notes_of_basis.extend(filter(None, [removed_text(result)]))
-        return Molecule(GroundState.of(structure, recipe, result), result.mf), None
+        return Operators(GroundState.of(structure, recipe, result), result.mf), None
 
     errors: dict[str, str] = {}
     runs: list[_Run] = []

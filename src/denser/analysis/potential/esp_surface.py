@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from denser.analysis.potential.electrostatics import Potential
-from denser.analysis.potential.surface_sites import Site, sites
+from denser.analysis.potential.surface_sites import SurfaceSite, sites
 from denser.analysis.regions import nearest_atoms
 from denser.analysis.uncertainty import potential_errors
 from denser.atoms.free_atoms import complete
@@ -47,7 +47,7 @@ class Extremum:
         Bohr.
     atom : int
         Index of the nearest atom.
-    site : Site
+    site : SurfaceSite
         Its kind (sigma-hole, lone pair, ...) and direction.
     error : float or None
         Of a prediction: what two of three errors do not exceed (`potential_errors`), hartree/e.
@@ -56,7 +56,7 @@ class Extremum:
     value: float
     position: np.ndarray
     atom: int
-    site: Site
+    site: SurfaceSite
     error: float | None = None
 
 

@@ -27,7 +27,7 @@ _LONE_PAIRS = frozenset((7, 8, 9, 15, 16, 17, 33, 34, 35, 51, 52, 53))
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
+class SurfaceSite:
     """Where an extremum is as seen from its atom.
 
     Parameters
@@ -64,7 +64,9 @@ class Site:
         }
 
 
-def sites(structure: Structure, points: np.ndarray, atoms: np.ndarray, maxima: bool) -> list[Site]:
+def sites(
+    structure: Structure, points: np.ndarray, atoms: np.ndarray, maxima: bool
+) -> list[SurfaceSite]:
     """What extrema at points (n, 3), bohr, near atoms (n,) belong to.
 
     Parameters
@@ -85,7 +87,7 @@ def sites(structure: Structure, points: np.ndarray, atoms: np.ndarray, maxima: b
 
 def _site(
     structure: Structure, point: np.ndarray, atom: int, neighbours: list[int], maximum: bool
-) -> Site:
+) -> SurfaceSite:
     def vector(to: np.ndarray) -> np.ndarray:
         x = to - structure.positions[atom]
         return x if structure.cell is None else nearest_image(x, structure.cell)
@@ -105,5 +107,5 @@ def _site(
     else:
         kind = "lone pair" if z in _LONE_PAIRS else "pi" if above else ""
     if best is None:
-        return Site(kind, distance, direction, None, None)
-    return Site(kind, distance, direction, neighbours[best], float(angles[best]))
+        return SurfaceSite(kind, distance, direction, None, None)
+    return SurfaceSite(kind, distance, direction, neighbours[best], float(angles[best]))
