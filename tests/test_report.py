@@ -533,3 +533,13 @@ def test_portraits_by_plot(folder, water):
     code, _, err = run("plot", "a.npz", "a.npz", "-o", "d.png", "--kind", "esp")
     assert code == 2 and "draws one density" in err
     assert run("plot", "a.npz", "-o", "d.bmp", "--kind", "esp")[0] == 2
+
+
+def test_a_folder_where_nothing_was_analysed_takes_other_settings(folder):
+    (folder / "he.xyz").write_text("1\n\nHe 0 0 0\n")
+    inputs = find_inputs([folder / "he.xyz"], [])
+    assert Report(inputs, SETTINGS, folder / "r").run(1).failed == 1
+    other = replace(SETTINGS, properties=("cm5",))
+    totals = Report(find_inputs([folder / "w.xyz"], []), other, folder / "r").run(1)
+    assert (totals.done, totals.failed) == (1, 0)
+    assert len(rows_of(folder / "r" / "frames.csv")) == 1

@@ -215,7 +215,14 @@ class Report:
             raise InputError(
                 f"{folder} is a file, but a report needs a folder; choose another name"
             )
-        if not path.exists():
+        records = summary.records(path) if path.exists() else iter(())
+        others = next(records, None) != head
+        if others and any("error" not in record for record in records):
+            raise InputError(
+                f"{folder} holds a report with other settings, or of another version; repeat "
+                "its command, or choose another folder"
+            )
+        if others:  # a new folder, or one where nothing was analysed
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -223,12 +230,6 @@ class Report:
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(head) + "\n")
             return
-        records = summary.records(path)
-        if next(records, None) != head:
-            raise InputError(
-                f"{folder} holds a report with other settings, or of another version; repeat "
-                "its command, or choose another folder"
-            )
         last = {
             record["input"]: (
                 record["stem"],
