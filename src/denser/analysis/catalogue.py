@@ -261,12 +261,6 @@ FIELDS = {
         "denser.analysis.charges.spin_populations:spin_density",
         isovalues=SPIN_ISOVALUES,
     ),
-    "uncertainty": FieldEntry(
-        "expected error of a prediction",
-        "e/bohr^3",
-        "denser.analysis.uncertainty:uncertainty",
-        isovalues=Isovalues(5e-4, 2e-5, 2e-2),
-    ),
     "esp": FieldEntry(
         "electrostatic potential",
         "hartree/e",
@@ -279,6 +273,12 @@ FIELDS = {
         "e/bohr^5",
         "denser.analysis.fields:laplacian",
         isovalues=Isovalues(0.2, 0.02, 2.0, signed=True),
+    ),
+    "uncertainty": FieldEntry(
+        "expected error",
+        "e/bohr^3",
+        "denser.analysis.uncertainty:uncertainty",
+        isovalues=Isovalues(5e-4, 2e-5, 2e-2),
     ),
     "gradient": FieldEntry(
         "length of the density's gradient", "e/bohr^4", "denser.analysis.fields:gradient_norm"
