@@ -59,6 +59,17 @@ def test_a_changed_figure_would_be_seen(tables):
     assert tables.filled(page.replace(mean, "0.100")) == page
 
 
+def test_no_line_begins_with_the_comment_of_a_figure():
+    """Markdown ends the paragraph there."""
+    bad = {
+        path: line[:60]
+        for path, text in texts().items()
+        for line in text.splitlines()
+        if re.match(r"<!-- [\w.]+:\S* -->", line)
+    }
+    assert bad == {}
+
+
 def test_results_are_those_of_the_shipped_model(recording):
     """Whoever ships other weights measures again: `python benchmarks/... --results`."""
     dipole = recording.acetamide_dipole(Predictor("default"))
