@@ -65,7 +65,7 @@ def measure(label: Label, predictor: Predictor, random: np.random.Generator) -> 
     assert bar is not None and bars is not None
     shares = hirshfeld_weights(structure, grid, predictor.model.recipe.sad)
     charges_off = np.abs(shares @ wrong.ravel()) * grid.dv
-    of_charges = charge_errors(density)
+    of_charges = charge_errors(density.wrong)
     assert of_charges is not None
     return {
         "charges": (charges_off, of_charges),

@@ -38,12 +38,15 @@ OF_CHARGE = 0.3
 """Share of the wrong electrons of an atom by which its Hirshfeld charge is off."""
 
 
-def charge_errors(density: Density) -> np.ndarray | None:
+def charge_errors(wrong: np.ndarray | None) -> np.ndarray | None:
     """What the error of Hirshfeld charges does not exceed in two of three atoms (n_atoms,), e.
 
-    None if the density is no prediction of a model that estimates its errors.
+    Parameters
+    ----------
+    wrong : (n_atoms,) float or None
+        As `Density.wrong`; None if the density is no prediction of a model that estimates errors.
     """
-    return None if density.wrong is None else OF_CHARGE * density.wrong
+    return None if wrong is None else OF_CHARGE * wrong
 
 
 def dipole_error(density: Density) -> float | None:

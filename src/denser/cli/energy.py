@@ -76,6 +76,7 @@ def energy(
     In another basis, for differences of energies, and for molecules with unpaired electrons, the
     steps go on to self-consistency.
     """
+    from denser.io.files import make_folder
     from denser.workflows.energy import StartDensities, energy_record, energy_summary, orbital_index
     from denser.workflows.inputs import refuse_inputs
     from denser.workflows.other_basis import Wanted, energy_in_basis, summary_in_basis
@@ -86,7 +87,7 @@ def energy(
     for name in wanted:  # report a wrong name before any work; 500 stands for "enough"
         orbital_index(name, 500, 1000)
     if wanted:
-        _make_folder(out)
+        make_folder(out)
     starts = StartDensities(
         prediction_options(charge, model, box, padding, device, spin=unpaired(spin, multiplicity))
     )
@@ -154,6 +155,7 @@ def scf(
     density, to NAME_spin beside the density.
     """
     from denser.io import check_suffix
+    from denser.io.files import make_folder
     from denser.workflows.energy import StartDensities, scf_record, scf_summary
     from denser.workflows.inputs import refuse_inputs
     from denser.workflows.other_basis import Wanted, energy_in_basis, summary_in_basis
@@ -169,7 +171,7 @@ def scf(
     if out is not None and single:
         check_suffix(out)
     elif out is not None:
-        _make_folder(out)
+        make_folder(out)
 
     def work(entry: Input) -> dict:
         target = out if out is None or single else out / f"{entry.stem}.cube"
@@ -210,10 +212,3 @@ def _run(
     return display.end(
         totals, again="the command cannot continue; run it again with the remaining inputs"
     )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be created ({error.strerror})") from error

@@ -174,13 +174,11 @@ def _write_worst(
     told: Console,
 ) -> None:
     """Error cubes and pictures of the worst molecules."""
+    from denser.io.files import make_folder
     from denser.workflows.evaluate.measure import write_error
     from denser.workflows.many import Failed, attempt
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be created ({error.strerror})") from error
+    make_folder(folder)
     named = {label.name: label for label in labels}
     for row in evaluation.worst(n):
         written = attempt(write_error, named[row.name], predictor, folder, periodic)

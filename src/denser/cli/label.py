@@ -325,6 +325,7 @@ def labels_export(
     from rich.console import Console
 
     from denser.io import check_suffix, write
+    from denser.io.files import make_folder
     from denser.labels.store import LabelStore
     from denser.workflows.label import label_density
     from denser.workflows.many import Bar, Failed, print_json, run
@@ -333,10 +334,7 @@ def labels_export(
     check_suffix(Path("x" + suffix))
     with LabelStore(store) as labels:
         names = _selected(labels, select)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{out}: cannot be created ({error.strerror})") from error
+        make_folder(out)
 
         def export(name: str) -> Path:
             path = out / (name + suffix)

@@ -85,6 +85,20 @@ def naming(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from error
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder with those above it, unless it is there.
+
+    Raises
+    ------
+    InputError
+        It cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be created ({error.strerror})") from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield the name of a temporary file beside `path` and rename it to `path` at the end.

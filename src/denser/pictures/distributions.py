@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from denser.io.files import replacing
-from denser.pictures.plot import DPI, check_suffix
+from denser.pictures.plot import DPI, check_suffix, save_figure
 from denser.types.errors import InputError
 
 COLOURS = ("#3380d1", "#8c8c8c", "#d61a1f", "#e0a030")
@@ -63,5 +62,4 @@ def plot_distribution(errors: dict[str, np.ndarray], path: str | Path) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=2)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format=path.suffix[1:].lower())
+    save_figure(figure, path, DPI)

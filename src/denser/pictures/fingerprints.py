@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denser.io.files import replacing
 from denser.io.ply import write_mesh
 from denser.pictures import scene
-from denser.pictures.plot import check_suffix
+from denser.pictures.plot import check_suffix, save_figure
 from denser.types.units import BOHR
 
 if TYPE_CHECKING:
@@ -88,18 +87,12 @@ def plot_hirshfeld(surfaces: HirshfeldSurfaces, structure: Structure, path: str 
             fontsize=6,
         )
         _fingerprint(right, surface)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI, format=path.suffix[1:].lower())
+    save_figure(figure, path, _DPI)
 
 
 def _rendered(surface: MoleculeSurface) -> np.ndarray:
     """Picture of the molecule in its surface."""
-    normals = np.zeros_like(surface.vertices)
-    corners = surface.vertices[surface.faces]
-    of_faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    for k in range(3):
-        np.add.at(normals, surface.faces[:, k], of_faces)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    normals = scene.normals_of(surface.vertices, surface.faces)
     mesh = scene.Mesh(surface.vertices * BOHR, surface.faces, normals, colours_of(surface), 0.8)
     view = scene.view_along_thinnest(surface.structure.positions)
     drawn = [mesh, *scene.molecule(surface.structure)]

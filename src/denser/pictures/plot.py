@@ -120,8 +120,7 @@ def _plot(
         figure = _isosurface_figure(subject, isovalue, signed)
     else:
         figure = _slice_figure(subject, isovalue, signed, "xyz".index(axis), position)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format=path.suffix[1:].lower())
+    save_figure(figure, path, DPI)
 
 
 def check_suffix(path: Path) -> None:
@@ -388,3 +387,9 @@ def _mark_atoms(
             color="white" if colour @ (0.30, 0.59, 0.11) < 0.5 else "black",
             zorder=4,
         )
+
+
+def save_figure(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a figure in the format that its suffix names."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, format=path.suffix[1:].lower())

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from denser.analysis.catalogue import PICTURES, PROPERTIES, load, unknown
-from denser.io.files import replacing
 from denser.pictures import scene
-from denser.pictures.plot import DPI, WIDTH, check_suffix
+from denser.pictures.plot import DPI, WIDTH, check_suffix, save_figure
 from denser.types.errors import InputError
 from denser.types.units import BOHR, KCAL_PER_MOL
 
@@ -91,7 +90,7 @@ def plot_nci(nci: NCI, structure: Structure, path: str | Path) -> None:
     axes.set_xlabel(r"$\mathrm{sign}(\lambda_2)\,\rho$ / e bohr$^{-3}$", fontsize=8)
     axes.set_ylabel("reduced density gradient $s$", fontsize=8)
     axes.tick_params(labelsize=7)
-    _save(figure, path)
+    save_figure(figure, path, DPI)
 
 
 def plot_esp(
@@ -125,7 +124,7 @@ def plot_esp(
     vertices = surface.vertices * BOHR
     faces = _outward(vertices, surface.faces)
     mesh = scene.Mesh(
-        vertices, faces, _normals(vertices, faces), colours(norm(potential))[:, :3], 0.78
+        vertices, faces, scene.normals_of(vertices, faces), colours(norm(potential))[:, :3], 0.78
     )
     figure, strip = _canvas([mesh, *scene.molecule(structure)], structure)
     height = figure.get_size_inches()[1]
@@ -136,7 +135,7 @@ def plot_esp(
         0.72, 0.55 * strip / height,
         f"kcal/mol/e on {surface.isovalue:g} e/bohr$^3$", fontsize=6, color="0.2",
     )  # fmt: skip
-    _save(figure, path)
+    save_figure(figure, path, DPI)
 
 
 def plot_critical_points(points: CriticalPoints, structure: Structure, path: str | Path) -> None:
@@ -188,7 +187,7 @@ def plot_critical_points(points: CriticalPoints, structure: Structure, path: str
             figure.text(x, 0.4 * strip / height, "\N{BLACK CIRCLE}", color=colour, fontsize=8)
             figure.text(x + 0.03, 0.4 * strip / height, text, color="0.2", fontsize=7)
             x += 0.2
-    _save(figure, path)
+    save_figure(figure, path, DPI)
 
 
 def _canvas(meshes: list[scene.Mesh], structure: Structure) -> tuple[Figure, float]:
@@ -209,18 +208,3 @@ def _outward(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Orient faces counter-clockwise seen from outside: the enclosed volume is then positive."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     return faces if np.einsum("ij,ij->", a, np.cross(b, c)) > 0 else faces[:, ::-1]
-
-
-def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals at vertices: the mean of the adjacent faces' normals, weighted by area."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    of_face = np.cross(b - a, c - a)
-    normals = np.zeros_like(vertices)
-    for i in range(3):
-        np.add.at(normals, faces[:, i], of_face)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format=path.suffix[1:].lower())

@@ -8,9 +8,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from denser.atoms.molecules import whole_molecules
-from denser.io.files import replacing
 from denser.pictures import scene
-from denser.pictures.plot import DPI, WIDTH, check_suffix
+from denser.pictures.plot import DPI, WIDTH, check_suffix, save_figure
 from denser.types.density import Density, Field
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -87,8 +86,7 @@ def plot_residual(
         f"residual density: blue +{isovalue:g}, red \N{MINUS SIGN}{isovalue:g} e/Å³",
         ha="center", fontsize=8, color="0.2",
     )  # fmt: skip
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format=path.suffix[1:].lower())
+    save_figure(figure, path, DPI)
 
 
 def _shown(structure: Structure, n_sites: int) -> Structure:

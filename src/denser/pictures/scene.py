@@ -62,6 +62,16 @@ class Mesh:
     opacity: float = 1.0
 
 
+def normals_of(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals at vertices: the mean of the adjacent faces' normals, weighted by area."""
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    of_face = np.cross(b - a, c - a)
+    normals = np.zeros_like(vertices)
+    for i in range(3):
+        np.add.at(normals, faces[:, i], of_face)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
 def unit_sphere(n_points: int) -> tuple[np.ndarray, np.ndarray]:
     """Vertices (equal to their normals) and faces of a sphere of even triangles."""
     k = np.arange(n_points) + 0.5

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from denser.io.files import replacing
-from denser.pictures.plot import DPI, check_suffix
+from denser.pictures.plot import DPI, check_suffix, save_figure
 
 WIDTH, HEIGHT = 4.2, 2.6  # inches
 MOST_LABELS = 8
@@ -72,5 +71,4 @@ def plot_spectrum(
     axes.set_title(title, fontsize=8)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format=path.suffix[1:].lower())
+    save_figure(figure, path, DPI)

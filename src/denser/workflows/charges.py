@@ -17,9 +17,10 @@ from denser.analysis.charges.without_grid import (
     like_hartree_fock,
     resp,
 )
-from denser.analysis.uncertainty import OF_CHARGE
+from denser.analysis.uncertainty import charge_errors
 from denser.atoms.plausible import strange
 from denser.io.charges import WITH_PROPERTIES, ChargedMolecule, require_suffix, write_molecules
+from denser.io.files import make_folder
 from denser.io.smiles import from_smiles, matches
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
@@ -95,10 +96,11 @@ def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
         record["warnings"].append(ready.note)
     record["symbols"] = first.symbols
     record["charges_e"] = {kind: values.tolist() for kind, values in ready.charges.items()}
+    errors = charge_errors(wrong)
     record["charges_error_e"] = {
-        kind: (OF_CHARGE * wrong).tolist()
+        kind: errors.tolist()
         for kind in ready.charges
-        if kind in ("hirshfeld", "cm5") and wrong is not None and not settings.like_hf
+        if kind in ("hirshfeld", "cm5") and errors is not None and not settings.like_hf
     }
     record["seconds"] = {
         "geometry": round(middle - begin, 4),
@@ -181,10 +183,7 @@ class Library:
         if self.one_file:
             refuse_inputs(self.out, self.files)
         else:
-            try:
-                self.out.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(f"{self.out}: cannot be created ({error.strerror})") from error
+            make_folder(self.out)
         done: dict[str, ChargedMolecule] = {}
         left_out = 0
         journal = Journal(self.out, self.one_file, self.settings, self.resume)

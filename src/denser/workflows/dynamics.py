@@ -26,6 +26,7 @@ from denser.dft.real_time import (
 )
 from denser.dft.saved_propagation import load, save
 from denser.io import write
+from denser.io.files import make_folder
 from denser.io.table import write_table
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
@@ -189,10 +190,7 @@ def dynamics_all(
     settings : DynamicsSettings
     as_json : bool
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be created ({error.strerror})") from error
+    make_folder(folder)
     predictor = Predictor.of(settings.options)
     identity = predictor.model.identity()
 

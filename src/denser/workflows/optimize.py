@@ -16,7 +16,7 @@ from ase.io import Trajectory, write
 from ase.optimize import BFGS, FIRE, LBFGS
 
 from denser.atoms.plausible import strange
-from denser.io.files import replacing
+from denser.io.files import make_folder, replacing
 from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
 from denser.types.units import HARTREE
@@ -103,10 +103,7 @@ def optimize_all(
     report : callable
         Called with a text after each step of a single input.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be created ({error.strerror})") from error
+    make_folder(folder)
     identity = settings.calculator().predictor.model.identity()
 
     def work(entry: Input) -> dict:

@@ -15,6 +15,7 @@ import numpy as np
 from denser.analysis.moments import dipole_record, dipole_text
 from denser.atoms.plausible import strange
 from denser.io import check_suffix, chgcar, holds_spin, write
+from denser.io.files import make_folder
 from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
 from denser.types.units import BOHR
@@ -110,10 +111,7 @@ class Batch:
         options = self.options
         predictor = Predictor.of(options)
         if not self.single:
-            try:
-                self.out.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(f"{self.out}: cannot be created ({error.strerror})") from error
+            make_folder(self.out)
         outputs = _Outputs(self.out.parent if self.single else self.out)
         identity, values = predictor.model.identity(), options.plain()
         made_from = {x.name: content(x.source, options, values, identity) for x in self.inputs}

@@ -23,7 +23,7 @@ from denser.dft.scf import mean_field, scf
 from denser.io.files import replacing
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
-from denser.pictures.plot import DPI, WIDTH, check_suffix
+from denser.pictures.plot import DPI, WIDTH, check_suffix, save_figure
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import MIN_DISTANCE, Structure
@@ -251,8 +251,7 @@ def plot_scans(path: Path, scans: Sequence[Scan]) -> None:
             title=_subscripted(curve.name),
         )
         axes.legend(frameon=False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format=path.suffix[1:].lower())
+    save_figure(figure, path, DPI)
 
 
 def _stretched(numbers: np.ndarray, distance: float, options: PredictionOptions) -> Structure:

@@ -18,6 +18,7 @@ from denser.analysis.infrared import Infrared, infrared, without_rotation
 from denser.atoms.molecules import WholeMolecule, whole_molecules
 from denser.atoms.plausible import strange
 from denser.atoms.sad import valence_charges
+from denser.io.files import make_folder
 from denser.io.table import write_table
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
@@ -106,10 +107,7 @@ def spectrum(path: Path, folder: Path, settings: SpectrumSettings) -> dict:
         After Ctrl-C.
     """
     begin = time.perf_counter()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be created ({error.strerror})") from error
+    make_folder(folder)
     stem = folder / file_stem(path)
     ends = ("dipoles.csv", "infrared.csv", "bands.csv", "infrared.png")
     files = [Path(f"{stem}_{end}") for end in ends]

@@ -255,7 +255,7 @@ def hirshfeld(density: Density) -> Hirshfeld:
         seconds[a] = -grid.cell.T @ second @ grid.cell
     quadrupoles = traceless(seconds)
     ratios = volumes / free
-    errors = charge_errors(density)
+    errors = charge_errors(density.wrong)
     return Hirshfeld(structure, charges, dipoles, quadrupoles, volumes, ratios, residual, errors)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from denser.analysis.charges.mbis import Quadrature
+from denser.analysis.charges.quadrature import Quadrature
 from denser.analysis.charges.without_grid import Conformer
 from denser.analysis.crystal.multipoles import Multipoles
 from denser.atoms.free_atoms import pseudo_charges
