@@ -241,7 +241,7 @@ def write_structures(path: Path, structures: list[Atoms]) -> None:
 def main() -> int:
     """Make the geometries that the output lacks, and write all of them, small ones first."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("moses", type=Path)
+    parser.add_argument("moses", type=Path, nargs="?", help="not needed for kinds of --only")
     parser.add_argument("-o", "--out", type=Path, default=DATA / "kinds.xyz.gz")
     parser.add_argument("--only", nargs="*", default=[], metavar="KIND")
     chosen = parser.parse_args()
@@ -257,7 +257,9 @@ def main() -> int:
                 end = "abcdefghijklmnop"[copy] if copies > 1 else ""
                 wanted.append((kind, f"{kind}_{i + 1:03d}{end}", i, smiles, how))
     counts: dict[str, int] = {}
-    for kind, smiles in drugs(chosen.moses, plan["drugs"], set()):
+    if chosen.moses is None and not chosen.only:
+        parser.error("the file of MOSES is needed for the drug-like molecules; --only KIND... makes others")
+    for kind, smiles in drugs(chosen.moses, plan["drugs"], set()) if chosen.moses else ():
         counts[kind] = counts.get(kind, 0) + 1
         wanted.append((kind, f"{kind}_{counts[kind]:03d}", counts[kind] - 1, smiles, "molecule"))
     for kind, name, i, smiles, how in wanted:
