@@ -105,11 +105,12 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.ship:
         measured = figures(evaluation)
         info = without_paths(model.info)
-        if info["config"].get("model", {}).get("learn") == "new elements":
-            # nothing else has changed, so the figures of the start remain
+        if info["config"].get("model", {}).get("learn", "all") not in ("all", "spin"):
+            # elements: nothing else has changed, so the figures of the start remain
             kept = ("n", "validation_mean_percent", "validation_worst_percent", "sad_mean_percent")
-            new = {f"new_elements_{key}": measured[key] for key in kept}
-            measured = {k: v for k, v in info["measured"].items() if not k.startswith("new_")} | new
+            new = {f"elements_{key}": measured[key] for key in kept}
+            old = {k: v for k, v in info["measured"].items() if "elements_" not in k}
+            measured = old | new
         shipped = replace(model, info=info | {"measured": measured})
         save_model(chosen.ship, shipped, torch.float16)
         console.print(f"wrote {chosen.ship}: {measured}")

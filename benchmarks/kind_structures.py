@@ -258,7 +258,7 @@ def main() -> int:
                 wanted.append((kind, f"{kind}_{i + 1:03d}{end}", i, smiles, how))
     counts: dict[str, int] = {}
     if chosen.moses is None and not chosen.only:
-        parser.error("the file of MOSES is needed for the drug-like molecules; --only KIND... makes others")
+        parser.error("drug-like molecules need the file of MOSES; --only KIND... makes others")
     for kind, smiles in drugs(chosen.moses, plan["drugs"], set()) if chosen.moses else ():
         counts[kind] = counts.get(kind, 0) + 1
         wanted.append((kind, f"{kind}_{counts[kind]:03d}", counts[kind] - 1, smiles, "molecule"))

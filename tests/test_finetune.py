@@ -12,6 +12,8 @@ from denser import InputError, load_model
 from denser.labels.reading import read_labels
 from denser.model.checkpoint import Model, build, save_model
 from denser.model.predictor import Predictor
+from denser.training.config import Config, ModelConfig, ScheduleConfig
+from denser.training.elements import elements_to_learn
 from denser.types.recipe import Recipe
 from denser.workflows.evaluate.measure import measure
 from denser.workflows.finetune import Plan, finetune, sentences, table
@@ -114,12 +116,32 @@ def test_new_elements_alone_can_learn(tmp_path):
     model = load_model(result.path)
     assert model.info["n_labels_of_element"] == {"Br": 1}  # those of the start are not known
     predictor = Predictor(model, "cpu")
-    bromide = predictor.predict(Atoms("HBr", [(0, 0, 0), (0, 0, 1.42)]), spacing=0.2)
-    assert "few labels of an element here (1 with Br)" in predictor.doubt(bromide)
+    hbr = predictor.predict(Atoms("HBr", [(0, 0, 0), (0, 0, 1.42)]), spacing=0.2)
+    assert "few labels of an element here (1 with Br)" in predictor.doubt(hbr)
     fluoride = predictor.predict(Atoms("HF", [(0, 0, 0), (0, 0, 0.92)]), spacing=0.2)
     assert "few labels" not in predictor.doubt(fluoride)
+    # and once more, by its symbol, from the model that knows it now
+    again = {**given, "settings": ('model.learn="Br"', *only[1:])}
+    result = finetune(plan(result.path, **again), tmp_path / "again")
+    after = load_model(result.path)
+    assert torch.equal(after.network.embedding.weight[known], start.embedding.weight)
+    assert not torch.equal(after.network.embedding.weight[bromide], tuned.embedding.weight[bromide])
+    assert after.info["n_labels_of_element"] == {"Br": 1}  # the same label, counted once
     with pytest.raises(InputError, match="elements that it does not know"):
         finetune(plan(path, settings=only), tmp_path / "nothing new")
+
+
+def test_elements_to_learn_that_are_not_there():
+    """Symbols that are none, and those that a model does not know, in one sentence each."""
+    with pytest.raises(InputError, match="is 'Q'; known: all, new elements, spin, or symbols"):
+        Config(schedule=ScheduleConfig(steps=1), model=ModelConfig(learn="Q"))
+    network = build("aspherical", {"channels": 8, "layers": 1})
+    model = Model("atoms", "aspherical", network, Recipe())
+    assert elements_to_learn("C O", model, network) == [6, 8]
+    with pytest.raises(InputError, match="names Xe, which the model does not know"):
+        elements_to_learn("C Xe", model, network)
+    with pytest.raises(InputError, match="needs a model in"):
+        elements_to_learn("C", None, network)
 
 
 def test_an_element_that_the_model_does_not_know_gets_a_row(tmp_path):

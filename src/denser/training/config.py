@@ -8,9 +8,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from ase.data import atomic_numbers
+
 from denser.io.files import read_toml
 from denser.types.checked import checked
 from denser.types.errors import InputError
+
+LEARN = ("all", "new elements", "spin")
+"""Values of `model.learn` beside symbols of elements."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,9 @@ class ModelConfig:
     With a model file or name in `start` the run starts from its weights and has its options; an
     `aspherical` one may get more `elements`, `electrons`, `hidden` and `width` and a first `reach`
     and `spin` here. With `learn = "new elements"` only the weights of elements that the start lacks
-    are trained, so that predictions for other molecules stay the same; with `learn = "spin"` only
-    those of spin densities, on labels of open shells, so that closed shells stay the same.
+    are trained, so that predictions for other molecules stay the same; with symbols, such as
+    `learn = "Be Al"`, only those of these elements; with `learn = "spin"` only those of spin
+    densities, on labels of open shells, so that closed shells stay the same.
     """
 
     architecture: str = "unet"
@@ -148,12 +154,17 @@ class Config:
             )
         for name, choice, known in (
             ("optimizer.name", self.optimizer.name, ("muon", "adamw", "adam")),
-            ("model.learn", self.model.learn, ("all", "new elements", "spin")),
             ("sample.symmetry", self.sample.symmetry, ("cube", "turn", "none")),
             ("sample.order", self.sample.order, ("shuffle", "random")),
         ):
             if choice not in known:
                 raise InputError(f"{name} is {choice!r}; known: {', '.join(known)}")
+        learn, symbols = self.model.learn, self.model.learn.split()
+        if learn not in LEARN and (not symbols or {*symbols} - atomic_numbers.keys()):
+            raise InputError(
+                f"model.learn is {learn!r}; known: {', '.join(LEARN)}, or symbols of elements, "
+                'such as "Be Al"'
+            )
         if self.sample.crop and self.sample.crop <= 2 * self.sample.margin:
             raise InputError(
                 f"sample.crop {self.sample.crop} leaves no voxels between two margins of "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -63,10 +63,14 @@ class DataSet:
             chosen += found
         return content_hash(chosen) == earlier["data_hash"]
 
-    def n_labels_of_element(self) -> dict[str, int]:
-        """Number of labels to train on (and to rehearse) with each element."""
-        labels = {label.name: label for label in (*self.train, *self.rehearsal)}.values()
-        found = [z for label in labels for z in set(label.structure.numbers.tolist())]
+    def n_labels_of_element(self, only: Container[str] | None = None) -> dict[str, int]:
+        """Number of labels to train on (and to rehearse) with each element.
+
+        With `only` those of these names.
+        """
+        labels = {label.name: label for label in (*self.train, *self.rehearsal)}
+        chosen = [label for name, label in labels.items() if only is None or name in only]
+        found = [z for label in chosen for z in set(label.structure.numbers.tolist())]
         return {chemical_symbols[z]: found.count(z) for z in sorted(set(found))}
 
     def record(self) -> dict:

@@ -1,4 +1,4 @@
-"""Elements that a model learns in addition to those of its start."""
+"""Elements whose weights a model learns alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from denser.model.checkpoint import Model
 from denser.model.network import Network
+from denser.training.config import LEARN
 from denser.training.dataset import DataSet
 from denser.types.errors import InputError
 
@@ -14,28 +15,55 @@ FEWEST = 3
 """Number of labels of open shells with an element that teach its rows."""
 
 
-def new_elements(start: Model | None, network: Network) -> list[int]:
-    """Atomic numbers of the elements that the start does not know."""
+def elements_to_learn(learn: str, start: Model | None, network: Network) -> list[int]:
+    """Atomic numbers of the elements that `model.learn` names, all of which the network has.
+
+    Returns
+    -------
+    list of int
+        Empty if all elements are learnt together.
+
+    Raises
+    ------
+    InputError
+        No model in `model.start`; for "new elements", it lacks none; or the network lacks one that
+        is named.
+    """
+    if learn in LEARN and learn != "new elements":
+        return []
     known = () if start is None else start.network.elements or ()
-    new = sorted(set(network.elements or ()) - set(known))
-    if not new or not known:
+    has = {*(network.elements or ())}
+    if learn == "new elements":
+        found = has - {*known}
+        if not found or not known:
+            raise InputError(
+                'model.learn = "new elements" needs a model in model.start, and in '
+                "model.options.elements elements that it does not know"
+            )
+        return sorted(found)
+    named = {atomic_numbers[symbol] for symbol in learn.split()}
+    if not known:
+        raise InputError(f"model.learn = {learn!r} needs a model in model.start")
+    if named - has:
         raise InputError(
-            'model.learn = "new elements" needs a model in model.start, and in '
-            "model.options.elements elements that it does not know"
+            f"model.learn names {chemical_symbols[min(named - has)]}, which the model does not "
+            "know; add it to model.options.elements"
         )
-    return new
+    return sorted(named)
 
 
-def labels_of_elements(start: Model, record: dict) -> dict[str, int]:
-    """Numbers of labels with each element in the start's training and in this one.
+def labels_of_elements(start: Model, data: DataSet) -> dict[str, int]:
+    """Numbers of labels with each element in the start's training and in this one, each once.
 
     An element of the start whose number is not recorded is left out.
     """
     before = start.info.get("n_labels_of_element", {})
     known = {chemical_symbols[z] for z in start.network.elements or ()}
-    now = record["n_labels_of_element"]
+    names = {*start.info.get("train_names", ())}
+    now = data.n_labels_of_element()
+    twice = data.n_labels_of_element(names)
     return {
-        symbol: before.get(symbol, 0) + now.get(symbol, 0)
+        symbol: before.get(symbol, 0) + now.get(symbol, 0) - twice.get(symbol, 0)
         for symbol in (before.keys() | now.keys())
         if symbol in before or symbol not in known
     }

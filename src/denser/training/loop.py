@@ -25,7 +25,7 @@ from denser.training.dataset import (
     recipe_of,
     require_orbitals,
 )
-from denser.training.elements import labels_of_elements, new_elements, rows_with_spin
+from denser.training.elements import elements_to_learn, labels_of_elements, rows_with_spin
 from denser.training.expected_errors import with_errors_of_open_shells
 from denser.training.folder import (
     MetricsFile,
@@ -114,11 +114,13 @@ def _train(
     torch.manual_seed(config.seed)
     network = _on_device(_start_network(config, start, recipe), device)
     learn, shells = config.model.learn, "all" if network.spins else "closed"
-    new = new_elements(start, network) if learn == "new elements" else ()
-    rows = network.rows_of(new) if new else {}
+    chosen = elements_to_learn(learn, start, network)
+    rows = network.rows_of(chosen) if chosen else {}
+    if chosen and network.spins:  # which closed shells do not teach
+        rows = {key: mask & ~network.spin_part()[key] for key, mask in rows.items()}
     if learn == "spin":
         rows, shells = network.spin_part(), "open"
-    data = read_dataset(config.data, recipe, new, shells)
+    data = read_dataset(config.data, recipe, chosen, shells)
     if learn == "spin":
         rows = rows_with_spin(network, data)
     part = [rows[name].to(device) for name, _ in network.named_parameters()] if rows else None
@@ -151,9 +153,9 @@ def _train(
     info = {"config": config.to_dict()} | record | _circumstances(peers, command)
     if start is not None:
         info["parent"] = {"name": config.model.start, "mean_percent": start.mean_percent}
-        info["n_labels_of_element"] = labels_of_elements(start, record)
+        info["n_labels_of_element"] = labels_of_elements(start, data)
         info |= names_since(start, record)
-    if start is not None and part is not None:  # which it still is without the new elements
+    if start is not None and part is not None:  # which it still is without these elements
         info["own_validation_names"] = info["validation_names"]
         info["validation_names"] = start.info.get("validation_names", [])
         info |= {"n_train": len(info["train_names"]), "n_validation": len(info["validation_names"])}
@@ -175,7 +177,7 @@ def _train(
             mean = 100 * state.validation
             found = {"validation_mean_percent": mean, "n": len(checks)}
             if start is not None and part is not None:
-                name = learn.replace(" ", "_")
+                name = "elements" if chosen else learn
                 found = {f"{name}_{key}": value for key, value in found.items()}
                 found = start.info.get("measured", {}) | found
             measured = {"measured": found}
