@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import measured
 
 from denser.analysis.catalogue import CHARGES, FIELDS, PROPERTIES, requirements
-from denser.io.formats import DENSITIES, STRUCTURES
+from denser.io.formats import DENSITIES, STRUCTURES, TRAJECTORY
 
 FOLDER = Path(__file__).parent
 TABLE = re.compile(r"(<!-- (\w+): made by docs/tables.py -->\n)(.*?)(<!-- end of \2 -->)", re.S)
@@ -36,7 +36,7 @@ def structures() -> str:
     """Table of structure formats."""
     rows = ["| endings | format | read by | charge | title | frames | cell |"]
     rows.append("|---|---|---|---|---|---|---|")
-    for entry in STRUCTURES:
+    for entry in (*STRUCTURES, TRAJECTORY):
         cells = (entry.title, entry.library, entry.charge, entry.name, entry.frames, entry.cell)
         rows.append(f"| {_code(entry.endings)} | {' | '.join(cells)} |")
     return "\n".join(rows)

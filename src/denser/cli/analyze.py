@@ -36,6 +36,7 @@ from denser.cli.options import (
     Smiles,
     Spacing,
     Spin,
+    Topology,
     prediction_options,
     unpaired,
 )
@@ -111,6 +112,7 @@ def analyze(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report.")] = None,
     smiles: Smiles = None,
     embed: Embed = False,
+    topology: Topology = None,
     charges: Annotated[
         list[str] | None,
         typer.Option(
@@ -242,7 +244,7 @@ def analyze(
     if all_:
         wanted |= {name for name, entry in PROPERTIES.items() if not needs_orbitals(entry)}
     fields = [name for text in field or () for name in text.split(",")]
-    inputs = find_inputs(paths, smiles or [], embed=embed)
+    inputs = find_inputs(paths, smiles or [], embed=embed, topology=topology)
     few = out is not None and len(inputs) <= FEW
     if few:
         fields += [f for name in PROPERTIES if name in named for f in PROPERTIES[name].fields]

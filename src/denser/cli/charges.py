@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from denser.cli.options import Charge, Device, Embed, Json, ModelName, Smiles, Structures
+from denser.cli.options import Charge, Device, Embed, Json, ModelName, Smiles, Structures, Topology
 from denser.types.errors import InputError
 
 
@@ -75,6 +75,7 @@ def charges(
         str, typer.Option(help="Format (suffix) of the files in an output folder.")
     ] = "mol2",
     embed: Embed = False,
+    topology: Topology = None,
     charge: Charge = None,
     model: ModelName = "default",
     workers: Annotated[
@@ -104,7 +105,7 @@ def charges(
         device,
         embed,
     )
-    library = Library(files or [], smiles or [], out, format, settings, resume)
+    library = Library(files or [], smiles or [], out, format, settings, resume, topology)
     raise typer.Exit(library.run(workers, as_json=json))
 
 

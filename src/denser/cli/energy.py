@@ -23,6 +23,7 @@ from denser.cli.options import (
     Padding,
     Smiles,
     Spin,
+    Topology,
     prediction_options,
     unpaired,
 )
@@ -36,6 +37,7 @@ def energy(
     files: Files = None,
     smiles: Smiles = None,
     embed: Embed = False,
+    topology: Topology = None,
     steps: Annotated[int, typer.Option(help="Number of Kohn-Sham steps.")] = 2,
     orbitals: Annotated[
         list[str] | None,
@@ -78,7 +80,7 @@ def energy(
     """
     from denser.io.files import make_folder
     from denser.workflows.energy import StartDensities, energy_record, energy_summary, orbital_index
-    from denser.workflows.inputs import refuse_inputs
+    from denser.workflows.inputs import own_files, refuse_inputs
     from denser.workflows.other_basis import Wanted, energy_in_basis, summary_in_basis
 
     if steps < 1:
@@ -92,7 +94,7 @@ def energy(
         prediction_options(charge, model, box, padding, device, spin=unpaired(spin, multiplicity))
     )
     other = Wanted(basis, fragments, dispersion and dispersion.value, ip_ea)
-    inputs = _inputs(files, smiles, embed)
+    inputs = _inputs(files, smiles, embed, topology)
     if molden is not None and len(inputs) != 1:
         raise InputError(f"--molden names one file, but there are {len(inputs)} structures")
 
@@ -100,7 +102,7 @@ def energy(
         stem = out / entry.stem
         targets = [stem.with_name(f"{stem.name}_{name}.cube") for name in wanted]
         for target in [*targets, molden] if molden else targets:
-            refuse_inputs(target, files or [])
+            refuse_inputs(target, own_files(files or [], topology))
         start = starts.of(entry)
         chosen = other.for_open_shells(start.density, starts.recipe)
         if chosen.anything:
@@ -188,12 +190,17 @@ def scf(
     raise typer.Exit(_run(inputs, work, "converged", summary, json))
 
 
-def _inputs(files: Sequence[Path] | None, smiles: Sequence[str] | None, embed: bool) -> list[Input]:
+def _inputs(
+    files: Sequence[Path] | None,
+    smiles: Sequence[str] | None,
+    embed: bool,
+    topology: Path | None = None,
+) -> list[Input]:
     from denser.workflows.inputs import find_inputs
 
     if not files and not smiles:
         raise InputError("nothing to do; name structure or density files, or give --smiles")
-    return find_inputs(files or [], smiles or [], embed=embed)
+    return find_inputs(files or [], smiles or [], embed=embed, topology=topology)
 
 
 def _run(

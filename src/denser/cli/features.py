@@ -19,6 +19,7 @@ from denser.cli.options import (
     Smiles,
     Spin,
     Structures,
+    Topology,
     unpaired,
 )
 
@@ -34,6 +35,7 @@ def features(
         typer.Option("--atoms", help="A row for each atom; else the sums over each molecule."),
     ] = False,
     embed: Embed = False,
+    topology: Topology = None,
     charge: Charge = None,
     spin: Spin = None,
     multiplicity: Multiplicity = None,
@@ -49,5 +51,5 @@ def features(
     options = PredictionOptions(
         charge, model, box.value, device=device, spin=unpaired(spin, multiplicity)
     )
-    table = FeatureTable(files or [], smiles or [], out, atoms, options, embed)
+    table = FeatureTable(files or [], smiles or [], out, atoms, options, embed, topology)
     raise typer.Exit(table.run(as_json=json))

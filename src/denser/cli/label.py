@@ -18,6 +18,7 @@ from denser.cli.options import (
     Multiplicity,
     Padding,
     Spin,
+    Topology,
     prediction_options,
     unpaired,
 )
@@ -61,6 +62,7 @@ def label(
     spin: Spin = None,
     multiplicity: Multiplicity = None,
     embed: Embed = False,
+    topology: Topology = None,
     box: BoxName = Box.auto,
     padding: Padding = 4.0,
     spacing: Annotated[
@@ -98,7 +100,7 @@ def label(
         )
         settings = LabelSettings(options, max_cycle, None if residual is None else residual / 100)
         parsl = _parsl_file(executor)
-        found, bad = read_inputs(structures, options, _tell, embed)
+        found, bad = read_inputs(structures, options, _tell, embed, topology)
         if rattle is not None:
             if not 0 < rattle < 1:
                 raise InputError(f"--rattle is a width in angstrom below 1, got {rattle:g}")

@@ -24,11 +24,17 @@ class Box(StrEnum):
 
 Structures = Annotated[
     list[Path] | None,
-    typer.Argument(help="Structure files (see denser formats); - is standard input."),
+    typer.Argument(
+        help="Structure files (see denser formats), such as run.xtc@0:100:10 with a slice of the "
+        "frames; - is standard input."
+    ),
 ]
 Files = Annotated[
     list[Path] | None,
-    typer.Argument(help="Structure files, or density files with atoms (see denser formats)."),
+    typer.Argument(
+        help="Structure files, such as run.xtc@0:100:10 with a slice of the frames, or density "
+        "files with atoms (see denser formats)."
+    ),
 ]
 Embed = Annotated[
     bool,
@@ -37,6 +43,13 @@ Embed = Annotated[
         "--add-hydrogens",
         help="Add missing hydrogens, and make a geometry for flat drawings and overlapping ions "
         "(SDF, mol2).",
+    ),
+]
+Topology = Annotated[
+    Path | None,
+    typer.Option(
+        help="Elements, charge and bonds for trajectories of MD codes (.dcd, .xtc, .trr, .nc): a "
+        "structure file, .psf, .prmtop or .tpr."
     ),
 ]
 Smiles = Annotated[

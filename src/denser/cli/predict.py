@@ -24,6 +24,7 @@ from denser.cli.options import (
     Spacing,
     Spin,
     Structures,
+    Topology,
     prediction_options,
     unpaired,
 )
@@ -39,6 +40,7 @@ def predict(
     ] = None,
     smiles: Smiles = None,
     embed: Embed = False,
+    topology: Topology = None,
     charge: Charge = None,
     spin: Spin = None,
     multiplicity: Multiplicity = None,
@@ -73,5 +75,5 @@ def predict(
         grid,
         spin=unpaired(spin, multiplicity),
     )
-    batch = Batch(files or [], smiles or [], out, format, options, resume, embed)
+    batch = Batch(files or [], smiles or [], out, format, options, resume, embed, topology)
     raise typer.Exit(batch.run(as_json=json))

@@ -14,6 +14,7 @@ from denser.cli.options import (
     Device,
     JsonObject,
     ModelName,
+    Topology,
     prediction_options,
 )
 from denser.types.errors import InputError
@@ -21,11 +22,19 @@ from denser.types.errors import InputError
 
 def spectrum(
     trajectory: Annotated[
-        Path, typer.Argument(help="Frames at equal times (.traj, .extxyz, ...).")
+        Path,
+        typer.Argument(
+            help="Frames at equal times (.traj, .extxyz, .dcd, ...), such as run.xtc@1000: with a "
+            "slice of them."
+        ),
     ],
     timestep: Annotated[
-        float | None, typer.Option(help="Time between frames, fs.", show_default=False)
+        float | None,
+        typer.Option(
+            help="Time between frames, fs; .xtc, .trr and .nc have it.", show_default=False
+        ),
     ] = None,
+    topology: Topology = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path(
         "spectrum"
     ),
@@ -55,20 +64,20 @@ def spectrum(
 
     Run it again to continue after an interruption, or with a longer trajectory.
     """
-    if timestep is None:
-        raise InputError("--timestep is missing: the time between two frames in fs, such as 1.0")
     if out.suffix and not out.is_dir():
         raise InputError(f"{out}: results go to a folder; give -o FOLDER")
     from denser.workflows import many
     from denser.workflows import spectrum as work
     from denser.workflows.predict import notes
 
+    if timestep is None:
+        timestep = work.time_between_frames(trajectory, topology)
     options = prediction_options(charge, model, box, device=device)
     settings = work.SpectrumSettings(
         timestep, temperature, width, up_to, rotation, workers, options
     )
     try:
-        record = {"input": str(trajectory)} | work.spectrum(trajectory, out, settings)
+        record = {"input": str(trajectory)} | work.spectrum(trajectory, out, settings, topology)
     except work.Interrupted as stop:
         typer.echo(f"{stop}; run the same command to continue", err=True)
         raise typer.Exit(130) from None

@@ -16,6 +16,7 @@ from ase import Atoms
 from denser.io.coordinates import decoded, reason
 from denser.io.files import naming, read_bytes
 from denser.io.frames import (
+    SPARSE,
     Frame,
     charge_of_ions,
     checked,
@@ -26,9 +27,6 @@ from denser.io.frames import (
 from denser.io.hydrogens import with_hydrogens
 from denser.io.residues import ResidueAtom, charge_of_residues, is_known
 from denser.types.errors import InputError
-
-_SPARSE = 100.0
-"""Cubic angstrom per atom; a cell of a PDB or mmCIF file with more holds a single molecule."""
 
 _FULL = 0.99
 """Smallest occupancy that counts as 1."""
@@ -183,7 +181,7 @@ def _frame(sites: Sequence[ResidueAtom], cell: Any, group: str, title: str, embe
                 f"the space group is {group} and the file holds one asymmetric unit; its atoms are "
                 "taken as an isolated molecule (for the crystal, give the whole cell in P 1)"
             )
-        elif cell.volume > _SPARSE * len(atoms):
+        elif cell.volume > SPARSE * len(atoms):
             notes.append(
                 f"the cell of {shown} angstrom holds {len(atoms)} atoms only; they are taken as an "
                 "isolated molecule"

@@ -97,6 +97,14 @@ STRUCTURES = (
 )  # fmt: skip
 """Formats of structures; ASE reads the others (POSCAR, .gen, .xsd, .in, outputs of programs)."""
 
+TRAJECTORY = StructureFormat(
+    "CHARMM and NAMD DCD, GROMACS XTC and TRR, Amber NetCDF",
+    (".dcd", ".xtc", ".trr", ".nc", ".ncdf"), "MDAnalysis", "trajectories:trajectory_frames",
+    "of the file that --topology names", "none", "all frames, each read when it is needed",
+    "box of each frame, unless it is zero or atoms do not fill it",
+)  # fmt: skip
+"""Trajectories without elements, which need a topology (`denser.io.trajectories`)."""
+
 
 @dataclass(frozen=True)
 class DensityFormat:
@@ -164,7 +172,7 @@ def listed() -> list[dict[str, str | list[str]]]:
             "library": entry.library, "charge": entry.charge, "title": entry.name,
             "frames": entry.frames, "cell": entry.cell,
         }
-        for entry in STRUCTURES
+        for entry in (*STRUCTURES, TRAJECTORY)
     ]  # fmt: skip
     densities: list[dict[str, str | list[str]]] = [
         {

@@ -29,6 +29,13 @@ _MISSING = 2.5
 _MISSING_ELSEWHERE = 1.6
 """The same for nitrogen and oxygen; two, as of the O of a water, are more."""
 
+SPARSE = 100.0
+"""Cubic angstrom per atom; a cell of a PDB or mmCIF file or of a trajectory with more holds a
+single molecule."""
+
+ROUNDED = 0.1
+"""The sum of the partial charges in a file may miss a whole number by this, e."""
+
 ISOTOPES = {"D": "H", "T": "H"}
 
 _IONS = {"SOD": "Na", "CLA": "Cl", "POT": "K", "CAL": "Ca", "CES": "Cs"}

@@ -12,13 +12,10 @@ from ase import Atoms
 from ase.data import covalent_radii
 from scipy.spatial.distance import cdist
 
-from denser.io.frames import Frame, checked, is_drawing, open_valences, rdkit
+from denser.io.frames import ROUNDED, Frame, checked, is_drawing, open_valences, rdkit
 from denser.io.smiles import embed as make_geometry
 from denser.io.smiles import from_rdkit, from_smiles
 from denser.types.errors import InputError
-
-_ROUNDED = 0.1
-"""The atomic charges of a mol2 file may miss a whole number by this, e."""
 
 _OVERLAP = 0.7
 """Atoms of different molecules nearer than this times the sum of their covalent radii overlap.
@@ -124,7 +121,7 @@ def _of_mol2(block: str, embed: bool) -> Frame:
         note = f"the file has no charges; taken as {what}"
         return Frame(frame.atoms, frame.title, (*frame.notes, note))
     total = round(sum(charges), 3)
-    charge = round(total) if abs(total - round(total)) <= _ROUNDED else total
+    charge = round(total) if abs(total - round(total)) <= ROUNDED else total
     if charge != formal:
         frame.atoms.info.pop("bonds", None)  # they come with other formal charges
     frame.atoms.info["charge"] = charge

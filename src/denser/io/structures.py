@@ -81,7 +81,10 @@ def read_structures(path: Path, embed: bool = False) -> Iterator[Frame | InputEr
 
 def _of_file(path: Path, embed: bool) -> Iterator[Frame | InputError]:
     from denser.io import is_density_file, read
+    from denser.io.trajectories import is_trajectory, trajectory_frames
 
+    if is_trajectory(path):
+        trajectory_frames(path, None)  # its error says that a topology is missing
     if is_density_file(path):
         density = read(path)
         if not isinstance(density, Density):

@@ -111,7 +111,10 @@ class Molecule:
 
 
 def find_molecules(
-    files: Sequence[Path], smiles: Sequence[str], settings: ChargeSettings
+    files: Sequence[Path],
+    smiles: Sequence[str],
+    settings: ChargeSettings,
+    topology: Path | None = None,
 ) -> list[Molecule]:
     """All molecules of the inputs, with unique names.
 
@@ -130,7 +133,7 @@ def find_molecules(
             found.append(Molecule(f"{path}[{i}]", stem, line, title or line))
     found += [Molecule(text, file_stem(text), text) for text in smiles]
     others = [path for path in files if path not in lists]
-    inputs = find_inputs(others, densities=False, embed=settings.embed)
+    inputs = find_inputs(others, densities=False, embed=settings.embed, topology=topology)
     if settings.conformers:
         paths = dict.fromkeys(entry.path for entry in inputs)
         groups = [[entry for entry in inputs if entry.path == path] for path in paths]

@@ -28,7 +28,7 @@ from denser.types.structure import Structure
 from denser.workflows import many
 from denser.workflows.charge_inputs import ChargeSettings, Molecule, find_molecules, molecule_of
 from denser.workflows.charge_journal import Journal
-from denser.workflows.inputs import refuse_inputs
+from denser.workflows.inputs import own_files, refuse_inputs
 from denser.workflows.many import Failed
 
 
@@ -138,6 +138,8 @@ class Library:
     resume : bool
         Take molecules that an earlier run computed from its `Journal`, if they were computed from
         the same structure or SMILES with the same settings, model and version of denser.
+    topology : Path or None
+        As in `denser.workflows.inputs.find_inputs`.
 
     Raises
     ------
@@ -153,12 +155,13 @@ class Library:
         format: str = "mol2",
         settings: ChargeSettings = ChargeSettings(),
         resume: bool = False,
+        topology: Path | None = None,
     ) -> None:
         if not files and not smiles:
             raise InputError("nothing to do; name files of molecules or give --smiles")
         if out is None:
             raise InputError("no output; give -o FILE (such as library.sdf) or -o FOLDER")
-        self.files, self.out, self.settings = files, out, settings
+        self.files, self.out, self.settings = own_files(files, topology), out, settings
         self.one_file = bool(out.suffix) and not out.is_dir()
         self.suffix = out.suffix if self.one_file else "." + format.lstrip(".")
         require_suffix(out if self.one_file else Path("x" + self.suffix))
@@ -171,7 +174,7 @@ class Library:
             raise InputError(f"{out}: the folder {out.parent} does not exist; make it first")
         if not self.one_file and out.exists() and not out.is_dir():
             raise InputError(f"{out} is a file; give it a suffix of a format, or name a folder")
-        self.molecules = find_molecules(files, smiles, settings)
+        self.molecules = find_molecules(files, smiles, settings, topology)
         self.resume = resume
 
     def run(self, workers: int, as_json: bool) -> int:

@@ -16,7 +16,7 @@ from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.workflows import many
-from denser.workflows.inputs import Input, find_inputs, refuse_inputs
+from denser.workflows.inputs import Input, find_inputs, own_files, refuse_inputs
 
 
 def names_of(predictor: Predictor) -> list[str]:
@@ -68,8 +68,8 @@ class FeatureTable:
     atoms : bool
         A row for each atom; else one for each molecule, with the sums over its atoms.
     options : PredictionOptions
-    embed : bool
-        As in `denser.io.structures.read_structures`.
+    embed, topology
+        As in `denser.workflows.inputs.find_inputs`.
 
     Raises
     ------
@@ -85,15 +85,16 @@ class FeatureTable:
         atoms: bool = False,
         options: PredictionOptions = PredictionOptions(),
         embed: bool = False,
+        topology: Path | None = None,
     ) -> None:
         if not files and not smiles:
             raise InputError("nothing to do; name structure files or give --smiles")
         if out is None:
             raise InputError("no output; give -o TABLE.csv or -o TABLE.parquet")
         require_table(out)
-        refuse_inputs(out, files)
+        refuse_inputs(out, own_files(files, topology))
         self.out, self.atoms, self.options = out, atoms, options
-        self.inputs = find_inputs(files, smiles, densities=False, embed=embed)
+        self.inputs = find_inputs(files, smiles, densities=False, embed=embed, topology=topology)
 
     def run(self, as_json: bool) -> int:
         """Compute all and write the table at the end, also after Ctrl-C; print a line for each.

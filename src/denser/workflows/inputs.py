@@ -9,15 +9,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from denser.io import chgcar, is_density_file
 from denser.io.files import plain_name, read_bytes
+from denser.io.formats import TRAJECTORY
 from denser.io.frames import Frame
 from denser.io.smiles import from_smiles
 from denser.io.structures import STANDARD_INPUT, read_structures
+from denser.io.trajectories import TrajectoryFrame, is_trajectory, trajectory_frames
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.version import __version__
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from denser.model.options import PredictionOptions
+
+Source: TypeAlias = "Atoms | TrajectoryFrame | Path | Failed"
 
 _LONGEST = 100
 """Longest file stem, in characters; a SMILES may be longer than a file system allows."""
@@ -42,8 +46,9 @@ class Input:
         Unique name in messages and records.
     stem : str
         Unique stem of the files that are written for it.
-    source : ase.Atoms, Path or Failed
-        Atoms, a density file, or the reason why there is neither.
+    source : ase.Atoms, TrajectoryFrame, Path or Failed
+        Atoms, a frame that is read when it is needed, a density file, or the reason why there is
+        none of these.
     path : Path or None
         The file of the input.
     title : str
@@ -54,7 +59,7 @@ class Input:
 
     name: str
     stem: str
-    source: Atoms | Path | Failed
+    source: Source
     path: Path | None = None
     title: str = ""
     notes: tuple[str, ...] = ()
@@ -71,7 +76,11 @@ class Input:
             raise InputError(self.source.error)
         if isinstance(self.source, Path):
             raise InputError(f"{self.name}: is a density file; give a structure")
-        return self.source
+        return self.source.atoms() if isinstance(self.source, TrajectoryFrame) else self.source
+
+    def predicts(self) -> bool:
+        """Whether its density is predicted: it is a structure and no density file."""
+        return not isinstance(self.source, Path | Failed)
 
 
 class Names:
@@ -165,9 +174,81 @@ def _folders(path: Path) -> tuple[str, ...]:
     return path.relative_to(here).parts[:-1] if inside else path.parts[1:-1]
 
 
-def frame_endings(n: int) -> list[str]:
-    """Endings of the stems of `n` frames of a file; a single frame has no ending."""
-    return [""] if n == 1 else [f"_{i:05d}" for i in range(n)]
+_SLICE = re.compile(r"(?P<file>.+)@(?P<frames>-?\d+|-?\d*:-?\d*(:-?\d*)?)")
+"""As ASE has it: trajectory.xtc@0:100:10, a slice of Python or a single frame."""
+
+
+def split_slice(path: Path) -> tuple[Path, slice | None]:
+    """The file, and which of its frames `@first:last:step` behind its name chooses; None for all.
+
+    Raises
+    ------
+    InputError
+        The step is zero.
+    """
+    match = _SLICE.fullmatch(path.name)
+    if match is None or path.exists():
+        return path, None
+    numbers = [int(word) if word else None for word in match["frames"].split(":")]
+    first = numbers[0]
+    if len(numbers) == 1:
+        assert first is not None  # the expression says so
+        chosen = slice(first, first + 1 if first != -1 else None)
+    else:
+        chosen = slice(*numbers)
+    if chosen.step == 0:
+        raise InputError(f"{path}: the step of a slice cannot be 0")
+    return path.with_name(match["file"]), chosen
+
+
+def own_files(files: Sequence[Path], topology: Path | None = None) -> list[Path]:
+    """The files of a user's command, which must not be overwritten, without slices."""
+    return [split_slice(path)[0] for path in files] + ([] if topology is None else [topology])
+
+
+@dataclass(frozen=True, eq=False)
+class NumberedFrame:
+    """A frame of a file.
+
+    Parameters
+    ----------
+    frame : Frame, TrajectoryFrame or Failed
+    number : str
+        `[3]` for messages; empty if the file has one frame only.
+    ending : str
+        `_00003` for names of files; empty if the file has one frame only.
+    """
+
+    frame: Frame | TrajectoryFrame | Failed
+    number: str
+    ending: str
+
+
+def chosen_frames(
+    path: Path, embed: bool = False, topology: Path | None = None
+) -> tuple[Path, list[NumberedFrame]]:
+    """A file without its slice, and its frames, or those that the slice chooses.
+
+    In place of a frame that cannot be read is the reason. Parameters as of `find_inputs`.
+    """
+    given = path
+    try:
+        path, chosen = split_slice(path)
+        frames: Sequence[Frame | TrajectoryFrame | Failed]
+        if is_trajectory(path, topology):
+            frames = trajectory_frames(path, topology)
+        else:
+            frames = read_frames(path, embed)
+        n = len(frames)
+        numbers = range(n) if chosen is None else range(n)[chosen]
+        if not numbers:
+            raise InputError(f"{given}: chooses none of its {n} frame{'s' if n > 1 else ''}")
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{given}: ")
+        return path, [NumberedFrame(Failed(reason), "", "")]
+    if n == 1:
+        return path, [NumberedFrame(frames[0], "", "")]
+    return path, [NumberedFrame(frames[i], f"[{i}]", f"_{i:05d}") for i in numbers]
 
 
 def find_inputs(
@@ -175,6 +256,7 @@ def find_inputs(
     smiles: Sequence[str] = (),
     densities: bool = True,
     embed: bool = False,
+    topology: Path | None = None,
 ) -> list[Input]:
     """All inputs of a command, in the given order.
 
@@ -184,33 +266,64 @@ def find_inputs(
     Parameters
     ----------
     files : sequence of Path
+        Each may end in a slice of its frames (`split_slice`).
     smiles : sequence of str
     densities : bool
         Whether density files (judged by their names) stay files, or are read as structures.
     embed : bool
         As in `denser.io.structures.read_structures`.
+    topology : Path or None
+        Of trajectories that hold no elements (`denser.io.trajectories`).
+
+    Raises
+    ------
+    InputError
+        There is a topology, and no such trajectory.
     """
+    if topology is not None and not any(
+        is_trajectory(split_slice(path)[0], topology) for path in files
+    ):
+        raise InputError(
+            f"--topology {topology} is for {', '.join(TRAJECTORY.endings)} files, and there are "
+            "none; leave it out"
+        )
     names, stems = Names(), Names()
     found: list[Input] = []
-    for path, stem in zip(files, output_stems(files), strict=True):
+    plain = own_files(files)
+    for given, path, stem in zip(files, plain, output_stems(plain), strict=True):
         if densities and is_density_file(path):
             found.append(Input(names.give(str(path), "{} ({})"), stems.give(stem), path, path))
             continue
-        frames = read_frames(path, embed)
-        n = len(frames)
-        numbers = [f"[{i}]" for i in range(n)] if n > 1 else [""]
-        shown = names.give_all(str(path), numbers, "{} ({})")
-        given = stems.give_all(stem, frame_endings(n))
-        found += [_input(*three, path) for three in zip(shown, given, frames, strict=True)]
+        _, frames = chosen_frames(given, embed, topology)
+        shown = names.give_all(str(path), [x.number for x in frames], "{} ({})")
+        ends = stems.give_all(stem, [x.ending for x in frames])
+        notes = _notes(frames[0].frame)
+        for name, end, x in zip(shown, ends, frames, strict=True):
+            found.append(_input(name, end, x.frame, path, notes))
+            notes = ()
     for text in smiles:
         shown_as, stem = names.give(text, "{} ({})"), stems.give(file_stem(text))
         found.append(Input(shown_as, stem, attempt(from_smiles, text)))
     return found
 
 
-def _input(name: str, stem: str, frame: Frame | Failed, path: Path) -> Input:
-    if isinstance(frame, Failed):
-        return Input(name, stem, frame, path)
+def _notes(frame: Frame | TrajectoryFrame | Failed) -> tuple[str, ...]:
+    """Notes about a trajectory and its topology, which are those of its first frame."""
+    if not isinstance(frame, TrajectoryFrame):
+        return ()
+    read = attempt(frame.frame)
+    return () if isinstance(read, Failed) else read.notes
+
+
+def _input(
+    name: str,
+    stem: str,
+    frame: Frame | TrajectoryFrame | Failed,
+    path: Path,
+    notes: tuple[str, ...],
+) -> Input:
+    if isinstance(frame, Failed | TrajectoryFrame):
+        return Input(name, stem, frame, path, notes=notes)
     return Input(name, stem, frame.atoms, path, frame.title, frame.notes)
 
 
@@ -237,7 +350,7 @@ def refuse_inputs(output: Path, files: Iterable[Path]) -> None:
 
 
 def content(
-    source: Atoms | Path | Failed,
+    source: Source,
     options: PredictionOptions,
     settings: Mapping[str, Any],
     model: str | None,
@@ -246,7 +359,7 @@ def content(
 
     Parameters
     ----------
-    source : ase.Atoms, Path or Failed
+    source : ase.Atoms, TrajectoryFrame, Path or Failed
         Elements, positions, charge, spin and cell, or the bytes of a density file, enter the hash.
     options : PredictionOptions
         They say what structure the atoms are.
@@ -262,7 +375,8 @@ def content(
         if isinstance(source, Path):
             parts["file"] = file_hash(source)
         else:
-            structure = options.structure_of(source)
+            atoms = source.atoms() if isinstance(source, TrajectoryFrame) else source
+            structure = options.structure_of(atoms)
             parts |= {"structure": structure_hash(structure), "model": model}
     except InputError:  # which the work will report
         return None

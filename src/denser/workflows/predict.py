@@ -20,7 +20,7 @@ from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
 from denser.types.units import BOHR
 from denser.workflows import many
-from denser.workflows.inputs import Input, content, find_inputs, refuse_inputs
+from denser.workflows.inputs import Input, content, find_inputs, own_files, refuse_inputs
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -53,8 +53,8 @@ class Batch:
     resume : bool
         Skip inputs whose output exists and was made from the same structure, options, model
         and version of denser, according to `RECORD`.
-    embed : bool
-        As in `denser.io.structures.read_structures`.
+    embed, topology
+        As in `denser.workflows.inputs.find_inputs`.
 
     Raises
     ------
@@ -71,15 +71,16 @@ class Batch:
         options: PredictionOptions = PredictionOptions(),
         resume: bool = False,
         embed: bool = False,
+        topology: Path | None = None,
     ) -> None:
         if not files and not smiles:
             raise InputError("nothing to predict; name structure files or give --smiles")
         if out is None:
             raise InputError("no output; give -o FILE (such as rho.cube) or -o FOLDER")
-        self.files, self.options = files, options
+        self.files, self.options = own_files(files, topology), options
         self.out, self.suffix, self.resume = out, "." + format.lstrip("."), resume
         check_suffix(Path("x" + self.suffix))
-        self.inputs = find_inputs(files, smiles, densities=False, embed=embed)
+        self.inputs = find_inputs(files, smiles, densities=False, embed=embed, topology=topology)
         self.single = len(self.inputs) == 1 and not out.is_dir() and out.suffix != ""
         self.single = self.single or (len(self.inputs) == 1 and chgcar.is_name(out.name))
         if self.single:

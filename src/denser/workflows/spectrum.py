@@ -18,8 +18,10 @@ from denser.analysis.infrared import Infrared, infrared, without_rotation
 from denser.atoms.molecules import WholeMolecule, whole_molecules
 from denser.atoms.plausible import strange
 from denser.atoms.sad import valence_charges
+from denser.io import trajectories
 from denser.io.files import make_folder
 from denser.io.table import write_table
+from denser.io.trajectories import is_trajectory
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.pictures.spectra import plot_spectrum
@@ -27,7 +29,15 @@ from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import DEBYE, FEMTOSECOND
 from denser.workflows import many
-from denser.workflows.inputs import Input, content, file_stem, find_inputs, refuse_inputs
+from denser.workflows.inputs import (
+    Input,
+    content,
+    file_stem,
+    find_inputs,
+    own_files,
+    refuse_inputs,
+    split_slice,
+)
 
 _SAVE_EVERY = 60.0
 """Seconds between two writings of the dipoles."""
@@ -89,10 +99,31 @@ class SpectrumSettings:
             )
 
 
-def spectrum(path: Path, folder: Path, settings: SpectrumSettings) -> dict:
+def time_between_frames(path: Path, topology: Path | None) -> float:
+    """Time between the frames of a trajectory, or of the slice of it, fs.
+
+    Raises
+    ------
+    InputError
+        The format has no times.
+    """
+    file, chosen = split_slice(path)
+    found = None
+    if is_trajectory(file, topology):
+        found = trajectories.time_between_frames(file)
+    if found is None:
+        raise InputError("--timestep is missing: the time between two frames in fs, such as 1.0")
+    return found * abs((chosen and chosen.step) or 1)
+
+
+def spectrum(
+    path: Path, folder: Path, settings: SpectrumSettings, topology: Path | None = None
+) -> dict:
     """Predict the dipole of each frame, and write dipoles, spectrum, bands and a picture.
 
     Dipoles in the file of an earlier run are used again if they were made from the same frames.
+    The path may end in a slice of the frames (`denser.workflows.inputs.split_slice`); a topology
+    is for trajectories of MD codes (`denser.io.trajectories`).
 
     Returns
     -------
@@ -108,12 +139,13 @@ def spectrum(path: Path, folder: Path, settings: SpectrumSettings) -> dict:
     """
     begin = time.perf_counter()
     make_folder(folder)
-    stem = folder / file_stem(path)
+    files_read = own_files([path], topology)
+    stem = folder / file_stem(files_read[0])
     ends = ("dipoles.csv", "infrared.csv", "bands.csv", "infrared.png")
     files = [Path(f"{stem}_{end}") for end in ends]
     for file in files:
-        refuse_inputs(file, [path])
-    frames = find_inputs([path], densities=False)
+        refuse_inputs(file, files_read)
+    frames = find_inputs([path], densities=False, topology=topology)
     for frame in frames:
         if isinstance(frame.source, many.Failed):
             raise InputError(f"{frame.name}: {frame.source.error}")
@@ -278,7 +310,8 @@ def _read(file: Path) -> dict[str | None, np.ndarray]:
 
 def _temperature(frames: Sequence[Input]) -> float:
     """Mean temperature of the velocities, K."""
-    found = [frame.atoms().get_temperature() for frame in frames if frame.atoms().has("momenta")]
+    of_frames = (frame.atoms() for frame in frames)
+    found = [atoms.get_temperature() for atoms in of_frames if atoms.has("momenta")]
     mean = float(np.mean(found)) if found else 0.0
     if not mean > 0:
         raise InputError("the trajectory has no velocities; give its --temperature in K")

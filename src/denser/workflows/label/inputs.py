@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from denser.atoms.plausible import open_shells
+from denser.io.trajectories import TrajectoryFrame
 from denser.labels import qm9
 from denser.labels.identity import store_name
 from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
 from denser.types.structure import Structure
-from denser.workflows.inputs import frame_endings, output_stems, read_frames
+from denser.workflows.inputs import chosen_frames, output_stems, own_files
 from denser.workflows.many import Failed
 
 
@@ -46,19 +47,23 @@ def read_inputs(
     options: PredictionOptions,
     tell: Callable[[str], None],
     embed: bool = False,
+    topology: Path | None = None,
 ) -> tuple[list[LabelInput], int]:
     """Read structures from files and QM9 selections; also return the number of unusable ones.
 
     Parameters
     ----------
     inputs : list of str
-        Structure files, or `qm9:` and a selection (see `denser.labels.qm9.select`).
+        Structure files, perhaps with slices of their frames, or `qm9:` and a selection (see
+        `denser.labels.qm9.select`).
     options : PredictionOptions
         They say what structures the inputs are.
     tell : callable
         Called with a sentence about each input that cannot be used.
     embed : bool
         As in `denser.io.structures.read_structures`.
+    topology : Path or None
+        As in `denser.workflows.inputs.find_inputs`.
 
     Raises
     ------
@@ -68,22 +73,23 @@ def read_inputs(
     structures: list[LabelInput] = []
     bad = 0
     files = [Path(text) for text in inputs if not text.startswith("qm9:")]
-    stems = dict(zip(files, output_stems(files), strict=True))
+    stems = dict(zip(files, output_stems(own_files(files)), strict=True))
     for text in inputs:
         if text.startswith("qm9:"):
             structures += _from_qm9(text.removeprefix("qm9:"), options, tell)
             continue
-        path = Path(text)
-        frames = read_frames(path, embed)
-        stem = stems[path]
+        stem = stems[Path(text)]
+        path, frames = chosen_frames(Path(text), embed, topology)
         group = store_name(stem)
         said: set[str] = set()
-        for i, (frame, ending) in enumerate(zip(frames, frame_endings(len(frames)), strict=True)):
-            shown = f"{path}[{i}]" if len(frames) > 1 else str(path)
+        for numbered in frames:
+            frame, shown = numbered.frame, f"{path}{numbered.number}"
             try:
                 if isinstance(frame, Failed):
                     raise InputError(frame.error)
-                name = store_name(stem + ending)
+                if isinstance(frame, TrajectoryFrame):
+                    frame = frame.frame()
+                name = store_name(stem + numbered.ending)
                 structure = options.structure_of(frame.atoms)
                 closed = structure.spin_assumed and not structure.spin
                 if closed and (excited := open_shells(structure)):

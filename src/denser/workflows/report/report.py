@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ase import Atoms
-
 from denser.analysis.properties import Analysis
 from denser.atoms.plausible import strange
 from denser.io import read_density
@@ -254,7 +252,7 @@ class Report:
         settings = self.settings.plain()
         for key, path in self.settings.files.items():
             settings[key] = file_hash(Path(path))
-        predicts = any(isinstance(entry.source, Atoms) for entry in self.inputs)
+        predicts = any(entry.predicts() for entry in self.inputs)
         model = Predictor.of(options).model.identity() if predicts else None
         for entry in self.inputs:
             self.content[entry.name] = content(entry.source, options, settings, model)
