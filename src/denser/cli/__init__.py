@@ -12,6 +12,7 @@ import typer.main
 
 from denser import __version__
 from denser.cli import models
+from denser.cli.active import active
 from denser.cli.analyze import analyze
 from denser.cli.charges import charges
 from denser.cli.common import UsageError, usage, with_common_options
@@ -72,6 +73,7 @@ for command in (
     label,
     train,
     finetune,
+    active,
     optimize,
     dynamics,
     spectrum,

@@ -99,16 +99,16 @@ def label(
             charge, "default", box, padding, "cpu", spacing, spin=n_unpaired
         )
         settings = LabelSettings(options, max_cycle, None if residual is None else residual / 100)
-        parsl = _parsl_file(executor)
-        found, bad = read_inputs(structures, options, _tell, embed, topology)
+        parsl = parsl_file(executor)
+        found, bad = read_inputs(structures, options, tell, embed, topology)
         if rattle is not None:
             if not 0 < rattle < 1:
                 raise InputError(f"--rattle is a width in angstrom below 1, got {rattle:g}")
             pairs = [(entry, rattled(entry, rattle / BOHR, seed)) for entry in found]
             found = [entry for pair in pairs for entry in pair]
-        totals = _run(found, out, settings, workers, parsl, nice, retry_failed)
+        totals = run_labels(found, out, settings, workers, parsl, nice, retry_failed)
     except KeyboardInterrupt:
-        _tell("stopped before the first calculation")
+        tell("stopped before the first calculation")
         raise typer.Exit(130) from None
     _finish(totals, bad, out, json)
 
@@ -122,16 +122,18 @@ def _finish(totals: LabelTotals, bad: int, out: Path, as_json: bool) -> NoReturn
     else:
         typer.echo(_summary(totals, bad, out))
     if totals.interrupted:
-        _tell("stopped; run the same command to continue")
+        tell("stopped; run the same command to continue")
         raise typer.Exit(130)
     raise typer.Exit(2 if totals.failed or totals.failed_before or bad else 0)
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """A sentence on standard error."""
     typer.echo(f"denser: {text}", err=True)
 
 
-def _parsl_file(executor: str | None) -> Path | None:
+def parsl_file(executor: str | None) -> Path | None:
+    """The file of `--executor parsl:FILE.py`."""
     if executor is None:
         return None
     kind, _, name = executor.partition(":")
@@ -142,7 +144,7 @@ def _parsl_file(executor: str | None) -> Path | None:
     return Path(name)
 
 
-def _run(
+def run_labels(
     found: list[LabelInput],
     out: Path,
     settings: LabelSettings,
@@ -272,14 +274,14 @@ def labels_make(
         if first is not None:
             found = replace(found, molecules=first)
         done = {name for path in without or () for name in names_of_labels(path)}
-        everything = planned(found, _tell)
+        everything = planned(found, tell)
         structures = [x for x in everything if x.name not in done]
         if left_out := len(everything) - len(structures):
-            _tell(f"{left_out} of {len(everything)} molecules left out: their labels are there")
-        parsl = _parsl_file(executor)
-        totals = _run(structures, out, found.settings(), workers, parsl, nice, retry_failed)
+            tell(f"{left_out} of {len(everything)} molecules left out: their labels are there")
+        parsl = parsl_file(executor)
+        totals = run_labels(structures, out, found.settings(), workers, parsl, nice, retry_failed)
     except KeyboardInterrupt:
-        _tell("stopped before the first calculation")
+        tell("stopped before the first calculation")
         raise typer.Exit(130) from None
     _finish(totals, 0, out, json)
 
@@ -297,7 +299,7 @@ def labels_import(
     from denser.workflows.label import import_labels
 
     with LabelStore(out, Recipe()) as store:
-        copied, present, bad = import_labels(folder, store, _tell)
+        copied, present, bad = import_labels(folder, store, tell)
     if json:
         from denser.workflows.many import print_json
 
@@ -347,7 +349,7 @@ def labels_export(
             what = {"output": str(result)}
             if isinstance(result, Failed):
                 what = {"error": result.error}
-                _tell(f"{name}: {result.error}")
+                tell(f"{name}: {result.error}")
             if json:
                 print_json({"input": name} | what)
             bar.advance(isinstance(result, Failed))
@@ -356,7 +358,7 @@ def labels_export(
             totals = run(names, export, take)
     n = totals.done
     if totals.interrupted:
-        _tell(f"stopped after {n} of {len(names)}")
+        tell(f"stopped after {n} of {len(names)}")
     else:
         typer.echo(f"{n} {'density' if n == 1 else 'densities'} written to {out}", err=json)
     raise typer.Exit(totals.exit_code)

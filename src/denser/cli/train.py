@@ -48,7 +48,7 @@ def train(
     settings = read_config(config, tuple(set_ or ()))
     if state is not None and _RANK == 0 and not (out / "state.pt").exists():
         unpack_state(state, out)
-    with _shown(out, json) as (report, stop):
+    with shown(out, json) as (report, stop):
         path = loop.train(settings, out, report, stop, shlex.join(sys.argv))
     written = _written(out, path)
     from denser.labels.label import left_out
@@ -125,7 +125,7 @@ def finetune(
         settings=tuple(set_ or ()),
     )
     tell = partial(_say, err=json)
-    with _shown(out, json) as (report, stop):
+    with shown(out, json) as (report, stop):
         result = workflow.finetune(plan, out, report, stop, tell, shlex.join(sys.argv))
     if json and _RANK == 0:
         from denser.workflows.many import print_json
@@ -169,7 +169,7 @@ def _part(text: str, option: str) -> float | str:
 
 
 @contextmanager
-def _shown(
+def shown(
     out: Path, json: bool
 ) -> Iterator[tuple[Callable[[loop.Progress], None], Callable[[], bool]]]:
     """Yield a function that shows progress and one that tells whether Ctrl-C was pressed.
