@@ -31,7 +31,8 @@ NAMES = {
         "predict", "superposition", "from_smiles", "read", "write", "Predictor", "load_model",
     ),
     "What follows from them": (
-        "analyze", "compare", "err_rho", "refine", "show", "Calculator", "pyscf_guess",
+        "analyze", "compare", "err_rho", "refine", "show", "Calculator", "pyscf_guess", "Embedding",
+        "embed_in_openmm",
     ),
     "Types": ("Structure", "Grid", "Field", "Density", "Recipe", "LabelStore", "InputError"),
 }  # fmt: skip

@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from denser.types.structure import Structure
     from denser.viewer.notebook import show
     from denser.workflows.calculator import Calculator
+    from denser.workflows.embedding import Embedding
+    from denser.workflows.openmm_force import embed_in_openmm
     from denser.workflows.refinement.refine import refine
     from denser.workflows.scf_guess import pyscf_guess
 
 _WHERE = {
     "Calculator": "denser.workflows.calculator",
     "Density": "denser.types.density",
+    "Embedding": "denser.workflows.embedding",
     "Field": "denser.types.density",
     "Grid": "denser.types.grid",
     "InputError": "denser.types.errors",
@@ -45,6 +48,7 @@ _WHERE = {
     "Structure": "denser.types.structure",
     "analyze": "denser.analysis.properties",
     "compare": "denser.fields.metrics",
+    "embed_in_openmm": "denser.workflows.openmm_force",
     "err_rho": "denser.fields.metrics",
     "from_smiles": "denser.io.smiles",
     "load_model": "denser.model.checkpoint",
@@ -60,6 +64,7 @@ _WHERE = {
 __all__ = [
     "Calculator",
     "Density",
+    "Embedding",
     "Field",
     "Grid",
     "InputError",
@@ -70,6 +75,7 @@ __all__ = [
     "__version__",
     "analyze",
     "compare",
+    "embed_in_openmm",
     "err_rho",
     "from_smiles",
     "load_model",

@@ -20,6 +20,9 @@ does not contribute. With the orbital energies in W = 2 C e C^T, the derivative 
 - sum_g w (R + delta) dV, with the slope of the local pseudopotentials;
 - sum_g f dw (`weights_pullback`);
 - dE_free, from the distances of the atoms, and dE_nuc;
+- with point charges around the molecule (`denser.dft.point_charges`), whose potential is a part of
+  H alone, tr P dV_q and the energy of the nuclei: rho_0 is that of the isolated molecule, and the
+  orbitals are polarised;
 - the change of rho_0: with the kernel k = d v_xc / dF_0 and g = k (F - F_0),
 
   df = -(V + v_H) dn + (R + delta) dv_n + g . d(n, grad n)
@@ -47,6 +50,7 @@ from denser.atoms.sad_fields import free_atoms_together
 from denser.dft.atom_points import atom_points, blocks, weights_pullback
 from denser.dft.molecular import build_molecule, dipole_of
 from denser.dft.open_space import Linear, core_of_element, core_slope, linearised
+from denser.dft.point_charges import PointCharges
 from denser.dft.pyscf_private import nonlocal_pseudopotential_gradient
 from denser.dft.scf import FrontierOrbitals
 from denser.types.density import Continuous, FieldsSlope
@@ -80,6 +84,8 @@ class OpenStep(FrontierOrbitals):
     linear : Linear
     parents : (n,) int
         Atom of each point of `linear`.
+    charges : PointCharges, optional
+        Outside the molecule.
     """
 
     energy: float
@@ -92,6 +98,7 @@ class OpenStep(FrontierOrbitals):
     mol: gto.Mole
     linear: Linear
     parents: np.ndarray
+    charges: PointCharges | None = None
 
     def __repr__(self) -> str:
         return f"OpenStep({self.structure.formula}, {self.energy:.6f} hartree)"
@@ -102,12 +109,25 @@ class OpenStep(FrontierOrbitals):
         occupied = self.mo_coeff[:, self.mo_occ > 0]
         return 2 * occupied @ occupied.T
 
+    def forces_on_charges(self) -> np.ndarray:
+        """Forces on the point charges (n, 3), hartree/bohr."""
+        if self.charges is None:
+            return np.zeros((0, 3))
+        of_electrons = self.charges.electronic_slopes(self.mol, self.dm)[1]
+        z, positions = self.mol.atom_charges(), self.mol.atom_coords()
+        return -of_electrons - self.charges.nuclear_slopes(z, positions)[1]
+
     def dipole(self) -> np.ndarray:
         """Dipole moment of the occupied orbitals (3,), e*bohr, about the centre of charge."""
         return dipole_of(self.mol, self.structure, self.dm[None])
 
 
-def open_step(structure: Structure, continuous: Continuous, recipe: Recipe = Recipe()) -> OpenStep:
+def open_step(
+    structure: Structure,
+    continuous: Continuous,
+    recipe: Recipe = Recipe(),
+    charges: PointCharges | None = None,
+) -> OpenStep:
     """Solve the Kohn-Sham equations once in the potential of a density, in open space.
 
     Parameters
@@ -117,6 +137,8 @@ def open_step(structure: Structure, continuous: Continuous, recipe: Recipe = Rec
     continuous : Continuous
         Its density.
     recipe : Recipe
+    charges : PointCharges, optional
+        Outside the molecule. The energy has their interaction with it.
     """
     mol = build_molecule(structure, recipe.basis, recipe)
     points, weights, parents = atom_points(mol)
@@ -124,12 +146,15 @@ def open_step(structure: Structure, continuous: Continuous, recipe: Recipe = Rec
     values, vectors = scipy.linalg.eigh(mol.intor("int1e_ovlp"))
     kept = values > _LINEAR_DEPENDENCE
     basis = vectors[:, kept] / np.sqrt(values[kept])
-    mo_energy, mo_coeff = scipy.linalg.eigh(basis.T @ linear.matrix @ basis)
+    matrix = linear.matrix if charges is None else linear.matrix + charges.matrix(mol)
+    mo_energy, mo_coeff = scipy.linalg.eigh(basis.T @ matrix @ basis)
     mo_occ = np.where(np.arange(len(mo_energy)) < mol.nelectron // 2, 2.0, 0.0)
     energy = float(mo_occ @ mo_energy) + linear.energy
+    if charges is not None:
+        energy += charges.nuclear_energy(mol.atom_charges(), mol.atom_coords())
     return OpenStep(
         energy, mo_energy, mo_occ, basis @ mo_coeff, structure, continuous, recipe,
-        mol, linear, parents,
+        mol, linear, parents, charges,
     )  # fmt: skip
 
 
@@ -157,6 +182,9 @@ def step_slope(step: OpenStep) -> tuple[np.ndarray, FieldsSlope]:
     gradient += _core_part(step, w * (change[0] + delta))
     gradient += _integrals_part(step)
     gradient += grad_nuc(mol)
+    if step.charges is not None:
+        gradient += step.charges.electronic_slopes(mol, step.dm)[0]
+        gradient += step.charges.nuclear_slopes(mol.atom_charges(), mol.atom_coords())[0]
     factors = step.continuous.exact_factors
     _, of_atoms, by_factor = free_atoms_together(
         structure.numbers,

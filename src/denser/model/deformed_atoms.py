@@ -369,14 +369,25 @@ class DeformedAtoms:
         Returns
         -------
         (n_atoms, 3) float
-            With respect to the positions, the coefficients held fixed.
+            With respect to the positions, the coefficients held fixed; points move with their
+            parents.
         (n_atoms, n_exponents, (degree + 1)^2) float
             With respect to the coefficients.
         """
+        positions, coefficients, points = self.pullback_apart(slope)
+        for axis in range(3):
+            positions[:, axis] += np.bincount(
+                slope.parents, points[:, axis], minlength=len(positions)
+            )
+        return positions, coefficients
+
+    def pullback_apart(self, slope: FieldsSlope) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `pullback` for points that do not move with atoms, and with respect to them (n, 3)."""
         structure, factors = self.structure, self.exact_factors
         known = self.coefficients.detach().cpu().double().numpy()
         exponents = self.exponents.cpu().double().numpy()
         positions = np.zeros((len(structure), 3))
+        points = np.zeros((3, len(slope.points)))
         coefficients = np.zeros_like(known)
         by_factor = slope.factors.copy()
         for a, (z, centre) in enumerate(zip(structure.numbers, structure.positions, strict=True)):
@@ -386,10 +397,8 @@ class DeformedAtoms:
             coefficients[a] = factors[a] * of_known
             by_factor[a] += of_free + float(np.vdot(of_known, known[a]))  # linear in them
             pull = factors[a] * (free + of_points)
-            positions[a] -= pull.sum(axis=1)
-            for axis in range(3):
-                moved = np.bincount(slope.parents, pull[axis], minlength=len(structure))
-                positions[:, axis] += moved
+            positions[a] = -pull.sum(axis=1)
+            points += pull
         charges = valence_charges(structure)
         n_electrons = charges.sum() - structure.charge
         electrons = self._local()[0]
@@ -398,7 +407,7 @@ class DeformedAtoms:
         )
         spherical = (np.pi / exponents) ** 1.5 / np.sqrt(4 * np.pi)
         coefficients[:, :, 0] += of_electrons[:, None] * spherical
-        return positions + of_positions, coefficients
+        return positions + of_positions, coefficients, points.T
 
 
 def on_nodes(sad: Density, coefficients: Tensor, exponents: Tensor) -> Tensor:

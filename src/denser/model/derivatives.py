@@ -113,13 +113,19 @@ class GaussianPrediction:
         (n_atoms, 3) float
         """
         gradient, by_coefficients = self.atoms.pullback(slope)
-        if rigid:
-            return gradient
+        return gradient if rigid else gradient + self._of_network(by_coefficients)
+
+    def pullback_apart(self, slope: FieldsSlope) -> tuple[np.ndarray, np.ndarray]:
+        """As `pullback` for points that do not move with atoms, and with respect to them (n, 3)."""
+        gradient, by_coefficients, points = self.atoms.pullback_apart(slope)
+        return gradient + self._of_network(by_coefficients), points
+
+    def _of_network(self, by_coefficients: np.ndarray) -> np.ndarray:
         weights = torch.as_tensor(by_coefficients).to(self.coefficients)
-        (of_network,) = torch.autograd.grad(
+        (found,) = torch.autograd.grad(
             self.coefficients, self.positions, weights, retain_graph=True
         )
-        return gradient + of_network.double().cpu().numpy()
+        return found.double().cpu().numpy()
 
 
 def gaussian_prediction(predictor: Predictor, structure: Structure) -> GaussianPrediction | None:

@@ -21,6 +21,7 @@ from denser.dft.dispersion import dispersion, require_kind
 from denser.dft.gradient import mixed_gradient, scf_gradient, step_gradient
 from denser.dft.one_step import OneStep, one_step
 from denser.dft.open_space_gradient import OpenStep, open_step, step_slope
+from denser.dft.point_charges import PointCharges
 from denser.dft.scf import KSResult, mean_field, not_converged, scf
 from denser.model.boxes import make_grid
 from denser.model.checkpoint import Model
@@ -159,6 +160,7 @@ class Calculator(ase_calculator.Calculator):
         self.n_boxes = 0
         self._box: tuple[np.ndarray, Grid] | None = None
         self._work: _Work | None = None
+        self._around: PointCharges | None = None
 
     @property
     def density(self) -> Density:
@@ -186,6 +188,40 @@ class Calculator(ase_calculator.Calculator):
         if self._work is None:
             raise InputError("nothing has been calculated yet; ask for a property first")
         return self._work
+
+    def embed(self, charges: Sequence[float]) -> EmbeddedCharges:
+        """Point charges around the molecule, as ASE's QM/MM calculators ask for them.
+
+        Energy and forces then have their interaction with the molecule, with the polarisation of
+        its electrons by one step (`denser.dft.point_charges`); forces stay exact derivatives.
+
+        Parameters
+        ----------
+        charges : (n,) float
+            e.
+
+        Returns
+        -------
+        EmbeddedCharges
+            With `set_positions` (angstrom) and `get_forces` (eV/angstrom), as in
+            `ase.calculators.qmmm.Embedding`.
+
+        Raises
+        ------
+        InputError
+            This calculator's energy is not that of a step in open space.
+        """
+        if not self._open:
+            raise InputError(
+                "point charges need the energy of one step in open space; make the calculator "
+                'with task="one-step", and without grid= and estimate='
+            )
+        return EmbeddedCharges(self, np.asarray(charges, dtype=float))
+
+    def surround(self, charges: PointCharges | None) -> None:
+        """Put the molecule among these point charges, or take them away."""
+        self._around = charges
+        self.reset()
 
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
@@ -250,8 +286,13 @@ class Calculator(ase_calculator.Calculator):
         if self._open and isolated:
             prediction = gaussian_prediction(self.predictor, structure)
             if prediction is not None:
-                step = open_step(structure, prediction.atoms, self.recipe)
+                step = open_step(structure, prediction.atoms, self.recipe, self._around)
                 return _Work(structure, grid, step.energy, step=step, prediction=prediction)
+        if self._around is not None:
+            raise InputError(
+                "point charges need an isolated molecule and a model that predicts Gaussians, as "
+                "the default does"
+            )
         dm0 = self._orbitals_of(structure) if self.task == "scf" else None
         if dm0 is None:
             sad = superposition(structure, grid, self.recipe.sad)
@@ -329,6 +370,30 @@ class Calculator(ase_calculator.Calculator):
         self._box = structure.numbers, Grid(grid.origin - centre, grid.cell, grid.shape)
         self.n_boxes += 1
         return grid
+
+
+class EmbeddedCharges:
+    """Point charges around the molecule of a calculator.
+
+    Parameters
+    ----------
+    calculator : Calculator
+    charges : (n,) float
+        e.
+    """
+
+    def __init__(self, calculator: Calculator, charges: np.ndarray) -> None:
+        self.calculator, self.charges = calculator, charges
+
+    def set_positions(self, positions: np.ndarray) -> None:
+        """Move the charges to positions (n, 3), angstrom."""
+        self.calculator.surround(PointCharges(np.asarray(positions) / BOHR, self.charges))
+
+    def get_forces(self, calculator: Calculator) -> np.ndarray:
+        """Forces on the charges (n, 3), eV/angstrom, in the last geometry of the calculator."""
+        step = calculator.step
+        assert isinstance(step, OpenStep)  # `embed` looks
+        return step.forces_on_charges() * HARTREE / BOHR
 
 
 def _on_nodes(cell: Any, dm: np.ndarray, grid: Grid, structure: Structure) -> Density:

@@ -95,18 +95,8 @@ class Potential:
 
     Notes
     -----
-    The interaction with point charges of a force field is `interaction`. In OpenMM (8.4) a
-    `PythonForce` calls it with the embedded molecule held where the density was made; its
-    lengths are nm, its energies kJ/mol::
-
-        potential = Potential(density)
-        def compute(state):
-            positions = state.getPositions(asNumpy=True).value_in_unit(nanometer)[solvent]
-            energy, forces = potential.interaction(positions * 10 / BOHR, solvent_charges)
-            out = np.zeros((n_particles, 3))
-            out[solvent] = forces * 2625.4996 * 10 / BOHR
-            return energy * 2625.4996, out
-        system.addForce(PythonForce(compute))
+    `interaction` is that with point charges of a force field, for a fixed density. A molecule that
+    moves takes `denser.workflows.embedding`.
     """
 
     def __init__(self, density: Density, kind: str | None = None) -> None:
