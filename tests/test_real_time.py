@@ -8,6 +8,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.io import write
+from PIL import Image
 
 from denser.analysis.absorption import absorption, broadened
 from denser.dft.external_field import Kick, Pulse, direction_of
@@ -221,7 +222,7 @@ def test_command_continues(run, h2_file, tmp_path, monkeypatch):
         advance(self)
 
     monkeypatch.setattr(Propagation, "advance", stopped)
-    more = ("--time", 0.2, "--cube-times", 0.1, "-o", "part")
+    more = ("--time", 0.2, "--cube-times", 0.1, "--film", 0.05, "-o", "part")
     code, _, err = run("dynamics", h2_file, *OPTIONS, *more)
     assert code == 130 and "run the same command to continue" in err
     code, out, err = run("dynamics", h2_file, *OPTIONS, *more, "--json")
@@ -239,6 +240,11 @@ def test_command_continues(run, h2_file, tmp_path, monkeypatch):
 
     change = read(cube)
     assert abs(change.integrate()) < 1e-5 and np.abs(change.values).max() > 1e-6
+    with Image.open(tmp_path / "part" / "h2_z.gif") as film:  # the first frame is from before
+        assert film.n_frames == 4
+        colours = np.asarray(film.convert("RGB")).reshape(-1, 3).astype(int)
+    assert (colours[:, 2] - colours[:, 0] > 60).any()  # more electrons
+    assert (colours[:, 0] - colours[:, 2] > 60).any()  # fewer
 
 
 def test_a_lost_run_keeps_what_it_has(run, h2_file, tmp_path, monkeypatch):
@@ -267,6 +273,8 @@ def test_a_lost_run_keeps_what_it_has(run, h2_file, tmp_path, monkeypatch):
         (("--kick", 0.001, "--max-energy", 900), "at most 200 eV"),
         (("--kick", 0.001, "--cube-times", "1,now"), "are not numbers"),
         (("--kick", 0.001, "--cube-times", "90"), "not between 0 and --time"),
+        (("--kick", 0.001, "--film", "0.001"), "at least a step and at most half of --time"),
+        (("--kick", 0.001, "--film", "0.006"), "more than 500; give a longer time"),
         (("--kick", 0.001, "-o", "spectrum.csv"), "give -o FOLDER"),
     ],
 )

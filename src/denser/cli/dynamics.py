@@ -60,6 +60,12 @@ def dynamics(
             help="Times in fs, such as 1,2,5: write the change of the density then as .cube."
         ),
     ] = None,
+    film: Annotated[
+        float | None,
+        typer.Option(
+            help="Write a film (.gif) of the change of the density, with so many fs between frames."
+        ),
+    ] = None,
     basis: Annotated[
         str, typer.Option(help="Basis, as in denser energy; excited electrons need a diffuse one.")
     ] = "aug-gth-tzv2p",
@@ -101,7 +107,8 @@ def dynamics(
     )
     settings = DynamicsSettings(
         field, directions, duration / FEMTOSECOND, step / 1000 / FEMTOSECOND,
-        max_energy / HARTREE, basis, _times(cube_times), options,
+        max_energy / HARTREE, basis, _times(cube_times),
+        None if film is None else film / FEMTOSECOND, options,
     )  # fmt: skip
     inputs = find_inputs(files or [], smiles or [], densities=False, embed=embed)
     raise typer.Exit(dynamics_all(inputs, files or [], out, settings, json))

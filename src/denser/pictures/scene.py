@@ -189,7 +189,11 @@ def view_along_thinnest(points: np.ndarray, tilt: tuple[float, float] = (-26, -1
 
 
 def render(
-    meshes: list[Mesh], view: np.ndarray, width: int, margin: float
+    meshes: list[Mesh],
+    view: np.ndarray,
+    width: int,
+    margin: float,
+    around: np.ndarray | None = None,
 ) -> tuple[np.ndarray, float]:
     """Draw meshes on a white background.
 
@@ -202,6 +206,8 @@ def render(
         Width of the picture, pixels; the height follows from it.
     margin : float
         Empty space around the meshes, in their unit of length.
+    around : (n, 3) float, optional
+        The picture shows these points and the margin instead; no mesh may be outside.
 
     Returns
     -------
@@ -210,7 +216,8 @@ def render(
         Pixels per unit of length.
     """
     projected = [mesh.vertices @ view.T for mesh in meshes]
-    everything = np.concatenate([p[:, :2] for p in projected])
+    shown = projected if around is None else [around @ view.T]
+    everything = np.concatenate([p[:, :2] for p in shown])
     low, high = everything.min(axis=0) - margin, everything.max(axis=0) + margin
     fine = width * SUPERSAMPLING
     scale = fine / (high[0] - low[0])

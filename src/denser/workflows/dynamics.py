@@ -32,8 +32,10 @@ from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
+from denser.types.grid import Grid
 from denser.types.units import FEMTOSECOND, HARTREE
 from denser.workflows import many
+from denser.workflows.dynamics_film import Film
 from denser.workflows.dynamics_results import (
     columns_of,
     record_of,
@@ -49,6 +51,10 @@ _SAVE_EVERY = 60.0
 
 LARGEST_ENERGY = 200.0
 """eV; inner shells are not computed."""
+
+
+MOST_FRAMES = 500
+"""Of a film."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ class DynamicsSettings:
         As in `denser.dft.basis.shells_of`.
     cube_times : sequence of float
         When differences of densities are written, atomic units of time.
+    film : float, optional
+        Time between the frames of a film of these differences, atomic units.
     options : PredictionOptions
     """
 
@@ -78,6 +86,7 @@ class DynamicsSettings:
     up_to: float
     basis: str
     cube_times: Sequence[float] = ()
+    film: float | None = None
     options: PredictionOptions = field(default_factory=PredictionOptions)
 
     def __post_init__(self) -> None:
@@ -103,6 +112,17 @@ class DynamicsSettings:
                     f"--cube-times {t * FEMTOSECOND:g} is not between 0 and --time {fs:g} fs"
                 )
 
+        if self.film is not None and not self.step <= self.film <= self.duration / 2:
+            raise InputError(
+                f"--film is the time between two frames: at least a step and at most half of "
+                f"--time, found {self.film * FEMTOSECOND:g} fs"
+            )
+        if self.film is not None and self.duration / self.film > MOST_FRAMES:
+            raise InputError(
+                f"--film {self.film * FEMTOSECOND:g} makes {self.duration / self.film:.0f} frames, "
+                f"more than {MOST_FRAMES}; give a longer time between them"
+            )
+
     def determine(self) -> dict[str, Any]:
         """Return what a propagation depends on, but its length and direction."""
         return {
@@ -122,6 +142,7 @@ class _Run:
     propagation: Propagation
     made_from: str | None
     written: list[str]
+    film: Film | None = None
 
     def save(self) -> None:
         """Write what is needed to continue, and dipoles and energies so far."""
@@ -129,6 +150,8 @@ class _Run:
         if self.made_from is not None:
             path = _state_file(self.stem, self.name)
             save(path, self.made_from, p.molecule.ground, p.direction, p.state)
+        if self.film is not None:
+            self.film.save()
         path = Path(f"{self.stem}_{self.name}_dipole.csv")
         write_table(path, columns_of(p))
         self.add(path)
@@ -138,15 +161,19 @@ class _Run:
         if str(path) not in self.written:
             self.written.append(str(path))
 
-    def write_difference(self, nodes: Density) -> None:
-        """Write the density now minus that before the field."""
+    def difference(self, grid: Grid) -> np.ndarray:
+        """The density now minus that before the field, on the nodes of a grid."""
         p = self.propagation
         change = p.molecule.density_matrix(p.state.orbitals)
         change -= p.molecule.density_matrix(p.molecule.occupied())
-        points = nodes.grid.points().reshape(-1, 3)
-        values = p.molecule.on_points(change.sum(axis=0), points)
-        path = Path(f"{self.stem}_{self.name}_{p.time * FEMTOSECOND:.3f}fs.cube")
-        write(path, nodes.with_values(values.reshape(nodes.grid.shape)))
+        values = p.molecule.on_points(change.sum(axis=0), grid.points().reshape(-1, 3))
+        return values.reshape(grid.shape)
+
+    def write_difference(self, nodes: Density) -> None:
+        """Write the density now minus that before the field."""
+        now = self.propagation.time * FEMTOSECOND
+        path = Path(f"{self.stem}_{self.name}_{now:.3f}fs.cube")
+        write(path, nodes.with_values(self.difference(nodes.grid)))
         self.add(path)
 
     def advance(
@@ -164,12 +191,17 @@ class _Run:
                 p.advance()
                 if p.state.steps in wanted:
                     self.write_difference(nodes)
+                if self.film is not None and self.film.wants(p.state.steps):
+                    self.film.add(p.state.steps, self.difference(self.film.grid))
                 if time.monotonic() - last > _SAVE_EVERY:
                     self.save()
                     last = time.monotonic()
                 report(p.state.steps, total)
         finally:
             self.save()
+            if self.film is not None and self.film.frames:
+                self.film.write(p.step * FEMTOSECOND)
+                self.add(self.film.path)
 
 
 def dynamics_all(
@@ -282,6 +314,11 @@ def dynamics(
         molecule, state = start_of(name, direction)
         propagation = Propagation(molecule, settings.external, direction, settings.step, state)
         run = _Run(name, stem, propagation, made_from, written)
+        if settings.film is not None:
+            run.film = Film.of(
+                Path(f"{stem}_{name}.gif"), prediction.density, made_from,
+                max(round(settings.film / settings.step), 1), propagation.state.steps,
+            )  # fmt: skip
         runs.append(run)
         left = max(round(settings.duration / settings.step) - propagation.state.steps, 0)
         with _progress(f"{stem.name} {name}", propagation.state.steps, left, show) as tell:
