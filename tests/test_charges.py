@@ -15,6 +15,7 @@ from scipy.special import gamma, gammainc
 
 import denser
 import denser.workflows.charges as workflow
+from denser.analysis.charges import without_grid
 from denser.analysis.charges.esp_charges import (
     CHELPG_RADII,
     MERZ_KOLLMAN_RADII,
@@ -23,6 +24,7 @@ from denser.analysis.charges.esp_charges import (
 )
 from denser.analysis.charges.esp_fit import equivalence_classes, fit_charges
 from denser.analysis.charges.mbis import mbis, partition
+from denser.analysis.charges.mbis import whole as in_one
 from denser.analysis.charges.quadrature import Quadrature
 from denser.analysis.charges.stockholder import curve, hirshfeld, traceless
 from denser.analysis.charges.without_grid import (
@@ -37,6 +39,8 @@ from denser.analysis.charges.without_grid import (
 from denser.analysis.moments import moments
 from denser.analysis.properties import Analysis
 from denser.atoms.free_atoms import pseudo_charges
+from denser.model import atoms_potential, deformed_atoms
+from denser.model.deformed_atoms import DeformedAtoms
 from denser.model.gaussian_fields import NEAR, far_potential
 from denser.model.harmonics import harmonic_terms
 from denser.model.predictor import Predictor
@@ -86,7 +90,8 @@ def test_predictions_without_a_grid_are_those_with_one(predictor, methanol):
     on_grid = prediction.density.continuous
     np.testing.assert_allclose(atoms.at(points), on_grid.at(points), rtol=1e-5, atol=1e-9)
     free, deformed = on_grid.fields(points)
-    np.testing.assert_allclose(atoms.coulomb(points), free[2] + deformed[2], atol=2e-6)
+    found = -atoms.potential(points, np.zeros(len(structure)))
+    np.testing.assert_allclose(found, free[2] + deformed[2], atol=2e-6)
 
 
 def test_charges_are_those_of_analyze(predictor):
@@ -124,9 +129,99 @@ def test_the_compact_quadrature_is_that_of_all_space(predictor):
         free = curve(int(structure.numbers[atom]))
         promolecule[index] += free.at(r, free.all_electron)
         pseudo[index] += free.at(r, free.pseudo)
-    expected = partition(structure, whole, rho - pseudo + promolecule, 32.0)
+    expected = partition(structure, in_one(whole, rho - pseudo + promolecule), 32.0)
     np.testing.assert_allclose(conformer.mbis.charges, expected.charges, atol=6e-5)
     np.testing.assert_allclose(conformer.mbis.volumes, expected.volumes, atol=0.01)
+
+
+# Large structures
+
+
+def large(n_atoms: int) -> DeformedAtoms:
+    """Atoms at random places at the density of a liquid, with deformations and charges."""
+    rng = np.random.default_rng(2)
+    k = int(np.ceil(n_atoms ** (1 / 3)))
+    places = np.stack(np.meshgrid(*[np.arange(k)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    positions = 4.0 * places[:n_atoms] + rng.normal(scale=0.3, size=(n_atoms, 3))
+    numbers = rng.choice([1, 6, 7, 8], n_atoms)
+    exponents = np.array([0.16, 0.64, 2.56])
+    degree = np.repeat(np.arange(6), 2 * np.arange(6) + 1)
+    coefficients = rng.normal(size=(n_atoms, 3, 36)) * 0.02 / 4.0**degree
+    structure = Structure(numbers, positions, spin=int(numbers.sum() % 2))
+    found = torch.tensor(coefficients), torch.tensor(exponents)
+    return DeformedAtoms.isolated(structure, "gth-szv-1e", *found)[0]
+
+
+def test_groups_far_away_have_the_potential_of_their_atoms(monkeypatch):
+    """Multipoles of groups against the sum over all atoms, near, inside and far away."""
+    atoms = large(420)
+    charges = pseudo_charges(atoms.structure)
+    middle = atoms.structure.positions.mean(axis=0)
+    points = middle + np.random.default_rng(3).normal(scale=18, size=(300, 3))
+    found = atoms.potential(points, charges)
+    monkeypatch.setattr(atoms_potential, "MANY", 421)
+    expected = atoms.potential(points, charges)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(found, expected, atol=5e-6)
+    assert atoms.potential(np.zeros((0, 3)), charges).shape == (0,)
+
+
+def test_values_do_not_depend_on_the_order_of_points(monkeypatch):
+    """Points of large structures are sorted, and blocks of them left out together."""
+    atoms = large(420)
+    low, high = atoms.structure.positions.min(axis=0), atoms.structure.positions.max(axis=0)
+    points = np.random.default_rng(3).uniform(low - 5, high + 5, size=(400, 3))
+    monkeypatch.setattr(deformed_atoms, "_TOGETHER", 50)
+    found = atoms.at(points)
+    monkeypatch.setattr(deformed_atoms, "MANY", 421)
+    np.testing.assert_allclose(found, atoms.at(points), rtol=1e-5, atol=1e-9)
+    some = atoms.structure.positions[:40] + 0.5
+    free, deformed = atoms.fields(some)
+    expected = np.maximum(free[0] + deformed[0], 0)
+    np.testing.assert_allclose(atoms.at(some), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_atoms_of_large_molecules_are_integrated_in_parts(predictor, monkeypatch):
+    """In parts of two atoms, the same charges and multipoles as in one part."""
+    structure = Structure.of(molecule("CH3CONH2"))
+    atoms, _ = predictor.gaussians(structure)
+    whole = Conformer(structure, atoms)
+    expected = whole.hirshfeld, whole.mbis
+    monkeypatch.setattr(without_grid, "WHOLE", 3)
+    monkeypatch.setattr(without_grid, "AT_ONCE", 2)
+    parts = Conformer(structure, atoms)
+    for one, other in zip((parts.hirshfeld, parts.mbis), expected, strict=True):
+        for name in ("charges", "dipoles", "quadrupoles", "volumes"):
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=2e-6)
+    assert parts.mbis.divergence == pytest.approx(whole.mbis.divergence, abs=1e-8)
+
+
+def test_a_prediction_without_a_grid(predictor):
+    """Values, potential, dipole and charges are those of other ways."""
+    atoms = molecule("CH3CONH2")
+    found = denser.without_grid(atoms)
+    density = predictor.predict(atoms).density
+    points = found.structure.positions + 1.5
+    np.testing.assert_allclose(found.at(points), density.at(points), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(found.dipole(), density.dipole(), atol=2e-3)
+    np.testing.assert_array_equal(found.charges("hirshfeld"), charges_of("hirshfeld", [found]))
+    far = found.structure.positions.mean(axis=0) + np.array([[0.0, 0.0, 60.0]])
+    field = found.dipole()[2] / 60**2
+    assert found.potential(far)[0] == pytest.approx(field, rel=0.1, abs=1e-5)
+    with pytest.raises(InputError, match="known: resp, "):
+        found.charges("mulliken")
+    with pytest.raises(InputError, match=r"\(n, 3\), found shape \(3,\)"):
+        found.at(np.zeros(3))
+    atoms.set_cell(np.eye(3) * 10)
+    atoms.pbc = True
+    with pytest.raises(InputError, match="periodic"):
+        denser.without_grid(atoms)
+
+
+def test_too_many_charges_for_a_fit():
+    n = 5001
+    with pytest.raises(InputError, match="hirshfeld"):
+        fit_charges([np.zeros((9, 3))], [np.zeros(9)], [np.zeros((n, 3))])
 
 
 def test_points_of_fits_are_outside_all_spheres():

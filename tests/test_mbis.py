@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from pyscf import dft, gto, scf
 
-from denser.analysis.charges.mbis import Quadrature, free_shells, interpolate, mbis, partition
+from denser.analysis.charges.mbis import (
+    Quadrature,
+    free_shells,
+    interpolate,
+    mbis,
+    partition,
+    whole,
+)
 from denser.atoms.free_atoms import complete, free_atom
 from denser.atoms.sad import superposition
 from denser.labels.reading import read_label
@@ -55,7 +62,7 @@ def test_shells_are_found_again():
     for atom, _, index, r in quadrature.pairs:
         for population, width in zip(n[atom], s[atom], strict=True):
             rho[index] += population / (8 * np.pi * width**3) * np.exp(-r / width)
-    found = partition(WATER, quadrature, rho, 10.0)
+    found = partition(WATER, whole(quadrature, rho), 10.0)
     np.testing.assert_allclose(np.concatenate(found.populations), np.concatenate(n), atol=2e-5)
     np.testing.assert_allclose(np.concatenate(found.widths), np.concatenate(s), rtol=1e-5)
     np.testing.assert_allclose(found.charges, [8 - 8.9, 0.4, 0.5], atol=2e-5)
@@ -80,7 +87,7 @@ def test_water_in_psi4_and_horton():
     quadrature = Quadrature.around(structure)
     ao = dft.numint.eval_ao(mol, quadrature.points)
     rho = np.einsum("pi,pi->p", ao @ mf.make_rdm1(), ao)
-    found = partition(structure, quadrature, rho, 10.0)
+    found = partition(structure, whole(quadrature, rho), 10.0)
     np.testing.assert_allclose(found.charges, [-0.84572442, 0.42286136, 0.42286136], atol=1e-4)
     np.testing.assert_allclose(found.volumes[0], 26.33864405917908, rtol=5e-5)
     np.testing.assert_allclose(found.volumes[1:], [1.50962576, 1.50944314], rtol=5e-4)
@@ -115,7 +122,7 @@ def test_from_the_grid_as_from_the_orbitals():
     for atom, centre, *_ in quadrature.pairs:
         r = np.linalg.norm(quadrature.points - centre, axis=1)
         rho += free_atom(int(WATER.numbers[atom])).core(r)
-    found, expected = mbis(density), partition(WATER, quadrature, rho, 10.0)
+    found, expected = mbis(density), partition(WATER, whole(quadrature, rho), 10.0)
     np.testing.assert_allclose(found.charges, expected.charges, atol=1e-4)
     np.testing.assert_allclose(found.dipoles, expected.dipoles, atol=2e-4)
     np.testing.assert_allclose(found.volumes, expected.volumes, rtol=2e-3)
@@ -194,7 +201,7 @@ def test_beyond_the_box_the_shells_stand_for_the_density():
     box = Grid.around(WATER, padding=2.0, spacing=0.5, multiple_of=1)
     cut = quadrature.within(box)
     assert cut.weights @ rho < 9.9
-    charges = [partition(WATER, part, rho, 10.0).charges for part in (cut, quadrature)]
+    charges = [partition(WATER, whole(part, rho), 10.0).charges for part in (cut, quadrature)]
     np.testing.assert_allclose(*charges, atol=1e-3)
 
 

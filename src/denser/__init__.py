@@ -15,6 +15,7 @@ from denser.types.import_order import pyscf_before_torch
 from denser.types.version import __version__
 
 if TYPE_CHECKING:
+    from denser.analysis.charges.without_grid import without_grid
     from denser.analysis.properties import analyze
     from denser.atoms.sad import superposition
     from denser.fields.metrics import compare, err_rho
@@ -58,6 +59,7 @@ _WHERE = {
     "refine": "denser.workflows.refinement.refine",
     "show": "denser.viewer.notebook",
     "superposition": "denser.atoms.sad",
+    "without_grid": "denser.analysis.charges.without_grid",
     "write": "denser.io",
 }
 
@@ -85,6 +87,7 @@ __all__ = [
     "refine",
     "show",
     "superposition",
+    "without_grid",
     "write",
 ]
 

@@ -51,6 +51,15 @@ def free_atom_potential(r: np.ndarray, z: int, recipe: str) -> np.ndarray:
     return v
 
 
+@cache
+def charge_radius(z: int, recipe: str) -> float:
+    """Distance beyond which the potential of a free atom is that of a charge, to 1e-8, bohr."""
+    r = np.arange(1.0, _CHARGE_BEYOND, 0.25)
+    v = free_atom_potential(r, z, recipe)
+    charge = REACH * float(free_atom_potential(np.array([REACH]), z, recipe)[0])
+    return float(r[np.abs(v - charge / r) > 1e-8].max(initial=r[0]))
+
+
 def free_atom_pullback(
     x: np.ndarray, z: int, recipe: str, by: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, float]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from denser.types.grid import Grid
 
@@ -130,29 +131,55 @@ def pieces(nodes: list[np.ndarray], shape: tuple[int, int, int]) -> list[tuple[t
     return [tuple(zip(*parts, strict=True)) for parts in product(*per_axis)]
 
 
+def compact_groups(points: np.ndarray, most: int) -> list[np.ndarray]:
+    """Compact groups of at most `most` points (n, 3): each half of a group along its longest axis.
+
+    As indices. Time grows as n log n.
+    """
+    done, waiting = [], [np.arange(len(points))]
+    while waiting:
+        some = waiting.pop()
+        if len(some) <= most:
+            done.append(some)
+            continue
+        x = points[some] - points[some].mean(axis=0)
+        along = x @ np.linalg.eigh(x.T @ x)[1][:, -1]
+        halves = np.array_split(some[np.argsort(along, kind="stable")], 2)
+        waiting += halves
+    return done
+
+
 def points_near(
     points: np.ndarray, centres: np.ndarray, radii: np.ndarray
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yield for each centre (its index, the points within its radius (n,), their offsets (3, n)).
 
-    Fast for points (n_points, 3) whose neighbours in the list are neighbours in space: blocks of
-    them that lie too far away are left out together.
+    Fast for points (n_points, 3) whose neighbours in the list are neighbours in space, as in the
+    order of `compact_groups`: blocks of them that lie too far away are left out together. Time is
+    then linear in the number of points and of centres. Centres without points are left out.
     """
-    if not len(points):
+    if not len(points) or not len(centres):
         return
     starts = np.arange(0, len(points), _BLOCK)
     low = np.minimum.reduceat(points, starts)
     high = np.maximum.reduceat(points, starts)
     columns = np.ascontiguousarray(points.T)
+    radii = np.asarray(radii, dtype=float)
+    reach = np.linalg.norm(high - low, axis=1) / 2 + radii.max()
+    near = cKDTree(centres).query_ball_point((low + high) / 2, reach)
+    counts = [len(some) for some in near]
+    block, owner = np.repeat(np.arange(len(starts)), counts), np.concatenate(near).astype(int)
+    outside = np.maximum(low[block] - centres[owner], centres[owner] - high[block]).clip(min=0.0)
+    kept = (outside**2).sum(axis=1) <= radii[owner] ** 2
+    order = np.lexsort((block[kept], owner[kept]))
+    block, owner = block[kept][order], owner[kept][order]
+    firsts = np.searchsorted(owner, np.arange(len(centres) + 1))
     for i, (centre, radius) in enumerate(zip(centres, radii, strict=True)):
-        outside = np.maximum(low - centre, centre - high).clip(min=0.0)
-        blocks = starts[(outside**2).sum(axis=1) <= radius**2]
-        if not blocks.size:
-            continue
         found, offsets = [], []
-        for start in blocks:
+        for start in starts[block[firsts[i] : firsts[i + 1]]]:
             x = columns[:, start : start + _BLOCK] - centre[:, None]
             inside = np.flatnonzero(np.einsum("ij,ij->j", x, x) <= radius**2)
             found.append(inside + start)
             offsets.append(x[:, inside])
-        yield i, np.concatenate(found), np.concatenate(offsets, axis=1)
+        if found:
+            yield i, np.concatenate(found), np.concatenate(offsets, axis=1)

@@ -17,6 +17,7 @@ They do not depend on a grid. The sum is negative in a few places far from the a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import gamma
 
 import numpy as np
@@ -24,27 +25,19 @@ import torch
 from torch import Tensor
 
 from denser.atoms.sad import gaussians, sum_of_atoms, valence_charges
-from denser.atoms.sad_fields import (
-    free_atom,
-    free_atom_potential,
-    free_atom_pullback,
-)
+from denser.atoms.sad_fields import free_atom, free_atom_pullback
 from denser.fields.moments import grid_moments, shifted, tensors
 from denser.fields.periodic import images_near, wrapped
-from denser.fields.windows import points_near
+from denser.fields.windows import compact_groups, points_near
+from denser.model.atoms_potential import AtomsPotential
 from denser.model.expansion import add_to_grid
 from denser.model.gaussian_density import deformed_atom, reach
-from denser.model.gaussian_fields import (
-    NEAR,
-    deformation,
-    deformation_pullback,
-    far_potential,
-)
+from denser.model.gaussian_fields import deformation, deformation_pullback
 from denser.model.harmonics import solid_harmonics
 from denser.model.normalise import electron_factors, factors_pullback, largest_excess
 from denser.types.density import AtomFields, Density, FieldsSlope
 from denser.types.grid import Grid
-from denser.types.structure import Structure
+from denser.types.structure import MANY, Structure
 from denser.types.units import BOHR
 
 Moments = tuple[float, np.ndarray, np.ndarray, np.ndarray]
@@ -52,8 +45,8 @@ Moments = tuple[float, np.ndarray, np.ndarray, np.ndarray]
 _MOMENTS = 4
 """Powers of each coordinate in the moments, 0 to 3."""
 
-_PAIRS = 200_000
-"""Pairs of atoms and points that are evaluated at a time."""
+_TOGETHER = 2048
+"""Points of a compact group, for `points_near`."""
 
 _MARGIN = 4.0 / BOHR
 """Half of the shortest distance of an isolated molecule from its images, bohr."""
@@ -283,24 +276,31 @@ class DeformedAtoms:
         return grid, window
 
     def at(self, points: np.ndarray) -> np.ndarray:
-        """Density at points (n, 3), bohr, which need not lie in the box: (n,), e/bohr^3."""
-        coefficients = self.coefficients.detach().cpu().double().numpy()
-        exponents = self.exponents.cpu().double().numpy()
-        kinds = [int(z) for z in self.structure.numbers]
-        atoms = zip(kinds, coefficients, strict=True)
-        reaches = np.array([reach(z, self.recipe, c, exponents) for z, c in atoms])
+        """Density at points (n, 3), bohr, which need not lie in the box: (n,), e/bohr^3.
+
+        Time is linear in the number of points, and does not depend on that of the atoms far away.
+        """
         centres, owner = self.structure.positions, np.arange(len(self.structure))
         if self.box is not None:
-            centres, owner = images_near(centres, self.box, reaches)
+            centres, owner = images_near(centres, self.box, self._reaches)
             points = wrapped(points, self.box.cell, self.box.origin)
         values = np.zeros(len(points))
-        for i, found, x in points_near(points, centres, reaches[owner]):
+        place: np.ndarray | slice = slice(None)
+        if len(centres) >= MANY:
+            place = np.concatenate([values[:0].astype(int), *compact_groups(points, _TOGETHER)])
+        for i, found, x in points_near(points[place], centres, self._reaches[owner]):
             a = owner[i]
-            atom = deformed_atom(x, kinds[a], self.recipe, coefficients[a], exponents)
+            z, own = int(self.structure.numbers[a]), self._own_coefficients[a]
+            atom = deformed_atom(x, z, self.recipe, own, self._alphas)
             values[found] += self.factors[a] * atom
-        return np.maximum(values, 0.0)
+        values = np.maximum(values, 0.0)
+        if isinstance(place, slice):
+            return values
+        out = np.empty_like(values)
+        out[place] = values
+        return out
 
-    @property
+    @cached_property
     def exact_factors(self) -> np.ndarray:
         """Factors (n_atoms,) that give exactly N_e electrons without the maximum with zero."""
         electrons = float(self.factors @ self._local()[0])
@@ -331,30 +331,31 @@ class DeformedAtoms:
                     values += factor * added
         return sums[0], sums[1]
 
-    def coulomb(self, points: np.ndarray) -> np.ndarray:
-        """Coulomb potential (n,) of `fields` at points (n, 3), bohr, alone: ten times faster."""
-        structure, factors = self.structure, self.exact_factors
-        known = self.coefficients.detach().cpu().double().numpy()
-        coefficients, exponents = (
-            known * factors[:, None, None],
-            self.exponents.cpu().double().numpy(),
+    def potential(self, points: np.ndarray, charges: np.ndarray) -> np.ndarray:
+        """Electrostatic potential (n,), hartree/e, at points (n, 3), bohr; isolated atoms only.
+
+        That of the electrons of `fields`, and of point charges (n_atoms,) at the nuclei, e.
+        """
+        coefficients = self._own_coefficients * self.exact_factors[:, None, None]
+        at = AtomsPotential(
+            self.structure, self.recipe, coefficients, self._alphas, self.exact_factors, charges
         )
-        total = np.empty(len(points))
-        at_once = max(64, _PAIRS // len(structure))
-        for start in range(0, len(points), at_once):
-            some = points[start : start + at_once]
-            x = some.T[:, None] - structure.positions.T[:, :, None]  # (3, atom, point)
-            r = np.linalg.norm(x, axis=0)
-            v = np.empty_like(r)
-            for a, z in enumerate(structure.numbers):
-                v[a] = factors[a] * free_atom_potential(r[a], int(z), self.recipe)
-                near = np.flatnonzero(r[a] < NEAR)
-                if near.size:
-                    v[a, near] += deformation(x[:, a, near], coefficients[a], exponents)[2]
-            atoms, index = np.nonzero(r >= NEAR)
-            v[atoms, index] += far_potential(x[:, atoms, index], atoms, coefficients, exponents)
-            total[start : start + at_once] = v.sum(axis=0)
-        return total
+        return at(points)
+
+    @cached_property
+    def _alphas(self) -> np.ndarray:
+        return self.exponents.cpu().double().numpy()
+
+    @cached_property
+    def _own_coefficients(self) -> np.ndarray:
+        """Coefficients in double precision, without the factors."""
+        return self.coefficients.detach().cpu().double().numpy()
+
+    @cached_property
+    def _reaches(self) -> np.ndarray:
+        """Distance at which each atom ends (n_atoms,), bohr."""
+        atoms = zip(self.structure.numbers.tolist(), self._own_coefficients, strict=True)
+        return np.array([reach(z, self.recipe, c, self._alphas) for z, c in atoms])
 
     def pullback(self, slope: FieldsSlope) -> tuple[np.ndarray, np.ndarray]:
         """Derivative of a number that depends on `fields`, at fixed positions or coefficients.

@@ -44,6 +44,7 @@ from torch import Tensor
 
 from denser.atoms.radii import BONDED, NON_METALS
 from denser.fields.periodic import images_near, wrapped
+from denser.fields.windows import compact_groups
 from denser.model.diagonalisation import (
     ITERATIONS,
     KT,
@@ -121,7 +122,7 @@ class Fragments:
         used[pairs.numbers == 1, 1:] = False
         tree = cKDTree(near.positions)
         self.parts = []
-        for core in cores(near.positions[near.home]):
+        for core in compact_groups(near.positions[near.home], _CORE):
             home = near.home[core]
             members = np.unique(np.concatenate(tree.query_ball_point(near.positions[home], BUFFER)))
             for _ in range(_ROUNDS):  # no bond is cut that would leave half a double bond
@@ -277,21 +278,6 @@ def _cut_here(pairs: Neighbours, bonded: np.ndarray) -> np.ndarray:
     saturated = np.bincount(pairs.receivers[bonded], minlength=n) >= 4
     i, j = pairs.receivers, pairs.senders
     return (saturated[i] | saturated[j]) & (pairs.numbers[i] > 1) & (pairs.numbers[j] > 1)
-
-
-def cores(positions: np.ndarray) -> list[np.ndarray]:
-    """Compact groups of at most `_CORE` atoms: each half of a group along its longest axis."""
-    done, waiting = [], [np.arange(len(positions))]
-    while waiting:
-        some = waiting.pop()
-        if len(some) <= _CORE:
-            done.append(some)
-            continue
-        x = positions[some] - positions[some].mean(axis=0)
-        along = x @ np.linalg.eigh(x.T @ x)[1][:, -1]
-        halves = np.array_split(some[np.argsort(along, kind="stable")], 2)
-        waiting += halves
-    return done
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from denser.model.harmonics import harmonics_at, solid_harmonics
 Fields = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 _STEP, _TERMS = 0.0625, 4
-_LARGE = 21.0
+LARGE = 21.0
 """Beyond this, Gaussians are zero and potentials those of multipoles, to 1e-9."""
 
 _SHELLS = (0.0, 2.3, 3.3, 5.0, 7.0, 9.5, 12.0, math.inf)
@@ -216,15 +216,11 @@ def far_potential(
     coefficients : (n_atoms, n_exponents, (degree + 1)^2) float
     exponents : (n_exponents,) float
     """
-    alphas = torch.as_tensor(exponents).double()
     c = torch.as_tensor(coefficients).double()
     degree = round(c.shape[2] ** 0.5) - 1
-    parts = [
-        torch.einsum("k,akm->ma", _multipole(alphas, n), c[:, :, n * n : (n + 1) ** 2])
-        for n in range(degree + 1)
-    ]
-    every, by_exponent = torch.cat(parts), c.permute(1, 2, 0).contiguous()
-    sizes = [float(part.norm(dim=0).max()) for part in parts]
+    every = torch.as_tensor(multipoles(coefficients, exponents).T)
+    by_exponent = c.permute(1, 2, 0).contiguous()
+    sizes = [float(every[n * n : (n + 1) ** 2].norm(dim=0).max()) for n in range(degree + 1)]
     v = np.empty(len(atoms))
     order = np.argsort((x * x).sum(axis=0))
     for start in range(0, len(order), _AT_ONCE):
@@ -240,7 +236,7 @@ def far_potential(
             radial[n * n : (n + 1) ** 2] *= power
             power = power / r2
         for k, alpha in enumerate(exponents.tolist()):
-            inside = int(torch.searchsorted(r2, _LARGE / alpha))
+            inside = int(torch.searchsorted(r2, LARGE / alpha))
             if not inside:
                 continue
             t = alpha * r2[:inside]
@@ -257,13 +253,31 @@ def far_potential(
     return v
 
 
+def multipoles(coefficients: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+    """Factors (n_atoms, lm) of S_lm / r^(2l + 1) in the potential far from each atom.
+
+    Parameters
+    ----------
+    coefficients : (n_atoms, n_exponents, (degree + 1)^2) float
+    exponents : (n_exponents,) float
+    """
+    alphas = torch.as_tensor(exponents).double()
+    c = torch.as_tensor(coefficients).double()
+    degree = round(c.shape[2] ** 0.5) - 1
+    parts = [
+        torch.einsum("k,akm->am", _multipole(alphas, n), c[:, :, n * n : (n + 1) ** 2])
+        for n in range(degree + 1)
+    ]
+    return torch.cat(parts, dim=1).numpy()
+
+
 def _degree(sizes: list[float], r: float, exponents: np.ndarray) -> int:
     """The highest degree of multipoles of some size that matters at a distance of at least r.
 
     |sum_m M_lm S_lm(x)| / r^(2l + 1) <= |M_l| sqrt((2l + 1) / 4 pi) / r^(l + 1).
     """
     degree = len(sizes) - 1
-    if exponents.min() * r * r < _LARGE:
+    if exponents.min() * r * r < LARGE:
         return degree
     while degree and sizes[degree] * math.sqrt((2 * degree + 1) / 12) / r ** (degree + 1) < _FAINT:
         degree -= 1
@@ -274,7 +288,7 @@ def shells(x: np.ndarray, exponents: np.ndarray) -> Iterator[tuple[np.ndarray, n
     """Points at similar distances, and which Gaussians are computed there."""
     r2 = (x * x).sum(axis=0)
     for low, high in zip(_SHELLS, _SHELLS[1:], strict=False):
-        yield np.flatnonzero((r2 >= low**2) & (r2 < high**2)), exponents * low**2 < _LARGE
+        yield np.flatnonzero((r2 >= low**2) & (r2 < high**2)), exponents * low**2 < LARGE
 
 
 def _weights(c: Tensor, exponents: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -157,8 +157,11 @@ class Continuous(Protocol):
     def fields(self, points: np.ndarray) -> tuple[AtomFields, AtomFields]:
         """Fields of the free atoms and of their deformations at points (n, 3), bohr."""
 
-    def coulomb(self, points: np.ndarray) -> np.ndarray:
-        """Coulomb potential of the electrons at points (n, 3), bohr: (n,), hartree."""
+    def potential(self, points: np.ndarray, charges: np.ndarray) -> np.ndarray:
+        """Electrostatic potential (n,), hartree/e, at points (n, 3), bohr.
+
+        That of the electrons and of point charges (n_atoms,) at the nuclei, e.
+        """
 
 
 @dataclass(frozen=True, eq=False)

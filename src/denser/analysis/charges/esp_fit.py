@@ -93,6 +93,10 @@ class EspCharges:
         return rows
 
 
+MOST = 5000
+"""Largest number of atoms of a fit: time grows with the cube, and memory with the square."""
+
+
 def fit_resp(
     structures: Sequence[Structure],
     points: Sequence[np.ndarray],
@@ -193,6 +197,11 @@ def fit_charges(
     """
     conformers = list(zip(points, values, positions, strict=True))
     n = len(positions[0])
+    if n > MOST:
+        raise InputError(
+            f"charges of {n} atoms are too many to be fitted to the potential around them, which "
+            f"depends little on those inside (up to {MOST}); take hirshfeld, cm5 or mbis charges"
+        )
     for p, v, r in conformers:
         if np.shape(p) != (len(v), 3) or np.shape(r) != (n, 3):
             raise InputError(

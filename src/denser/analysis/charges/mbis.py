@@ -20,6 +20,7 @@ in which most of the error of the quadrature cancels.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
-from denser.analysis.charges.quadrature import Quadrature
+from denser.analysis.charges.quadrature import Quadrature, pairs_near
 from denser.analysis.charges.stockholder import curve, deform, traceless
 from denser.atoms.free_atoms import free_atom
 from denser.types.density import Density
@@ -150,7 +151,7 @@ def mbis(density: Density) -> MBIS:
         free = curve(int(structure.numbers[atom]))
         rho[index] += free.at(r, free.all_electron)
     cores = structure.numbers.sum() - density.valence_charges.sum()
-    return partition(structure, quadrature, rho, cores + density.integrate())
+    return partition(structure, whole(quadrature, rho), cores + density.integrate())
 
 
 def interpolate(values: np.ndarray, grid: Grid, points: np.ndarray) -> np.ndarray:
@@ -159,47 +160,88 @@ def interpolate(values: np.ndarray, grid: Grid, points: np.ndarray) -> np.ndarra
     return map_coordinates(values, nodes.T, order=5, mode="grid-wrap")
 
 
-def partition(
-    structure: Structure, quadrature: Quadrature, rho: np.ndarray, n_electrons: float
-) -> MBIS:
+Parts = Callable[[np.ndarray, list[slice]], Iterable[tuple[Quadrature, np.ndarray]]]
+"""The quadrature in parts, and the density of all electrons on their points, e/bohr^3.
+
+Called with the reach of all shells, bohr, and the shells of each atom. In the pairs of an atom, the
+points within the reach of each shell come before the others.
+"""
+
+
+def whole(quadrature: Quadrature, rho: np.ndarray) -> Parts:
+    """A quadrature in one part, and the density (n_points,) on it."""
+    only = [(quadrature.outwards(), rho)]
+    return lambda _reach, _slices: only
+
+
+def in_parts(
+    structure: Structure, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> Parts:
+    """Parts of which only points, weights and densities are kept, for large molecules.
+
+    Their pairs, which need a hundred times the memory, are found anew each time.
+
+    Parameters
+    ----------
+    structure : Structure
+        An isolated molecule.
+    parts : sequence of (points, weights, rho)
+        As of `Quadrature`, and the density of all electrons on the points.
+    """
+    ends = np.array([curve(int(z)).radius for z in structure.numbers])
+
+    def found(reach: np.ndarray, slices: list[slice]) -> Iterator[tuple[Quadrature, np.ndarray]]:
+        farthest = np.minimum(ends, [reach[k].max() for k in slices])
+        for points, weights, rho in parts:
+            pairs = []
+            for atom, centre, index, r in pairs_near(points, structure.positions, farthest):
+                beyond = np.searchsorted(np.sort(reach[slices[atom]]), r)
+                order = np.argsort(beyond.astype(np.uint8), kind="stable")
+                pairs.append((atom, centre, index[order], r[order]))
+            yield Quadrature(points, weights, pairs), rho
+
+    return found
+
+
+def partition(structure: Structure, parts: Parts, n_electrons: float) -> MBIS:
     """MBIS of a density given on the points of a quadrature.
 
     Parameters
     ----------
     structure : Structure
-    quadrature : Quadrature
-    rho : (n_points,) float
-        Density of all electrons, e/bohr^3.
+    parts : Parts
     n_electrons : float
-        Its integral; used only for the residual.
+        Integral of the density; used only for the residual.
 
     Raises
     ------
     InputError
         No convergence in `MAX_ITERATIONS` steps.
     """
-    quadrature = quadrature.outwards()
     shells = [free_shells(int(z)) for z in structure.numbers]
     ends = np.cumsum([0, *(len(n) for n, _ in shells)])
     slices = [slice(i, j) for i, j in zip(ends[:-1], ends[1:], strict=True)]
     n, s = (np.concatenate(x) for x in zip(*shells, strict=True))
-    n, s, iterations = _solve(quadrature, rho, slices, n, s)
+    n, s, iterations = _solve(parts, slices, n, s)
 
-    parts, pro = _shells(quadrature, slices, n, s)
-    excess = quadrature.weights * _quotient(rho - pro, pro)
     dipoles, seconds = np.zeros((len(structure), 3)), np.zeros((len(structure), 3, 3))
     volumes = np.array([60 * n[k] @ s[k] ** 3 for k in slices])
-    for (atom, centre, index, r), own in zip(quadrature.pairs, parts, strict=True):
-        for part in own:
-            some = index[: len(part)]
-            share = part * excess[some]
-            x = quadrature.points[some] - centre
-            dipoles[atom] -= share @ x
-            seconds[atom] -= (share * x.T) @ x
-            volumes[atom] += share @ r[: len(part)] ** 3
+    divergence = 0.0
+    for quadrature, rho in parts(_reach(n, s), slices):
+        shares, pro = _shells(quadrature, slices, n, s)
+        excess = quadrature.weights * _quotient(rho - pro, pro)
+        for (atom, centre, index, r), own in zip(quadrature.pairs, shares, strict=True):
+            for part in own:
+                some = index[: len(part)]
+                share = part * excess[some]
+                x = quadrature.points[some] - centre
+                dipoles[atom] -= share @ x
+                seconds[atom] -= (share * x.T) @ x
+                volumes[atom] += share @ r[: len(part)] ** 3
+        positive = (rho > 0) & (pro > 0)
+        ratio = np.log(_quotient(rho, pro), out=np.zeros_like(rho), where=positive)
+        divergence += float(quadrature.weights @ (rho * ratio))
     charges = structure.numbers - np.array([n[k].sum() for k in slices])
-    positive = (rho > 0) & (pro > 0)
-    ratio = np.log(_quotient(rho, pro), out=np.zeros_like(rho), where=positive)
     return MBIS(
         structure,
         charges,
@@ -208,7 +250,7 @@ def partition(
         dipoles,
         traceless(seconds),
         volumes,
-        float(quadrature.weights @ (rho * ratio)),
+        divergence,
         float(charges.sum() - structure.numbers.sum() + n_electrons),
         iterations,
     )
@@ -227,17 +269,16 @@ def free_shells(z: int) -> tuple[np.ndarray, np.ndarray]:
         n = np.array([1.0, 4.0, 17.0, z - 22.0 - outermost, outermost])
         s = np.append(np.array([0.31, 1.18, 3.9, 12.5]) / z, 0.75)
     atom = Structure(np.array([z]), np.zeros((1, 3)))
-    quadrature = Quadrature.around(atom, degree=3).outwards()
+    quadrature = Quadrature.around(atom, degree=3)
     rho = free_atom(z).all_electron(np.linalg.norm(quadrature.points, axis=1))
-    return _solve(quadrature, rho, [slice(0, n_shells)], n, s)[:2]
+    return _solve(whole(quadrature, rho), [slice(0, n_shells)], n, s)[:2]
 
 
 def _shells(
     quadrature: Quadrature, slices: list[slice], n: np.ndarray, s: np.ndarray
 ) -> tuple[list[list[np.ndarray]], np.ndarray]:
     """Each pair's shells, at its nearest points (n,), and their sum (n_points,), e/bohr^3."""
-    height = n / (8 * np.pi * s**3)
-    reach = s * np.log(np.maximum(height / _NEGLIGIBLE, 1.0))
+    height, reach = n / (8 * np.pi * s**3), _reach(n, s)
     parts, pro = [], np.zeros(len(quadrature.points))
     total = torch.from_numpy(pro)  # its index_add_ is four times as fast as NumPy's
     for atom, _, index, r in quadrature.pairs:
@@ -250,26 +291,32 @@ def _shells(
     return parts, pro
 
 
+def _reach(n: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Where the shells end, bohr."""
+    return s * np.log(np.maximum(n / (8 * np.pi * s**3) / _NEGLIGIBLE, 1.0))
+
+
 def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, out=np.zeros_like(b), where=b > 0)
 
 
 def _solve(
-    quadrature: Quadrature, rho: np.ndarray, slices: list[slice], n: np.ndarray, s: np.ndarray
+    parts: Parts, slices: list[slice], n: np.ndarray, s: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Iterate the stockholder equations to self-consistency; Anderson's mixing speeds it up."""
     x = np.log(np.concatenate([n, s]))
     history: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_HISTORY)
     for iteration in range(1, MAX_ITERATIONS + 1):
         n, s = np.exp(np.split(x, 2))
-        parts, pro = _shells(quadrature, slices, n, s)
-        excess = quadrature.weights * _quotient(rho - pro, pro)
         electrons, moments = n.copy(), 3 * n * s
-        for (atom, _, index, r), own in zip(quadrature.pairs, parts, strict=True):
-            for k, part in enumerate(own, start=slices[atom].start):
-                share = part * excess.take(index[: len(part)])
-                electrons[k] += share.sum()
-                moments[k] += share @ r[: len(part)]
+        for quadrature, rho in parts(_reach(n, s), slices):
+            shares, pro = _shells(quadrature, slices, n, s)
+            excess = quadrature.weights * _quotient(rho - pro, pro)
+            for (atom, _, index, r), own in zip(quadrature.pairs, shares, strict=True):
+                for k, part in enumerate(own, start=slices[atom].start):
+                    share = part * excess.take(index[: len(part)])
+                    electrons[k] += share.sum()
+                    moments[k] += share @ r[: len(part)]
         electrons = np.maximum(electrons, 1e-3 * n)
         if np.abs(electrons - n).max() < TOLERANCE:
             return electrons, np.maximum(moments, 1e-3 * n * s) / (3 * electrons), iteration

@@ -8,9 +8,10 @@ import numpy as np
 from ase.neighborlist import neighbor_list
 from scipy.integrate import lebedev_rule
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from denser.analysis.charges.stockholder import curve
-from denser.fields.windows import points_near
+from denser.fields.windows import compact_groups
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR
@@ -26,6 +27,9 @@ _CLOSE = 0.3
 
 _DEEP = 4.5
 """A point that is so much closer to another nucleus than to its own has no weight, bohr."""
+
+_TOGETHER = 2048
+"""Points of a compact group."""
 
 _NEIGHBOURS = 24
 """Number of nearest atoms among which that other nucleus is looked for."""
@@ -86,20 +90,25 @@ class Quadrature:
         return cls(points, np.concatenate(weights), pairs)
 
     @classmethod
-    def compact(cls, structure: Structure, n_radial: int, degree: int) -> Quadrature:
+    def compact(
+        cls, structure: Structure, n_radial: int, degree: int, some: np.ndarray | None = None
+    ) -> Quadrature:
         """Quadrature of an isolated molecule for functions that end where its free atoms do.
 
         Time and memory are linear in the number of atoms. Left out are points beyond the free atom
-        or deep in the space of another one, and shares of atoms out of reach.
+        or deep in the space of another one, and shares of atoms out of reach. With `some` (n,) int
+        only the points of these atoms; together, parts of all atoms are the whole quadrature.
         """
         offsets, volumes = _spheres(n_radial, degree)
         distances = np.linalg.norm(offsets, axis=1)
         positions, n_atoms = structure.positions, len(structure)
         reach = np.array([curve(int(z)).radius for z in structure.numbers])
         eta = np.where(structure.numbers == 1, 0.3, 1.0)
-        nearest = cKDTree(positions).query(positions, k=range(1, min(n_atoms, _NEIGHBOURS) + 1))[1]
+        chosen = np.arange(n_atoms) if some is None else some
+        neighbours = range(1, min(n_atoms, _NEIGHBOURS) + 1)
+        nearest = cKDTree(positions).query(positions[chosen], k=neighbours)[1]
         points, own_volumes, own = [], [], []
-        for a, others in enumerate(nearest):
+        for a, others in zip(chosen, nearest, strict=True):
             x = positions[others[others != a]] - positions[a]
             # |offset - x| < |offset| - d, squared
             far = distances[:, None] > _DEEP
@@ -110,14 +119,15 @@ class Quadrature:
             own_volumes.append(volumes[kept])
             own.append(eta[a] * _falloff(distances[kept]))
         every = np.concatenate(points)
+        numerator = np.concatenate(own_volumes) * np.concatenate(own)
+        if some is not None:  # neighbours in space follow each other
+            order = np.concatenate(compact_groups(every, _TOGETHER))
+            every, numerator = every[order], numerator[order]
+        pairs = pairs_near(every, positions, reach)
         total = np.zeros(len(every))
-        pairs = []
-        for b, index, x in points_near(every, positions, reach):
-            r = np.sqrt(np.einsum("ij,ij->j", x, x))
+        for b, _, index, r in pairs:
             total[index] += eta[b] * _falloff(r)
-            pairs.append((b, positions[b], index, r))
-        weights = np.concatenate(own_volumes) * np.concatenate(own) / total
-        return cls(every, weights, pairs)
+        return cls(every, numerator / total, pairs)
 
     def outwards(self) -> Quadrature:
         """The same with the points of each pair sorted by distance."""
@@ -132,6 +142,48 @@ class Quadrature:
         fraction = (self.points - grid.origin) @ np.linalg.inv(grid.cell)
         inside = ((fraction >= 0) & (fraction <= 1)).all(axis=1)
         return replace(self, weights=self.weights * inside)
+
+
+def pairs_near(
+    points: np.ndarray, positions: np.ndarray, reach: np.ndarray
+) -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """As `Quadrature.pairs`, of points (n, 3) near the atoms of an isolated molecule.
+
+    Fast for points in a compact order, as of a part of `Quadrature.compact`.
+
+    Parameters
+    ----------
+    points : (n, 3) float
+    positions : (n_atoms, 3) float
+    reach : (n_atoms,) float
+        Ranges of the atoms, bohr.
+    """
+    tree = cKDTree(positions)
+    atoms: list[np.ndarray] = []
+    indices: list[np.ndarray] = []
+    distances: list[np.ndarray] = []
+    for start in range(0, len(points), _TOGETHER):
+        some = points[start : start + _TOGETHER]
+        low, high = some.min(axis=0), some.max(axis=0)
+        radius = np.linalg.norm(high - low) / 2 + reach.max()
+        near = np.sort(tree.query_ball_point((low + high) / 2, radius))
+        r = cdist(positions[near], some)
+        owner, index = np.nonzero(r <= reach[near, None])
+        atoms.append(near[owner])
+        indices.append(index + start)
+        distances.append(r[owner, index])
+    counts = np.bincount(np.concatenate(atoms), minlength=len(positions))
+    found = np.flatnonzero(counts)
+    # few numbers are sorted fast
+    number = np.empty(len(positions), dtype=np.uint16 if len(found) < 2**16 else np.uint32)
+    number[found] = np.arange(len(found))
+    order = np.argsort(number[np.concatenate(atoms)], kind="stable")
+    index, r = np.concatenate(indices)[order], np.concatenate(distances)[order]
+    ends = np.cumsum(counts[found])
+    return [
+        (int(b), positions[b], index[j - n : j], r[j - n : j])
+        for b, n, j in zip(found, counts[found], ends, strict=True)
+    ]
 
 
 def _falloff(r: np.ndarray) -> np.ndarray:

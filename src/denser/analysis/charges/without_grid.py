@@ -1,4 +1,4 @@
-"""Atomic charges of densities that are known at every point, without a grid.
+"""Predicted densities without a grid: values, potential, dipole and atomic charges.
 
 A prediction of the default model is a sum of Gaussians (`denser.types.density.Continuous`). Its
 potential at the points of a fit is analytic, V(r) = sum_a Z_a / |r - R_a| - v(r), and the integrals
@@ -9,19 +9,25 @@ of stockholder's atoms are sums over points around the atoms
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from denser.analysis.charges.esp_charges import chelpg_points, merz_kollman_points
 from denser.analysis.charges.esp_fit import EspCharges, Group, fit_charges, fit_resp
-from denser.analysis.charges.mbis import MBIS, partition
+from denser.analysis.charges.mbis import MBIS, in_parts, partition, whole
 from denser.analysis.charges.quadrature import Quadrature
 from denser.analysis.charges.stockholder import CM5, Hirshfeld, cm5, curve, traceless
 from denser.atoms.free_atoms import pseudo_charges
+from denser.atoms.plausible import strange
+from denser.fields.windows import compact_groups
+from denser.model.options import PredictionOptions
+from denser.model.predictor import Predictor
 from denser.types.density import Continuous
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -31,6 +37,10 @@ POINTS = (40, 23)
 """Radial points per atom, and degree of the Lebedev rule (194 points): Hirshfeld charges are right
 to 1e-4 e."""
 
+WHOLE = 200
+AT_ONCE = 100
+"""Molecules of more atoms are integrated in parts of so many."""
+
 _LEAST_ELECTRONS = 1e-7
 """Where the free atoms together have fewer electrons (density times weight) their density stands
 for that of the molecule."""
@@ -38,7 +48,9 @@ for that of the molecule."""
 
 @dataclass(frozen=True, eq=False)
 class Conformer:
-    """An isolated molecule and its predicted density, with what kinds of charges share.
+    """An isolated molecule and its predicted density, without a grid (`without_grid`).
+
+    Time and memory are linear in the number of atoms, but for charges fitted to the potential.
 
     Parameters
     ----------
@@ -50,28 +62,45 @@ class Conformer:
     structure: Structure
     density: Continuous
 
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Density of the valence electrons (n,), e/bohr^3, at points (n, 3), bohr."""
+        return self.density.at(_points(points))
+
+    def dipole(self) -> np.ndarray:
+        """Dipole moment (3,), e*bohr, about the centre of nuclear charge."""
+        structure = self.structure
+        origin = structure.nuclear_charge_centre
+        nuclei = pseudo_charges(structure) @ (structure.positions - origin)
+        return nuclei - self.density.moments(origin)[1]
+
+    def charges(self, kind: str = "resp") -> np.ndarray:
+        """Charges (n_atoms,), e, of one of `KINDS`; see `charges_of`."""
+        if kind not in KINDS:
+            raise InputError(f"unknown kind of charges {kind!r}; known: {', '.join(KINDS)}")
+        return charges_of(kind, [self])
+
     def potential(self, points: np.ndarray) -> np.ndarray:
         """Electrostatic potential (n,), hartree/e, at points (n, 3), bohr, outside the cores."""
-        nuclei = (1 / cdist(points, self.structure.positions)) @ pseudo_charges(self.structure)
-        return nuclei - self.density.coulomb(points)
+        return self.density.potential(_points(points), pseudo_charges(self.structure))
 
     @cached_property
     def hirshfeld(self) -> Hirshfeld:
         """Hirshfeld's atoms."""
-        points = self._points
-        ratio = points.quadrature.weights * points.deformation / points.promolecule
         n_atoms = len(self.structure)
-        charges, volumes, free = np.empty(n_atoms), np.empty(n_atoms), np.empty(n_atoms)
-        dipoles, seconds = np.empty((n_atoms, 3)), np.empty((n_atoms, 3, 3))
-        for atom, centre, index, r in points.quadrature.pairs:
-            own = curve(int(self.structure.numbers[atom]))
-            share = own.at(r, own.all_electron) * ratio[index]
-            charges[atom] = -share.sum()
-            x = points.quadrature.points[index] - centre
-            dipoles[atom] = -share @ x
-            seconds[atom] = -(share * x.T) @ x
-            volumes[atom] = own.volume_inside + share @ r**3
-            free[atom] = own.volume
+        curves = [curve(int(z)) for z in self.structure.numbers]
+        charges, dipoles, seconds = (np.zeros((n_atoms, *[3] * k)) for k in range(3))
+        volumes = np.array([own.volume_inside for own in curves])
+        free = np.array([own.volume for own in curves])
+        for points in self._parts():
+            ratio = points.quadrature.weights * points.deformation / points.promolecule
+            for atom, centre, index, r in points.quadrature.pairs:
+                own = curves[atom]
+                share = own.at(r, own.all_electron) * ratio[index]
+                charges[atom] -= share.sum()
+                x = points.quadrature.points[index] - centre
+                dipoles[atom] -= share @ x
+                seconds[atom] -= (share * x.T) @ x
+                volumes[atom] += share @ r**3
         # What lies beyond all free atoms, and the error of the quadrature, are shared by size.
         residual = float(charges.sum() - self.structure.charge)
         beyond = np.array([curve(int(z)).beyond for z in self.structure.numbers])
@@ -104,10 +133,18 @@ class Conformer:
     @cached_property
     def mbis(self) -> MBIS:
         """Atoms of MBIS."""
-        points, structure = self._points, self.structure
-        rho = points.deformation + points.promolecule
+        structure = self.structure
         n_electrons = float(structure.numbers.sum() - structure.charge)
-        found = partition(structure, points.quadrature, rho, n_electrons)
+        if len(structure) <= WHOLE:
+            only = self._points
+            parts = whole(only.quadrature, only.deformation + only.promolecule)
+        else:
+            kept = [
+                (p.quadrature.points, p.quadrature.weights, p.deformation + p.promolecule)
+                for p in self._parts()
+            ]
+            parts = in_parts(structure, kept)
+        found = partition(structure, parts, n_electrons)
         charges, dipoles, quadrupoles = self._completed(
             found.charges, found.dipoles, found.quadrupoles, np.ones(len(structure))
         )
@@ -116,6 +153,66 @@ class Conformer:
     @cached_property
     def _points(self) -> _Points:
         return _Points.of(self.structure, self.density)
+
+    def _parts(self) -> Iterator[_Points]:
+        """All points; those of a large molecule in parts, to bound the memory."""
+        if len(self.structure) <= WHOLE:
+            yield self._points
+            return
+        for some in compact_groups(self.structure.positions, AT_ONCE):
+            yield _Points.of(self.structure, self.density, some)
+
+
+def without_grid(
+    atoms: Any,
+    charge: int | None = None,
+    model: str | Path = "default",
+    device: str = "auto",
+    spin: int | None = None,
+) -> Conformer:
+    """Predict the density of an isolated molecule without a grid, for large ones.
+
+    Parameters
+    ----------
+    atoms, charge, model, device, spin
+        As of `denser.predict`.
+
+    Returns
+    -------
+    Conformer
+        `at(points)`, `potential(points)`, `dipole()`, `charges(kind)`, `hirshfeld` and `mbis`.
+
+    Raises
+    ------
+    InputError
+        A structure or model that cannot be used, a periodic structure, or a model that gives
+        densities on a grid only.
+
+    Warns
+    -----
+    UserWarning
+        As `denser.predict`.
+    """
+    options = PredictionOptions(charge, model, device=device, spin=spin)
+    structure = options.structure_of(atoms)
+    if structure.cell is not None:
+        raise InputError(
+            f"{structure.formula} is periodic, and only molecules are predicted without a grid; "
+            "use denser.predict, or remove the cell"
+        )
+    predictor = Predictor.of(options)
+    found, excess = predictor.gaussians(structure)
+    doubt = predictor.doubt_of(structure, excess, predictor.wrong_electrons(found, excess))
+    for sentence in filter(None, (*strange(structure), doubt)):
+        warnings.warn(f"{structure.formula}: {sentence}", stacklevel=2)
+    return Conformer(structure, found)
+
+
+def _points(points: np.ndarray) -> np.ndarray:
+    points = np.asarray(points, dtype=float)
+    if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+        raise InputError(f"points must be finite numbers (n, 3), found shape {points.shape}")
+    return points
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +224,11 @@ class _Points:
     promolecule: np.ndarray
 
     @classmethod
-    def of(cls, structure: Structure, density: Continuous) -> _Points:
-        quadrature = Quadrature.compact(structure, *POINTS)
+    def of(
+        cls, structure: Structure, density: Continuous, some: np.ndarray | None = None
+    ) -> _Points:
+        """Of all atoms, or of the points of some of them."""
+        quadrature = Quadrature.compact(structure, *POINTS, some)
         promolecule = np.zeros(len(quadrature.points))
         pseudo = np.zeros_like(promolecule)
         for atom, _, index, r in quadrature.pairs:
