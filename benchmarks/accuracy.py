@@ -17,12 +17,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
 
 from denser.model.checkpoint import load_model, save_model
 from denser.model.predictor import Predictor
+from denser.pictures.plot import save_figure
 from denser.types.errors import InputError
 from denser.workflows.evaluate.measure import choose, measure_each, read_each
 from denser.workflows.evaluate.records import Evaluation, sentences, tables
@@ -54,6 +56,26 @@ def results_of(evaluation: Evaluation) -> dict:
         if part.rows:
             out[key] = part.summary()
     return out
+
+
+def draw(evaluation: Evaluation, path: Path) -> None:
+    """The error of each molecule over what the model expects; the band is a factor of 1.5."""
+    from matplotlib.figure import Figure
+
+    rows = [row for row in evaluation.rows if row.expected_error]
+    expected = 100 * np.array([row.expected_error for row in rows])
+    errors = 100 * np.array([row.errors["model"] for row in rows])
+    figure = Figure(figsize=(4.2, 4.0), layout="constrained")
+    axes = figure.subplots()
+    ends = np.array([0.6, 1.7]) * (min(*expected, *errors), max(*expected, *errors))
+    axes.fill_between(ends, ends / 1.5, ends * 1.5, color="0.9")
+    axes.loglog(ends, ends, color="0.6", linewidth=0.8)
+    for doubt, colour, text in ((False, "C0", "not in doubt"), (True, "C3", "in doubt")):
+        some = np.array([row.in_doubt == doubt for row in rows])
+        axes.loglog(expected[some], errors[some], "o", color=colour, markersize=3, label=text)
+    axes.set(xlim=ends, ylim=ends, xlabel="expected error, %", ylabel="error of the density, %")
+    axes.legend(fontsize=8)
+    save_figure(figure, path, 150)
 
 
 def without_paths(info: dict) -> dict:
@@ -102,6 +124,9 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.csv:
         evaluation.write_csv(chosen.csv)
         console.print(f"wrote {chosen.csv}")
+    if chosen.plot:
+        draw(evaluation, chosen.plot)
+        console.print(f"wrote {chosen.plot}")
     if chosen.ship:
         measured = figures(evaluation)
         info = without_paths(model.info)
@@ -128,6 +153,7 @@ def main() -> int:
     parser.add_argument("--isolated", action="store_true", help="do not treat boxes as periodic")
     parser.add_argument("--fp32", action="store_true", help="float32 convolutions")
     parser.add_argument("--csv", type=Path, help="one row a molecule")
+    parser.add_argument("--plot", type=Path, help="picture of errors and expected errors (.png)")
     add_option(parser)
     parser.add_argument("--ship", type=Path, help="write float16 weights with the figures")
     try:

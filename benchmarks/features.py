@@ -1,23 +1,26 @@
 """Learning curves on features of the trained network, beside those on Morgan fingerprints.
 
-    python benchmarks/features.py -o runs/features.json
+    python benchmarks/features.py -o runs/features.json --plot docs/images/learning_curves.png
 
 A kernel ridge regression learns polarizability, HOMO, gap and atomization energy of QM9 molecules
 (B3LYP/6-31G(2df,p), as in the data set) from 100, 300 and 1,000 of them, and is measured on 400
 others; all come from the training part of the split. "network" are the features of `denser
 features`: sums over the atoms for polarizability and atomization energy, means for HOMO and gap.
 "Morgan" are counts of Morgan's environments of radius 2 (RDKit), "composition" the numbers of atoms
-of each element. Width of the kernel and ridge are chosen by fivefold cross-validation within the
-molecules to learn from. Mean absolute errors.
+of each element. "SOAP" (if the package dscribe is there; 6 angstrom, 8 radial functions, degree 6)
+is summed or averaged over the atoms like the features. Width of the kernel and ridge are chosen by
+fivefold cross-validation within the molecules to learn from. Mean absolute errors.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from rdkit import Chem, RDLogger
 from rdkit.Chem import rdFingerprintGenerator
 from rich.console import Console
@@ -27,6 +30,7 @@ from scipy.spatial.distance import cdist
 
 from denser.labels import qm9
 from denser.model.predictor import Predictor
+from denser.pictures.plot import save_figure
 from denser.training.folder import write_json
 from denser.types.units import HARTREE
 from denser.workflows.features import features
@@ -42,6 +46,7 @@ PROPERTIES = {
 """Column, unit, factor from the table's unit, and whether it grows with the molecule."""
 
 ELEMENTS = (1, 6, 7, 8, 9)
+STYLES = {"network": "o-", "SOAP": "s--", "Morgan": "^:", "composition": "v:"}
 WIDTHS, RIDGES = (0.5, 1.0, 2.0, 4.0, 8.0), (1e-8, 1e-6, 1e-4, 1e-2)
 
 
@@ -52,7 +57,10 @@ def gathered(n: int, predictor: Predictor) -> tuple[dict[str, np.ndarray], dict[
     known = dict(qm9.table(tuple(int(i) for i in numbers), ("SMILES", *columns)))
     structures = dict(qm9.molecules(tuple(int(i) for i in numbers)))
     morgan = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    soap = soap_of_atoms()
     inputs: dict[str, list] = {"sum": [], "mean": [], "Morgan": [], "composition": []}
+    if soap is not None:
+        inputs |= {"SOAP sum": [], "SOAP mean": []}
     values: dict[str, list] = {name: [] for name in PROPERTIES}
     chosen = [i for i in numbers.tolist() if i in known and f"qm9_{i:06d}" in structures][:n]
     console = Console(stderr=True)
@@ -61,6 +69,10 @@ def gathered(n: int, predictor: Predictor) -> tuple[dict[str, np.ndarray], dict[
         found = features(predictor, structure)
         inputs["sum"].append(found.sum(axis=0))
         inputs["mean"].append(found.mean(axis=0))
+        if soap is not None:
+            atoms = soap(structure.to_ase())
+            inputs["SOAP sum"].append(atoms.sum(axis=0))
+            inputs["SOAP mean"].append(atoms.mean(axis=0))
         molecule = Chem.AddHs(Chem.MolFromSmiles(known[i][0]))
         inputs["Morgan"].append(morgan.GetCountFingerprintAsNumPy(molecule).astype(float))
         inputs["composition"].append([(structure.numbers == z).sum() for z in ELEMENTS])
@@ -70,6 +82,39 @@ def gathered(n: int, predictor: Predictor) -> tuple[dict[str, np.ndarray], dict[
         {name: np.array(rows, dtype=float) for name, rows in inputs.items()},
         {name: np.array(rows) for name, rows in values.items()},
     )
+
+
+def soap_of_atoms() -> Callable[[Atoms], np.ndarray] | None:
+    """A callable for the SOAP of each atom (n_atoms, k); None without the package dscribe."""
+    try:
+        from dscribe.descriptors import SOAP
+    except ImportError:
+        print("without SOAP: pip install dscribe", file=sys.stderr)
+        return None
+    return SOAP(species=ELEMENTS, r_cut=6.0, n_max=8, l_max=6).create
+
+
+def draw(rows: list[dict], path: Path) -> None:
+    """Learning curves of each property, one panel each."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 2.5), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(PROPERTIES)), PROPERTIES, strict=True):
+        for row in (row for row in rows if row["property"] == name):
+            errors = row["errors"]
+            axes.loglog(
+                list(errors), list(errors.values()), STYLES[row["input"]],
+                label=row["input"], markersize=4,
+            )  # fmt: skip
+            axes.set_title(f"{name}, {row['unit']}", fontsize=9)
+        axes.set_xticks(list(errors), [str(n) for n in errors])
+        axes.minorticks_off()
+        axes.tick_params(labelsize=8)
+        axes.set_xlabel("molecules to learn from", fontsize=8)
+    figure.axes[0].set_ylabel("mean absolute error", fontsize=8)
+    figure.axes[-1].legend(fontsize=7)
+    save_figure(figure, path, 150)
+    print(f"wrote {path}")
 
 
 def predicted(x: np.ndarray, y: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -119,6 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--out", type=Path, default=Path("runs/features.json"))
     parser.add_argument("--model", default="default")
+    parser.add_argument("--plot", type=Path, help="picture of the learning curves (.png)")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     add_option(parser)
     chosen = parser.parse_args()
@@ -132,6 +178,8 @@ def main() -> int:
             "Morgan": inputs["Morgan"],
             "composition": inputs["composition"],
         }
+        if "SOAP sum" in inputs:
+            kinds["SOAP"] = inputs["SOAP sum" if grows else "SOAP mean"]
         for kind, x in kinds.items():
             errors = {n: error(x, inputs["composition"], values[name], n) for n in chosen.sizes}
             rows.append({"property": name, "unit": unit, "input": kind, "errors": errors})
@@ -143,6 +191,8 @@ def main() -> int:
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(chosen.out, {"n_test": N_TEST, "model": chosen.model, "rows": rows})
     print(f"wrote {chosen.out}")
+    if chosen.plot:
+        draw(rows, chosen.plot)
     record(chosen.results, "features", {"n_test": N_TEST, "rows": rows}, predictor)
     return 0
 

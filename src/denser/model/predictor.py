@@ -238,7 +238,7 @@ class Predictor:
         unknown = structure.spin and not self.network.spins
         if estimate is None or environments is None or unknown:
             return None
-        n_electrons = float(valence_charges(structure).sum() - structure.charge)
+        n_electrons = float(count_electrons(structure))
         wrong = estimate(structure.numbers, environments, n_electrons, excess)
         unpaired = atoms.unpaired()
         if unpaired is not None and atoms.singly is not None:
@@ -378,7 +378,7 @@ class Predictor:
         kind = "molecule" if structure.cell is None else "crystal"
         what = f"model {self.model.name!r} does not know this kind of {kind} well: "
         if expected is not None and wrong is not None:
-            of_all = wrong.sum() / (valence_charges(structure).sum() - structure.charge)
+            of_all = wrong.sum() / count_electrons(structure)
             where = " in one of its molecules" if expected > 1.001 * of_all else ""
             places = _places(structure, wrong)
             return f"{what}expected error {100 * expected:.2g} %{where}{places}{ADVICE}"
@@ -592,7 +592,7 @@ def _of_worst_molecule(structure: Structure, wrong: np.ndarray) -> float:
     is taken, or eight for ions with few.
     """
     charges = valence_charges(structure)
-    of_all = wrong.sum() / (charges.sum() - structure.charge)
+    of_all = wrong.sum() / count_electrons(structure)
     molecules = [molecule.atoms for molecule in whole_molecules(structure)]
     if len(molecules) == 1:
         return float(of_all)
