@@ -2,27 +2,35 @@
 
     python benchmarks/scaling.py
     python benchmarks/scaling.py --only ethanol --threads 1 --skip-paper
-    python benchmarks/scaling.py --droplets 100 300 1000 3000 10000 --threads 1
+    python benchmarks/scaling.py --large water:100 water:10000 protein.pdb dna.xyz:-2 --threads 1
 
 Molecules of 9 to 100 atoms from SMILES, in the paper's box, all in one run. The prediction is the
 median of three (in parts: SAD; the network, its Gaussians on the grid and the scaling to N_e), the
 paper's network one run after one that is not counted, the step and the SCF one run; the SCF starts
 from PySCF's own density. "E error" is that of the one-step energy.
 
-With --droplets, predictions of droplets of water of about these numbers of atoms alone, on a grid
-with the spacing of --spacing; "GB" is the largest memory of the process so far. CPU seconds do not
-depend on other work as much as wall seconds do.
+With --large, predictions of droplets of water (water:ATOMS) and of structures in files
+(FILE:CHARGE) alone, each by `benchmarks/large.py` in processes of its own: on a grid with the
+spacing of --spacing, and without a grid with charges and the potential around the structure. With
+--references N, structures of up to N atoms get an SCF and Err_rho. The figures are written into
+--results as they come, and those that are there, of this version, are not measured again. --plot
+draws them. CPU seconds do not depend on other work as much as wall seconds do.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import resource
+import subprocess
 import sys
 import time
 from importlib import import_module
+from pathlib import Path
 
+import numpy as np
+
+import denser
 from denser.types.errors import InputError
 from recording import add_option, record
 from speed import paper_seconds, time_prediction
@@ -88,42 +96,110 @@ def run(chosen: argparse.Namespace) -> None:
     record(chosen.results, "scaling", found, predictor, threads=chosen.threads)
 
 
-def run_droplets(chosen: argparse.Namespace) -> None:
-    """Predict droplets of water and print the table, a row as it comes."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(chosen.threads)
-    import torch
+def run_large(chosen: argparse.Namespace) -> None:
+    """Measure large structures and print the table, a row as it comes."""
+    rows = _known(chosen)
+    print(f"model {chosen.model}, {chosen.threads} threads; milliseconds of CPU time per atom, GB")
+    print("".join(f"{title:>11}" for title in _TITLES) + "  structure")
+    for entry in chosen.large:
+        row = rows.setdefault(_label(entry), {"structure": _label(entry)})
+        parts = [part for part in chosen.parts if f"{part}_memory_gb" not in row]
+        for part in parts:
+            row |= _measured(part, entry, chosen)
+        few = row.get("n_atoms", 0) <= chosen.references
+        if few and "n_atoms" in row and "err_rho_percent" not in row:
+            row |= _measured("reference", entry, chosen)
+        print("".join(f"{text:>11}" for text in _texts(row)) + f"  {row['structure']}", flush=True)
+        done = sorted((r for r in rows.values() if "n_atoms" in r), key=lambda r: r["n_atoms"])
+        record(chosen.results, "large", done, model=chosen.model, threads=chosen.threads)
+    if chosen.plot:
+        plot(chosen.plot, [row for row in rows.values() if "n_atoms" in row])
 
-    from denser.model.graph import Graph
-    from denser.model.predictor import Predictor
-    from denser.types.structure import Structure
-    from droplets import droplet
 
-    torch.set_num_threads(chosen.threads)
-    predictor = Predictor(chosen.model, device="cpu")
-    predictor.predict(droplet(2))  # the first call loads and compiles
-    print(f"model {predictor.model.name}, {chosen.threads} threads, {chosen.spacing} angstrom")
-    head = ("atoms", "nodes/1e6", "SAD", "network", "electrons", "wall", "CPU", "CPU ms/atom", "GB")
-    print("".join(f"{title:>12}" for title in head))
-    rows = []
-    for n in sorted(chosen.droplets):
-        atoms = droplet(max(1, round(n / 3)))
-        start, start_cpu = time.perf_counter(), time.process_time()
-        found = predictor.predict(atoms, spacing=chosen.spacing)
-        wall, cpu = time.perf_counter() - start, time.process_time() - start_cpu
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-        start = time.perf_counter()
-        Graph.of(Structure.from_ase(atoms, 0), None, predictor.network.config)
-        graph = time.perf_counter() - start
-        row = f"{len(atoms):12}{found.density.grid.size / 1e6:12.2f}"
-        times = (found.seconds_sad, found.seconds_network, graph, wall, cpu)
-        row += "".join(f"{t:12.2f}" for t in times)
-        print(row + f"{1000 * cpu / len(atoms):12.2f}{peak:12.2f}", flush=True)
-        names = ("sad_s", "network_s", "electrons_s", "wall_s", "cpu_s")
-        figures = {"n_atoms": len(atoms), "nodes": found.density.grid.size, "memory_gb": peak}
-        rows.append(figures | dict(zip(names, times, strict=True)))
-    name = predictor.model.name
-    record(chosen.results, "droplets", rows, model=name, threads=chosen.threads)
+_TITLES = ("atoms", "nodes/1e6", "grid", "charges", "potential", "GB")
+_TITLES += ("no grid", "charges", "potential", "GB", "Err_rho/%")
+
+
+def _texts(row: dict) -> list[str]:
+    """Columns of the table; empty where a part failed."""
+
+    def number(key: str, factor: float = 1.0) -> str:
+        return f"{factor * row[key]:.2f}" if key in row else ""
+
+    each = 1000 / row.get("n_atoms", 1)
+    return [
+        str(row.get("n_atoms", "")),
+        number("nodes", 1e-6),
+        *(number(f"{key}_cpu_s", each) for key in ("grid", "grid_charges", "grid_potential")),
+        number("grid_memory_gb"),
+        *(number(f"{key}_cpu_s", each) for key in ("predict", "charges", "potential")),
+        number("points_memory_gb"),
+        number("err_rho_percent"),
+    ]
+
+
+def _label(entry: str) -> str:
+    """Name of a structure in the table, without the folder of its file."""
+    return entry if entry.startswith("water:") else Path(entry).name
+
+
+def _known(chosen: argparse.Namespace) -> dict[str, dict]:
+    """Rows of --results that were measured with this version, model and number of threads."""
+    if chosen.results is None or not chosen.results.exists():
+        return {}
+    earlier = json.loads(chosen.results.read_text()).get("large")
+    if earlier is None:
+        return {}
+    now = (denser.__version__, chosen.threads, chosen.model)
+    of = earlier["versions"]["denser"], earlier["machine"]["threads"], earlier["model"]["name"]
+    return {row["structure"]: row for row in earlier["figures"]} if of == now else {}
+
+
+def _measured(part: str, entry: str, chosen: argparse.Namespace) -> dict:
+    """Figures of `benchmarks/large.py`; a failure is reported, and there are none."""
+    command = [sys.executable, str(Path(__file__).parent / "large.py"), part, entry]
+    command += ["--threads", str(chosen.threads), "--spacing", str(chosen.spacing)]
+    done = subprocess.run([*command, "--model", chosen.model], capture_output=True, text=True)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        print(f"{entry}, {part}: {reason[0]}", file=sys.stderr)
+        return {}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def plot(path: Path, rows: list[dict]) -> None:
+    """Draw milliseconds per atom and memory by the number of atoms."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    lines = {
+        "prediction on a grid": "grid_cpu_s",
+        "charges on it": "grid_charges_cpu_s",
+        "potential on it": "grid_potential_cpu_s",
+        "prediction without a grid": "predict_cpu_s",
+        "charges without a grid": "charges_cpu_s",
+        "potential without a grid": "potential_cpu_s",
+    }
+    for mark, chosen in (("o-", _waters(rows)), ("D", [r for r in rows if r not in _waters(rows)])):
+        n = [row["n_atoms"] for row in chosen]
+        for k, (title, key) in enumerate(lines.items()):
+            values = [1000 * row.get(key, np.nan) / row["n_atoms"] for row in chosen]
+            left.plot(n, values, mark, color=f"C{k}", label=title if mark == "o-" else None, ms=4)
+        for k, part in enumerate(("grid", "points")):
+            values = [row.get(f"{part}_memory_gb", np.nan) for row in chosen]
+            label = ("on a grid", "without a grid")[k] if mark == "o-" else None
+            right.plot(n, values, mark, color=f"C{3 * k}", label=label, ms=4)
+    left.set(xscale="log", xlabel="atoms", ylabel="CPU ms per atom", ylim=(0, None))
+    right.set(xscale="log", yscale="log", xlabel="atoms", ylabel="peak memory, GB")
+    left.legend(fontsize=6)
+    right.legend(fontsize=6)
+    figure.savefig(path, dpi=110)
+    print(f"wrote {path}")
+
+
+def _waters(rows: list[dict]) -> list[dict]:
+    return [row for row in rows if row["structure"].startswith("water:")]
 
 
 def main() -> int:
@@ -132,13 +208,17 @@ def main() -> int:
     parser.add_argument("--model", default="default")
     parser.add_argument("--only", nargs="+", default=[], help="names of molecules")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--droplets", nargs="+", type=int, help="numbers of atoms")
-    parser.add_argument("--spacing", type=float, default=0.2, help="of droplets, angstrom")
+    parser.add_argument("--large", nargs="+", help="water:ATOMS, FILE or FILE:CHARGE")
+    parser.add_argument("--spacing", type=float, default=0.2, help="with --large, angstrom")
+    parts = ("grid", "points")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="with --large")
+    parser.add_argument("--references", type=int, default=0, help="with --large, atoms")
+    parser.add_argument("--plot", type=Path, help="with --large: a picture")
     parser.add_argument("--skip-paper", action="store_true", help="not the paper's network")
     add_option(parser)
     try:
         chosen = parser.parse_args()
-        run_droplets(chosen) if chosen.droplets else run(chosen)
+        run_large(chosen) if chosen.large else run(chosen)
     except InputError as error:
         print(f"scaling.py: {error}", file=sys.stderr)
         return 2

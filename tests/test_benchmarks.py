@@ -120,12 +120,27 @@ def test_scaling(bench, monkeypatch):
     sad, network, prediction, _, scf = map(float, row[2:7])
     assert 0 < sad + network <= prediction + 0.02 < scf
     assert abs(float(row[-2])) < 10  # meV, of one step
-    done = bench(scaling, "--droplets", 6, "--spacing", 0.4, "--threads", 1)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].split()[0] == "6"
     done = bench(scaling, "--only", "unobtainium")
     assert done.returncode == 2
     assert "unobtainium" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_scaling_of_large_structures(bench, monkeypatch, tmp_path):
+    """Each structure in its own process; what is in the results is not measured again."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    results, picture = tmp_path / "results.json", tmp_path / "curve.png"
+    scaling = module_of("scaling")
+    options = ("--spacing", 0.4, "--threads", 1, "--results", results, "--plot", picture)
+    done = bench(scaling, "--large", "water:6", "missing.xyz", *options)
+    assert done.returncode == 0, done.stderr
+    assert "missing.xyz" in done.stderr
+    (row,) = json.loads(results.read_text())["large"]["figures"]
+    assert row["structure"] == "water:6" and row["n_atoms"] == 6
+    assert row["grid_cpu_s"] > 0 and 0 < row["points_memory_gb"] < 4
+    assert picture.stat().st_size > 1000
+    monkeypatch.setattr(scaling, "_measured", None)  # would fail if called
+    done = bench(scaling, "--large", "water:6", *options[:-2])
+    assert done.returncode == 0, done.stderr
 
 
 def test_fragments(bench, monkeypatch, tmp_path):

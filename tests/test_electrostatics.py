@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.build import molecule
 
 import denser
+from denser.analysis.potential import ewald
 from denser.analysis.potential.electrostatics import (
     Potential,
     electrostatic_potential,
@@ -143,6 +144,14 @@ def test_fields_on_the_nodes_are_those_at_points(ethanol, kind, all_electron):
     far = r > 0.3  # beyond the radius of a node's ball
     found = electrostatic_potential(density, kind).values[nodes]
     np.testing.assert_allclose(found[far], values[far], atol=3e-7)
+
+
+def test_ions_of_many_atoms_are_added_around_them(formaldehyde, monkeypatch):
+    """The Gaussians of the ions from nodes nearby are those of the sum of waves."""
+    expected = ewald.EwaldSplit(formaldehyde[0]).charge_density
+    monkeypatch.setattr(ewald, "MANY", 1)
+    found = ewald.EwaldSplit(formaldehyde[0]).charge_density
+    np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
 def test_a_free_atom_shows_its_bare_nucleus_inside_its_core():

@@ -611,6 +611,28 @@ def test_critical_points_stand_beside_the_shown_atoms(crystal_session: Session):
 # Files
 
 
+def test_large_results_are_shown(predictor, monkeypatch):
+    """Atoms without a prediction, a density of a file, and no charges that take minutes."""
+    waters = Atoms()
+    for k in range(12):
+        water = molecule("H2O")
+        water.translate([4.0 * (k % 3), 4.0 * (k // 3), 0.0])
+        waters += water
+    structure = Structure.of(waters)
+    monkeypatch.setattr("denser.viewer.session.MAX_PREDICTED", 35)
+    monkeypatch.setattr("denser.viewer.state.MOST_CHARGES", 35)
+    atoms = Session(predictor, [Item("atoms", structure)])
+    text = unpack(draw.message(atoms, DENSITY))
+    assert text["state"]["structure"]["n_atoms"] == 36
+    assert "predicts up to 35" in text["state"]["problem"]
+    sad = superposition(structure, Grid.around(structure, 5.0, 0.5))
+    shown = Session(predictor, [Item("density", structure, sad)])
+    text = unpack(draw.message(shown, DENSITY))
+    assert len(text["layers"]) == 1 and not text["state"]["problem"]
+    assert "take minutes" in text["state"]["charges"]["problem"]
+    assert not text["state"]["charges_wanted"]
+
+
 def test_files_are_checked(tmp_path: Path):
     with pytest.raises(InputError, match="no such file"):
         read_items(tmp_path / "missing.xyz")
@@ -620,7 +642,7 @@ def test_files_are_checked(tmp_path: Path):
         read_items(broken)
     large = Atoms("H" * (MAX_ATOMS + 1), positions=np.arange(3 * (MAX_ATOMS + 1)).reshape(-1, 3))
     large.write(tmp_path / "large.xyz")
-    with pytest.raises(InputError, match="up to 600"):
+    with pytest.raises(InputError, match="up to 20000"):
         read_items(tmp_path / "large.xyz")
     field = Field(Grid(np.zeros(3), np.eye(3) * 4, (8, 8, 8)), np.ones((8, 8, 8)))
     denser.write(tmp_path / "field.npz", field)

@@ -101,9 +101,10 @@ def _stretched(structure: Structure, pairs: np.ndarray) -> _Found:
     symbols, n_near = structure.symbols, np.bincount(pairs.ravel(), minlength=len(structure))
     lengths = _distances(structure, pairs)
     judged: _Found = []
+    beside = _heavy_atoms_beside(structure)
     for (i, j), length in zip(pairs.tolist(), lengths.tolist(), strict=True):
         limits = _range(symbols[i], symbols[j], n_near[i], n_near[j])
-        if limits is not None and not _bridges(structure, n_near, i, j):
+        if limits is not None and not _bridges(beside, n_near, i, j):
             low, high = limits
             judged.append((max(low - length, length - high), i, j, length, limits))
     if not judged:
@@ -135,16 +136,23 @@ def _range(first: str, second: str, n_first: int, n_second: int) -> tuple[float,
     return low, high
 
 
-def _bridges(structure: Structure, n_near: np.ndarray, i: int, j: int) -> bool:
+def _heavy_atoms_beside(structure: Structure) -> dict[int, list[int]]:
+    """For each hydrogen, the heavier atoms nearer than 1.7 angstrom."""
+    hydrogen = structure.numbers == 1
+    beside: dict[int, list[int]] = {int(i): [] for i in np.flatnonzero(hydrogen)}
+    near = cKDTree(structure.positions).query_pairs(1.7 / BOHR, output_type="ndarray")
+    for i, j in near[hydrogen[near].sum(axis=1) == 1].tolist():
+        first, second = (i, j) if hydrogen[i] else (j, i)
+        beside[first].append(second)
+    return beside
+
+
+def _bridges(beside: dict[int, list[int]], n_near: np.ndarray, i: int, j: int) -> bool:
     """Whether one of the atoms is a hydrogen between two atoms, as in a strong hydrogen bond."""
     for hydrogen, other in ((i, j), (j, i)):
-        if structure.numbers[hydrogen] != 1:
+        if hydrogen not in beside:
             continue
-        if n_near[hydrogen] > 1:
-            return True
-        apart = structure.positions - structure.positions[hydrogen]
-        near = np.flatnonzero(np.linalg.norm(apart, axis=1) < 1.7 / BOHR)
-        if any(structure.numbers[k] > 1 and k != other for k in near):
+        if n_near[hydrogen] > 1 or any(k != other for k in beside[hydrogen]):
             return True
     return False
 
@@ -162,10 +170,10 @@ def _broken(structure: Structure, pairs: np.ndarray) -> _Found:
     radii = covalent_radii[numbers]
     near = _near_pairs(structure, 2 * _BROKEN * float(radii.max()))
     near = near[part[near[:, 0]] != part[near[:, 1]]]
-    lengths = _distances(structure, near)
+    lengths, symbols = _distances(structure, near), structure.symbols
     found = []
     for (i, j), length in zip(near.tolist(), lengths.tolist(), strict=True):
-        limits = _range(structure.symbols[i], structure.symbols[j], 2, 2)
+        limits = _range(symbols[i], symbols[j], 2, 2)
         if limits is None or 1 in (numbers[i], numbers[j]):
             continue
         contact = 0.75 * (vdw_radii[numbers[i]] + vdw_radii[numbers[j]])
@@ -226,8 +234,8 @@ def open_shells(structure: Structure) -> list[str]:
     n_parts, part = connected_components(graph, directed=False)
     if n_parts > 1 and structure.charge:
         return []  # nobody knows which of the molecules has the charge
-    for label in range(n_parts):
-        numbers = structure.numbers[part == label]
+    order = np.argsort(part, kind="stable")
+    for numbers in np.split(structure.numbers[order], np.cumsum(np.bincount(part))[:-1]):
         if len(numbers) > 3:
             continue
         name = _formula(numbers, structure.charge)

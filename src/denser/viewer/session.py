@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("denser")
 
-MAX_ATOMS = 600
+MAX_ATOMS, MAX_PREDICTED = 20_000, 1000
 MAX_NODES = 6_000_000
-"""Largest number of atoms, and of nodes; a larger box gets a coarser grid."""
+"""Largest number of atoms that are shown and that are predicted here, and of nodes; a larger box
+gets a coarser grid."""
 
 DRAFT_SPACING, DRAFT_PADDING = 0.25, 3.5
 """Grid spacing while an atom is dragged, angstrom."""
@@ -132,8 +133,7 @@ def check_size(structure: Structure) -> None:
     """Raise an InputError if there are too many atoms for the viewer."""
     if len(structure) > MAX_ATOMS:
         raise InputError(
-            f"{structure.formula} has {len(structure)} atoms; the viewer takes up to {MAX_ATOMS}, "
-            "use denser predict for larger ones"
+            f"{structure.formula} has {len(structure)} atoms; the viewer takes up to {MAX_ATOMS}"
         )
 
 
@@ -248,6 +248,7 @@ class Session:
         self.structure, self.draft = structure, draft
         self.cache.clear()
         self.charges = self.points = self.kohn_sham = None
+        self.warnings: list[str] | None = None
         self.problem = ""
         self.excess, self.expected, self.worst = np.nan, None, None
         self.seconds = {}
@@ -266,6 +267,11 @@ class Session:
             self.problem = str(error)
 
     def _predict(self, structure: Structure) -> Density:
+        if len(structure) > MAX_PREDICTED:
+            raise InputError(
+                f"{structure.formula} has {len(structure)} atoms, and the viewer predicts up to "
+                f"{MAX_PREDICTED}; predict it with denser predict and open the result"
+            )
         if self.predictor.network.any_spacing:
             padding = PredictionOptions.padding / BOHR
             grid = _grid(structure, padding, self.predictor.model.recipe.spacing)

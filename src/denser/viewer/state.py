@@ -24,8 +24,8 @@ from denser.viewer.surfaces import atoms
 QUICK_CHARGES = {name: entry.charges for name, entry in PROPERTIES.items() if entry.quick}
 """Kinds of charges that the page shows, and their headings."""
 
-DRAFT_CHARGES = 24
-"""Largest number of atoms for which charges are updated during a drag."""
+DRAFT_CHARGES, MOST_CHARGES = 24, 2000
+"""Largest number of atoms for which charges are updated during a drag, and computed at all."""
 
 
 def describe(session: Session) -> dict:
@@ -64,8 +64,10 @@ def warnings(session: Session) -> list[str]:
     structure = session.structure
     if structure is None or session.draft:
         return []
-    unknown = session.predictor.unknown(structure)
-    return [*strange(structure), *([unknown] if unknown else [])]
+    if session.warnings is None:
+        unknown = session.predictor.unknown(structure)
+        session.warnings = [*strange(structure), *([unknown] if unknown else [])]
+    return session.warnings
 
 
 def model_card(session: Session) -> dict:
@@ -146,7 +148,8 @@ def quick_charges(session: Session) -> bool:
     density = session.density
     if density is None or not is_density(density):
         return True
-    return session.charges is not None or session.draft
+    many = len(density.structure) > MOST_CHARGES
+    return session.charges is not None or session.draft or many
 
 
 def charges(session: Session) -> dict:
@@ -156,6 +159,8 @@ def charges(session: Session) -> dict:
         return {}
     if session.draft and len(density.structure) > DRAFT_CHARGES:
         return {}
+    if (n := len(density.structure)) > MOST_CHARGES:
+        return {"problem": f"charges of {n} atoms take minutes here; use denser analyze --charges"}
     if session.charges is None:
         session.charges = partition(density)
     return session.charges

@@ -199,8 +199,15 @@ class Potential:
         near = cKDTree(points).sparse_distance_matrix(
             cKDTree(centres), self._reach, output_type="ndarray"
         )
-        for i, ion in enumerate(self._ions):
-            pairs = near[(owner[near["j"]] == i) & (near["v"] < ion.radius)]
+        charges = [ion.charge for ion in self._ions]
+        _, first, kind = np.unique(
+            np.column_stack([self.structure.numbers, charges]),
+            axis=0, return_index=True, return_inverse=True,
+        )  # fmt: skip
+        of_pairs = kind.ravel()[owner[near["j"]]]
+        for k, i in enumerate(first):
+            ion = self._ions[i]
+            pairs = near[(of_pairs == k) & (near["v"] < ion.radius)]
             point, r = pairs["i"], pairs["v"]
             with np.errstate(divide="ignore", invalid="ignore"):
                 charge = ion.charge_at(r)

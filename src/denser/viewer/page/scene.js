@@ -21,6 +21,9 @@ const points = (array, unit = 1) => {
   return out;
 };
 
+// Larger structures have lines for bonds, so that they turn without a wait, and no more labels.
+const MANY = 2500;
+
 export class Scene {
   constructor(element) {
     this.element = element;
@@ -88,7 +91,8 @@ export class Scene {
       line: (c) => ({ line: { linewidth: 2, ...c } }),
     };
     if (!this.model) return;
-    this.model.setStyle({}, looks[this.style]({ colorscheme: "Jmol" }));
+    const style = this.atoms.symbols.length > MANY ? "line" : this.style;
+    this.model.setStyle({}, looks[style]({ colorscheme: "Jmol" }));
     if (this.selected.length) {
       this.model.setStyle({ serial: this.selected }, looks[this.style]({ color: "#ffb000" }));
     }
@@ -228,7 +232,8 @@ export class Scene {
       fontSize: 12, fontColor: this.dark ? "#ffffff" : "#151a22", alignment: "center",
       backgroundColor: this.dark ? "#10131a" : "#ffffff", backgroundOpacity: 0.72, inFront: true,
     };
-    texts.forEach((text, i) => text && this.viewer.addLabel(text, { ...look, position: at(i) }));
+    const shown = texts.map((text, i) => (text ? i : -1)).filter((i) => i >= 0).slice(0, MANY);
+    shown.forEach((i) => this.viewer.addLabel(texts[i], { ...look, position: at(i) }));
     if (String(this.selected) !== String(selection)) {
       this.selected = [...selection];
       this.applyStyle();
