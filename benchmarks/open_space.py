@@ -3,11 +3,15 @@
 python benchmarks/open_space.py                    # all
 python benchmarks/open_space.py acetate water      # some
 python benchmarks/open_space.py -o results.json
+python benchmarks/open_space.py --sizes ethanol    # times, by size
 
 The reference is PySCF's molecular code with GTH-PBE and GTH-TZV2P, four-centre integrals and
 atom-centred grids. Energies in kcal/mol, levels in eV, each minus the reference; processor seconds
 of two steps in a box, corrected for its images, and in open space. Then the range of the energy
 of water after one and two steps over five random places and orientations.
+
+With --sizes, processor seconds of one step from the predicted density and of energy and forces of
+the calculator, in a box and in open space, and of PySCF's density-fitted molecular SCF.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +29,15 @@ from scipy.spatial.transform import Rotation
 
 import denser
 import denser.dft
-from denser.dft.refine import refine
+from denser import Calculator
+from denser.dft.molecular import build_molecule
+from denser.dft.refine import Refined, refine
 from denser.dft.scf import mean_field
 from denser.model.predictor import Predictor
 from denser.types.structure import Structure
 from denser.types.units import HARTREE
 from recording import add_option, record
+from scaling import MOLECULES
 
 KCAL = 627.5094740631
 
@@ -85,6 +93,34 @@ def invariance(predictor: Predictor, steps: int) -> float:
     return float(np.ptp(energies)) * 1000 * HARTREE
 
 
+def times(name: str, predictor: Predictor) -> dict[str, float]:
+    """Processor seconds of steps, forces and PySCF's SCF of a molecule of `scaling.MOLECULES`."""
+    from pyscf import dft
+
+    atoms = denser.from_smiles(MOLECULES[name])
+    density, recipe = predictor.predict(atoms).density, predictor.model.recipe
+    molecule_ = density.structure
+    found = {"n_atoms": float(len(atoms))}
+
+    def timed(label: str, work: Callable[[], object]) -> None:
+        start = time.process_time()
+        work()
+        found[label] = time.process_time() - start
+
+    def in_box() -> Refined:
+        mf = mean_field(molecule_, density.grid, recipe, isolated=True)
+        return refine(density, recipe, mf=mf)
+
+    timed("step_box", in_box)
+    timed("step_open", lambda: refine(density, recipe, isolated=True))
+    for label, estimate in (("forces_box", "mixed"), ("forces_open", None)):
+        atoms.calc = Calculator(estimate=estimate, device="cpu")
+        timed(label, atoms.get_forces)
+    mf = dft.RKS(build_molecule(molecule_, recipe.basis), xc=recipe.xc).density_fit()
+    timed("scf_pyscf", mf.kernel)
+    return found
+
+
 def main() -> None:
     """Print the table and write the results."""
     parser = argparse.ArgumentParser(
@@ -92,11 +128,19 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("-o", "--out", type=Path, help="write the results to a JSON file")
+    parser.add_argument("--sizes", nargs="*", help=f"times of: {', '.join(MOLECULES)}")
     add_option(parser)
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
     predictor = Predictor()
+    if options.sizes is not None:
+        rows = {}
+        for name in options.sizes or MOLECULES:
+            rows[name] = times(name, predictor)
+            print(f"{name:24}" + "  ".join(f"{k} {v:.1f}" for k, v in rows[name].items()))
+        record(options.results, "open_space_times", rows, predictor)
+        return
     recipe = predictor.model.recipe
     labels = ("E, box", "E", "HOMO, box", "HOMO", "LUMO, box", "LUMO", "s, box", "s")
     print(" " * 20 + "".join(f"{label:>10}" for label in labels))

@@ -23,7 +23,8 @@ REACH = 30.0
 """Beyond this distance (bohr) a free atom has no density, and its potential is that of a charge."""
 
 _CHARGE_BEYOND = 20.0
-"""Beyond this distance (bohr) the potential of a free atom is that of a charge, to 1e-8 hartree."""
+"""Beyond this distance (bohr) the potential of a free atom is that of a charge, to 1e-8 hartree,
+and its density is left out."""
 
 _NODES = 3001
 
@@ -31,10 +32,13 @@ _NODES = 3001
 def free_atom(x: np.ndarray, z: int, recipe: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Density (n,), gradient (3, n) and potential (n,) of a free atom at points (3, n), bohr."""
     r = np.sqrt((x * x).sum(axis=0))
-    rho, slope, v = _spline(z, recipe)(np.minimum(r, REACH)).T
-    outside = r > REACH
-    v = np.where(outside, v * REACH / np.maximum(r, REACH), v)
-    return np.where(outside, 0.0, rho), np.where(outside, 0.0, slope) * x, v
+    inside = np.flatnonzero(r < _CHARGE_BEYOND)
+    spline = _spline(z, recipe)
+    fields = np.zeros((3, len(r)))
+    fields[2] = _CHARGE_BEYOND * float(spline(_CHARGE_BEYOND)[2]) / np.maximum(r, _CHARGE_BEYOND)
+    fields[:, inside] = spline(r[inside]).T
+    rho, slope, v = fields
+    return rho, slope * x, v
 
 
 def free_atom_density(r: np.ndarray, z: int, recipe: str) -> np.ndarray:

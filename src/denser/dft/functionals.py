@@ -24,6 +24,10 @@ XC_CUTOFF = 1e-10
 """Exchange and correlation are neglected below this density, e/bohr^3; this changes the energy of
 a molecule in its box by 1e-9 hartree."""
 
+MOST_POLARISED = 0.95
+"""Polarisation where a spin density exceeds its density: at 1 the correlation potential of the
+empty spin is infinite."""
+
 _BLOCK = 200_000
 
 
@@ -144,6 +148,23 @@ def spin_hartree_xc(
     up, down = np.reshape(found[1], spins.shape)
     v += _potential(0.5 * (up + down), grid, here)
     return v, _potential(0.5 * (up - down), grid, here), energy
+
+
+def spin_potentials(xc: str, fields: np.ndarray, m: np.ndarray) -> np.ndarray:
+    """Derivatives of the energy density by the fields of both spins (2, k, n), hartree.
+
+    Parameters
+    ----------
+    xc : str
+        LDA or GGA.
+    fields, m : (k, n) float
+        Density and, for a GGA, its gradient; those of the spin density. Where |m| exceeds the
+        density, as it does in places for predicted ones, it is `MOST_POLARISED` of it.
+    """
+    too_large = np.abs(m[0]) > fields[0]
+    m = np.where(too_large, MOST_POLARISED * np.sign(m[0]) * fields, m)
+    spins = np.stack([0.5 * (fields + m), 0.5 * (fields - m)])
+    return np.reshape(NumInt().eval_xc_eff(xc, spins, deriv=1, spin=1)[1], spins.shape)
 
 
 def hartree_xc_kernel(

@@ -27,6 +27,7 @@ from pyscf.scf.ghf import GHF
 from pyscf.scf.hf import SCF
 from pyscf.scf.uhf import UHF
 
+from denser.dft.functionals import spin_potentials
 from denser.dft.pyscf_private import basis_and_pseudopotentials
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -43,8 +44,12 @@ Sources = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 electrostatic energy of an electron there (n,), hartree."""
 
 
+Spins = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray] | None]
+"""From points (n, 3), bohr, to the spin density (n,) and its gradient (3, n), if it is known."""
+
+
 def structure_of(mf: SCF) -> Structure:
-    """Return the structure of a PySCF calculation without its ghost atoms, with the lowest spin.
+    """Return the structure of a PySCF calculation, with its spin and without its ghost atoms.
 
     Parameters
     ----------
@@ -81,7 +86,7 @@ def structure_of(mf: SCF) -> Structure:
         raise InputError("the calculation has no atoms, or ghost atoms only")
     numbers = np.array([gto.charge(mol.atom_pure_symbol(int(i))) for i in atoms])
     cell = mol.lattice_vectors() if isinstance(mol, pbcgto.Cell) else None
-    return Structure(numbers, mol.atom_coords()[atoms], mol.charge, cell, spin=mol.nelectron % 2)
+    return Structure(numbers, mol.atom_coords()[atoms], mol.charge, cell, spin=mol.spin)
 
 
 def real_atoms(mol: gto.Mole) -> np.ndarray:
@@ -131,7 +136,9 @@ def have_cores(mf: SCF, valence_charges: np.ndarray, recipe: Recipe = Recipe()) 
     return np.array(out, dtype=bool)
 
 
-def density_matrix(mf: SCF, sources: Sources, xc: str, nuclei: bool = False) -> np.ndarray:
+def density_matrix(
+    mf: SCF, sources: Sources, xc: str, nuclei: bool = False, spins: Spins | None = None
+) -> np.ndarray:
     """Density matrix of the lowest orbitals of F in the shape that `mf.kernel` takes.
 
     Parameters
@@ -144,13 +151,20 @@ def density_matrix(mf: SCF, sources: Sources, xc: str, nuclei: bool = False) -> 
     nuclei : bool
         Whether the potential contains that of the nuclei. F then takes only the kinetic
         energy from `mf`.
+    spins : Spins, optional
+        The spin density, for unrestricted calculations. Without it both spins have the same
+        orbitals.
     """
     mol = mf.mol
-    fock = _potential_matrix(mol, sources, xc)
+    unrestricted = isinstance(mf, (UHF, PeriodicUHF))
+    if not unrestricted or (spins is not None and spins(np.zeros((1, 3))) is None):
+        spins = None
+    fock = _potential_matrix(mol, sources, xc, spins)
     fock = fock + (_kinetic(mol) if nuclei else np.asarray(mf.get_hcore()))
     overlap = mf.get_ovlp()
-    both = np.stack([fock, fock]) if isinstance(mf, (UHF, PeriodicUHF)) else fock
-    energy, coefficients = mf.eig(both, overlap)
+    if unrestricted and fock.ndim == 2:
+        fock = np.stack([fock, fock])
+    energy, coefficients = mf.eig(fock, overlap)
     return mf.make_rdm1(coefficients, mf.get_occ(energy, coefficients))
 
 
@@ -160,22 +174,32 @@ def _kinetic(mol: gto.Mole) -> np.ndarray:
     return mol.intor_symmetric("int1e_kin")
 
 
-def _potential_matrix(mol: gto.Mole, sources: Sources, xc: str) -> np.ndarray:
-    """Matrix of the electrostatic and exchange-correlation potentials (nao, nao), hartree."""
+def _potential_matrix(mol: gto.Mole, sources: Sources, xc: str, spins: Spins | None) -> np.ndarray:
+    """Matrix of the electrostatic and exchange-correlation potentials (nao, nao), hartree.
+
+    With a spin density those of both spins (2, nao, nao).
+    """
     ni = numint.NumInt()
     kind = "LDA" if ni._xc_type(xc) == "LDA" else "GGA"
-    matrix = np.zeros((mol.nao, mol.nao))
+    matrix = np.zeros((1 if spins is None else 2, mol.nao, mol.nao))
     for orbitals, weights, points in _blocks(mol, 0 if kind == "LDA" else 1):
         rho, gradient, electrostatic = sources(points)
         rho = np.maximum(rho, 1e-12)
         given = rho[None] if kind == "LDA" else np.vstack([rho, gradient.T])
-        v = ni.eval_xc_eff(xc, given, deriv=1, xctype=kind)[1]
-        v[0] += electrostatic
+        if spins is None:
+            v = ni.eval_xc_eff(xc, given, deriv=1, xctype=kind)[1][None]
+        else:
+            found = spins(points)
+            assert found is not None  # it was tried
+            v = spin_potentials(xc, given, np.vstack(found)[: len(given)])
+        v[:, 0] += electrostatic
         v *= weights
-        v[0] /= 2  # the other half comes with the transpose
+        v[:, 0] /= 2  # the other half comes with the transpose
         orbitals = orbitals[None] if kind == "LDA" else orbitals
-        matrix += orbitals[0].T @ np.einsum("xgp,xg->gp", orbitals, v)
-    return matrix + matrix.T
+        for own, of_spin in zip(matrix, v, strict=True):
+            own += orbitals[0].T @ np.einsum("xgp,xg->gp", orbitals, of_spin)
+    matrix += matrix.transpose(0, 2, 1)
+    return matrix if len(matrix) > 1 else matrix[0]
 
 
 def _blocks(mol: gto.Mole, deriv: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -23,7 +23,7 @@ from pyscf import dft, gto
 from denser.atoms.sad import count_electrons
 from denser.dft.basis import AUGMENTED, pseudopotential, shells_of
 from denser.dft.functionals import require_density_functional
-from denser.dft.open_space import linearised, quadrature
+from denser.dft.open_space import linearised, quadrature, spin_matrices
 from denser.dft.pyscf_private import without_check_file
 from denser.dft.scf import FrontierOrbitals, excited, lower_of
 from denser.types.density import Density
@@ -201,9 +201,9 @@ def converge(
     structure, basis, recipe, ghosts
         As in `build_molecule`; unpaired electrons are spin-polarised.
     about : Density, optional
-        A prediction of the default model for the structure: the start, in which both spins have
-        the same orbitals. Otherwise, and for densities that are not known between their nodes,
-        PySCF's `minao` guess.
+        A prediction of the default model for the structure: the start. Without a spin density,
+        both spins have the same orbitals in it. Otherwise, and for densities that are not known
+        between their nodes, PySCF's `minao` guess.
     dm0 : (nao, nao) or (2, nao, nao) float, optional
         Density matrix to start from instead.
     conv_tol : float
@@ -219,9 +219,12 @@ def converge(
     mf = molecular_mean_field(structure, basis, recipe, ghosts)
     mf.conv_tol = conv_tol
     if dm0 is None and about is not None and about.continuous is not None:
-        fock = linearised(mf.mol, about.continuous, structure, recipe.xc).matrix
-        if structure.spin:  # the spins differ in their numbers of electrons alone
-            fock = np.stack([fock, fock])
+        known = about.continuous
+        linear = linearised(mf.mol, known, structure, recipe.xc)
+        fock = linear.matrix
+        if structure.spin:
+            spins = spin_matrices(mf.mol, linear, known, recipe.xc)
+            fock = np.stack([fock, fock]) if spins is None else spins
         x = mf.check_linear_dependency(mf.get_ovlp())
         energy, orbitals = mf.eig(fock, None, x=x)
         dm0 = mf.make_rdm1(orbitals, mf.get_occ(energy, orbitals))

@@ -10,7 +10,7 @@ import numpy as np
 from pyscf.pbc.dft import rks, uks
 
 from denser.dft.cell import require_electrons
-from denser.dft.functionals import XC_CUTOFF
+from denser.dft.functionals import MOST_POLARISED, XC_CUTOFF
 from denser.dft.isolated import potential_and_energy, spin_potential_and_energy
 from denser.dft.local_response import LocalResponse
 from denser.dft.pyscf_private import (
@@ -32,9 +32,6 @@ ELECTRON_TOLERANCE = 1e-3
 
 NEGATIVE_TOLERANCE = 1e-3
 """Largest allowed share of (negative) electrons in negative regions."""
-
-MOST_POLARISED = 0.95
-"""Polarisation where a spin density exceeds its density."""
 
 COARSE_SPACING = 0.42
 """Beyond this spacing (bohr) a density cannot be interpolated to 10 meV. For H2CO, HCN, H2O and CH4
@@ -274,8 +271,7 @@ class EffectivePotential:
 def polarisation(density: Density) -> np.ndarray:
     """m/rho (nx, ny, nz), between -1 and 1.
 
-    Where |m| exceeds rho, which is so in places for predicted densities, it is `MOST_POLARISED`: at
-    1 the correlation potential of the empty spin is infinite.
+    Where |m| exceeds rho, which is so in places for predicted densities, it is `MOST_POLARISED`.
     """
     assert density.spin_density is not None
     rho = np.asarray(density.values, dtype=float)

@@ -25,7 +25,6 @@ orientation of the molecule, so that the energy does not change when it turns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -37,7 +36,9 @@ from scipy.special import erf
 
 from denser.atoms.sad_fields import energy_of_free_atoms
 from denser.dft.basis import basis_name, shells
+from denser.dft.functionals import spin_potentials
 from denser.dft.isolated import potential_and_energy
+from denser.dft.near_functions import near_functions
 from denser.dft.pyscf_private import molecule_of, nonlocal_pseudopotential, pseudopotential_terms
 from denser.fields.fourier import poisson
 from denser.types.density import AtomFields, Continuous, Density
@@ -54,10 +55,11 @@ POINTS = (40, 302)
 LARGEST_SPACING = 0.24
 """Of the box, bohr."""
 
+_CORE_ENDS = 9.0
+"""Beyond this multiple of its r_loc a local pseudopotential is that of a charge, to 1e-17."""
+
 _SHARPEST = 0.77
 """Spacing of the box times the square root of the largest exponent of heavy atoms."""
-
-_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +103,8 @@ class Linear:
         integrator = numint.NumInt()
         kind = integrator._xc_type(xc)
         rho = np.empty_like(self.fields)
-        for some, values in _orbital_values(mol, self.points, kind):
-            psi = orbitals.T @ values
+        for some, used, values in near_functions(mol, self.points, int(kind == "GGA")):
+            psi = orbitals[used].T @ values
             rho[:, some] = 2 * np.einsum("ig,xig->xg", psi[0], psi)
         rho[1:] *= 2
         e_xc = integrator.eval_xc_eff(xc, rho, deriv=0, xctype=kind)[0]
@@ -205,12 +207,7 @@ def linearised(
     matrix = mol.intor("int1e_kin") + nonlocal_pseudopotential(mol)
     factors = v_xc * weights
     factors[0] = 0.5 * (factors[0] + local * weights)  # the other half is the transpose
-    for some, values in _orbital_values(mol, points, kind):
-        weighted = values[0] * factors[0, some]
-        for x in range(1, len(values)):
-            weighted += values[x] * factors[x, some]
-        part = values[0] @ weighted.T
-        matrix += part + part.T
+    matrix += _matrix(mol, points, factors)
     of_deformation = deformation[0] * (cores + free[2] + 0.5 * deformation[2])
     energy = weights @ (rho * (e_xc - local) + of_deformation) - np.einsum(
         "xg,xg,g->", fields, v_xc, weights, optimize=True
@@ -228,6 +225,39 @@ def linearised(
     )
 
 
+def spin_matrices(
+    mol: gto.Mole, linear: Linear, continuous: Continuous, xc: str
+) -> np.ndarray | None:
+    """`linear.matrix` for both spins (2, nao, nao), hartree; None without a spin density.
+
+    Parameters
+    ----------
+    mol, continuous, xc
+        As of `linearised`.
+    linear : Linear
+        What it returned.
+    """
+    found = continuous.spin_fields(linear.points)
+    if found is None:
+        return None
+    m = np.vstack(found)[: len(linear.fields)]
+    factors = (spin_potentials(xc, linear.fields, m) - linear.v_xc) * linear.weights
+    factors[:, 0] *= 0.5  # the other half is the transpose
+    return np.stack([linear.matrix + _matrix(mol, linear.points, own) for own in factors])
+
+
+def _matrix(mol: gto.Mole, points: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """sum_g phi_p [sum_x factors_x d_x] phi_q plus its transpose (nao, nao).
+
+    `factors` are those of the functions and, if there are four rows, of their gradients.
+    """
+    half = np.zeros((mol.nao, mol.nao))
+    for some, used, values in near_functions(mol, points, int(len(factors) > 1)):
+        weighted = np.einsum("xpg,xg->pg", values, factors[:, some])
+        half[np.ix_(used, used)] += values[0] @ weighted.T
+    return half + half.T
+
+
 def box_spacing(structure: Structure, recipe: Recipe) -> float:
     """Spacing of the box (bohr), where only what is of second order is computed.
 
@@ -242,17 +272,6 @@ def box_spacing(structure: Structure, recipe: Recipe) -> float:
     ]
     wanted = _SHARPEST / np.sqrt(max(exponents)) if exponents else LARGEST_SPACING
     return max(recipe.spacing, min(wanted, LARGEST_SPACING))
-
-
-def _orbital_values(
-    mol: gto.Mole, points: np.ndarray, kind: str
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Basis functions, and their gradients for a GGA, at some points at a time (1 or 4, nao, n)."""
-    for start in range(0, len(points), _AT_ONCE):
-        some = slice(start, start + _AT_ONCE)
-        values = numint.eval_ao(mol, points[some], deriv=int(kind == "GGA"))
-        values = values if kind == "GGA" else values[None]
-        yield some, np.ascontiguousarray(values.transpose(0, 2, 1))
 
 
 def quadrature(mol: gto.Mole, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
@@ -306,9 +325,12 @@ def local_pseudopotential(mol: gto.Mole, points: np.ndarray) -> np.ndarray:
 
 def _of_core(mol: gto.Mole, atom: int, r: np.ndarray) -> np.ndarray:
     z, r_loc, terms = pseudopotential_terms(mol, atom)
-    r = np.maximum(r / r_loc, 1e-9)
+    v = -z / np.maximum(r, 1e-9 * r_loc)
+    near = np.flatnonzero(r < _CORE_ENDS * r_loc)
+    r = np.maximum(r[near] / r_loc, 1e-9)
     local = np.exp(-0.5 * r**2) * np.polynomial.polynomial.polyval(r**2, terms or [0.0])
-    return local - z / r_loc * erf(r / np.sqrt(2)) / r
+    v[near] = local - z / r_loc * erf(r / np.sqrt(2)) / r
+    return v
 
 
 def core_slope(mol: gto.Mole, atom: int, r: np.ndarray) -> np.ndarray:

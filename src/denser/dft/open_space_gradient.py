@@ -47,12 +47,14 @@ from pyscf.dft import numint
 from pyscf.grad.rhf import grad_nuc
 
 from denser.atoms.sad_fields import free_atoms_together
-from denser.dft.atom_points import atom_points, blocks, weights_pullback
+from denser.dft.atom_points import atom_points, weights_pullback
 from denser.dft.molecular import build_molecule, dipole_of
+from denser.dft.near_functions import AT_ONCE, near_functions
 from denser.dft.open_space import Linear, core_of_element, core_slope, linearised
 from denser.dft.point_charges import PointCharges
 from denser.dft.pyscf_private import nonlocal_pseudopotential_gradient
 from denser.dft.scf import FrontierOrbitals
+from denser.fields.compact import compact_blocks
 from denser.types.density import Continuous, FieldsSlope
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
@@ -211,25 +213,24 @@ def _orbital_part(step: OpenStep, by: np.ndarray) -> tuple[np.ndarray, np.ndarra
     gga = len(by) > 1
     fields = np.empty_like(by)
     gradient = np.zeros((mol.natm, 3))
-    first = mol.aoslice_by_atom()[:, 2]
+    owners = np.repeat(np.arange(mol.natm), np.diff(mol.aoslice_by_atom()[:, 2:], axis=1)[:, 0])
     second = np.array([[4, 5, 6], [5, 7, 8], [6, 8, 9]])
-    for start, stop in blocks(step.parents):
-        b = by[:, start:stop]
-        ao = numint.eval_ao(mol, step.linear.points[start:stop], deriv=2 if gga else 1)
-        ao = np.ascontiguousarray(ao.transpose(0, 2, 1))  # (derivative, function, point)
-        psi = occupied.T @ ao[: len(by)]
-        fields[:, start:stop] = 2 * np.einsum("ig,xig->xg", psi[0], psi)
-        along = 2 * occupied @ np.einsum("xg,xig->ig", b, psi, optimize=True)
+    points, parents = step.linear.points, step.parents
+    blocks = compact_blocks(points, AT_ONCE, parents)
+    for some, used, ao in near_functions(mol, points, 2 if gga else 1, blocks):
+        b, own = by[:, some], occupied[used]
+        psi = own.T @ ao[: len(by)]
+        fields[:, some] = 2 * np.einsum("ig,xig->xg", psi[0], psi)
+        along = 2 * own @ np.einsum("xg,xig->ig", b, psi)
         pull = np.stack([_row_sums(ao[1 + y], along) for y in range(3)])
         if gga:
-            here = 2 * occupied @ psi[0]
+            here = 2 * own @ psi[0]
             for x in range(3):
                 bent = here * b[1 + x]
                 for y in range(3):
                     pull[y] += _row_sums(ao[second[y, x]], bent)
-        of_atoms = -2 * np.add.reduceat(pull, first, axis=1).T
-        gradient += of_atoms
-        gradient[step.parents[start]] -= of_atoms.sum(axis=0)
+        np.add.at(gradient, owners[used], -2 * pull.T)
+        gradient[parents[some[0]]] += 2 * pull.sum(axis=1)
     fields[1:] *= 2
     return fields, gradient
 

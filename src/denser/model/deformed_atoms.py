@@ -331,6 +331,18 @@ class DeformedAtoms:
                     values += factor * added
         return sums[0], sums[1]
 
+    def spin_fields(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Spin density (n,) and its gradient (3, n) at points (n, 3), bohr; None without one."""
+        if self.spin is None:
+            return None
+        spin = self.spin.detach().cpu().double().numpy()
+        m, gradient = np.zeros(len(points)), np.zeros((3, len(points)))
+        for position, c in zip(self.structure.positions, spin, strict=True):
+            own, slope, _ = deformation((points - position).T, c, self._alphas)
+            m += own
+            gradient += slope
+        return m, gradient
+
     def potential(self, points: np.ndarray, charges: np.ndarray) -> np.ndarray:
         """Electrostatic potential (n,), hartree/e, at points (n, 3), bohr; isolated atoms only.
 

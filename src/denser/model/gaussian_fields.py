@@ -30,8 +30,8 @@ _STEP, _TERMS = 0.0625, 4
 LARGE = 21.0
 """Beyond this, Gaussians are zero and potentials those of multipoles, to 1e-9."""
 
-_SHELLS = (0.0, 2.3, 3.3, 5.0, 7.0, 9.5, 12.0, math.inf)
-"""Between these distances (bohr) the same Gaussians are computed."""
+_SHELLS = (0.0, 2.3, 3.3, 5.0, 7.0, 9.5)
+"""From these distances (bohr) on, up to where all Gaussians end, the same ones are computed."""
 
 _AT_ONCE = 8192
 
@@ -57,8 +57,13 @@ def deformation(x: np.ndarray, coefficients: np.ndarray, exponents: np.ndarray) 
     c, alphas = torch.as_tensor(coefficients).double(), torch.as_tensor(exponents).double()
     rounded = torch.as_tensor(x, dtype=torch.float32)
     for inside, near in shells(x, exponents):
-        weights = _weights(c[near], alphas[near])
         moments = _moments(c[~near], alphas[~near])
+        if not near.any():
+            for start in range(0, len(inside), _AT_ONCE):
+                some = inside[start : start + _AT_ONCE]
+                v[some] = _far(rounded[:, some], moments)
+            continue
+        weights = _weights(c[near], alphas[near])
         for start in range(0, len(inside), _AT_ONCE):
             some = inside[start : start + _AT_ONCE]
             points = rounded[:, some]
@@ -89,6 +94,15 @@ def deformation_pullback(
     c, alphas = torch.as_tensor(coefficients).double(), torch.as_tensor(exponents).double()
     rounded = [torch.as_tensor(f, dtype=torch.float32) for f in (x, *by)]
     for inside, near in shells(x, exponents):
+        if not near.any():
+            moments, of_moments = _moments(c, alphas), torch.zeros(c.shape[1], dtype=c.dtype)
+            for start in range(0, len(inside), _AT_ONCE):
+                some = inside[start : start + _AT_ONCE]
+                points, weights = rounded[0][:, some], rounded[3][some]
+                by_points[:, some], added = _far_pullback(points, moments, weights)
+                of_moments += added
+            by_coefficients += _moments_pullback(of_moments, alphas)
+            continue
         adjoint = _Adjoint.of(c, alphas, torch.as_tensor(near))
         for start in range(0, len(inside), _AT_ONCE):
             some = inside[start : start + _AT_ONCE]
@@ -191,11 +205,37 @@ class _Adjoint:
         scales = self.alphas[self.near]
         out = torch.zeros_like(self.c)
         out[self.near] = (first - 2 * scales * along + 2 * np.pi / scales * of_v).T
-        m = len(far)
-        for n in range(round(m**0.5)):
-            some = slice(n * n, (n + 1) ** 2)
-            out[~self.near, some] = _multipole(self.alphas[~self.near], n)[:, None] * far[some]
+        out[~self.near] = torch.as_tensor(_moments_pullback(far, self.alphas[~self.near]))
         return out.numpy()
+
+
+def _far(x: Tensor, moments: Tensor) -> Tensor:
+    """Potential (n,) at points (3, n) beyond all Gaussians: sum_m M_m S_m(x / r^2) / r."""
+    inverse = 1 / (x * x).sum(dim=0)
+    degree = round(len(moments) ** 0.5) - 1
+    return (moments @ harmonics_at(x * inverse, degree)).mul_(inverse.sqrt())
+
+
+def _far_pullback(x: Tensor, moments: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives of sum_i c_i v_i of `_far` by the points (3, n) and the moments (lm,)."""
+    inverse = 1 / (x * x).sum(dim=0)
+    degree = round(len(moments) ** 0.5) - 1
+    harmonics = harmonics_at(x * inverse, degree)
+    slopes = torch.as_tensor(gradient_of_harmonics(degree), dtype=x.dtype)
+    orders = torch.as_tensor([2.0 * n + 1 for n in range(degree + 1) for _ in range(2 * n + 1)])
+    weight = c * inverse.sqrt()
+    inner = (moments * orders) @ harmonics
+    along = torch.einsum("m,iml->il", moments, slopes) @ harmonics[: degree**2]
+    return (along - x * inner) * (weight * inverse), (harmonics @ weight).double()
+
+
+def _moments_pullback(far: Tensor, exponents: Tensor) -> np.ndarray:
+    """Derivative by coefficients (k, lm) from that by the moments of `_moments` (lm,)."""
+    out = np.empty((len(exponents), len(far)))
+    for n in range(round(len(far) ** 0.5)):
+        some = slice(n * n, (n + 1) ** 2)
+        out[:, some] = (_multipole(exponents, n)[:, None] * far[some]).numpy()
+    return out
 
 
 def far_potential(
@@ -287,7 +327,9 @@ def _degree(sizes: list[float], r: float, exponents: np.ndarray) -> int:
 def shells(x: np.ndarray, exponents: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Points at similar distances, and which Gaussians are computed there."""
     r2 = (x * x).sum(axis=0)
-    for low, high in zip(_SHELLS, _SHELLS[1:], strict=False):
+    end = float(np.sqrt(1.1 * LARGE / exponents.min()))
+    edges = [low for low in _SHELLS if low < end] + [end, math.inf]
+    for low, high in zip(edges, edges[1:], strict=False):
         yield np.flatnonzero((r2 >= low**2) & (r2 < high**2)), exponents * low**2 < LARGE
 
 

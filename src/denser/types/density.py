@@ -157,6 +157,9 @@ class Continuous(Protocol):
     def fields(self, points: np.ndarray) -> tuple[AtomFields, AtomFields]:
         """Fields of the free atoms and of their deformations at points (n, 3), bohr."""
 
+    def spin_fields(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Spin density (n,) and its gradient (3, n) at points (n, 3), bohr; None if not known."""
+
     def potential(self, points: np.ndarray, charges: np.ndarray) -> np.ndarray:
         """Electrostatic potential (n,), hartree/e, at points (n, 3), bohr.
 

@@ -37,7 +37,8 @@ def pyscf_guess(
 
     The density is predicted, and the cores of free atoms complete it where the calculation has
     all electrons. Its Kohn-Sham matrix (PBE, whatever the functional of `mf`) is made in
-    the basis of `mf`, and the lowest orbitals are occupied. Both spins have the same orbitals.
+    the basis of `mf`, and the lowest orbitals are occupied. The spins of an unrestricted open shell
+    molecule have orbitals of their own if the model predicts its spin density.
 
     Parameters
     ----------
@@ -63,7 +64,9 @@ def pyscf_guess(
     density = _predicted(predictor, structure, padding)
     cores = have_cores(mf, density.valence_charges, recipe)
     nuclei = structure.cell is not None and bool(cores.all())
-    return density_matrix(mf, _sources(density, cores, nuclei), recipe.xc, nuclei)
+    known = density.continuous if structure.spin and structure.cell is None else None
+    spins = None if known is None else known.spin_fields
+    return density_matrix(mf, _sources(density, cores, nuclei), recipe.xc, nuclei, spins)
 
 
 def _predicted(predictor: Predictor, structure: Structure, padding: float) -> Density:
