@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
-from denser.workflows import many
+from denser.workflows import many, progress
 from denser.workflows.inputs import (
     Input,
     Names,
@@ -221,7 +221,7 @@ def test_ctrl_c_keeps_what_was_done(capsys):
 
 
 def test_progress_without_a_terminal_is_a_line_a_minute(capsys, monkeypatch):
-    monkeypatch.setattr(many, "_EVERY", 0.0)
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
     with many.Display("doing", "done", 2, lambda record: "", False) as display:
         many.run(ITEMS[:2], lambda entry: {}, display.take)
     first, last = capsys.readouterr().err.splitlines()

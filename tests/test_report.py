@@ -24,6 +24,7 @@ from denser.atoms.free_atoms import complete
 from denser.cli import app
 from denser.io import read_density
 from denser.io.electrons import describe
+from denser.io.rows import flat
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.types.density import Density, Field
@@ -490,22 +491,27 @@ def test_flattened_record():
         "properties": {"m": {"x": [1.0, 2.0], "t": [[1], [2]], "l": [{"a": 1}], "none": None}},
         "errors": {"q": "no"},
     }  # fmt: skip
-    row = summary.flatten(record)
+    row = flat(summary.row_of(record))
     assert row["m_x_1"] == 1.0 and row["m_t_2_1"] == 2 and row["q_error"] == "no"
     assert row["m_none"] == "" and "m_l" not in row
     tensor = [[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]]
-    row = summary.flatten({"properties": {"q": tensor, "d": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}})
+    row = flat({"q": tensor, "d": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]})
     assert [k for k in row if k.startswith("q_")] == [
         "q_1_1", "q_1_2", "q_1_3", "q_2_2", "q_2_3", "q_3_3"
     ]  # fmt: skip
     assert sum(k.startswith("d_") for k in row) == 9  # three atoms' dipoles are no tensor
 
 
-def test_damaged_line_in_the_middle_is_told(tmp_path):
-    path = tmp_path / FRAMES
-    path.write_text('{"a": 1}\nbroken\n{"b": 2}\n')
-    with pytest.raises(InputError, match="damaged at byte 9"):
-        list(summary.records(path))
+def test_what_a_damaged_line_held_is_analysed_again(folder):
+    trajectory("t.extxyz", 3)
+    inputs = find_inputs([folder / "t.extxyz"], [])
+    Report(inputs, SETTINGS, folder / "r").run(1)
+    path = folder / "r" / FRAMES
+    first, *others = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([first, others[0], others[1][:40] + "\n", others[2]]))
+    totals = Report(inputs, SETTINGS, folder / "r").run(1)
+    assert (totals.present, totals.done) == (2, 1)
+    assert len(rows_of(folder / "r" / "frames.csv")) == 3
 
 
 def test_charge_of_a_file_is_the_users(folder, water):

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from denser.cli.label import ExecutorName, Nice, Workers, parsl_file, run_labels, tell
+from denser.cli.label import Nice, Workers, run_labels, tell
 from denser.cli.options import (
     Box,
     BoxName,
     Charge,
     Embed,
+    ExecutorName,
     JsonObject,
     ModelName,
     Multiplicity,
     Padding,
     Spin,
     Topology,
+    parsl_file,
     prediction_options,
     unpaired,
 )
@@ -89,7 +91,8 @@ def active(
 
     from denser.workflows import active as workflow
     from denser.workflows.label import LabelSettings, read_inputs
-    from denser.workflows.many import Bar, print_json
+    from denser.workflows.many import print_json
+    from denser.workflows.progress import Bar
 
     options = prediction_options(
         charge, "default", box, padding, "cpu", spin=unpaired(spin, multiplicity)

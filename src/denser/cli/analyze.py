@@ -28,6 +28,7 @@ from denser.cli.options import (
     Device,
     Dispersion,
     Embed,
+    ExecutorName,
     Json,
     ModelName,
     Multiplicity,
@@ -37,6 +38,8 @@ from denser.cli.options import (
     Spacing,
     Spin,
     Topology,
+    Workers,
+    parsl_file,
     prediction_options,
     unpaired,
 )
@@ -188,6 +191,10 @@ def analyze(
     valence: Annotated[
         Flag, typer.Option("--valence", help="Density files contain valence electrons.")
     ] = False,
+    parquet: Annotated[
+        Flag,
+        typer.Option("--parquet", help="Write frames.parquet too: a row for each input."),
+    ] = False,
     charge: Charge = None,
     spin: Spin = None,
     multiplicity: Multiplicity = None,
@@ -209,9 +216,8 @@ def analyze(
     isovalue: Annotated[
         float, typer.Option(help="Isovalue of the surface for the potential, e/bohr^3.")
     ] = 0.001,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Number of processes, with one thread each.")
-    ] = 1,
+    workers: Workers = 1,
+    executor: ExecutorName = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -282,13 +288,14 @@ def analyze(
         against=None if against is None else str(against),
         fit=fit,
     )
-    raise typer.Exit(_run(Report(inputs, settings, out), workers, json))
+    report = Report(inputs, settings, out, parquet)
+    raise typer.Exit(_run(report, workers, parsl_file(executor), json))
 
 
-def _run(report: Report, workers: int, as_json: bool) -> int:
+def _run(report: Report, workers: int, parsl: Path | None, as_json: bool) -> int:
     """Analyse with a progress bar; print the properties, or with a report of many the totals."""
     from denser.workflows.many import Display
-    from denser.workflows.report.tables import JSON, TABLE, TEXT, text
+    from denser.workflows.report.tables import JSON, PARQUET, TABLE, TEXT, text
 
     n = len(report.inputs)
     printed = report.folder is None or n <= MOST_PRINTED
@@ -302,9 +309,10 @@ def _run(report: Report, workers: int, as_json: bool) -> int:
 
     present = len(report.present)
     with Display("analysing", "analysed", n, summary, as_json, notes, present) as display:
-        totals = report.run(workers, display.show)
+        totals = report.run(workers, display.show, parsl)
     again = "run the same command to continue" if report.folder is not None else ""
     code = display.end(totals, again=again)
     if report.folder is not None:
-        display.lines.print(f"report: {report.folder / TEXT}, {JSON}, {TABLE}", markup=False)
+        tables = f"{TABLE}, {PARQUET}" if report.parquet else TABLE
+        display.lines.print(f"report: {report.folder / TEXT}, {JSON}, {tables}", markup=False)
     return code

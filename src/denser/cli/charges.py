@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from denser.cli.options import Charge, Device, Embed, Json, ModelName, Smiles, Structures, Topology
+from denser.cli.options import (
+    Charge,
+    Device,
+    Embed,
+    ExecutorName,
+    Json,
+    ModelName,
+    Resume,
+    Smiles,
+    Structures,
+    Topology,
+    Workers,
+    parsl_file,
+)
 from denser.types.errors import InputError
 
 
@@ -78,14 +91,10 @@ def charges(
     topology: Topology = None,
     charge: Charge = None,
     model: ModelName = "default",
-    workers: Annotated[
-        int, typer.Option(min=1, help="Number of processes, with one thread each.")
-    ] = 1,
+    workers: Workers = 1,
+    executor: ExecutorName = None,
     device: Device = "auto",
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Continue an interrupted run: take what it has computed."),
-    ] = False,
+    resume: Resume = False,
     json: Json = False,
 ) -> None:
     """Atomic charges of libraries of molecules, for force fields and screening."""
@@ -106,7 +115,7 @@ def charges(
         embed,
     )
     library = Library(files or [], smiles or [], out, format, settings, resume, topology)
-    raise typer.Exit(library.run(workers, as_json=json))
+    raise typer.Exit(library.run(workers, json, parsl_file(executor)))
 
 
 def _group(text: str) -> tuple[str, float]:

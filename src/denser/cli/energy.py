@@ -16,14 +16,19 @@ from denser.cli.options import (
     Device,
     DispersionName,
     Embed,
+    ExecutorName,
     Files,
     Json,
     ModelName,
     Multiplicity,
     Padding,
+    Resume,
     Smiles,
     Spin,
+    Table,
     Topology,
+    Workers,
+    parsl_file,
     prediction_options,
     unpaired,
 )
@@ -64,13 +69,17 @@ def energy(
             "if there is no --basis.",
         ),
     ] = False,
+    table: Table = None,
     charge: Charge = None,
     spin: Spin = None,
     multiplicity: Multiplicity = None,
     model: ModelName = "default",
     box: BoxName = Box.auto,
     padding: Padding = 4.0,
+    workers: Workers = 1,
+    executor: ExecutorName = None,
     device: Device = "auto",
+    resume: Resume = False,
     json: Json = False,
 ) -> None:
     """Compute energy, orbitals and dipole with Kohn-Sham steps from predicted densities.
@@ -78,46 +87,18 @@ def energy(
     In another basis, for differences of energies, and for molecules with unpaired electrons, the
     steps go on to self-consistency.
     """
-    from denser.io.files import make_folder
-    from denser.workflows.energy import StartDensities, energy_record, energy_summary, orbital_index
-    from denser.workflows.inputs import own_files, refuse_inputs
-    from denser.workflows.other_basis import Wanted, energy_in_basis, summary_in_basis
+    from denser.workflows.energies import Energies, EnergySettings
+    from denser.workflows.inputs import own_files
+    from denser.workflows.other_basis import Wanted
 
-    if steps < 1:
-        raise InputError(f"an energy needs at least one Kohn-Sham step, found --steps {steps}")
-    wanted = orbitals or []
-    for name in wanted:  # report a wrong name before any work; 500 stands for "enough"
-        orbital_index(name, 500, 1000)
-    if wanted:
-        make_folder(out)
-    starts = StartDensities(
-        prediction_options(charge, model, box, padding, device, spin=unpaired(spin, multiplicity))
+    options = prediction_options(
+        charge, model, box, padding, device, spin=unpaired(spin, multiplicity)
     )
     other = Wanted(basis, fragments, dispersion and dispersion.value, ip_ea)
+    settings = EnergySettings(options, steps, other, tuple(orbitals or ()), out, molden)
     inputs = _inputs(files, smiles, embed, topology)
-    if molden is not None and len(inputs) != 1:
-        raise InputError(f"--molden names one file, but there are {len(inputs)} structures")
-
-    def work(entry: Input) -> dict:
-        stem = out / entry.stem
-        targets = [stem.with_name(f"{stem.name}_{name}.cube") for name in wanted]
-        for target in [*targets, molden] if molden else targets:
-            refuse_inputs(target, own_files(files or [], topology))
-        start = starts.of(entry)
-        chosen = other.for_open_shells(start.density, starts.recipe)
-        if chosen.anything:
-            named = dict(zip(targets, wanted, strict=True))
-            return energy_in_basis(
-                start, chosen, starts, starts.recipe, orbitals=named, molden=molden
-            )
-        return energy_record(
-            start, starts.recipe, steps, stem, wanted, molden, dispersion=other.dispersion
-        )
-
-    def summary(record: dict) -> str:
-        return (summary_in_basis if "basis" in record else energy_summary)(record)
-
-    raise typer.Exit(_run(inputs, work, "computed", summary, json))
+    job = Energies(inputs, settings, table, resume, own_files(files or [], topology))
+    raise typer.Exit(job.run(json, workers, parsl_file(executor)))
 
 
 def scf(

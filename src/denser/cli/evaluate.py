@@ -124,7 +124,7 @@ def _measure(
     """Results so far, and whether Ctrl-C stopped the measurement."""
     from denser.workflows.evaluate.measure import measure_each
     from denser.workflows.evaluate.records import Failure
-    from denser.workflows.many import Bar
+    from denser.workflows.progress import Bar
 
     results: list = []
     try:

@@ -13,12 +13,14 @@ from denser.cli.options import (
     BoxName,
     Charge,
     Embed,
+    ExecutorName,
     Json,
     JsonObject,
     Multiplicity,
     Padding,
     Spin,
     Topology,
+    parsl_file,
     prediction_options,
     unpaired,
 )
@@ -39,9 +41,6 @@ _SHOWN = 10
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Processes of one thread each; default: all processors."),
-]
-ExecutorName = Annotated[
-    str | None, typer.Option(help="parsl:FILE.py, which defines a Parsl `config`.")
 ]
 Nice = Annotated[int, typer.Option(min=0, max=19, help="Niceness of the workers.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try recorded failures again.")]
@@ -132,18 +131,6 @@ def tell(text: str) -> None:
     typer.echo(f"denser: {text}", err=True)
 
 
-def parsl_file(executor: str | None) -> Path | None:
-    """The file of `--executor parsl:FILE.py`."""
-    if executor is None:
-        return None
-    kind, _, name = executor.partition(":")
-    if kind != "parsl" or not name:
-        raise InputError(f"--executor {executor}: expected parsl:FILE.py")
-    if not Path(name).is_file():
-        raise InputError(f"--executor {executor}: {name} is no file")
-    return Path(name)
-
-
 def run_labels(
     found: list[LabelInput],
     out: Path,
@@ -157,23 +144,30 @@ def run_labels(
     from rich.console import Console
 
     from denser.workflows.label import label as label_all
-    from denser.workflows.many import Bar
+    from denser.workflows.progress import Bar, Notable
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
+    notable = Notable()
     with Bar("labelling", len(found), console) as bar:
 
         def show(p: LabelProgress) -> None:
             bar.total = p.total
-            bar.advance(p.failed > bar.failed)
+            failed = p.failed > bar.failed
+            notable.add(p.name, p.seconds, failed)
+            bar.advance(failed)
 
-        return label_all(
+        totals = label_all(
             found, out, settings, workers, parsl, nice, retry_failed,
             tell=lambda text: console.print(f"denser: {text}", markup=False), progress=show,
         )  # fmt: skip
+    if not bar.quiet:
+        for line in notable.lines():
+            console.print(line, markup=False)
+    return totals
 
 
 def _summary(totals: LabelTotals, bad: int, out: Path) -> str:
-    from denser.workflows.many import duration
+    from denser.workflows.progress import duration
 
     text = f"{totals.labelled} labelled in {duration(totals.seconds)}"
     if totals.labelled and totals.seconds:
@@ -332,7 +326,8 @@ def labels_export(
     from denser.io.files import make_folder
     from denser.labels.store import LabelStore
     from denser.workflows.label import label_density
-    from denser.workflows.many import Bar, Failed, print_json, run
+    from denser.workflows.many import Failed, print_json, run
+    from denser.workflows.progress import Bar
 
     suffix = "." + format.lower().lstrip(".")
     check_suffix(Path("x" + suffix))

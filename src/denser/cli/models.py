@@ -81,7 +81,8 @@ def models_expect_errors(
     from denser.model.checkpoint import load_model, save_model
     from denser.training.dataset import read_all
     from denser.training.expected_errors import usable, with_expected_errors
-    from denser.workflows.many import Bar, print_json
+    from denser.workflows.many import print_json
+    from denser.workflows.progress import Bar
 
     _require_model_name(out)
     start = load_model(model)

@@ -76,8 +76,8 @@ def optimize(
     if out.suffix and not out.is_dir():
         raise InputError(f"{out}: results go to a folder; give -o FOLDER")
     from denser.workflows.inputs import find_inputs
-    from denser.workflows.many import is_quiet
     from denser.workflows.optimize import OptimizationSettings, optimize_all
+    from denser.workflows.progress import is_quiet
 
     n_unpaired = unpaired(spin, multiplicity)
     options = prediction_options(charge, model, padding=padding, device=device, spin=n_unpaired)

@@ -87,6 +87,21 @@ Copies = Annotated[
 Refine = Annotated[
     int, typer.Option(min=0, help="Improve the prediction by N Kohn-Sham steps, such as 1.")
 ]
+Table = Annotated[
+    Path | None,
+    typer.Option(help="Write a table with a row for each input (.csv or .parquet)."),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Continue an interrupted run: keep what has not changed."),
+]
+Workers = Annotated[int, typer.Option(min=1, help="Number of processes, with one thread each.")]
+ExecutorName = Annotated[
+    str | None,
+    typer.Option(
+        "--executor", help="parsl:FILE.py, which defines a Parsl `config`, in place of processes."
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(envvar="DENSER_DEVICE", help="Device of the network: auto, cpu, cuda, ..."),
@@ -113,6 +128,24 @@ JsonObject = Annotated[
     bool, typer.Option("--json", help="The result as one JSON object on standard output.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per input on standard output.")]
+
+
+def parsl_file(executor: str | None) -> Path | None:
+    """The Python file that `--executor` names.
+
+    Raises
+    ------
+    InputError
+        It names none.
+    """
+    if executor is None:
+        return None
+    kind, _, name = executor.partition(":")
+    if kind != "parsl" or not name:
+        raise InputError(f"--executor {executor}: expected parsl:FILE.py")
+    if not Path(name).is_file():
+        raise InputError(f"--executor {executor}: {name} is no file")
+    return Path(name)
 
 
 def unpaired(spin: int | None, multiplicity: int | None) -> int | None:

@@ -14,17 +14,22 @@ from denser.cli.options import (
     Copies,
     Device,
     Embed,
+    ExecutorName,
     GridFile,
     Json,
     ModelName,
     Multiplicity,
     Padding,
     Refine,
+    Resume,
     Smiles,
     Spacing,
     Spin,
     Structures,
+    Table,
     Topology,
+    Workers,
+    parsl_file,
     prediction_options,
     unpaired,
 )
@@ -54,10 +59,11 @@ def predict(
     format: Annotated[
         str, typer.Option(help="Format (suffix) of the files in an output folder.")
     ] = "cube",
+    table: Table = None,
+    workers: Workers = 1,
+    executor: ExecutorName = None,
     device: Device = "auto",
-    resume: Annotated[
-        bool, typer.Option(help="Skip inputs that are done and have not changed.")
-    ] = False,
+    resume: Resume = False,
     json: Json = False,
 ) -> None:
     """Predict the valence electron density of molecules and write it to files."""
@@ -75,5 +81,5 @@ def predict(
         grid,
         spin=unpaired(spin, multiplicity),
     )
-    batch = Batch(files or [], smiles or [], out, format, options, resume, embed, topology)
-    raise typer.Exit(batch.run(as_json=json))
+    batch = Batch(files or [], smiles or [], out, format, options, resume, embed, topology, table)
+    raise typer.Exit(batch.run(json, workers, parsl_file(executor)))

@@ -60,7 +60,7 @@ def refine(
     from denser.pictures.plot import check_suffix as check_picture
     from denser.pictures.residual import plot_residual
     from denser.workflows.inputs import refuse_inputs
-    from denser.workflows.many import is_quiet
+    from denser.workflows.progress import is_quiet
     from denser.workflows.refinement.refine import refine as run
 
     def report(text: str) -> None:

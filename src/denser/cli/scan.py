@@ -46,7 +46,8 @@ def scan(
     from denser.model.predictor import Predictor
     from denser.pictures.plot import check_suffix
     from denser.workflows import scan as scans
-    from denser.workflows.many import Failed, is_quiet, print_json, run
+    from denser.workflows.many import Failed, print_json, run
+    from denser.workflows.progress import is_quiet
 
     if plot is not None:
         check_suffix(plot)

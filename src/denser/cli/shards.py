@@ -24,7 +24,8 @@ def pack(
     Held-out molecules and labels that other shards in the folder already contain are left out.
     """
     from denser.workflows.label import packing
-    from denser.workflows.many import is_quiet, print_json
+    from denser.workflows.many import print_json
+    from denser.workflows.progress import is_quiet
 
     def show(done: int, total: int) -> None:
         if sys.stderr.isatty() and not is_quiet():

@@ -12,9 +12,12 @@ from denser.cli.options import (
     BoxName,
     Charge,
     Device,
+    ExecutorName,
     JsonObject,
     ModelName,
     Topology,
+    Workers,
+    parsl_file,
     prediction_options,
 )
 from denser.types.errors import InputError
@@ -54,9 +57,8 @@ def spectrum(
     charge: Charge = None,
     model: ModelName = "default",
     box: BoxName = Box.auto,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Number of processes, with one thread each.")
-    ] = 1,
+    workers: Workers = 1,
+    executor: ExecutorName = None,
     device: Device = "auto",
     json: JsonObject = False,
 ) -> None:
@@ -74,7 +76,7 @@ def spectrum(
         timestep = work.time_between_frames(trajectory, topology)
     options = prediction_options(charge, model, box, device=device)
     settings = work.SpectrumSettings(
-        timestep, temperature, width, up_to, rotation, workers, options
+        timestep, temperature, width, up_to, rotation, workers, options, parsl_file(executor)
     )
     try:
         record = {"input": str(trajectory)} | work.spectrum(trajectory, out, settings, topology)

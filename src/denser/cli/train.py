@@ -182,7 +182,7 @@ def shown(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from denser.workflows.many import is_quiet
+    from denser.workflows.progress import is_quiet
 
     asked: list[int] = []
     earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -7,23 +7,22 @@ import json
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any
 
 import numpy as np
 
 from denser.io.charges import ChargedMolecule
 from denser.model.checkpoint import load_model
 from denser.types.bonds import Bonds
-from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.version import __version__
 from denser.workflows.charge_inputs import ChargeSettings, Molecule
 from denser.workflows.inputs import structure_hash
+from denser.workflows.journal import Journal, beside
 from denser.workflows.many import Failed
 
 
-class Journal:
+class ChargeJournal(Journal):
     """A file beside the output (or in the folder) with a line for each molecule that was computed.
 
     A line has a hash of everything that determines the result: the structures or the SMILES, the
@@ -41,37 +40,13 @@ class Journal:
     """
 
     def __init__(self, out: Path, one_file: bool, settings: ChargeSettings, resume: bool) -> None:
-        self.path = out.parent / f".{out.name}.jsonl" if one_file else out / ".charges.jsonl"
-        self.settings, self.resume = settings, resume
-        self.lines: dict[str, dict] = {}
-        self.file: IO[str] | None = None
-        if resume and self.path.is_file():
-            for line in self.path.read_text(errors="replace").splitlines():
-                try:
-                    entry = json.loads(line)
-                    self.lines[entry["made_from"]] = entry
-                except (ValueError, TypeError, KeyError):
-                    continue  # incomplete after a loss of power
-
-    def __enter__(self) -> Self:
-        try:
-            self.file = open(self.path, "a" if self.resume else "w")
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.strerror})") from error
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
-        if self.file is not None:
-            self.file.close()
+        path = beside(out) if one_file else out / ".charges.jsonl"
+        super().__init__(path, "made_from", resume)
+        self.settings = settings
 
     def found(self, molecule: Molecule) -> dict | None:
         """The result of `denser.workflows.charges.charges` of an earlier run, if there is one."""
-        entry = self.lines.get(self._made_from(molecule) or "")
+        entry = self.find(self._made_from(molecule))
         if entry is None:
             return None
         record = dict(entry["record"])
@@ -79,18 +54,15 @@ class Journal:
             record["molecule"] = _restored(entry["molecule"], molecule)
         return record
 
-    def add(self, molecule: Molecule, result: dict) -> None:
+    def keep_result(self, molecule: Molecule, result: dict) -> None:
         """Write the result of a molecule."""
         made_from = self._made_from(molecule)
-        if self.file is None or made_from is None:
+        if made_from is None:
             return
         record = {key: value for key, value in result.items() if key != "molecule"}
         ready = result.get("molecule")
         plain = None if ready is None else _plain(ready)
-        entry = {"made_from": made_from, "record": record, "molecule": plain}
-        # The line feed at the start ends an incomplete line.
-        self.file.write("\n" + json.dumps(entry) + "\n")
-        self.file.flush()
+        self.add({"made_from": made_from, "record": record, "molecule": plain})
 
     @cached_property
     def _settings(self) -> dict[str, Any]:

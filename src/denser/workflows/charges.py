@@ -27,7 +27,7 @@ from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.workflows import many
 from denser.workflows.charge_inputs import ChargeSettings, Molecule, find_molecules, molecule_of
-from denser.workflows.charge_journal import Journal
+from denser.workflows.charge_journal import ChargeJournal
 from denser.workflows.inputs import own_files, refuse_inputs
 from denser.workflows.many import Failed
 
@@ -136,8 +136,8 @@ class Library:
         Suffix of the files in a folder, one for each molecule.
     settings : ChargeSettings
     resume : bool
-        Take molecules that an earlier run computed from its `Journal`, if they were computed from
-        the same structure or SMILES with the same settings, model and version of denser.
+        Take molecules that an earlier run computed from its `ChargeJournal`, if they were computed
+        from the same structure or SMILES with the same settings, model and version of denser.
     topology : Path or None
         As in `denser.workflows.inputs.find_inputs`.
 
@@ -177,10 +177,11 @@ class Library:
         self.molecules = find_molecules(files, smiles, settings, topology)
         self.resume = resume
 
-    def run(self, workers: int, as_json: bool) -> int:
+    def run(self, workers: int, as_json: bool, parsl: Path | None = None) -> int:
         """Compute and write all; print a line (or a JSON object) for each, and totals.
 
-        One file for all is written at the end, also after Ctrl-C. Returns 0 if all succeeded, 2 if
+        One file for all is written at the end, also after Ctrl-C. `workers` and `parsl` are those
+        of `denser.workflows.many.run`. Returns 0 if all succeeded, 2 if
         any failed, 130 after Ctrl-C.
         """
         if self.one_file:
@@ -189,14 +190,14 @@ class Library:
             make_folder(self.out)
         done: dict[str, ChargedMolecule] = {}
         left_out = 0
-        journal = Journal(self.out, self.one_file, self.settings, self.resume)
+        journal = ChargeJournal(self.out, self.one_file, self.settings, self.resume)
 
         def take(molecule: Molecule, result: Any, known: bool = False) -> None:
             nonlocal left_out
             if isinstance(result, dict):
                 left_out += bool(result.get("left_out"))
                 if not known:
-                    journal.add(molecule, result)
+                    journal.keep_result(molecule, result)
                 ready = result.pop("molecule", None)
                 if ready is not None and self.one_file:
                     done[molecule.name] = ready
@@ -221,7 +222,7 @@ class Library:
         with display, journal:
             for molecule, earlier in known:
                 take(molecule, earlier, known=True)
-            totals = many.run(todo, partial(charges, settings=self.settings), take, workers)
+            totals = many.run(todo, partial(charges, settings=self.settings), take, workers, parsl)
         totals.present = len(known)
         if done:
             order = [done[m.name] for m in self.molecules if m.name in done]

@@ -45,6 +45,7 @@ from denser.workflows.dynamics_results import (
 )
 from denser.workflows.inputs import Input, content, refuse_inputs
 from denser.workflows.predict import notes
+from denser.workflows.progress import Bar
 
 _SAVE_EVERY = 60.0
 """Seconds between two writings of the state."""
@@ -355,5 +356,5 @@ def _progress(name: str, done: int, left: int, show: bool) -> Iterator[Callable[
         yield lambda n, total: None
         return
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    with many.Bar(name, done + left, console, done) as bar:
+    with Bar(name, done + left, console, done) as bar:
         yield lambda n, total: bar.advance()

@@ -22,18 +22,15 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from denser.types.errors import InputError
 from denser.workflows import workers as pools
+from denser.workflows.progress import Bar, Notable, is_quiet, seconds_of
 from denser.workflows.workers import HasName
 
 Result = TypeVar("Result")
 
 _LOG = logging.getLogger("denser")
-
-_EVERY = 60.0
-"""Seconds between two lines of progress if there is no terminal."""
 
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
 
@@ -125,6 +122,7 @@ def run(
     work: Callable[[Any], Any],
     take: Callable[[Any, Any], None],
     workers: int = 1,
+    parsl: Path | None = None,
 ) -> Totals:
     """Call `work` on each task, and `take` with each task and its result.
 
@@ -133,12 +131,15 @@ def run(
     tasks : sequence
         Objects with unique names.
     work : callable
-        Called with a task. With several workers, both are sent to other processes (pickle).
+        Called with a task. With several workers or Parsl, both are sent to other processes
+        (pickle).
     take : callable
         Called in this process with the task and the result or `Failed`, in the order in which
         they finish. An exception in it ends the run.
     workers : int
         1: work in this process with all threads. More: processes with one thread each.
+    parsl : Path, optional
+        Python file that defines a Parsl `config`; its workers are used instead.
 
     Returns
     -------
@@ -155,22 +156,17 @@ def run(
         totals.failed += bool(bad)
         totals.done += not bad
 
-    if workers == 1 or len(tasks) < 2:
+    if parsl is None and (workers == 1 or len(tasks) < 2):
         try:
             for task in tasks:
                 record(task, attempt(work, task))
         except KeyboardInterrupt:
             totals.interrupted = True
     else:
-        made = pools.make_pools(partial(attempt, work), min(workers, len(tasks)))
+        made = pools.make_pools(partial(attempt, work), min(workers, len(tasks)), parsl=parsl)
         totals.interrupted = not pools.run(list(tasks), made, record)
     totals.seconds = time.perf_counter() - begin
     return totals
-
-
-def is_quiet() -> bool:
-    """Whether denser's logger is set to warnings and worse: no progress and no totals then."""
-    return _LOG.level > logging.INFO
 
 
 def record_of(task: HasName, result: dict | Failed) -> dict:
@@ -202,74 +198,6 @@ def print_json(record: dict) -> None:
     """Write one JSON line to standard output."""
     sys.stdout.write(json.dumps(record) + "\n")
     sys.stdout.flush()
-
-
-class Bar:
-    """Progress with rate and time left: a bar on a terminal, otherwise one line per minute.
-
-    Parameters
-    ----------
-    doing : str
-        Such as "predicting".
-    total : int
-        Number of all inputs; there is no bar for a single input.
-    console : Console
-    present : int
-        Number of inputs that an earlier run has done.
-    """
-
-    def __init__(self, doing: str, total: int, console: Console, present: int = 0) -> None:
-        self.doing, self.total, self.present = doing, total, present
-        self.done = self.failed = 0
-        self.begin = self.last = time.monotonic()
-        self.quiet = total < 2 or is_quiet()
-        self.console = console
-        columns = (TextColumn("{task.description}"), MofNCompleteColumn(), BarColumn())
-        self.progress = Progress(
-            *columns,
-            console=console,
-            disable=self.quiet or not console.is_terminal,
-            transient=True,
-        )
-        self.task = self.progress.add_task(doing, total=total, completed=present)
-
-    def __enter__(self) -> Self:
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
-        self.progress.stop()
-
-    def advance(self, failed: bool = False) -> None:
-        """Count one more input."""
-        self.done += 1
-        self.failed += failed
-        count, now = self.present + self.done, time.monotonic()
-        text = f"{self.doing}: {pace(self.done, self.total - count, now - self.begin)}"
-        text += f", {self.failed} failed" if self.failed else ""
-        self.progress.update(self.task, completed=count, total=self.total, description=text)
-        if not self.quiet and not self.console.is_terminal and now - self.last > _EVERY:
-            self.last = now
-            self.console.print(f"{count} of {self.total}, {text}", markup=False)
-
-
-def pace(done: int, left: int, seconds: float) -> str:
-    """Rate and time left, as text."""
-    rate = done / max(seconds, 1e-9)
-    per = f"{rate:.1f} a second" if rate >= 1 else f"{60 * rate:.1f} a minute"
-    return f"{per}, {duration(left / rate)} left" if rate else "starting"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as text: 45 s, 12 min, 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Display:
@@ -307,6 +235,7 @@ class Display:
         self.errors = Console(stderr=True, soft_wrap=True, highlight=False)
         self.lines = Console(stderr=as_json, soft_wrap=True, highlight=False, quiet=is_quiet())
         self.bar = Bar(doing, total, self.errors, present)
+        self.notable = Notable()
 
     def __enter__(self) -> Self:
         self.bar.__enter__()
@@ -336,7 +265,9 @@ class Display:
                 self.lines.print(text, markup=False)
             for note in self.notes(record):
                 self.tell(name, note)
-        self.bar.advance(failed="error" in record or bool(record.get("errors")))
+        failed = "error" in record or bool(record.get("errors"))
+        self.notable.add(name, seconds_of(record), failed)
+        self.bar.advance(failed)
 
     def tell(self, name: str, text: str) -> None:
         """Print a sentence about an input on standard error."""
@@ -365,4 +296,6 @@ class Display:
             text += f", {totals.present} done before" if totals.present else ""
             text += f", {totals.failed} failed" if totals.failed else ""
             self.lines.print(text, markup=False)
+        for line in self.notable.lines():
+            self.lines.print(line, markup=False)
         return totals.exit_code

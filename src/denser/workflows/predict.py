@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,20 +17,26 @@ from denser.analysis.moments import dipole_record, dipole_text
 from denser.atoms.plausible import strange
 from denser.io import check_suffix, chgcar, holds_spin, write
 from denser.io.files import make_folder
+from denser.io.rows import write_rows
+from denser.io.table import require_table
 from denser.model.options import PredictionOptions
+from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.units import BOHR
 from denser.workflows import many
 from denser.workflows.inputs import Input, content, find_inputs, own_files, refuse_inputs
+from denser.workflows.journal import Journal
+from denser.workflows.many import Failed
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from denser.dft.refine import Refined
-    from denser.model.predictor import Prediction, Predictor
+    from denser.model.predictor import Prediction
 
 RECORD = ".denser-predict.jsonl"
-"""File in an output folder, with one line for each output: the hash of its input."""
+"""File in an output folder, with one line for each output: the hash of its input, and size and time
+of the output. If these have changed since, the line is not valid."""
 
 _IN_FRAGMENTS = (
     "the structure is large: the electrons that the network is shown were solved in overlapping "
@@ -55,6 +62,8 @@ class Batch:
         and version of denser, according to `RECORD`.
     embed, topology
         As in `denser.workflows.inputs.find_inputs`.
+    table : Path or None
+        `.csv` or `.parquet`, with a row for each input.
 
     Raises
     ------
@@ -72,14 +81,19 @@ class Batch:
         resume: bool = False,
         embed: bool = False,
         topology: Path | None = None,
+        table: Path | None = None,
     ) -> None:
         if not files and not smiles:
             raise InputError("nothing to predict; name structure files or give --smiles")
         if out is None:
             raise InputError("no output; give -o FILE (such as rho.cube) or -o FOLDER")
         self.files, self.options = own_files(files, topology), options
-        self.out, self.suffix, self.resume = out, "." + format.lstrip("."), resume
-        check_suffix(Path("x" + self.suffix))
+        self.out, self.resume, self.table = out, resume, table
+        if table is not None:
+            require_table(table)
+            refuse_inputs(table, self.files)
+        suffix = "." + format.lstrip(".")
+        check_suffix(Path("x" + suffix))
         self.inputs = find_inputs(files, smiles, densities=False, embed=embed, topology=topology)
         self.single = len(self.inputs) == 1 and not out.is_dir() and out.suffix != ""
         self.single = self.single or (len(self.inputs) == 1 and chgcar.is_name(out.name))
@@ -101,57 +115,110 @@ class Batch:
                     f"{len(self.inputs)} structures go to a folder, not to {out.name}; give "
                     f"-o FOLDER --format {out.suffix.lstrip('.')}"
                 )
+        self.output = Output(out, suffix, self.single)
 
-    def run(self, as_json: bool) -> int:
+    def run(self, as_json: bool, workers: int = 1, parsl: Path | None = None) -> int:
         """Predict and write all; print a line (or a JSON object) for each, and totals.
 
-        Returns 0 if all succeeded, 2 if any failed, 130 after Ctrl-C.
+        Densities are written where they are predicted, and their records here. `workers` and
+        `parsl` are those of `denser.workflows.many.run`. Returns 0 if all succeeded, 2 if any
+        failed, 130 after Ctrl-C.
         """
-        from denser.model.predictor import Predictor
-
-        options = self.options
-        predictor = Predictor.of(options)
+        model = Predictor.of(self.options).model.identity()
         if not self.single:
             make_folder(self.out)
-        outputs = _Outputs(self.out.parent if self.single else self.out)
-        identity, values = predictor.model.identity(), options.plain()
-        made_from = {x.name: content(x.source, options, values, identity) for x in self.inputs}
-        todo = [
-            entry
-            for entry in self.inputs
-            if not (self.resume and outputs.hold(self._output(entry), made_from[entry.name]))
-        ]
+        folder = self.out.parent if self.single else self.out
+        journal = Journal(folder / RECORD, "output")
+        todo, earlier, failed = [], {}, {}
+        for entry in self.inputs:
+            output = self.output.of(entry)
+            known = journal.find(output.name)
+            if self.resume and _holds(known, output, content_of(entry, self.options, model)):
+                continue
+            todo.append(entry)
+            other = "" if self.single or known is None else known.get("origin", "")
+            if other not in ("", _origin(entry)) and output.exists():
+                earlier[entry.name] = other
         present = len(self.inputs) - len(todo)
+        recorded = not self.single or self.resume or self.table is not None
 
-        def work(entry: Input) -> dict:
-            output = self._output(entry)
-            refuse_inputs(output, self.files)
-            earlier = "" if self.single else outputs.replaced(output, _origin(entry))
-            record = _predict(entry, output, predictor, options)
-            if earlier:
-                record["warnings"].append(
-                    f"{output} held the prediction of {earlier}, which is replaced; give both "
-                    "inputs in one command, or another folder"
+        def take(entry: Input, result: dict | Failed) -> None:
+            line: dict = {"origin": _origin(entry)}
+            if isinstance(result, dict):
+                line |= {key: result.pop(key) for key in ("content", "file")}
+                if other := earlier.get(entry.name):
+                    result["warnings"].append(
+                        f"{result['output']} held the prediction of {other}, which is replaced; "
+                        "give both inputs in one command, or another folder"
+                    )
+            record = many.record_of(entry, result)
+            if "error" in record:
+                failed[entry.name] = record
+            elif recorded:
+                journal.add(line | {"output": Path(record["output"]).name, "record": record})
+            display.show(record)
+
+        def records() -> Iterator[dict]:
+            for entry in self.inputs:
+                if entry.name in failed:
+                    yield failed[entry.name]
+                elif found := journal.find(self.output.of(entry).name):
+                    yield found["record"] | {"input": entry.name}
+
+        work = partial(
+            _work,
+            output=self.output,
+            options=self.options,
+            protected=frozenset(self.files),
+            model=model,
+        )
+        with ExitStack() as stack:
+            display = stack.enter_context(
+                many.Display(
+                    "predicting",
+                    "predicted",
+                    len(self.inputs),
+                    summary,
+                    as_json,
+                    notes=notes,
+                    present=present,
                 )
-            if not self.single or self.resume:
-                outputs.add(output, made_from[entry.name], _origin(entry))
-            return record
-
-        with many.Display(
-            "predicting",
-            "predicted",
-            len(self.inputs),
-            summary,
-            as_json,
-            notes=notes,
-            present=present,
-        ) as display:
-            totals = many.run(todo, work, display.take)
+            )
+            if recorded:
+                stack.enter_context(journal)
+            totals = many.run(todo, work, take, workers, parsl)
         totals.present = present
+        if self.table is not None:
+            write_rows(self.table, records)
         return display.end(totals, f"in {self.out}", "add --resume to continue")
 
-    def _output(self, entry: Input) -> Path:
-        return self.out if self.single else self.out / (entry.stem + self.suffix)
+
+@dataclass(frozen=True)
+class Output:
+    """Where predictions go: one file, or a folder with files of one suffix."""
+
+    path: Path
+    suffix: str
+    single: bool
+
+    def of(self, entry: Input) -> Path:
+        """The file for an input."""
+        return self.path if self.single else self.path / (entry.stem + self.suffix)
+
+
+def content_of(entry: Input, options: PredictionOptions, model: str) -> str | None:
+    """Hash of all that determines the prediction of an input."""
+    return content(entry.source, options, options.plain(), model)
+
+
+def _work(
+    entry: Input, output: Output, options: PredictionOptions, protected: frozenset[Path], model: str
+) -> dict:
+    """Predict and write one input; the record has its hash and what `_stamp` says of the file."""
+    path = output.of(entry)
+    refuse_inputs(path, protected)
+    record = _predict(entry, path, Predictor.of(options), options)
+    return record | {"content": content_of(entry, options, model), "file": _stamp(path)}
 
 
 def _origin(entry: Input) -> str:
@@ -159,50 +226,14 @@ def _origin(entry: Input) -> str:
     return entry.name if entry.path is None else os.path.abspath(entry.path)
 
 
-class _Outputs:
-    """The outputs in a folder, each with the hash of its input.
-
-    A line is added when an output is complete. If the size or the time of an output has changed
-    since then, the line is not valid.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / RECORD
-        self.known: dict[str, dict] = {}
-        try:
-            lines = self.path.read_text().splitlines()
-        except (OSError, UnicodeDecodeError):
-            lines = []
-        for line in lines:
-            try:
-                record = json.loads(line)
-                self.known[record["output"]] = record
-            except (ValueError, TypeError, KeyError):
-                continue  # incomplete after a loss of power
-
-    def hold(self, output: Path, made_from: str | None) -> bool:
-        """Whether `output` exists and was made from this content."""
-        record = self.known.get(output.name, {})
-        if made_from is None or record.get("content") != made_from:
-            return False
-        try:
-            return record.get("file") == _stamp(output)
-        except OSError:
-            return False
-
-    def replaced(self, output: Path, origin: str) -> str:
-        """The other file (or SMILES) whose output this was, if it is there."""
-        earlier = self.known.get(output.name, {}).get("origin", origin)
-        return earlier if earlier != origin and output.exists() else ""
-
-    def add(self, output: Path, made_from: str | None, origin: str) -> None:
-        """Record an output that was written."""
-        record = {
-            "output": output.name, "content": made_from, "file": _stamp(output), "origin": origin
-        }  # fmt: skip
-        # The line feed at the start ends an incomplete line.
-        with open(self.path, "a") as file:
-            file.write("\n" + json.dumps(record) + "\n")
+def _holds(known: dict | None, output: Path, made_from: str | None) -> bool:
+    """Whether `output` is that of a line of the journal, made from this content."""
+    if known is None or made_from is None or known.get("content") != made_from:
+        return False
+    try:
+        return known.get("file") == _stamp(output)
+    except OSError:
+        return False
 
 
 def _stamp(path: Path) -> list[int]:

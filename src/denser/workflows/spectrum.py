@@ -38,6 +38,7 @@ from denser.workflows.inputs import (
     refuse_inputs,
     split_slice,
 )
+from denser.workflows.progress import Bar
 
 _SAVE_EVERY = 60.0
 """Seconds between two writings of the dipoles."""
@@ -70,6 +71,8 @@ class SpectrumSettings:
         Whether the rotation of an isolated molecule is part of the spectrum.
     workers : int
     options : PredictionOptions
+    parsl : Path, optional
+        As of `denser.workflows.many.run`.
     """
 
     timestep: float
@@ -79,6 +82,7 @@ class SpectrumSettings:
     rotation: bool = True
     workers: int = 1
     options: PredictionOptions = field(default_factory=PredictionOptions)
+    parsl: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.timestep <= LONGEST_TIME:
@@ -286,8 +290,8 @@ def _dipoles(
     work = partial(_work, options=settings.options, numbers=first.numbers.tolist())
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        with many.Bar("dipoles", len(frames), console, len(rows)) as bar:
-            totals = many.run(todo, work, take, settings.workers)
+        with Bar("dipoles", len(frames), console, len(rows)) as bar:
+            totals = many.run(todo, work, take, settings.workers, settings.parsl)
     finally:
         save()
     if totals.interrupted:

@@ -18,8 +18,13 @@ from denser.workflows.workers import run as run_pools
 
 @dataclass(frozen=True)
 class LabelProgress:
-    """Progress of a run; the rate refers to the structures that this run has finished."""
+    """Progress of a run; the rate refers to the structures that this run has finished.
 
+    `name` and `seconds` are those of the last structure, 0 if it failed.
+    """
+
+    name: str
+    seconds: float
     done: int
     failed: int
     total: int
@@ -110,7 +115,12 @@ def label(
             done = totals.labelled + totals.failed + totals.present - present
             rate = done / totals.seconds
             left = (len(tasks) - done) / rate
-            progress(LabelProgress(done, totals.failed, len(tasks), 3600 * rate, left))
+            seconds = 0.0 if isinstance(outcome, str) else outcome[1].seconds or 0.0
+            progress(
+                LabelProgress(
+                    task.name, seconds, done, totals.failed, len(tasks), 3600 * rate, left
+                )
+            )
 
         totals.interrupted = not run_pools(tasks, pools, record)
         totals.seconds = time.perf_counter() - begin

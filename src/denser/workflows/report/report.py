@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from denser.analysis.properties import Analysis
 from denser.atoms.plausible import strange
 from denser.io import read_density
 from denser.io.electrons import describe
-from denser.io.files import replacing
+from denser.io.table import require_pyarrow
 from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -23,6 +24,7 @@ from denser.types.units import BOHR
 from denser.types.version import __version__
 from denser.workflows import many
 from denser.workflows.inputs import Input, Names, content, file_hash, refuse_inputs
+from denser.workflows.journal import Journal
 from denser.workflows.many import Failed, Totals, attempt, record_of
 from denser.workflows.predict import density_error_text, refined_prediction
 from denser.workflows.report import tables as summary
@@ -152,6 +154,8 @@ class Report:
     settings : ReportSettings
     folder : Path or None
         Without one, nothing is written.
+    parquet : bool
+        Write the table as Parquet too.
 
     Raises
     ------
@@ -160,24 +164,42 @@ class Report:
         other settings.
     """
 
-    def __init__(self, inputs: list[Input], settings: ReportSettings, folder: Path | None) -> None:
+    def __init__(
+        self,
+        inputs: list[Input],
+        settings: ReportSettings,
+        folder: Path | None,
+        parquet: bool = False,
+    ) -> None:
         if not inputs:
             raise InputError("nothing to analyse; name structures or densities, or give --smiles")
         if folder is None and settings.writes_files:
             raise InputError("fields, maps and pictures are files; give -o FOLDER")
+        if parquet and folder is None:
+            raise InputError("a Parquet table is a file; give -o FOLDER")
+        if parquet:
+            require_pyarrow()
         self.settings, self.folder, self.inputs = settings, folder, list(inputs)
+        self.parquet = parquet
         self.content: dict[str, str | None] = {}
         self.present: set[str] = set()
+        self.journal: Journal | None = None
         if folder is not None:
             self._open(folder)
 
-    def run(self, workers: int, tell: Callable[[dict], None] = lambda record: None) -> Totals:
+    def run(
+        self,
+        workers: int,
+        tell: Callable[[dict], None] = lambda record: None,
+        parsl: Path | None = None,
+    ) -> Totals:
         """Analyse all inputs that are not in the folder yet; call `tell` with each record.
 
         Records are appended one by one, so a run that was stopped in any way can continue. The
         other files are made from the records at the end. One worker runs in this process with
-        all threads; several workers are processes with one thread each. An input that fails has
-        an `error` in its record, and the others are analysed.
+        all threads; several workers are processes with one thread each, and `parsl` is that of
+        `denser.workflows.many.run`. An input that fails has an `error` in its record, and the
+        others are analysed.
         """
         todo = [entry for entry in self.inputs if entry.name not in self.present]
         own = () if self.folder is None else self._own_files(self.folder)
@@ -188,15 +210,15 @@ class Report:
         def take(entry: Input, result: dict | Failed) -> None:
             record = record_of(entry, result)
             record |= {"stem": entry.stem, "content": self.content.get(entry.name)}
-            if self.folder is not None:
-                with open(self.folder / FRAMES, "a") as file:
-                    file.write(json.dumps(record) + "\n")
+            if self.journal is not None:
+                self.journal.add(record)
             tell(record)
 
-        totals = many.run(todo, work, take, workers)
+        with self.journal or nullcontext():
+            totals = many.run(todo, work, take, workers, parsl)
         totals.present = len(self.present)
-        if self.folder is not None:
-            summary.write_all(self.folder, self.folder / FRAMES)
+        if self.folder is not None and self.journal is not None:
+            summary.write_all(self.folder, self.journal, self.parquet)
         return totals
 
     def _open(self, folder: Path) -> None:
@@ -213,9 +235,9 @@ class Report:
             raise InputError(
                 f"{folder} is a file, but a report needs a folder; choose another name"
             )
-        records = summary.records(path) if path.exists() else iter(())
-        others = next(records, None) != head
-        if others and any("error" not in record for record in records):
+        self.journal = journal = Journal(path, "input")
+        others = journal.head != head
+        if others and any("error" not in record for record in journal.entries()):
             raise InputError(
                 f"{folder} holds a report with other settings, or of another version; repeat "
                 "its command, or choose another folder"
@@ -225,8 +247,7 @@ class Report:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(head) + "\n")
+            journal.begin(head)
             return
         last = {
             record["input"]: (
@@ -234,7 +255,7 @@ class Report:
                 record.get("content"),
                 "error" not in record and not record["errors"],
             )
-            for record in records
+            for record in journal.entries()
         }
         names = Names(stem for stem, _, _ in last.values())
         for i, entry in enumerate(self.inputs):
