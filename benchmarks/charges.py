@@ -78,7 +78,7 @@ def measure(name: str, do: object, molecules: list[Molecule], workers: int) -> d
     skip = 2 * workers
     rate = (len(ends) - 1 - skip) / (ends[-1] - ends[skip])
     each = float(np.median(seconds[skip:]))
-    print(f"{name:12s} {rate:8.2f} molecules/s   {each:8.3f} CPU s each")
+    print(f"{name:28s} {rate:8.2f} molecules/s   {each:8.3f} CPU s each")
     return {"charges": name, "per_second": rate, "cpu_s": each}
 
 

@@ -25,14 +25,14 @@ class Box(StrEnum):
 Structures = Annotated[
     list[Path] | None,
     typer.Argument(
-        help="Structure files (see denser formats), such as run.xtc@0:100:10 with a slice of the "
+        help="Structure files (see denser formats), such as run.xtc@0:500:5 with a slice of the "
         "frames; - is standard input."
     ),
 ]
 Files = Annotated[
     list[Path] | None,
     typer.Argument(
-        help="Structure files, such as run.xtc@0:100:10 with a slice of the frames, or density "
+        help="Structure files, such as run.xtc@0:500:5 with a slice of the frames, or density "
         "files with atoms (see denser formats)."
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from ase.neighborlist import neighbor_list
@@ -22,8 +23,11 @@ N_RADIAL, LEBEDEV = 60, 29
 _X_RANGE = -1.7, 2.85
 """Range of x in the radial rule: 7e-4 to 16 bohr."""
 
-_CLOSE = 0.3
-"""Within this distance of a nucleus (bohr) a Lebedev rule with 50 points is sufficient."""
+_WHOLE = ((0.3, 11), (np.inf, 131))
+"""Largest degree of the Lebedev rule (11: 50 points) within a distance of the nucleus, bohr."""
+
+_PRUNED = ((0.5, 11), (1.2, 17), (5.0, 131), (np.inf, 17))
+"""The same for deformations, which are small close to the nucleus and far away."""
 
 _DEEP = 4.5
 """A point that is so much closer to another nucleus than to its own has no weight, bohr."""
@@ -99,7 +103,7 @@ class Quadrature:
         or deep in the space of another one, and shares of atoms out of reach. With `some` (n,) int
         only the points of these atoms; together, parts of all atoms are the whole quadrature.
         """
-        offsets, volumes = _spheres(n_radial, degree)
+        offsets, volumes = _spheres(n_radial, degree, _PRUNED)
         distances = np.linalg.norm(offsets, axis=1)
         positions, n_atoms = structure.positions, len(structure)
         reach = np.array([curve(int(z)).radius for z in structure.numbers])
@@ -190,7 +194,10 @@ def _falloff(r: np.ndarray) -> np.ndarray:
     return np.exp(-2 * r) / np.maximum(r, 1e-9) ** 3
 
 
-def _spheres(n_radial: int, degree: int) -> tuple[np.ndarray, np.ndarray]:
+@cache
+def _spheres(
+    n_radial: int, degree: int, largest: tuple[tuple[float, int], ...] = _WHOLE
+) -> tuple[np.ndarray, np.ndarray]:
     """Points (n, 3) around one atom, bohr, and their volumes (n,).
 
     r = exp(x - exp(-x)) with equidistant x, and a Lebedev rule at each r.
@@ -198,7 +205,9 @@ def _spheres(n_radial: int, degree: int) -> tuple[np.ndarray, np.ndarray]:
     x, step = np.linspace(*_X_RANGE, n_radial, retstep=True)
     radii = np.exp(x - np.exp(-x))
     radial = radii**3 * (1 + np.exp(-x)) * step  # r^2 dr
-    rules = [lebedev_rule(degree if r > _CLOSE else min(degree, 11)) for r in radii]
+    rules = [
+        lebedev_rule(min(degree, next(d for reach, d in largest if r <= reach))) for r in radii
+    ]
     offsets = np.concatenate([r * u.T for r, (u, _) in zip(radii, rules, strict=True)])
     volumes = np.concatenate([v * w for v, (_, w) in zip(radial, rules, strict=True)])
     return offsets, volumes
