@@ -23,6 +23,8 @@ NEEDS = {
     "functionals": "",
     "basis": "",
     "predictor": "",
+    "recipe": "Kohn-Sham steps",
+    "fragments": "several molecules",
     "dispersion": "",
     "completed": "",
     "continuous": "",
@@ -207,6 +209,13 @@ PROPERTIES = {
         "denser.analysis.crystal.pair_energies:pair_energies",
         needs=("crystal", "predictor", "dispersion"),
     ),
+    "interaction-energies": Property(
+        "interaction energy of molecules: electrostatic, repulsion, polarisation, dispersion",
+        "denser.analysis.interactions.fragment_energies:fragment_energies",
+        needs=("density", "predictor", "recipe", "fragments"),
+        fields=("rearrangement",),
+        picture="denser.pictures.properties:plot_rearrangement",
+    ),
     "hirshfeld-surface": Property(
         "Hirshfeld surfaces of the molecules of a crystal, fingerprints, shares of contacts",
         "denser.analysis.crystal.hirshfeld_surface:hirshfeld_surfaces",
@@ -273,6 +282,12 @@ FIELDS = {
         "e/bohr^5",
         "denser.analysis.fields:laplacian",
         isovalues=Isovalues(0.2, 0.02, 2.0, signed=True),
+    ),
+    "rearrangement": FieldEntry(
+        "density minus that of its molecules on their own",
+        "e/bohr^3",
+        "denser.analysis.interactions.fragment_energies:rearrangement",
+        needs=("density", "predictor", "fragments"),
     ),
     "uncertainty": FieldEntry(
         "expected error",

@@ -54,6 +54,8 @@ class Analysis:
         Model and device of further predictions, such as those of molecules in a crystal.
     dispersion : str
         Dispersion of pair energies, see `denser.dft.dispersion`.
+    fragments : str
+        Molecules of interaction energies, see `denser.dft.interaction.fragments_of`.
 
     Raises
     ------
@@ -70,10 +72,12 @@ class Analysis:
         basis: str | None = None,
         options: PredictionOptions | None = None,
         dispersion: str = "d3bj",
+        fragments: str = "bonds",
     ) -> None:
         require_known(density)
         self.density, self.recipe, self.steps, self.isovalue = density, recipe, steps, isovalue
         self.basis, self.options, self.dispersion = basis, options, dispersion
+        self.fragments = fragments
         self.valence = self.isolated = self.crystal = density  # the functions refuse other kinds
         self.functionals = (recipe.xc,)
         self._results: dict[str, Any] = {}

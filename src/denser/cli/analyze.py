@@ -213,6 +213,13 @@ def analyze(
     dispersion: Annotated[
         Dispersion, typer.Option(help="Dispersion in --pair-energies.")
     ] = Dispersion.d3bj,
+    fragments: Annotated[
+        str,
+        typer.Option(
+            help="Molecules of --interaction-energies: bonds, or numbers of atoms, such as "
+            "1-3,4-6, with charges 1-5:1,6:-1."
+        ),
+    ] = "bonds",
     isovalue: Annotated[
         float, typer.Option(help="Isovalue of the surface for the potential, e/bohr^3.")
     ] = 0.001,
@@ -277,6 +284,7 @@ def analyze(
         isovalue=isovalue,
         basis=basis,
         dispersion=dispersion.value,
+        fragments=fragments,
         xray=xray,
         cryo=cryo,
         b_factor=b_factor,

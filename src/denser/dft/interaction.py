@@ -103,10 +103,10 @@ def interaction(
     plain = corrected = whole.e_tot
     dispersed = 0.0
     if kind is not None:
-        dispersed = dispersion(_joined(fragments), kind, recipe.xc)[0]
+        dispersed = dispersion(whole_of(fragments), kind, recipe.xc)[0]
     for i, part in enumerate(fragments):
         about = None if predict is None else predict(part)
-        others = _joined([other for k, other in enumerate(fragments) if k != i])
+        others = whole_of([other for k, other in enumerate(fragments) if k != i])
         plain -= converge(part, whole.basis, recipe, about=about).e_tot
         corrected -= converge(part, whole.basis, recipe, about=about, ghosts=others).e_tot
         if kind is not None:
@@ -114,7 +114,8 @@ def interaction(
     return InteractionEnergies(plain, corrected, dispersed, tuple(fragments))
 
 
-def _joined(parts: Sequence[Structure]) -> Structure:
+def whole_of(parts: Sequence[Structure]) -> Structure:
+    """The atoms of all parts, with the sum of their charges."""
     return Structure(
         np.concatenate([part.numbers for part in parts]),
         np.concatenate([part.positions for part in parts]),

@@ -207,7 +207,7 @@ def linearised(
     matrix = mol.intor("int1e_kin") + nonlocal_pseudopotential(mol)
     factors = v_xc * weights
     factors[0] = 0.5 * (factors[0] + local * weights)  # the other half is the transpose
-    matrix += _matrix(mol, points, factors)
+    matrix += local_matrix(mol, points, factors)
     of_deformation = deformation[0] * (cores + free[2] + 0.5 * deformation[2])
     energy = weights @ (rho * (e_xc - local) + of_deformation) - np.einsum(
         "xg,xg,g->", fields, v_xc, weights, optimize=True
@@ -246,7 +246,7 @@ def spin_matrices(
     return np.stack([linear.matrix + _matrix(mol, linear.points, own) for own in factors])
 
 
-def _matrix(mol: gto.Mole, points: np.ndarray, factors: np.ndarray) -> np.ndarray:
+def local_matrix(mol: gto.Mole, points: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """sum_g phi_p [sum_x factors_x d_x] phi_q plus its transpose (nao, nao).
 
     `factors` are those of the functions and, if there are four rows, of their gradients.

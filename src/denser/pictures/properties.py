@@ -9,13 +9,14 @@ import numpy as np
 
 from denser.analysis.catalogue import PICTURES, PROPERTIES, load, unknown
 from denser.pictures import scene
-from denser.pictures.plot import DPI, WIDTH, check_suffix, save_figure
+from denser.pictures.plot import DPI, WIDTH, check_suffix, plot_density, save_figure
 from denser.types.errors import InputError
 from denser.types.units import BOHR, KCAL_PER_MOL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from denser.analysis.interactions.fragment_energies import FragmentEnergies
     from denser.analysis.interactions.nci import NCI
     from denser.analysis.potential.esp_surface import EspSurface
     from denser.analysis.topology.critical_points import CriticalPoints
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 POINT_COLOURS = {"attractor": "#7a3fb0", "bond": "#e08a00", "ring": "#d81b60", "cage": "#00796b"}
 """Colours of critical points; nuclei are shown as atoms."""
+
+
+REARRANGED = 0.002
+"""Isovalue of the rearrangement, e/bohr^3."""
 
 
 class NothingToDraw(InputError):
@@ -136,6 +141,34 @@ def plot_esp(
         f"kcal/mol/e on {surface.isovalue:g} e/bohr$^3$", fontsize=6, color="0.2",
     )  # fmt: skip
     save_figure(figure, path, DPI)
+
+
+def plot_rearrangement(energies: FragmentEnergies, structure: Structure, path: str | Path) -> None:
+    """Draw what the density changes where molecules meet, as isosurfaces of either sign.
+
+    Parameters
+    ----------
+    energies : FragmentEnergies
+    structure : Structure
+        Not used; all functions that draw a property take it.
+    path : str or Path
+        Ends in .png, .svg or .pdf.
+
+    Raises
+    ------
+    InputError
+        The suffix is unknown; `NothingToDraw` for densities that were not predicted, or if the
+        density hardly changes.
+    """
+    change = energies.rearrangement
+    if change is None:
+        raise NothingToDraw(f"{path}: the rearrangement needs a predicted density")
+    if np.abs(change.values).max() < REARRANGED:
+        raise NothingToDraw(
+            f"{path}: the density changes by less than {REARRANGED:g} e/bohr^3 where the molecules "
+            "meet; there is nothing to draw"
+        )
+    plot_density(change, path, isovalue=REARRANGED)
 
 
 def plot_critical_points(points: CriticalPoints, structure: Structure, path: str | Path) -> None:

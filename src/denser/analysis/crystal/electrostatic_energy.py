@@ -26,15 +26,23 @@ def electrostatic_energy(first: Conformer, second: Conformer) -> float:
 
     The mean of the integrals of either density in the potential of the other one.
     """
+    return coulomb_and_overlap(first, second)[0]
+
+
+def coulomb_and_overlap(first: Conformer, second: Conformer) -> tuple[float, float]:
+    """`electrostatic_energy`, and the overlap of the two densities, e^2/bohr^3.
+
+    The overlap is integral rho_A rho_B dr of the valence electrons.
+    """
     quadrature = Quadrature.around(joined(first.structure, second.structure), *POINTS)
+    densities = [part.density.at(quadrature.points) for part in (first, second)]
     energies = []
-    for a, b in ((first, second), (second, first)):
-        rho = a.density.at(quadrature.points)
+    for a, b, rho in ((first, second, densities[0]), (second, first, densities[1])):
         used = rho > _LEAST
         nuclei = pseudo_charges(a.structure) @ b.potential(a.structure.positions)
         electrons = (rho * quadrature.weights)[used] @ b.potential(quadrature.points[used])
         energies.append(float(nuclei - electrons))
-    return sum(energies) / 2
+    return sum(energies) / 2, float(quadrature.weights @ (densities[0] * densities[1]))
 
 
 def multipoles_of(conformer: Conformer) -> Multipoles:

@@ -53,6 +53,8 @@ class ReportSettings:
         Of the polarizability.
     dispersion : str
         Of pair energies.
+    fragments : str
+        Molecules of interaction energies, as in `denser.dft.interaction.fragments_of`.
     isovalue : float
         Isovalue of the surface for the potential, e/bohr^3.
     xray, cryo : float or None
@@ -82,6 +84,7 @@ class ReportSettings:
     isovalue: float = 0.001
     basis: str | None = None
     dispersion: str = "d3bj"
+    fragments: str = "bonds"
     xray: float | None = None
     cryo: float | None = None
     b_factor: float = 0.0

@@ -67,7 +67,7 @@ def analyse(
     seconds = {"density": round(time.perf_counter() - begin, 4)}
     analysis = Analysis(
         density, recipe, settings.steps, settings.isovalue, settings.basis, settings.options,
-        settings.dispersion,
+        settings.dispersion, settings.fragments,
     )  # fmt: skip
     properties: dict[str, dict] = {}
     lines: dict[str, list[str]] = {}
