@@ -80,6 +80,14 @@ def charges(
             "widths (.json, .csv, .parquet).",
         ),
     ] = False,
+    bonds: Annotated[
+        Path | None,
+        typer.Option(
+            "--bonds",
+            help="Table (.csv, .parquet) of the bonds: density, Laplacian and ellipticity at their "
+            "critical points.",
+        ),
+    ] = None,
     skip_doubt: Annotated[
         bool,
         typer.Option("--skip-doubt", help="Leave out molecules that the model does not know well."),
@@ -110,11 +118,12 @@ def charges(
         charge,
         like is not None,
         multipoles,
+        bonds is not None,
         model,
         device,
         embed,
     )
-    library = Library(files or [], smiles or [], out, format, settings, resume, topology)
+    library = Library(files or [], smiles or [], out, format, settings, resume, topology, bonds)
     raise typer.Exit(library.run(workers, json, parsl_file(executor)))
 
 

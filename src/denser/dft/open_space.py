@@ -243,7 +243,7 @@ def spin_matrices(
     m = np.vstack(found)[: len(linear.fields)]
     factors = (spin_potentials(xc, linear.fields, m) - linear.v_xc) * linear.weights
     factors[:, 0] *= 0.5  # the other half is the transpose
-    return np.stack([linear.matrix + _matrix(mol, linear.points, own) for own in factors])
+    return np.stack([linear.matrix + local_matrix(mol, linear.points, own) for own in factors])
 
 
 def local_matrix(mol: gto.Mole, points: np.ndarray, factors: np.ndarray) -> np.ndarray:

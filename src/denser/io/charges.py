@@ -35,7 +35,7 @@ from ase.data import atomic_masses
 
 from denser.io.bond_orders import UNKNOWN, find_bonds, sybyl_types
 from denser.io.files import replacing
-from denser.io.table import csv_text, parquet_bytes, require_pyarrow
+from denser.io.table import csv_text, parquet_bytes, require_pyarrow, write_table
 from denser.types.bonds import Bonds
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -67,6 +67,8 @@ class ChargedMolecule:
         Title in the input.
     properties : dict
         Other numbers of the atoms, (n_atoms,), for JSON and tables. Their names end in the unit.
+    bond_properties : dict
+        Numbers of the bonds, (n_bonds,), for `write_bonds`.
     """
 
     name: str
@@ -76,6 +78,7 @@ class ChargedMolecule:
     charges: dict[str, np.ndarray]
     title: str = ""
     properties: Mapping[str, np.ndarray] = field(default_factory=dict)
+    bond_properties: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -156,6 +159,28 @@ def write_molecules(path: str | Path, molecules: Sequence[ChargedMolecule]) -> N
             temporary.write_bytes(content)
         else:
             temporary.write_text(content)
+
+
+def write_bonds(path: Path, molecules: Sequence[ChargedMolecule]) -> None:
+    """Write a table with a row for each bond, .csv or .parquet: its atoms and `bond_properties`."""
+    table: dict[str, list[Any]] = {}
+    for molecule in molecules:
+        known, symbols = molecule.bonds, molecule.structure.symbols
+        n = len(known.pairs)
+        columns: dict[str, list[Any]] = {
+            "molecule": [molecule.name] * n,
+            "title": [molecule.title] * n,
+            "atom1": (known.pairs[:, 0] + 1).tolist(),
+            "atom2": (known.pairs[:, 1] + 1).tolist(),
+            "element1": [symbols[i] for i in known.pairs[:, 0]],
+            "element2": [symbols[i] for i in known.pairs[:, 1]],
+            "order": known.orders.tolist(),
+        }
+        for name, values in molecule.bond_properties.items():
+            columns[name] = [None if np.isnan(x) else float(f"{x:.6g}") for x in values]
+        for name, column in columns.items():
+            table.setdefault(name, []).extend(column)
+    write_table(path, table)
 
 
 def require_suffix(path: Path) -> None:

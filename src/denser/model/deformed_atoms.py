@@ -331,6 +331,18 @@ class DeformedAtoms:
                     values += factor * added
         return sums[0], sums[1]
 
+    def gradients(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Density (n,) and gradient (n, 3) of `fields` at points (n, 3), from the atoms nearby."""
+        structure, factors = self.structure, self.exact_factors
+        kinds = structure.numbers.tolist()
+        rho, slopes = np.zeros(len(points)), np.zeros((len(points), 3))
+        for a, found, x in points_near(points, structure.positions, self._reaches):
+            free = free_atom(x, kinds[a], self.recipe)
+            own = deformation(x, self._own_coefficients[a], self._alphas, potential=False)
+            rho[found] += factors[a] * (free[0] + own[0])
+            slopes[found] += factors[a] * (free[1] + own[1]).T
+        return rho, slopes
+
     def spin_fields(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Spin density (n,) and its gradient (3, n) at points (n, 3), bohr; None without one."""
         if self.spin is None:

@@ -42,7 +42,9 @@ NEAR = 2.0
 """Closer than this (bohr) to the nucleus, `far_potential` would lose digits."""
 
 
-def deformation(x: np.ndarray, coefficients: np.ndarray, exponents: np.ndarray) -> Fields:
+def deformation(
+    x: np.ndarray, coefficients: np.ndarray, exponents: np.ndarray, potential: bool = True
+) -> Fields:
     """Density (n,), gradient (3, n) and potential (n,) of the deformation of one atom.
 
     Parameters
@@ -51,14 +53,18 @@ def deformation(x: np.ndarray, coefficients: np.ndarray, exponents: np.ndarray) 
         From the atom to the points, bohr.
     coefficients : (n_exponents, (degree + 1)^2) float
     exponents : (n_exponents,) float
+    potential : bool
+        Without it the potential is zero, which is faster.
     """
     n = x.shape[1]
     rho, gradient, v = np.zeros(n), np.zeros((3, n)), np.zeros(n)
     c, alphas = torch.as_tensor(coefficients).double(), torch.as_tensor(exponents).double()
     rounded = torch.as_tensor(x, dtype=torch.float32)
     for inside, near in shells(x, exponents):
-        moments = _moments(c[~near], alphas[~near])
+        moments = _moments(c[~near], alphas[~near]) if potential else None
         if not near.any():
+            if moments is None:
+                continue
             for start in range(0, len(inside), _AT_ONCE):
                 some = inside[start : start + _AT_ONCE]
                 v[some] = _far(rounded[:, some], moments)
@@ -358,10 +364,10 @@ def _multipole(exponents: Tensor, n: int) -> Tensor:
 
 
 def _shell(
-    x: Tensor, of_gaussians: Tensor, of_boys: Tensor, alphas: Tensor, moments: Tensor
+    x: Tensor, of_gaussians: Tensor, of_boys: Tensor, alphas: Tensor, moments: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Density (n,), gradient (3, n) and potential (n,) at points (3, n)."""
-    m = len(moments)
+    """Density (n,), gradient (3, n) and potential (n,) at points (3, n); 0 without moments."""
+    m = len(of_boys)
     degree = round(m**0.5) - 1
     lower = degree**2
     r2 = (x * x).sum(dim=0)
@@ -372,6 +378,8 @@ def _shell(
     slope = (harmonics * radial[m : 2 * m]).sum(dim=0)
     along = (radial[2 * m :].view(3, lower, -1) * harmonics[:lower]).sum(dim=1)
     v = torch.zeros_like(rho)
+    if moments is None:
+        return rho, along + slope * x, v
     inverse = 1 / r2.clamp(min=1e-12)
     power = inverse.sqrt()
     for n, f in enumerate(boys(t, degree)):

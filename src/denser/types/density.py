@@ -157,6 +157,9 @@ class Continuous(Protocol):
     def fields(self, points: np.ndarray) -> tuple[AtomFields, AtomFields]:
         """Fields of the free atoms and of their deformations at points (n, 3), bohr."""
 
+    def gradients(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Density (n,), e/bohr^3, and its gradient (n, 3), e/bohr^4, at points (n, 3), bohr."""
+
     def spin_fields(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Spin density (n,) and its gradient (3, n) at points (n, 3), bohr; None if not known."""
 

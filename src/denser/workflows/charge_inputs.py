@@ -52,6 +52,8 @@ class ChargeSettings:
     multipoles : bool
         Give atomic multipoles and sizes of Hirshfeld and MBIS too
         (`denser.analysis.charges.without_grid.atomic_properties`).
+    bonds : bool
+        Give the critical points of the bonds too (`denser.analysis.topology.bond_points`).
     model, device : str
         As in `denser.Predictor`.
     embed : bool
@@ -66,6 +68,7 @@ class ChargeSettings:
     charge: int | None = None
     like_hf: bool = False
     multipoles: bool = False
+    bonds: bool = False
     model: str = "default"
     device: str = "auto"
     embed: bool = False
@@ -85,6 +88,8 @@ class ChargeSettings:
                 f"--multipoles is for the atoms of {' and '.join(WITH_MULTIPOLES)}; "
                 "add --charges mbis"
             )
+        if self.bonds and self.conformers:
+            raise InputError("--bonds is for one geometry of a molecule; leave out --conformers")
         if self.groups and "resp" not in self.kinds:
             raise InputError("--group is for RESP charges; add --charges resp")
 

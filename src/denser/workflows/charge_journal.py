@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -101,7 +102,8 @@ def _plain(molecule: ChargedMolecule) -> dict[str, Any]:
         "formal_charges": known.formal_charges.tolist(),
         "note": molecule.note,
         "charges": {kind: values.tolist() for kind, values in molecule.charges.items()},
-        "properties": {name: np.asarray(x).tolist() for name, x in molecule.properties.items()},
+        "properties": _lists(molecule.properties),
+        "bond_properties": _lists(molecule.bond_properties),
     }
 
 
@@ -111,7 +113,21 @@ def _restored(plain: dict[str, Any], molecule: Molecule) -> ChargedMolecule:
         plain["numbers"], plain["positions"], plain["charge"], spin=plain["spin"], bonds=known
     )
     charges = {kind: np.array(values) for kind, values in plain["charges"].items()}
-    properties = {name: np.array(values) for name, values in plain["properties"].items()}
-    return ChargedMolecule(
-        molecule.stem, structure, known, plain["note"], charges, molecule.title, properties
+    own, of_bonds = (
+        {name: np.array(values) for name, values in plain[which].items()}
+        for which in ("properties", "bond_properties")
     )
+    return ChargedMolecule(
+        molecule.stem,
+        structure,
+        known,
+        plain["note"],
+        charges,
+        molecule.title,
+        own,
+        of_bonds,
+    )
+
+
+def _lists(properties: Mapping[str, np.ndarray]) -> dict[str, list]:
+    return {name: np.asarray(values).tolist() for name, values in properties.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,19 @@ from denser.analysis.charges.without_grid import (
     like_hartree_fock,
     resp,
 )
+from denser.analysis.topology.bond_points import bond_points
 from denser.analysis.uncertainty import charge_errors
 from denser.atoms.plausible import strange
-from denser.io.charges import WITH_PROPERTIES, ChargedMolecule, require_suffix, write_molecules
+from denser.io.charges import (
+    WITH_PROPERTIES,
+    ChargedMolecule,
+    require_suffix,
+    write_bonds,
+    write_molecules,
+)
 from denser.io.files import make_folder
 from denser.io.smiles import from_smiles, matches
+from denser.io.table import require_table
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -92,6 +101,9 @@ def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
         if settings.like_hf:
             found = {kind: like_hartree_fock(values) for kind, values in found.items()}
     ready = ChargedMolecule.of(molecule.stem, first, found, molecule.title, properties)
+    if settings.bonds and len(first) > 1:
+        points = bond_points(first, conformers[0].density, ready.bonds.pairs)
+        ready = replace(ready, bond_properties=points.columns())
     if ready.note:
         record["warnings"].append(ready.note)
     record["symbols"] = first.symbols
@@ -140,6 +152,9 @@ class Library:
         from the same structure or SMILES with the same settings, model and version of denser.
     topology : Path or None
         As in `denser.workflows.inputs.find_inputs`.
+    bonds : Path or None
+        Table for the critical points of the bonds, .csv or .parquet; `settings.bonds` asks for
+        them.
 
     Raises
     ------
@@ -156,12 +171,16 @@ class Library:
         settings: ChargeSettings = ChargeSettings(),
         resume: bool = False,
         topology: Path | None = None,
+        bonds: Path | None = None,
     ) -> None:
         if not files and not smiles:
             raise InputError("nothing to do; name files of molecules or give --smiles")
         if out is None:
             raise InputError("no output; give -o FILE (such as library.sdf) or -o FOLDER")
+        if bonds is not None:
+            require_table(bonds)
         self.files, self.out, self.settings = own_files(files, topology), out, settings
+        self.bonds = bonds
         self.one_file = bool(out.suffix) and not out.is_dir()
         self.suffix = out.suffix if self.one_file else "." + format.lstrip(".")
         require_suffix(out if self.one_file else Path("x" + self.suffix))
@@ -188,6 +207,8 @@ class Library:
             refuse_inputs(self.out, self.files)
         else:
             make_folder(self.out)
+        if self.bonds is not None:
+            refuse_inputs(self.bonds, [*self.files, self.out])
         done: dict[str, ChargedMolecule] = {}
         left_out = 0
         journal = ChargeJournal(self.out, self.one_file, self.settings, self.resume)
@@ -199,8 +220,9 @@ class Library:
                 if not known:
                     journal.keep_result(molecule, result)
                 ready = result.pop("molecule", None)
-                if ready is not None and self.one_file:
+                if ready is not None:
                     done[molecule.name] = ready
+                if ready is not None and self.one_file:
                     result["output"] = str(self.out)
                 elif ready is not None:
                     target = self.out / f"{molecule.stem}{self.suffix}"
@@ -224,10 +246,13 @@ class Library:
                 take(molecule, earlier, known=True)
             totals = many.run(todo, partial(charges, settings=self.settings), take, workers, parsl)
         totals.present = len(known)
-        if done:
-            order = [done[m.name] for m in self.molecules if m.name in done]
+        order = [done[m.name] for m in self.molecules if m.name in done]
+        if order and self.one_file:
             write_molecules(self.out, order)
+        if order and self.bonds is not None:
+            write_bonds(self.bonds, order)
         where = f"{len(done)} in {self.out}" if self.one_file else f"in {self.out}"
+        where += f", bonds in {self.bonds}" if self.bonds is not None else ""
         where += f", {left_out} in doubt left out" if left_out else ""
         return display.end(totals, where, "add --resume to continue")
 
