@@ -521,3 +521,21 @@ def test_bad_input_is_one_sentence(run, tmp_path):
         code, _, errors = run("charges", *arguments)
         assert code == 2 and expected in errors and "Traceback" not in errors
     assert not Path(out).exists()
+
+
+def test_arrays_for_emle(run, tmp_path):
+    """Nuclei, cores and valence electrons add up to the charges; widths are those of MBIS."""
+    kinds = ("--charges", "mbis", "--multipoles")
+    library = [word for smiles in ("C=O", "[Na+].[OH-]") for word in ("--smiles", smiles)]
+    code, _, err = run("charges", *library, *kinds, "-o", "emle.npz")
+    assert code == 0, err
+    found = np.load(tmp_path / "emle.npz")
+    assert found["z"].tolist() == [[6, 8, 1, 1], [8, 1, 0, 0]]
+    assert (found["q_core"] + found["q_val"]).sum(axis=1) == pytest.approx([0, -1], abs=1e-5)
+    heavy = found["z"] > 1
+    assert found["q_core"][heavy] == pytest.approx(found["z"][heavy] - 1.7, abs=0.2)
+    assert found["q_core"][found["z"] == 1] == pytest.approx(1, abs=1e-3)
+    assert ((found["s"] > 0.25) & (found["s"] < 0.7))[found["z"] > 0].all()
+    assert (found["s"][found["z"] == 0] == 0).all()
+    code, _, err = run("charges", "--smiles", "C=O", "-o", "emle.npz")
+    assert (code, "add --charges mbis --multipoles" in err) == (2, True)

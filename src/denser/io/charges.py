@@ -13,6 +13,7 @@ suffix        holds
 `.json`       a list of molecules with all kinds of charges, other properties, bonds, positions
 `.csv`        a row for each atom with all kinds of charges and other properties
 `.parquet`    the same table; needs pyarrow
+`.npz`        arrays of MBIS that EMLE is trained with (`denser.io.emle`)
 ============  ==================================================================================
 
 A file holds one molecule or many. Bonds and their orders are those of the input if it names them
@@ -34,6 +35,7 @@ import numpy as np
 from ase.data import atomic_masses
 
 from denser.io.bond_orders import UNKNOWN, find_bonds, sybyl_types
+from denser.io.emle import emle_arrays
 from denser.io.files import replacing
 from denser.io.table import csv_text, parquet_bytes, require_pyarrow, write_table
 from denser.types.bonds import Bonds
@@ -41,7 +43,7 @@ from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 
-WITH_PROPERTIES = (".json", ".csv", ".parquet")
+WITH_PROPERTIES = (".json", ".csv", ".parquet", ".npz")
 """Formats that hold `ChargedMolecule.properties`."""
 
 _DIGITS = 6
@@ -373,5 +375,6 @@ FORMATS: dict[str, Callable[[Sequence[ChargedMolecule]], str | bytes]] = {
     ".json": _json,
     ".csv": _csv,
     ".parquet": _parquet,
+    ".npz": emle_arrays,
 }
 """Writers by suffix, which return the content of a file."""

@@ -189,6 +189,10 @@ class Library:
                 f"a {self.suffix} file does not hold multipoles; "
                 f"choose {', '.join(WITH_PROPERTIES)}"
             )
+        if self.suffix.lower() == ".npz" and not (settings.multipoles and "mbis" in settings.kinds):
+            raise InputError(
+                "a .npz file holds the shells of MBIS; add --charges mbis --multipoles"
+            )
         if self.one_file and not out.parent.is_dir():
             raise InputError(f"{out}: the folder {out.parent} does not exist; make it first")
         if not self.one_file and out.exists() and not out.is_dir():
