@@ -9,6 +9,9 @@ import pytest
 PAGES = Path(__file__).parents[1] / "docs" / "uses"
 BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.M | re.S)
 
+FEW = {"paracetamol": 0, "aspirin": -1, "metformin": 1, "pyrazinamide": 0}
+"""Drugs, and their charges."""
+
 pytestmark = pytest.mark.slow
 
 
@@ -41,6 +44,16 @@ def test_electrostatics(page):
     for name, (charge, of_charges, of_density) in found.items():
         assert charge == pytest.approx(-1 if name == "aspirin" else 0, abs=1e-5)
         assert of_charges == pytest.approx(of_density, abs=0.2)  # debye
+
+
+def test_openmm(page):
+    """All of it but the simulations, with four of the drugs."""
+    drugs = (PAGES / "openmm.md").read_text().split('DRUGS = """\\\n')[1].split('"""')[0]
+    few = [line for line in drugs.splitlines() if line.split()[1] in FEW]
+    found = page("openmm.md", fewer=(drugs, "\n".join([*few, ""])))["charges"]
+    assert set(found) == set(FEW)
+    for name, charge in FEW.items():
+        assert found[name] == pytest.approx(charge, abs=1e-5)
 
 
 def test_refinement(page):

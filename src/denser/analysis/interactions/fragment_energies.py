@@ -39,7 +39,7 @@ from denser.types.units import KCAL_PER_MOL
 DISPERSION = "d4"
 """With which the repulsion was fitted."""
 
-STRENGTH, EXPONENT = 1.0, 1.0
+STRENGTH, EXPONENT = 6.76, 1.035
 """K, hartree (bohr^3/e^2)^g, and g of the repulsion."""
 
 NOTE = (
