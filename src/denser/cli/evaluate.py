@@ -193,17 +193,29 @@ def _write_worst(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A", help="Density file (see denser formats).")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="The reference, on the same grid.")],
+    first: Annotated[
+        Path, typer.Argument(metavar="A", help="Density file (see denser formats), or a molecule.")
+    ],
+    second: Annotated[
+        Path, typer.Argument(metavar="B", help="The reference, on the same grid; or a molecule.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write A - B to this file.")
     ] = None,
     json: JsonObject = False,
 ) -> None:
-    """Compare two density files on the same grid: Err_rho, electrons, dipoles, largest error."""
-    from denser.fields.metrics import compare as compare_densities
-    from denser.io import check_suffix, read, write
+    """Compare two density files on the same grid, or the potentials of two superposed molecules.
 
+    Densities: Err_rho, electrons, dipoles, largest error. Molecules: similarity of the potentials.
+    """
+    from denser.fields.metrics import compare as compare_densities
+    from denser.io import check_suffix, is_density_file, read, write
+
+    if not any(is_density_file(path) for path in (first, second)):
+        if out is not None:
+            raise InputError("-o is for the difference of two densities, found two structures")
+        _compare_molecules(first, second, json)
+        return
     if out is not None:
         check_suffix(out)
     a, b = read(first), read(second)
@@ -223,6 +235,25 @@ def compare(
     _print_comparison(found, (first, second), (a, b))
     if out is not None:
         typer.echo(f"wrote {out} (A - B)")
+
+
+def _compare_molecules(first: Path, second: Path, json: bool) -> None:
+    """Print the similarity of the potentials of two molecules."""
+    from denser.workflows.similarity import compare_molecules
+
+    found = compare_molecules(first, second)
+    if json:
+        from denser.workflows.many import print_json
+
+        print_json(found)
+        return
+    typer.echo(
+        f"A {found['a']['formula']}, B {found['b']['formula']}: similarity of the potentials "
+        f"{found['carbo']:.3f} (Carbo), {found['hodgkin']:.3f} (Hodgkin) at {found['points']} "
+        "points"
+    )
+    for note in found["notes"]:
+        typer.echo(f"note: {note}")
 
 
 def _print_comparison(

@@ -205,17 +205,45 @@ def merz_kollman_points(
 
     Points within the sphere of another atom are left out.
     """
-    shells, tree = [], cKDTree(structure.positions)
-    for scale in (1.4, 1.6, 1.8, 2.0):
-        scaled = scale * _radii(structure, MERZ_KOLLMAN_RADII, radii)
-        for i, (centre, radius) in enumerate(zip(structure.positions, scaled, strict=True)):
-            area = 4 * np.pi * (radius * BOHR) ** 2
-            points = centre + radius * _sphere(int(point_density * area))
-            near = tree.query_ball_point(centre, radius + scaled.max())
-            others = np.setdiff1d(near, [i])
-            distance = cdist(points, structure.positions[others])
-            shells.append(points[(distance >= scaled[others]).all(axis=1)])
-    return np.concatenate(shells)
+    scales = (1.4, 1.6, 1.8, 2.0)
+    return np.concatenate(
+        [sphere_points(structure, scale, point_density, radii) for scale in scales]
+    )
+
+
+def sphere_points(
+    structure: Structure,
+    scale: float,
+    point_density: float = 1.0,
+    radii: dict[int, float] | None = None,
+) -> np.ndarray:
+    """Points on spheres of scaled radii around the atoms, outside of all others (n, 3), bohr.
+
+    Parameters
+    ----------
+    structure : Structure
+    scale : float
+        Of the radii of the Merz-Kollman scheme.
+    point_density : float
+        Angstrom^-2.
+    radii : dict, optional
+        Radii of elements in place of those of the scheme, angstrom.
+    """
+    tree, scaled = cKDTree(structure.positions), scale * radii_of(structure, radii)
+    found = []
+    for i, (centre, radius) in enumerate(zip(structure.positions, scaled, strict=True)):
+        area = 4 * np.pi * (radius * BOHR) ** 2
+        points = centre + radius * _sphere(int(point_density * area))
+        near = tree.query_ball_point(centre, radius + scaled.max())
+        others = np.setdiff1d(near, [i])
+        distance = cdist(points, structure.positions[others])
+        found.append(points[(distance >= scaled[others]).all(axis=1)])
+    return np.concatenate(found)
+
+
+def radii_of(structure: Structure, radii: dict[int, float] | None = None) -> np.ndarray:
+    """Radii of the Merz-Kollman scheme (n_atoms,), bohr."""
+    return _radii(structure, MERZ_KOLLMAN_RADII, radii)
 
 
 def _sphere(n: int) -> np.ndarray:

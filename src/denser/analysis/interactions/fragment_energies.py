@@ -24,6 +24,7 @@ import numpy as np
 
 from denser.analysis.charges.without_grid import Conformer
 from denser.analysis.crystal.electrostatic_energy import coulomb_and_overlap
+from denser.analysis.potential.similarity import complementarity
 from denser.dft.dispersion import dispersion
 from denser.dft.induction import polarisation_energy
 from denser.dft.interaction import fragments_of, whole_of
@@ -39,7 +40,7 @@ from denser.types.units import KCAL_PER_MOL
 DISPERSION = "d4"
 """With which the repulsion was fitted."""
 
-STRENGTH, EXPONENT = 6.76, 1.035
+STRENGTH, EXPONENT = 7.03, 1.040
 """K, hartree (bohr^3/e^2)^g, and g of the repulsion."""
 
 NOTE = (
@@ -60,6 +61,8 @@ class PairTerms:
         Hartree.
     overlap : float
         Of the densities, e^2/bohr^3.
+    complementarity : float or None
+        Of the potentials (`denser.analysis.potential.similarity`); None without contact.
     """
 
     first: int
@@ -67,6 +70,7 @@ class PairTerms:
     electrostatic: float
     repulsion: float
     overlap: float
+    complementarity: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +130,9 @@ class FragmentEnergies:
                     "electrostatic_kcal_per_mol": _kcal(pair.electrostatic),
                     "repulsion_kcal_per_mol": _kcal(pair.repulsion),
                     "overlap_e2_per_bohr3": round(pair.overlap, 8),
+                    "electrostatic_complementarity": None
+                    if pair.complementarity is None
+                    else round(pair.complementarity, 4),
                 }
                 for pair in self.pairs
             ],
@@ -146,12 +153,16 @@ class FragmentEnergies:
             f"{found['polarisation_kcal_per_mol']:.2f}, dispersion ({DISPERSION}) "
             f"{found['dispersion_kcal_per_mol']:.2f}",
         ]
-        if len(self.pairs) > 1:
-            rows += [
-                f"{pair.first + 1}-{pair.second + 1}: electrostatic "
-                f"{_kcal(pair.electrostatic):.2f}, repulsion {_kcal(pair.repulsion):.2f}"
-                for pair in self.pairs
-            ]
+        rows += [
+            f"{pair.first + 1}-{pair.second + 1}: electrostatic {_kcal(pair.electrostatic):.2f}, "
+            f"repulsion {_kcal(pair.repulsion):.2f}, electrostatic complementarity "
+            + (
+                "none, no contact"
+                if pair.complementarity is None
+                else f"{pair.complementarity:.2f}"
+            )
+            for pair in self.pairs
+        ]
         return [*rows, *self.notes]
 
 
@@ -236,7 +247,8 @@ def terms_of(
     pairs = []
     for i, j in combinations(range(len(parts)), 2):
         energy, overlap = coulomb_and_overlap(conformers[i], conformers[j])
-        pairs.append(PairTerms(i, j, energy, repulsion(overlap), overlap))
+        fit = complementarity(conformers[i], conformers[j])
+        pairs.append(PairTerms(i, j, energy, repulsion(overlap), overlap, fit))
     polarised = []
     for i, own in enumerate(conformers):
         step = open_step(own.structure, own.density, recipe)
