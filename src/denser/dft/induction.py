@@ -37,7 +37,8 @@ def polarisation_energy(step: OpenStep, others: Sequence[tuple[Structure, Contin
     potential = np.zeros(len(points))
     for structure, density in others:
         cores = build_molecule(structure, step.recipe.basis, step.recipe)
-        potential += density.coulomb(points) + local_pseudopotential(cores, points)
+        electrons = density.potential(points, np.zeros(len(structure)))
+        potential += local_pseudopotential(cores, points) - electrons
     matrix = local_matrix(step.mol, points, 0.5 * (weights * potential)[None])
     within = step.mo_coeff.T @ matrix @ step.mo_coeff
     n = int(np.count_nonzero(step.mo_occ))

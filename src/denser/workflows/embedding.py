@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from scipy.spatial.distance import cdist
 
 from denser.atoms.sad import valence_charges
 from denser.dft.point_charges import PointCharges
@@ -144,7 +143,7 @@ def interaction(prediction: GaussianPrediction, around: PointCharges) -> Embeddi
     atoms = prediction.atoms
     structure, points, charges = atoms.structure, around.points, around.charges
     z, n = valence_charges(structure), len(charges)
-    potential = (1 / cdist(points, structure.positions)) @ z - atoms.coulomb(points)
+    potential = atoms.potential(points, z)
     of_electrons = np.zeros(n), np.zeros((3, n)), -charges
     slope = FieldsSlope(
         points, np.zeros(n, dtype=int), of_electrons, of_electrons, np.zeros(len(structure))
