@@ -87,12 +87,16 @@ def test_a_cell_stays_as_it_is(tmp_path):
 
 
 def test_bad_input(run):
-    ase.io.write("h.xyz", Atoms("OH", [(0, 0, 0), (0, 0, 0.97)]))
+    radical = Atoms("OH", [(0, 0, 0), (0, 0, 0.97)])
+    ase.io.write("h.xyz", radical)
+    radical.set_cell([8, 8, 8])
+    radical.pbc = True
+    ase.io.write("cell.extxyz", radical)
     for arguments, words in (
         ((), "nothing to optimise"),
         (("h.xyz", "-o", "h.extxyz"), "give -o FOLDER"),
         (("h.xyz", "--fmax", "-1"), "positive force"),
-        (("h.xyz",), "closed shells only"),
+        (("cell.extxyz",), "in a box cover closed shells only"),
         (("none.xyz",), "no such file"),
     ):
         code, out, err = run(*arguments)

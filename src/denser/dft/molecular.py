@@ -21,6 +21,7 @@ import numpy as np
 from pyscf import dft, gto
 
 from denser.atoms.sad import count_electrons
+from denser.dft.atom_points import POINTS
 from denser.dft.basis import AUGMENTED, pseudopotential, shells_of
 from denser.dft.functionals import require_density_functional
 from denser.dft.open_space import linearised, quadrature, spin_matrices
@@ -165,18 +166,23 @@ def molecular_mean_field(
     basis: str = AUGMENTED,
     recipe: Recipe = Recipe(),
     ghosts: Structure | None = None,
+    *,
+    for_forces: bool = False,
 ) -> dft.rks.RKS:
     """PySCF's density-fitted RKS (or UKS) on points that turn with the molecule.
 
-    Parameters and errors as in `build_molecule`.
+    Parameters and errors as in `build_molecule`; `for_forces` as in `converge`.
     """
     require_density_functional(recipe.xc)
     mol = build_molecule(structure, basis, recipe, ghosts)
     mf = (dft.UKS if mol.spin else dft.RKS)(mol, xc=recipe.xc).density_fit()
     mf.conv_tol, mf.max_cycle = CONVERGED, MAX_CYCLE
     without_check_file(mf)
-    mf.grids.coords, mf.grids.weights = quadrature(mol, structure)
-    mf.grids.non0tab = mf.grids.screen_index = mf.grids.make_mask(mol, mf.grids.coords)
+    if for_forces:
+        mf.grids.atom_grid, mf.grids.radii_adjust = POINTS, None
+    else:
+        mf.grids.coords, mf.grids.weights = quadrature(mol, structure)
+        mf.grids.non0tab = mf.grids.screen_index = mf.grids.make_mask(mol, mf.grids.coords)
     with warnings.catch_warnings():  # about integrals that PySCF calls experimental
         warnings.filterwarnings("ignore", "Function int1e_r[24]_origi", UserWarning)
         hcore = mf.get_hcore()
@@ -193,6 +199,7 @@ def converge(
     ghosts: Structure | None = None,
     dm0: np.ndarray | None = None,
     conv_tol: float = CONVERGED,
+    for_forces: bool = False,
 ) -> MolecularResult:
     """Converge the Kohn-Sham equations of a molecule in open space.
 
@@ -209,6 +216,9 @@ def converge(
     conv_tol : float
         Change of the energy in the last cycle, hartree; the gradient of the orbitals is below its
         square root.
+    for_forces : bool
+        On the points of `denser.dft.atom_points`, which move with the atoms and keep their
+        orientation in space, as `energy_gradient` needs.
 
     Raises
     ------
@@ -216,7 +226,7 @@ def converge(
         As in `build_molecule`; `NotConverged` if the calculation does not converge.
     """
     start = time.perf_counter()
-    mf = molecular_mean_field(structure, basis, recipe, ghosts)
+    mf = molecular_mean_field(structure, basis, recipe, ghosts, for_forces=for_forces)
     mf.conv_tol = conv_tol
     if dm0 is None and about is not None and about.continuous is not None:
         known = about.continuous
@@ -250,6 +260,18 @@ def converge(
         mf=mf,
         seconds=time.perf_counter() - start,
     )
+
+
+def energy_gradient(result: MolecularResult) -> np.ndarray:
+    """Derivative of the energy of `converge(..., for_forces=True)` (n_atoms, 3), hartree/bohr.
+
+    PySCF's, with the change of the points and of the fitting functions.
+    """
+    slope = result.mf.nuc_grad_method()
+    slope.grid_response, slope.verbose = True, 0
+    with warnings.catch_warnings():  # as above
+        warnings.filterwarnings("ignore", "Function int1e_", UserWarning)
+        return np.asarray(slope.kernel())
 
 
 def lowest_state(

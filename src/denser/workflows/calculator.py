@@ -19,6 +19,7 @@ from denser.atoms.sad_derivatives import superposition_pullback
 from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.dispersion import dispersion, require_kind
 from denser.dft.gradient import mixed_gradient, scf_gradient, step_gradient
+from denser.dft.molecular import MolecularResult, converge, energy_gradient
 from denser.dft.one_step import OneStep, one_step
 from denser.dft.open_space_gradient import OpenStep, open_step, step_slope
 from denser.dft.point_charges import PointCharges
@@ -42,6 +43,9 @@ TASKS = ("one-step", "scf", "density")
 FORCES = ("exact", "rigid")
 ESTIMATES = ("mixed", "recommended")
 
+_COARSE = 0.16
+"""Spacing of a prediction that is a start only, angstrom."""
+
 SLACK = 1.0 / BOHR
 """The box of a molecule is kept until its padding has shrunk by this (bohr)."""
 
@@ -56,18 +60,19 @@ class _Work:
     density: Density | None = None
     sad: Density | None = None
     step: OneStep | OpenStep | None = None
-    result: KSResult | None = None
+    result: KSResult | MolecularResult | None = None
     prediction: GaussianPrediction | None = None
 
 
 class Calculator(ase_calculator.Calculator):
-    """ASE calculator of closed-shell molecules and of cells at the Gamma point.
+    """ASE calculator of molecules, and of closed-shell cells at the Gamma point.
 
     The forces are the exact derivative of the energy that is returned. That of one step of a
     molecule is in open space (`denser.dft.open_space_gradient`) if the model gives its density as
     Gaussians, as the default does. Otherwise the energy is that of a box. The grid of a molecule
     moves with the geometric centre of its atoms, and keeps its size as long as all atoms are well
-    inside. The grid of a periodic cell stays in the cell. See `docs/forces.md`.
+    inside. The grid of a periodic cell stays in the cell. Molecules with unpaired electrons are
+    self-consistent in open space, from the prediction. See `docs/forces.md`.
 
     Parameters
     ----------
@@ -108,7 +113,7 @@ class Calculator(ase_calculator.Calculator):
     density : Density
         Density of the last geometry: that of the output orbitals, or the prediction.
     step : OneStep, OpenStep or None
-    result : KSResult or None
+    result : KSResult, MolecularResult or None
     n_boxes : int
         Number of boxes made so far. Energies that are not in open space differ by some meV between
         two boxes.
@@ -166,6 +171,9 @@ class Calculator(ase_calculator.Calculator):
     def density(self) -> Density:
         """Density of the last geometry, e/bohr^3."""
         last = self._last()
+        if last.density is None and isinstance(last.result, MolecularResult):
+            nodes = superposition(last.structure, last.grid, self.recipe.sad)
+            self._work = last = replace(last, density=last.result.density_on(nodes))
         if last.density is None:
             assert last.step is not None
             cell = build_cell(last.structure, last.grid, self.recipe)
@@ -180,8 +188,8 @@ class Calculator(ase_calculator.Calculator):
         return self._last().step
 
     @property
-    def result(self) -> KSResult | None:
-        """The Kohn-Sham calculation of the last geometry, for task "scf"."""
+    def result(self) -> KSResult | MolecularResult | None:
+        """The Kohn-Sham calculation of the last geometry, for task "scf" and open shells."""
         return self._last().result
 
     def _last(self) -> _Work:
@@ -274,15 +282,21 @@ class Calculator(ase_calculator.Calculator):
         """Dipole moment of a geometry (3,), e*bohr, or None for a cell."""
         if isinstance(work.step, OpenStep):
             return work.step.dipole()
+        if isinstance(work.result, MolecularResult):
+            return work.result.dipole
         assert work.density is not None
         return dipole(work.density)
 
     def _energy(self, structure: Structure) -> _Work:
         self.predictor.require_covered(structure)
-        if self.task != "density":
-            require_closed_shell(structure, "energies and forces of the calculator")
         grid = self._grid_of(structure)
         isolated = structure.isolated
+        if structure.spin and self.task != "density":
+            if self.grid is not None or not isolated:
+                require_closed_shell(structure, "energies and forces in a box")
+            if self._around is not None:
+                require_closed_shell(structure, "calculations with point charges")
+            return self._open_shell(structure, grid)
         if self._open and isolated:
             prediction = gaussian_prediction(self.predictor, structure)
             if prediction is not None:
@@ -312,10 +326,23 @@ class Calculator(ase_calculator.Calculator):
         density = _on_nodes(mf.cell, result.dm, grid, structure)
         return _Work(structure, grid, result.e_tot, density, result=result)
 
+    def _open_shell(self, structure: Structure, grid: Grid) -> _Work:
+        """Self-consistent in open space; at first from the prediction, then the last orbitals."""
+        dm0, about = self._orbitals_of(structure), None
+        if dm0 is None:
+            about = self.predictor.predict(structure, padding=2.5, spacing=_COARSE).density
+        result = converge(
+            structure, self.recipe.basis, self.recipe, about=about, dm0=dm0,
+            conv_tol=self.conv_tol, for_forces=True,
+        )  # fmt: skip
+        return _Work(structure, grid, result.e_tot, result=result)
+
     def _orbitals_of(self, structure: Structure) -> np.ndarray | None:
-        """Density matrix of the last SCF, if atoms and charge are the same."""
+        """Density matrix of the last SCF, if atoms, charge and spin are the same."""
         last = self._work
         if last is None or last.result is None or last.structure.charge != structure.charge:
+            return None
+        if last.structure.spin != structure.spin:
             return None
         if not np.array_equal(last.structure.numbers, structure.numbers):
             return None
@@ -324,6 +351,8 @@ class Calculator(ase_calculator.Calculator):
     def _gradient(self, work: _Work) -> np.ndarray:
         """Derivative of the energy (n_atoms, 3), hartree/bohr, without dispersion."""
         structure, grid = work.structure, work.grid
+        if isinstance(work.result, MolecularResult):
+            return energy_gradient(work.result)
         if work.result is not None:
             gradient = scf_gradient(
                 structure, grid, work.result, self.recipe, isolated=structure.isolated
