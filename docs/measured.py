@@ -204,11 +204,28 @@ def charges() -> str:
     return _with_source("charges", table(head, rows))
 
 
+def throughput() -> str:
+    """Molecules a second of QM9."""
+    rows = [
+        [row["charges"], f"{row['per_second']:.1f}", f"{row['cpu_s']:.2f}"]
+        for row in figure("throughput.rows")
+    ]
+    head = "results | molecules a second | seconds of one core for each"
+    return _with_source("throughput", table(head, rows))
+
+
+def costs() -> str:
+    """What the time of a molecule is spent on."""
+    parts = figure("costs of a molecule.parts_ms")
+    rows = [[name, f"{milliseconds:.0f}"] for name, milliseconds in parts.items()]
+    return _with_source("costs of a molecule", table("part | CPU milliseconds", rows))
+
+
 TABLES = {
     function.__name__: function
     for function in (
         accuracy, errors, errors_around, errors_by_size, errors_by_distance, kinds, one_step,
-        speed, scaling, charges,
+        speed, scaling, charges, throughput, costs,
     )
 }  # fmt: skip
 """By the names in the marks of pages."""

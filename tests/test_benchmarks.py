@@ -310,6 +310,16 @@ def test_charges(bench):
     assert "5 molecules of" in done.stdout and "resp" in done.stdout
 
 
+def test_throughput(bench):
+    pytest.importorskip("qm9pack")
+    done = bench("throughput.py", "--n", "4", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "dipole, mk, hirshfeld, mbis" in done.stdout and "on a grid" in done.stdout
+    done = bench("throughput.py", "--n", "2", "--costs")
+    assert done.returncode == 0, done.stderr
+    assert "network, 16 at a time" in done.stdout
+
+
 def test_charges_of_hartree_fock(bench):
     done = bench("hf_charges.py", "--n", "2")
     assert done.returncode == 0, done.stderr
