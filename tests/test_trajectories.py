@@ -213,6 +213,40 @@ def test_elements_and_charge_of_a_psf(mda, tmp_path, monkeypatch):
         bad.atoms()
 
 
+def test_some_atoms_of_a_topology(mda, tmp_path, monkeypatch):
+    """Methane and its solvent: the chosen atoms are a molecule of their own, with its charge."""
+    monkeypatch.chdir(tmp_path)
+    ion, waters = molecule("CH3CH2NH2"), [molecule("H2O") for _ in range(20)]
+    ion.positions += 10
+    for i, water in enumerate(waters):
+        water.positions += 3.5 * np.array(np.unravel_index(i, (3, 3, 3)))
+    atoms = sum(waters, ion)
+    names = ["UNL"] * len(ion) + ["HOH"] * 60
+    atoms.arrays["residuenames"] = np.array(names)
+    numbers = [1] * len(ion) + list(np.repeat(np.arange(2, 22), 3))
+    atoms.arrays["residuenumbers"] = np.array(numbers)
+    write("top.pdb", atoms)
+    _write(mda, "run.xtc", [np.mod(atoms.positions + 3, 16)] * 2, (16, 16, 16))
+    found = find_inputs([Path("run.xtc")], topology=Path("top.pdb@resname UNL"))
+    read = found[1].atoms()
+    assert read.get_chemical_formula() == "C2H7N" and not read.pbc.any()
+    assert read.get_all_distances() == pytest.approx(ion.get_all_distances(), abs=0.02)
+    assert find_inputs([Path("run.xtc")], topology=Path("top.pdb"))[0].atoms().pbc.all()
+    for selection, says in (
+        ("resname LIG", "'resname LIG' selects none of its 70 atoms"),
+        ("nonsense", "cannot select 'nonsense'"),
+    ):
+        (bad,) = find_inputs([Path("run.xtc")], topology=Path(f"top.pdb@{selection}"))
+        with pytest.raises(InputError, match=says):
+            bad.atoms()
+    Path("top.psf").write_text(PSF)
+    positions = 3.0 * np.stack(np.unravel_index(np.arange(10), (3, 3, 3)), axis=1)
+    _write(mda, "other.dcd", [positions])
+    (water,) = find_inputs([Path("other.dcd")], topology=Path("top.psf@resname TP4"))
+    assert water.atoms().get_chemical_formula() == "H2O" and water.atoms().info["charge"] == 0
+    assert water.atoms().positions == pytest.approx(positions[1:4], abs=1e-5)
+
+
 def test_files_that_do_not_fit(mda, acetate, tmp_path):
     _, frames = acetate
     _write(mda, "run.dcd", frames)

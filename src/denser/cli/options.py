@@ -49,7 +49,7 @@ Topology = Annotated[
     Path | None,
     typer.Option(
         help="Elements, charge and bonds for trajectories of MD codes (.dcd, .xtc, .trr, .nc): a "
-        "structure file, .psf, .prmtop or .tpr."
+        "structure file, .psf, .prmtop or .tpr; 'top.gro@resname LIG' takes some of the atoms."
     ),
 ]
 Smiles = Annotated[

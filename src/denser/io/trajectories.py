@@ -8,8 +8,9 @@ number and other processes read their own.
 
 from __future__ import annotations
 
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -166,66 +167,111 @@ def _opened(path: Path, topology: Path) -> _Opened:
     return _Opened(path, topology)
 
 
-def _topology(path: Path) -> tuple[Frame, np.ndarray]:
-    """Elements, charge, bonds, title and notes, and which sites are atoms (n_sites,) bool.
+def split_selection(topology: Path) -> tuple[Path, str]:
+    """The file of a topology, and which of its atoms `@selection` behind its name chooses.
+
+    The selection is one of MDAnalysis, such as `top.gro@resname LIG`.
+    """
+    name, at, selection = str(topology).partition("@")
+    if topology.exists() or not at:
+        return topology, ""
+    return Path(name), selection.strip()
+
+
+def _topology(topology: Path) -> tuple[Frame, np.ndarray]:
+    """Elements, charge, bonds, title and notes, and which sites are the atoms (n_sites,) bool.
 
     The positions of the atoms have no meaning.
     """
-    if path.suffix.lower() in TOPOLOGIES:
-        frame, kept = _without_coordinates(path)
+    path, selection = split_selection(topology)
+    if is_trajectory(path):
+        raise InputError(f"{path}: is a trajectory and no topology; name a file with the elements")
+    if path.suffix.lower() in TOPOLOGIES or selection:
+        frame, kept = _with_mdanalysis(path, selection)
     else:
-        if is_trajectory(path):
-            raise InputError(
-                f"{path}: is a trajectory and no topology; name a file with the elements"
-            )
-        found = next(iter(read_structures(path)))
-        if isinstance(found, InputError):
-            raise InputError(f"{path}: {found}")
-        frame, kept = found, np.ones(len(found.atoms), dtype=bool)
+        frame = _first(read_structures(path), path)
+        kept = np.ones(len(frame.atoms), dtype=bool)
     frame.atoms.pbc = False
     frame.atoms.cell = None
     return frame, kept
 
 
-def _without_coordinates(path: Path) -> tuple[Frame, np.ndarray]:
-    """Elements from the file or from masses and names, the charge from partial charges.
+def _first(frames: Iterable[Frame | InputError], path: Path) -> Frame:
+    found = next(iter(frames))
+    if isinstance(found, InputError):
+        raise InputError(f"{path}: {found}")
+    return found
 
-    Sites without mass, as in water of four points, are no atoms.
-    """
+
+def _with_mdanalysis(path: Path, selection: str) -> tuple[Frame, np.ndarray]:
+    """Topologies without coordinates, and some of the atoms of any topology."""
     mda = _mdanalysis()
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
         with _quiet():
-            parser = mda.topology.core.get_parser_for(str(path))
-            with parser(str(path)) as open_file:
-                found = open_file.parse()
+            universe = mda.Universe(str(path))
     except Exception as error:  # its parsers raise many kinds of errors
         raise InputError(f"{path}: cannot be read as a topology ({reason(error)})") from error
-    kept = np.asarray(found.masses.values) > 0
-    atoms = Atoms(_symbols(found, np.flatnonzero(kept)), np.zeros((kept.sum(), 3)))
-    total = float(np.sum(found.charges.values))
+    try:
+        with _quiet():
+            chosen = universe.select_atoms(selection) if selection else universe.atoms
+    except Exception as error:
+        raise InputError(f"{path}: cannot select {selection!r} ({reason(error)})") from error
+    if len(chosen) == 0:
+        raise InputError(f"{path}: {selection!r} selects none of its {len(universe.atoms)} atoms")
+    kept = np.zeros(len(universe.atoms), dtype=bool)
+    if path.suffix.lower() in TOPOLOGIES:
+        frame, atoms = _of_partial_charges(chosen, path)
+    else:
+        frame, atoms = _through_pdb(chosen, path), chosen
+    kept[atoms.indices] = True
+    return frame, kept
+
+
+def _of_partial_charges(chosen: Any, path: Path) -> tuple[Frame, Any]:
+    """Elements from the file or from masses and names, the charge from partial charges.
+
+    Also the atoms: sites without mass, as in water of four points, are none.
+    """
+    total = float(np.sum(chosen.charges))
     if abs(total - round(total)) > ROUNDED:
         raise InputError(
             f"{path}: the charges of its atoms add up to {total:.2f}, which is no whole number"
         )
-    atoms.info["charge"] = round(total)
-    left = int((~kept).sum())
+    atoms = chosen[chosen.masses > 0]
+    left = len(chosen) - len(atoms)
     notes = (f"{left} sites of the topology without mass are no atoms",) if left else ()
-    return Frame(atoms, notes=notes), kept
+    found = Atoms(_symbols(atoms), np.zeros((len(atoms), 3)), info={"charge": round(total)})
+    return Frame(found, notes=notes), atoms
 
 
-def _symbols(topology: Any, kept: np.ndarray) -> list[str]:
+def _through_pdb(chosen: Any, path: Path) -> Frame:
+    """Some atoms of a structure file, by the rules of PDB files."""
+    from denser.io.crystals import read_pdb
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "chosen.pdb"
+        with _quiet():
+            chosen.write(str(file))
+        frame = _first(read_pdb(file.read_text()), path)
+    if len(frame.atoms) != len(chosen):
+        raise InputError(
+            f"{path}: some of the {len(chosen)} selected atoms have alternate locations; leave one "
+            "of them in the file"
+        )
+    return frame
+
+
+def _symbols(atoms: Any) -> list[str]:
     """Element of each atom: that of the file, else of mass and name, else of the name alone."""
-    if hasattr(topology, "elements"):
-        given = [str(symbol).capitalize() for symbol in topology.elements.values[kept]]
+    if hasattr(atoms, "elements"):
+        given = [str(symbol).capitalize() for symbol in atoms.elements]
         if all(symbol in chemical_symbols[1:] for symbol in given):
             return given
-    residues = topology.resnames.values[topology.tt.atoms2residues(kept)]
-    names, masses = topology.names.values[kept], topology.masses.values[kept]
     return [
         _symbol(str(name), str(residue), float(mass))
-        for name, residue, mass in zip(names, residues, masses, strict=True)
+        for name, residue, mass in zip(atoms.names, atoms.resnames, atoms.masses, strict=True)
     ]
 
 

@@ -19,7 +19,12 @@ from denser.io.formats import TRAJECTORY
 from denser.io.frames import Frame
 from denser.io.smiles import from_smiles
 from denser.io.structures import STANDARD_INPUT, read_structures
-from denser.io.trajectories import TrajectoryFrame, is_trajectory, trajectory_frames
+from denser.io.trajectories import (
+    TrajectoryFrame,
+    is_trajectory,
+    split_selection,
+    trajectory_frames,
+)
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.version import __version__
@@ -203,7 +208,8 @@ def split_slice(path: Path) -> tuple[Path, slice | None]:
 
 def own_files(files: Sequence[Path], topology: Path | None = None) -> list[Path]:
     """The files of a user's command, which must not be overwritten, without slices."""
-    return [split_slice(path)[0] for path in files] + ([] if topology is None else [topology])
+    others = [] if topology is None else [split_selection(topology)[0]]
+    return [split_slice(path)[0] for path in files] + others
 
 
 @dataclass(frozen=True, eq=False)
