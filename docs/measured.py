@@ -207,7 +207,7 @@ def charges() -> str:
 def throughput() -> str:
     """Molecules a second of QM9."""
     rows = [
-        [row["charges"], f"{row['per_second']:.1f}", f"{row['cpu_s']:.2f}"]
+        [row["charges"], f"{row['per_second']:.1f}", f"{row['cpu_s']:.2g}"]
         for row in figure("throughput.rows")
     ]
     head = "results | molecules a second | seconds of one core for each"
