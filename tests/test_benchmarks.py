@@ -311,7 +311,6 @@ def test_charges(bench):
 
 
 def test_throughput(bench):
-    pytest.importorskip("qm9pack")
     done = bench("throughput.py", "--n", "4", "--workers", "1")
     assert done.returncode == 0, done.stderr
     assert "dipole, mk, hirshfeld, mbis" in done.stdout and "on a grid" in done.stdout
