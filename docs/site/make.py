@@ -28,7 +28,8 @@ HIDDEN = {"package.md"}
 
 NAMES = {
     "Densities": (
-        "predict", "superposition", "from_smiles", "read", "write", "Predictor", "load_model",
+        "predict", "without_grid", "superposition", "from_smiles", "read", "write", "Predictor",
+        "load_model",
     ),
     "What follows from them": (
         "analyze", "compare", "err_rho", "refine", "show", "Calculator", "pyscf_guess", "Embedding",
