@@ -221,11 +221,30 @@ def costs() -> str:
     return _with_source("costs of a molecule", table("part | CPU milliseconds", rows))
 
 
+def large() -> str:
+    """CPU time per atom and memory of large structures."""
+    rows = []
+    for f in figure("large"):
+        row = [f["structure"].partition(":")[0].removesuffix(".xyz"), f"{f['n_atoms']:,}"]
+        for kinds, part in (
+            (("grid", "grid_charges", "grid_potential"), "grid"),
+            (("predict", "charges", "potential"), "points"),
+        ):
+            times = [f.get(f"{kind}_cpu_s") for kind in kinds]
+            row += ["" if t is None else f"{1000 * t / f['n_atoms']:.1f}" for t in times]
+            memory = f.get(f"{part}_memory_gb")
+            row.append("" if memory is None else f"{memory:.1f}")
+        rows.append(row)
+    each = "charges | potential | GB"
+    head = f"structure | atoms | on a grid: prediction | {each} | without: prediction | {each}"
+    return _with_source("large", table(head, rows))
+
+
 TABLES = {
     function.__name__: function
     for function in (
         accuracy, errors, errors_around, errors_by_size, errors_by_distance, kinds, one_step,
-        speed, scaling, charges, throughput, costs,
+        speed, scaling, charges, throughput, costs, large,
     )
 }  # fmt: skip
 """By the names in the marks of pages."""

@@ -12,7 +12,6 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from denser.analysis.charges.stockholder import curve
-from denser.fields.windows import compact_groups
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR
@@ -33,7 +32,9 @@ _DEEP = 4.5
 """A point that is so much closer to another nucleus than to its own has no weight, bohr."""
 
 _TOGETHER = 2048
-"""Points of a compact group."""
+_CELL = 5.0
+"""Points of a large molecule are in the order of cells of this edge, bohr, and so many of them are
+taken together."""
 
 _NEIGHBOURS = 24
 """Number of nearest atoms among which that other nucleus is looked for."""
@@ -125,7 +126,10 @@ class Quadrature:
         every = np.concatenate(points)
         numerator = np.concatenate(own_volumes) * np.concatenate(own)
         if some is not None:  # neighbours in space follow each other
-            order = np.concatenate(compact_groups(every, _TOGETHER))
+            cells = np.floor(every / _CELL).astype(int)
+            cells -= cells.min(axis=0)
+            _, ny, nz = cells.max(axis=0) + 1
+            order = np.argsort(cells @ [ny * nz, nz, 1], kind="stable")
             every, numerator = every[order], numerator[order]
         pairs = pairs_near(every, positions, reach)
         total = np.zeros(len(every))
@@ -163,30 +167,24 @@ def pairs_near(
         Ranges of the atoms, bohr.
     """
     tree = cKDTree(positions)
-    atoms: list[np.ndarray] = []
-    indices: list[np.ndarray] = []
-    distances: list[np.ndarray] = []
+    found: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
     for start in range(0, len(points), _TOGETHER):
         some = points[start : start + _TOGETHER]
         low, high = some.min(axis=0), some.max(axis=0)
         radius = np.linalg.norm(high - low) / 2 + reach.max()
         near = np.sort(tree.query_ball_point((low + high) / 2, radius))
-        r = cdist(positions[near], some)
-        owner, index = np.nonzero(r <= reach[near, None])
-        atoms.append(near[owner])
-        indices.append(index + start)
-        distances.append(r[owner, index])
-    counts = np.bincount(np.concatenate(atoms), minlength=len(positions))
-    found = np.flatnonzero(counts)
-    # few numbers are sorted fast
-    number = np.empty(len(positions), dtype=np.uint16 if len(found) < 2**16 else np.uint32)
-    number[found] = np.arange(len(found))
-    order = np.argsort(number[np.concatenate(atoms)], kind="stable")
-    index, r = np.concatenate(indices)[order], np.concatenate(distances)[order]
-    ends = np.cumsum(counts[found])
+        distances = cdist(positions[near], some)
+        inside = distances <= reach[near, None]
+        index, r = np.nonzero(inside)[1] + start, distances[inside]
+        ends = np.cumsum(np.count_nonzero(inside, axis=1)).tolist()
+        for b, i, j in zip(near.tolist(), [0, *ends], ends, strict=False):
+            if i < j:
+                indices, radii = found.setdefault(b, ([], []))
+                indices.append(index[i:j])
+                radii.append(r[i:j])
     return [
-        (int(b), positions[b], index[j - n : j], r[j - n : j])
-        for b, n, j in zip(found, counts[found], ends, strict=True)
+        (b, positions[b], np.concatenate(found[b][0]), np.concatenate(found[b][1]))
+        for b in sorted(found)
     ]
 
 

@@ -29,6 +29,9 @@ PERSISTENCE = 2e-4
 leads to a higher maximum or a lower minimum. This excludes noise, for example on the rim of a
 linear molecule."""
 
+_LINES = 20
+"""Largest number of maxima, and of minima, that `EspSurface.lines` shows."""
+
 NEAR_IONS = (0.08, 0.02)
 """Near an ion the potential is steep, and the noise of the place of the surface counts: the second
 number times what the potential has above the first, hartree/e, is added to `PERSISTENCE`. Surfaces
@@ -175,7 +178,7 @@ class EspSurface:
         return f": {site.kind}" if site.kind else ""
 
     def lines(self) -> list[str]:
-        """Return lines about the surface, and one line per extremum."""
+        """Return lines about the surface, and one line for each of the largest extrema."""
         positive, negative = self.positive, self.negative
         rows = [
             f"surface of {self.isovalue:g} e/bohr^3: area {self.area * BOHR**2:.2f} A^2, "
@@ -188,13 +191,15 @@ class EspSurface:
             f"(kcal/mol/e)^2, nu {self.balance:.3f}",
         ]
         for name, extrema in (("V_s,max", self.maxima), ("V_s,min", self.minima)):
-            for extremum in extrema:
+            for extremum in extrema[:_LINES]:
                 x, y, z = extremum.position * BOHR
                 bar = "" if extremum.error is None else f" +- {extremum.error * KCAL_PER_MOL:.2g}"
                 rows.append(
                     f"{name} {extremum.value * KCAL_PER_MOL:+8.2f}{bar} kcal/mol/e at {x:8.3f} "
                     f"{y:8.3f} {z:8.3f} A, near {self._name(extremum.atom)}{self._kind(extremum)}"
                 )
+            if len(extrema) > _LINES:
+                rows.append(f"{name}: {len(extrema) - _LINES} more, which to_dict and JSON have")
         return rows
 
 

@@ -153,7 +153,8 @@ class Renderer {
 // Balls and sticks as one mesh; `lines` are the edges of a cell.
 function ballsAndSticks({ positions, colours, radii, bonds, lines }) {
   const [p, n, c, f] = [[], [], [], []];
-  const rows = positions.length > 80 ? 8 : 14;
+  const many = positions.length > 1500; // fewer triangles, so that it turns without a wait
+  const rows = many ? 3 : positions.length > 80 ? 8 : 14;
   const grid = (width, height, at, colour) => {
     const first = p.length / 3;
     for (let i = 0; i <= height; i++) {
@@ -185,7 +186,7 @@ function ballsAndSticks({ positions, colours, radii, bonds, lines }) {
     const s = Math.hypot(...side);
     const u = side.map((d) => d / s);
     const v = [y * u[2] - z * u[1], z * u[0] - x * u[2], x * u[1] - y * u[0]];
-    grid(12, 1, (t, along) => {
+    grid(many ? 4 : 12, 1, (t, along) => {
       const way = plus(u.map((d) => d * Math.cos(2 * Math.PI * t)), v, Math.sin(2 * Math.PI * t));
       return [plus(plus(a, axis, along), way, radius), way];
     }, colour);
