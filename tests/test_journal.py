@@ -138,7 +138,11 @@ def molecules(tmp_path):
     (tmp_path / "bad.xyz").write_text("2\n\nH 0 0 0\nXy 0 0 1\n")
 
 
-def test_predictions_and_their_table(run, molecules, tmp_path):
+def _stop(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+def test_predictions_and_their_table(run, molecules, tmp_path, monkeypatch):
     command = ("predict", "m.extxyz", "bad.xyz", "-o", "d", "--spacing", "0.4", "--format", "npz")
     code, out, err = run(*command, "--table", "d.csv", "--workers", "2")
     assert code == 2 and "bad.xyz: " in err and "2 of 3 predicted" in out
@@ -148,6 +152,12 @@ def test_predictions_and_their_table(run, molecules, tmp_path):
     code, out, _ = run(*command, "--table", "d.csv", "--resume")
     assert "0 of 3 predicted" in out and "2 done before" in out
     assert (tmp_path / "d.csv").read_text().splitlines() == rows
+    # only rows of this content, although the journal has lines of the same outputs
+    code, out, _ = run("predict", "bad.xyz", "m.extxyz", *command[3:], "--table", "e.csv", "-v")
+    assert code == 2 and len((tmp_path / "e.csv").read_text().splitlines()) == 4
+    monkeypatch.setattr("denser.model.predictor.Predictor.predict", _stop)
+    code, _, err = run(*command, "--padding", "5", "--table", "e.csv")
+    assert code == 130 and len((tmp_path / "e.csv").read_text().splitlines()) == 1
     code, _, err = run(*command, "--table", "m.extxyz")
     assert code == 2 and "a table ends in .csv or .parquet" in err
 

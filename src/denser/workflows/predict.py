@@ -130,10 +130,12 @@ class Batch:
         folder = self.out.parent if self.single else self.out
         journal = Journal(folder / RECORD, "output")
         todo, earlier, failed = [], {}, {}
+        there: set[str] = set()  # whose line in the journal is that of this content
         for entry in self.inputs:
             output = self.output.of(entry)
             known = journal.find(output.name)
             if self.resume and _holds(known, output, content_of(entry, self.options, model)):
+                there.add(entry.name)
                 continue
             todo.append(entry)
             other = "" if self.single or known is None else known.get("origin", "")
@@ -156,13 +158,14 @@ class Batch:
                 failed[entry.name] = record
             elif recorded:
                 journal.add(line | {"output": Path(record["output"]).name, "record": record})
+                there.add(entry.name)
             display.show(record)
 
         def records() -> Iterator[dict]:
             for entry in self.inputs:
                 if entry.name in failed:
                     yield failed[entry.name]
-                elif found := journal.find(self.output.of(entry).name):
+                elif entry.name in there and (found := journal.find(self.output.of(entry).name)):
                     yield found["record"] | {"input": entry.name}
 
         work = partial(
@@ -229,6 +232,8 @@ def _origin(entry: Input) -> str:
 def _holds(known: dict | None, output: Path, made_from: str | None) -> bool:
     """Whether `output` is that of a line of the journal, made from this content."""
     if known is None or made_from is None or known.get("content") != made_from:
+        return False
+    if "record" not in known:  # of an earlier version
         return False
     try:
         return known.get("file") == _stamp(output)
