@@ -360,11 +360,19 @@ class DeformedAtoms:
 
         That of the electrons of `fields`, and of point charges (n_atoms,) at the nuclei, e.
         """
-        coefficients = self._own_coefficients * self.exact_factors[:, None, None]
-        at = AtomsPotential(
-            self.structure, self.recipe, coefficients, self._alphas, self.exact_factors, charges
-        )
-        return at(points)
+        key = charges.tobytes()
+        if key not in self._potentials:
+            factors = self.exact_factors
+            coefficients = self._own_coefficients * factors[:, None, None]
+            self._potentials[key] = AtomsPotential(
+                self.structure, self.recipe, coefficients, self._alphas, factors, charges
+            )
+        return self._potentials[key](points)
+
+    @cached_property
+    def _potentials(self) -> dict[bytes, AtomsPotential]:
+        """By the charges at the nuclei; groups of atoms are made once."""
+        return {}
 
     @cached_property
     def _alphas(self) -> np.ndarray:
