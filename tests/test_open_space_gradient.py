@@ -15,7 +15,8 @@ from denser.dft.molecular import build_molecule
 from denser.dft.one_step import OneStep
 from denser.dft.open_space import core_of_element, core_slope
 from denser.dft.open_space_gradient import OpenStep
-from denser.model.gaussian_fields import deformation, deformation_pullback
+from denser.model.gaussian_fields import deformation
+from denser.model.gaussian_pullback import deformation_pullback
 from denser.model.normalise import electron_factors, factors_pullback
 from denser.types.errors import InputError
 from denser.types.structure import Structure

@@ -32,7 +32,8 @@ from denser.fields.windows import compact_groups, points_near
 from denser.model.atoms_potential import AtomsPotential
 from denser.model.expansion import add_to_grid
 from denser.model.gaussian_density import deformed_atom, reach
-from denser.model.gaussian_fields import deformation, deformation_pullback
+from denser.model.gaussian_fields import deformation
+from denser.model.gaussian_pullback import deformation_pullback
 from denser.model.harmonics import solid_harmonics
 from denser.model.normalise import electron_factors, factors_pullback, largest_excess
 from denser.types.density import AtomFields, Density, FieldsSlope
