@@ -136,7 +136,9 @@ def simulate(molecule: Chem.Mol, args: argparse.Namespace) -> None:
     field = force_field(molecule)
     modeller = app.Modeller(*ligand(molecule))
     size = float(np.ptp(np.array(modeller.positions._value), axis=0).max()) + 2 * args.padding
-    modeller.addSolvent(field, model="tip3p", boxSize=openmm.Vec3(size, size, size))
+    # The file of TIP3P has no ions: Ewald's sum neutralises an ion with a uniform charge.
+    cube = openmm.Vec3(size, size, size)
+    modeller.addSolvent(field, model="tip3p", boxSize=cube, neutralize=False)
     topology, n = modeller.topology, molecule.GetNumAtoms()
     n_waters = sum(residue.name == "HOH" for residue in topology.residues())
     system = make_system(molecule, field, topology)

@@ -40,7 +40,7 @@ from denser.types.units import KCAL_PER_MOL
 DISPERSION = "d4"
 """With which the repulsion was fitted."""
 
-STRENGTH, EXPONENT = 7.03, 1.040
+STRENGTH, EXPONENT = 7.84, 1.060
 """K, hartree (bohr^3/e^2)^g, and g of the repulsion."""
 
 NOTE = (
