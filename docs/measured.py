@@ -223,20 +223,24 @@ def costs() -> str:
 
 def large() -> str:
     """CPU time per atom and memory of large structures."""
+    parts = {
+        "grid": ("on a grid: prediction", ("grid", "grid_charges", "grid_potential")),
+        "points": ("without: prediction", ("predict", "charges", "potential")),
+    }
+    records = figure("large")
+    shown = {k: v for k, v in parts.items() if any(f"{k}_memory_gb" in f for f in records)}
+    head = "structure | atoms"
+    for title, _ in shown.values():
+        head += f" | {title} | charges | potential | GB"
     rows = []
-    for f in figure("large"):
+    for f in records:
         row = [f["structure"].partition(":")[0].removesuffix(".xyz"), f"{f['n_atoms']:,}"]
-        for kinds, part in (
-            (("grid", "grid_charges", "grid_potential"), "grid"),
-            (("predict", "charges", "potential"), "points"),
-        ):
+        for part, (_, kinds) in shown.items():
             times = [f.get(f"{kind}_cpu_s") for kind in kinds]
             row += ["" if t is None else f"{1000 * t / f['n_atoms']:.1f}" for t in times]
             memory = f.get(f"{part}_memory_gb")
             row.append("" if memory is None else f"{memory:.1f}")
         rows.append(row)
-    each = "charges | potential | GB"
-    head = f"structure | atoms | on a grid: prediction | {each} | without: prediction | {each}"
     return _with_source("large", table(head, rows))
 
 
