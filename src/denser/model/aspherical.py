@@ -35,7 +35,7 @@ from denser.atoms.sad_derivatives import superposition_pullback
 from denser.fields.cube_group import CubeOperation
 from denser.model.aspherical_config import SHORTEST, AsphericalConfig
 from denser.model.deformed_atoms import DeformedAtoms, neutral, on_nodes
-from denser.model.expansion import orthonormal_radial, project
+from denser.model.expansion import orthogonal_to, orthonormal_radial, project
 from denser.model.expected_error import ExpectedError
 from denser.model.fragments import in_fragments
 from denser.model.graph import Graph
@@ -92,7 +92,7 @@ class Aspherical(Network):
     any_spacing = True  # Gaussians can be evaluated at any nodes
     any_shape = True
     bf16 = False  # sums of Gaussians lose too much in it
-    edges = ("head", "embedding", "gates", "spin.heads")
+    edges = ("head", "diffuse", "embedding", "gates", "spin.heads")
     multiple_of = 8
     fine_tuning: ClassVar[dict[str, dict[str, Any]]] = {
         "optimizer": {"name": "muon", "lr": 5e-4, "lr_rest": 3.5e-6},
@@ -103,7 +103,7 @@ class Aspherical(Network):
         "filters.*.0.weight": 8, "filters.*.2.weight": 2, "filters.*.bias": 600, "gates.*": 700,
         "mix.0.weight": 2, "mix.*.weight": 1, "mix.*.bias": 300,
         "unmix.0.weight": 0.07, "unmix.*.weight": 1, "unmix.*.bias": 300,
-        "heads.0": 0.2, "heads.[123]": 1, "heads.4": 6, "heads.*": 0.2,
+        "heads.0": 0.2, "heads.[123]": 1, "heads.4": 6, "heads.*": 0.2, "diffuse": 0.2,
         "spin.to_levels.*": 8,
     }  # fmt: skip
     """As in `Network`. With one rate for all, a step in `unmix.0` or the heads increases the error
@@ -117,6 +117,7 @@ class Aspherical(Network):
     limit: Tensor
     radial: Tensor
     exponents: Tensor
+    radial_diffuse: Tensor
     centres: Tensor
     rows: Tensor
 
@@ -137,7 +138,8 @@ class Aspherical(Network):
             # (point, point): keeps degrees up to `degree`
             "limit": to_harmonics[:, low] @ harmonics[:, low].T,
             "radial": radial,  # (l, k orthonormal, k Gaussian)
-            "exponents": np.array(config.exponents),
+            "exponents": np.array(config.all_exponents),
+            "radial_diffuse": orthogonal_to(config.diffuse, config.exponents),  # (k, Gaussian)
             "centres": np.linspace(SHORTEST, config.cutoff, config.radial),
         }
         for name, value in constants.items():
@@ -166,6 +168,8 @@ class Aspherical(Network):
             nn.Parameter(torch.zeros(n_elements, n, c if k <= degree else config.hidden))
             for k in degrees
         )
+        if config.diffuse:
+            self.diffuse = nn.Parameter(torch.zeros(n_elements, len(config.diffuse), c))
         if config.electrons:
             shown = config.electrons * (N_SCALARS + N_VECTORS + N_TENSORS)
             self.shown_atoms = nn.Parameter(torch.zeros(c, n_elements, shown))
@@ -241,7 +245,8 @@ class Aspherical(Network):
         """
         box = sad.grid if periodic else None
         coefficients = self._coefficients(sad.structure, box, operations)[0]
-        return on_nodes(sad, coefficients, self.exponents).clamp_(min=0.0)
+        exponents = self.exponents[: coefficients.shape[1]]
+        return on_nodes(sad, coefficients, exponents).clamp_(min=0.0)
 
     def deformed_atoms(
         self,
@@ -253,7 +258,8 @@ class Aspherical(Network):
         """As in `Network`."""
         box = sad.grid if periodic else None
         coefficients, known = self._coefficients(sad.structure, box, operations)
-        atoms, raw = DeformedAtoms.of(sad, periodic, recipe, coefficients, self.exponents)
+        exponents = self.exponents[: coefficients.shape[1]]
+        atoms, raw = DeformedAtoms.of(sad, periodic, recipe, coefficients, exponents)
         return replace(atoms, **known), raw
 
     def isolated_atoms(
@@ -265,8 +271,9 @@ class Aspherical(Network):
     ) -> tuple[DeformedAtoms, float]:
         """As in `Network`."""
         coefficients, known = self._coefficients(structure, box, operations)
+        exponents = self.exponents[: coefficients.shape[1]]
         atoms, excess = DeformedAtoms.isolated(
-            structure, recipe, coefficients, self.exponents, known["target"]
+            structure, recipe, coefficients, exponents, known["target"]
         )
         return replace(atoms, box=box, **known), excess
 
@@ -276,6 +283,7 @@ class Aspherical(Network):
         """As `coefficients`, without derivatives, and what else `DeformedAtoms` has.
 
         The integral of the spin density is exact. There are no environments of a mean over copies.
+        If no atom has diffuse functions, the coefficients end with those of the other exponents.
         """
         self.require_elements(structure)
         graph = Graph.of(structure, box, self.config, self.device)
@@ -287,13 +295,17 @@ class Aspherical(Network):
                 turns = [torch.as_tensor(o.matrix.T).to(graph.vectors) for o in operations]
                 found, spin = self.averaged(graph, turns)
                 environments = None
+        n = len(self.config.exponents)
+        if not found[:, n:].any():  # no atom has diffuse functions
+            found = found[:, :n]
         known: dict[str, Any] = {
             "environments": environments,
             "target": electrons_of_molecules(structure, graph.electrons),
         }
         if self.spin is not None and spin is not None and unpaired is not None:
             own, singly = (populations(x) for x in unpaired)
-            known["spin"] = self.spin.exact(structure, spin, own, self.exponents)
+            exact = self.spin.exact(structure, spin[:, :n], own, self.exponents[:n])
+            known["spin"] = F.pad(exact, (0, 0, 0, found.shape[1] - n))
             known["singly"] = float(singly.sum())
         return found, known
 
@@ -448,6 +460,12 @@ class Aspherical(Network):
             found = found + F.pad(even, (0, found.shape[-1] - even.shape[-1]))
             on_spheres = self._on_spheres(difference)[:, N_SCALARS:]
             of_spin = spin.coefficients(rows, z, difference, *where, on_spheres)
+        if config.diffuse:
+            more = (0, 0, 0, len(config.diffuse))
+            amounts = torch.einsum("akc,ac->ak", self.diffuse[rows], harmonics[:, :, 0])
+            spherical = (amounts @ self.radial_diffuse)[:, :, None]
+            found = F.pad(found, more) + F.pad(spherical, (0, found.shape[-1] - 1))
+            of_spin = None if of_spin is None else F.pad(of_spin, more)
         both = None if difference is None or unpaired is None else (difference, unpaired)
         return found, of_spin, harmonics, both
 

@@ -37,6 +37,9 @@ class AsphericalConfig:
         Polynomial order that the Lebedev points integrate exactly (11: 50 points).
     exponents : tuple of float
         Exponents of the Gaussians, bohr^-2.
+    diffuse : tuple of float
+        Exponents of further Gaussians, of degree 0 only: what metals lose are diffuse s electrons,
+        which are in their superposed atoms.
     electrons : int
         Number of solutions of `denser.model.tight_binding` in the input: 0, 1, or 2 to 4; from 2
         the deviation of their bonds from axial symmetry is included.
@@ -64,6 +67,7 @@ class AsphericalConfig:
     radial: int = 10
     order: int = 11
     exponents: tuple[float, ...] = (0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
+    diffuse: tuple[float, ...] = ()
     electrons: int = 0
     reach: float = 0.0
     hidden: int = 64
@@ -75,10 +79,13 @@ class AsphericalConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "elements", tuple(int(z) for z in self.elements))
         object.__setattr__(self, "exponents", tuple(float(a) for a in self.exponents))
+        object.__setattr__(self, "diffuse", tuple(float(a) for a in self.diffuse))
         if not self.elements or not all(0 < z < len(chemical_symbols) for z in self.elements):
             raise InputError(f"elements must be atomic numbers, found {self.elements}")
-        if not self.exponents or min(self.exponents) <= 0:
-            raise InputError(f"exponents must be positive, found {self.exponents}")
+        if not self.exponents or min(self.all_exponents) <= 0:
+            raise InputError(f"exponents must be positive, found {self.all_exponents}")
+        if len({*self.all_exponents}) < len(self.all_exponents):
+            raise InputError(f"an exponent is there twice: {self.all_exponents}")
         object.__setattr__(self, "output_degree", self.output_degree or self.degree)
         if self.output_degree < self.degree:
             raise InputError(f"output_degree must be 0 or at least the degree of {self.degree}")
@@ -101,6 +108,11 @@ class AsphericalConfig:
             raise InputError("spin densities need electrons of 1 to 4, and a degree of 2 or more")
         if self.electrons:
             require_parameters(self.elements)
+
+    @property
+    def all_exponents(self) -> tuple[float, ...]:
+        """Exponents of all Gaussians, the diffuse ones last."""
+        return self.exponents + self.diffuse
 
     @property
     def n_shapes(self) -> int:

@@ -103,5 +103,6 @@ class AtomsPotential:
         electrons = REACH * np.array([of_kind[int(z)] for z in self.structure.numbers])
         found[:, 0] += np.sqrt(4 * np.pi) * (self.charges - self.factors * electrons)
         beyond = max(charge_radius(z, self.recipe) for z in kinds)
-        beyond = max(beyond, float(np.sqrt(LARGE / self.exponents.min())))
+        used = np.abs(self.coefficients).max(axis=(0, 2)) > 0  # metals alone have diffuse ones
+        beyond = max(beyond, float(np.sqrt(LARGE / self.exponents[used].min(initial=np.inf))))
         return FarField.of(self.structure.positions, found, beyond)

@@ -46,6 +46,26 @@ def orthonormal_radial(exponents: tuple[float, ...], degree: int) -> np.ndarray:
     return (vectors / np.sqrt(values)) @ vectors.T * norm
 
 
+def orthogonal_to(exponents: tuple[float, ...], others: tuple[float, ...]) -> np.ndarray:
+    """Gaussians exp(-alpha r^2) made orthonormal to those of other exponents, and to each other.
+
+    Rows are the new functions as sums over the Gaussians of `others` and then of `exponents`.
+    """
+    if not exponents:
+        return np.zeros((0, len(others)))
+    a = np.array(others + exponents)
+    overlap = 0.5 * gamma(1.5) / (a[:, None] + a) ** 1.5
+    rows = np.eye(len(a))[len(others) :]
+    known = np.eye(len(a))[: len(others)]
+    out: list[np.ndarray] = []
+    for row in rows:
+        basis = np.array([*known, *out])
+        inside = np.linalg.solve(basis @ overlap @ basis.T, basis @ overlap @ row)
+        row = row - inside @ basis
+        out.append(row / np.sqrt(row @ overlap @ row))
+    return np.array(out)
+
+
 def evaluate(
     coefficients: Tensor, exponents: Tensor, displacements: Tensor, parents: Tensor
 ) -> Tensor:

@@ -24,7 +24,7 @@ from denser.types.errors import InputError
 if TYPE_CHECKING:
     from denser.model.aspherical import Aspherical
 
-_BY_ELEMENT = ("embedding", "gates", "heads", "heads_even")
+_BY_ELEMENT = ("embedding", "gates", "heads", "heads_even", "diffuse")
 """Parameters whose first index is the element."""
 
 _SHOWN_BY_ELEMENT = ("shown_atoms", "shown_unpaired")
@@ -41,8 +41,8 @@ def grown(network: Aspherical, options: Mapping[str, Any]) -> Aspherical:
     network : Aspherical
     options : mapping
         Fields of the config: more `elements` (see `with_elements`), `electrons`, `hidden`,
-        `width`, `exponents` or `output_degree`, or a first `reach` or `spin`; the others must not
-        change.
+        `width`, `exponents` or `output_degree`, or a first `reach`, `spin` or `diffuse`; the others
+        must not change.
 
     Raises
     ------
@@ -57,13 +57,13 @@ def grown(network: Aspherical, options: Mapping[str, Any]) -> Aspherical:
         was, wanted = getattr(old, name), getattr(new, name)
         more = name in ("electrons", "hidden", "width", "output_degree") and wanted > was
         more |= name == "exponents" and set(wanted) > set(was)
-        first = name in ("reach", "spin") and not was
+        first = name in ("reach", "spin", "diffuse") and not was
         more &= not old.spin or name == "output_degree"
         if not (wanted == was or more or first):
             raise InputError(
                 f"a trained network keeps its {name}, {was!r}, found {wanted!r}; only elements, "
                 "electrons, hidden, width, exponents and output_degree can increase (with spin, "
-                "elements and output_degree only), and a first reach and spin can be given"
+                "elements and output_degree only), and a first reach, spin and diffuse can be given"
             )
 
     def places(*sizes: int) -> list[int]:

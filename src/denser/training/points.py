@@ -93,7 +93,7 @@ class PointSet:
         weights = self.weights[chosen] * (len(self.nodes) / len(nodes))
         n_atoms = len(self.graph.numbers)
         where = (n_atoms, images, self.parents)
-        return Cloud.of(nodes, target, weights, *where, config.exponents, config.output_degree)
+        return Cloud.of(nodes, target, weights, *where, config.all_exponents, config.output_degree)
 
 
 def errors_of(
