@@ -13,6 +13,7 @@ from denser.labels.reading import read_label
 from denser.model import aspherical
 from denser.model.aspherical import Aspherical
 from denser.model.aspherical_config import AsphericalConfig
+from denser.model.expansion import orthogonal_to
 from denser.model.graph import Graph
 from denser.model.growing import relative
 from denser.model.harmonics import spherical_harmonics
@@ -115,6 +116,36 @@ def test_a_grown_network_has_room_for_more_functions(network, ethanol):
         larger.grown({"exponents": was.exponents})
     with pytest.raises(InputError, match="keeps its output_degree, 5, found 4"):
         larger.grown({"output_degree": 4})
+
+
+def test_diffuse_functions_are_those_of_some_elements(network, ethanol, water):
+    """They begin with zero, are of degree 0, and the grid, points and rotations know them."""
+    larger = network.grown({"diffuse": (0.1,)})
+    before, found = coefficients(network, ethanol), coefficients(larger, ethanol)
+    assert torch.equal(found[:, :3], before) and not found[:, 3].any()
+    assert torch.equal(
+        larger.rows_of([8])["diffuse"].any(dim=(1, 2)), larger.rows[8] == torch.arange(5)
+    )
+    with torch.no_grad():
+        larger.diffuse[larger.rows[8]].normal_(std=0.02)
+    found = coefficients(larger, ethanol)
+    oxygen = torch.as_tensor(ethanol.numbers == 8)
+    assert bool((found[oxygen, 3, 0] != 0).all()) and not found[:, 3, 1:].any()
+    assert not found[~oxygen, 3].any() and torch.equal(found[~oxygen, :3], before[~oxygen])
+    test_a_turned_molecule_gives_turned_harmonics(larger, ethanol)
+    test_points_estimate_the_error_of_the_whole_grid(larger)
+    test_a_period_is_a_supercell_of_it(larger, water)
+    with pytest.raises(InputError, match="keeps its exponents"):
+        larger.grown({"exponents": (0.3, 0.7, 1.0, 3.0)})
+
+
+def test_diffuse_functions_are_orthogonal_to_the_others():
+    others, diffuse = (0.16, 0.32, 1.28), (0.04, 0.08)
+    rows = orthogonal_to(diffuse, others)
+    r = np.linspace(0, 30, 6001)
+    g = np.exp(-np.outer((*others, *diffuse), r**2)) * r
+    integrals = np.trapezoid((rows @ g)[:, None] * np.concatenate([g[:3], rows @ g]), r)
+    np.testing.assert_allclose(integrals, np.eye(2, 5, 3), atol=1e-8)
 
 
 def test_further_elements_change_nothing_for_the_others(network, ethanol):

@@ -56,7 +56,8 @@ def grown(network: Aspherical, options: Mapping[str, Any]) -> Aspherical:
     for name in options:
         was, wanted = getattr(old, name), getattr(new, name)
         more = name in ("electrons", "hidden", "width", "output_degree") and wanted > was
-        more |= name == "exponents" and set(wanted) > set(was)
+        # the diffuse functions are orthogonal to those of the exponents that there are
+        more |= name == "exponents" and set(wanted) > set(was) and not old.diffuse
         first = name in ("reach", "spin", "diffuse") and not was
         more &= not old.spin or name == "output_degree"
         if not (wanted == was or more or first):
