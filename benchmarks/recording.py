@@ -5,7 +5,7 @@
 A record holds the figures, the command, the day, the machine, the versions, and the model. A model
 is known by its name and by the dipole moment that it predicts for acetamide: two files of weights
 that predict the same have the same figures. Times do not depend on weights, so that records of
-times alone have no dipole. `tests/test_results.py` compares the records with the shipped model.
+times alone have no dipole. `tests/test_figures.py` compares the records with the shipped model.
 """
 
 from __future__ import annotations
