@@ -25,7 +25,7 @@ from denser.io.structures import from_smiles
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.units import DEBYE
-from recording import add_option, record
+from recording import add_option, record, with_earlier
 
 WATER_DIMER = Atoms(
     "OHHOHH",
@@ -103,6 +103,8 @@ def run(chosen: argparse.Namespace) -> None:
             f"{prediction.seconds_sad + prediction.seconds_network:.2f}",
         )
     console.print(out)
+    if chosen.only:
+        rows = with_earlier(chosen.results, "kinds", rows, "molecule")
     record(chosen.results, "kinds", rows, predictor)
 
 

@@ -5,7 +5,7 @@
 A record holds the figures, the command, the day, the machine, the versions, and the model. A model
 is known by its name and by the dipole moment that it predicts for acetamide: two files of weights
 that predict the same have the same figures. Times do not depend on weights, so that records of
-times alone have no dipole. `tests/test_figures.py` compares the records with the shipped model.
+times alone have no dipole. `tests/test_pages.py` compares the records with the shipped model.
 """
 
 from __future__ import annotations
@@ -89,6 +89,16 @@ def record(
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(dict(sorted(records.items())), indent=1) + "\n")
     print(f"wrote {path} ({name})")
+
+
+def with_earlier(path: Path | None, name: str, rows: list[dict], key: str) -> list[dict]:
+    """The rows of the record `name` in a file, those of the same `key` replaced; new ones last."""
+    if path is None or not path.exists():
+        return rows
+    earlier = json.loads(path.read_text()).get(name, {}).get("figures", [])
+    new = {row[key]: row for row in rows}
+    found = [new.pop(row[key], row) for row in earlier]
+    return found + list(new.values())
 
 
 def acetamide_dipole(predictor: Predictor) -> float:
