@@ -295,9 +295,7 @@ class Aspherical(Network):
                 turns = [torch.as_tensor(o.matrix.T).to(graph.vectors) for o in operations]
                 found, spin = self.averaged(graph, turns)
                 environments = None
-        n = len(self.config.exponents)
-        if not found[:, n:].any():  # no atom has diffuse functions
-            found = found[:, :n]
+        found, n = self._used(found), len(self.config.exponents)
         known: dict[str, Any] = {
             "environments": environments,
             "target": electrons_of_molecules(structure, graph.electrons),
@@ -320,7 +318,12 @@ class Aspherical(Network):
         graph = Graph.of(structure, None, self.config, self.device, positions)
         turns = torch.as_tensor(_FIVE.as_matrix()).to(graph.vectors)
         target = electrons_of_molecules(structure, graph.electrons)
-        return self.averaged(graph, list(turns))[0], positions, target
+        return self._used(self.averaged(graph, list(turns))[0]), positions, target
+
+    def _used(self, coefficients: Tensor) -> Tensor:
+        """Coefficients without those of the diffuse functions, if no atom has any."""
+        n = len(self.config.exponents)
+        return coefficients if coefficients[:, n:].any() else coefficients[:, :n]
 
     def pullback(self, sad: Density, field_of: FieldOf, periodic: bool, recipe: str) -> np.ndarray:
         """As of `Network`."""

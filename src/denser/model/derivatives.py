@@ -138,6 +138,7 @@ def gaussian_prediction(predictor: Predictor, structure: Structure) -> GaussianP
     if found is None:
         return None
     coefficients, positions, target = found
-    exponents, recipe = predictor.network.get_buffer("exponents"), predictor.model.recipe.sad
+    exponents = predictor.network.get_buffer("exponents")[: coefficients.shape[1]]
+    recipe = predictor.model.recipe.sad
     atoms = DeformedAtoms.isolated(structure, recipe, coefficients.detach(), exponents, target)[0]
     return GaussianPrediction(atoms, coefficients, positions)
