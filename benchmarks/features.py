@@ -97,8 +97,9 @@ def soap_of_atoms() -> Callable[[Atoms], np.ndarray] | None:
 def draw(rows: list[dict], path: Path) -> None:
     """Learning curves of each property, one panel each."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
-    figure = Figure(figsize=(9.0, 2.5), layout="constrained")
+    figure = Figure(figsize=(10.0, 2.5), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(PROPERTIES)), PROPERTIES, strict=True):
         for row in (row for row in rows if row["property"] == name):
             errors = row["errors"]
@@ -109,10 +110,12 @@ def draw(rows: list[dict], path: Path) -> None:
             axes.set_title(f"{name}, {row['unit']}", fontsize=9)
         axes.set_xticks(list(errors), [str(n) for n in errors])
         axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.tick_params(labelsize=8)
         axes.set_xlabel("molecules to learn from", fontsize=8)
     figure.axes[0].set_ylabel("mean absolute error", fontsize=8)
-    figure.axes[-1].legend(fontsize=7)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right", fontsize=8)
     save_figure(figure, path, 150)
     print(f"wrote {path}")
 
