@@ -433,7 +433,7 @@ def test_smiles_files_and_what_is_wrong_with_them(page, tmp_path: Path):
     assert "does not cover" in page.message("molecule")
     assert page.inner_text("#status") == "no density"
     assert page.inner_text("#formula") == "HU"
-    rows = [f"H {i} {j} 0" for i in range(26) for j in range(26)]
+    rows = [f"H {i} {j} 0" for i in range(142) for j in range(142)]
     (tmp_path / "large.xyz").write_text("\n".join([str(len(rows)), "", *rows]) + "\n")
     page.set_input_files("#file", tmp_path / "large.xyz")
     page.wait("document.querySelector('.message[data-for=open]').textContent.includes('up to')")

@@ -211,6 +211,9 @@ def compare(
     from denser.fields.metrics import compare as compare_densities
     from denser.io import check_suffix, is_density_file, read, write
 
+    for path in (first, second):
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
     if not any(is_density_file(path) for path in (first, second)):
         if out is not None:
             raise InputError("-o is for the difference of two densities, found two structures")

@@ -305,8 +305,10 @@ class Propagation:
             orbitals = [_turned(f, c, h) for f, c in zip(middle, state.orbitals, strict=True)]
             made, energy = self.molecule.matrices(orbitals)
             state.matrices_made += 1
-            error = float(np.abs(made - new).max())
-            change = float(np.abs(made - state.reference).max())
+            # F of a spin without electrons is noise, since PBE divides by its density
+            held = [s for s, c in enumerate(orbitals) if c.shape[1]]
+            error = float(np.abs((made - new)[held]).max())
+            change = float(np.abs((made - state.reference)[held]).max())
             new = made
             if error < max(_SAME * change, _NOISE):
                 break

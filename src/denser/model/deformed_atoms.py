@@ -22,6 +22,7 @@ from math import gamma
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from denser.atoms.sad import gaussians, sum_of_atoms, valence_charges
@@ -53,6 +54,10 @@ _MARGIN = 4.0 / BOHR
 """Half of the shortest distance of an isolated molecule from its images, bohr."""
 
 
+_NOTHING = 1e-7
+"""What max(0, .) adds below this is not counted, e/bohr^3."""
+
+
 @dataclass(frozen=True, eq=False)
 class DeformedAtoms:
     """Deformed atoms, each with its factor.
@@ -80,6 +85,8 @@ class DeformedAtoms:
         unpaired if several orbitals may hold these.
     target : (n_atoms,) float, optional
         Electrons that the molecules of the atoms should have (`electrons_of_molecules`).
+    clipped_near : (n_atoms,) float, optional
+        The first integral of `clipped`, by the nearest atom; None in a periodic box.
     """
 
     structure: Structure
@@ -93,6 +100,7 @@ class DeformedAtoms:
     environments: Tensor | None = None
     singly: float | None = None
     target: np.ndarray | None = None
+    clipped_near: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -115,6 +123,7 @@ class DeformedAtoms:
             recipe,
             np.ones(len(structure)),
             grid_moments(added, nodes, grid.cell, grid.dv),
+            clipped_near=None if periodic else _by_atom(added, grid, structure.positions),
         )
         return atoms, values.clamp_(min=0.0)
 
@@ -154,7 +163,8 @@ class DeformedAtoms:
         factors, excess = self.factors, 0.0
         if len(self.structure) > 1:
             target = self._target(valence_charges, n_electrons)
-            factors = electron_factors(self.structure, electrons, electrons - target)
+            near = 0.0 if self.clipped_near is None else self.clipped_near
+            factors = electron_factors(self.structure, electrons, electrons + near - target)
             excess = largest_excess(factors)
         n, first, second, third = self.clipped
         left = float(factors @ electrons + n) / n_electrons
@@ -442,6 +452,15 @@ class DeformedAtoms:
         spherical = (np.pi / exponents) ** 1.5 / np.sqrt(4 * np.pi)
         coefficients[:, :, 0] += of_electrons[:, None] * spherical
         return positions + of_positions, coefficients, points.T
+
+
+def _by_atom(values: np.ndarray, grid: Grid, positions: np.ndarray) -> np.ndarray:
+    """Integral of values (nx, ny, nz) on the nodes nearest to each atom (n_atoms,)."""
+    index = np.argwhere(values > _NOTHING)
+    points = grid.origin + index @ (grid.cell / np.array(grid.shape)[:, None])
+    nearest = cKDTree(positions).query(points)[1]
+    weights = values[tuple(index.T)] * grid.dv
+    return np.bincount(nearest, weights, minlength=len(positions))
 
 
 def on_nodes(sad: Density, coefficients: Tensor, exponents: Tensor) -> Tensor:
