@@ -244,8 +244,7 @@ class Aspherical(Network):
             The network does not know an element.
         """
         box = sad.grid if periodic else None
-        coefficients = self._coefficients(sad.structure, box, operations)[0]
-        exponents = self.exponents[: coefficients.shape[1]]
+        coefficients, exponents, _ = self._coefficients(sad.structure, box, operations)
         return on_nodes(sad, coefficients, exponents).clamp_(min=0.0)
 
     def deformed_atoms(
@@ -257,8 +256,7 @@ class Aspherical(Network):
     ) -> tuple[DeformedAtoms, Tensor]:
         """As in `Network`."""
         box = sad.grid if periodic else None
-        coefficients, known = self._coefficients(sad.structure, box, operations)
-        exponents = self.exponents[: coefficients.shape[1]]
+        coefficients, exponents, known = self._coefficients(sad.structure, box, operations)
         atoms, raw = DeformedAtoms.of(sad, periodic, recipe, coefficients, exponents)
         return replace(atoms, **known), raw
 
@@ -270,8 +268,7 @@ class Aspherical(Network):
         box: Grid | None = None,
     ) -> tuple[DeformedAtoms, float]:
         """As in `Network`."""
-        coefficients, known = self._coefficients(structure, box, operations)
-        exponents = self.exponents[: coefficients.shape[1]]
+        coefficients, exponents, known = self._coefficients(structure, box, operations)
         atoms, excess = DeformedAtoms.isolated(
             structure, recipe, coefficients, exponents, known["target"]
         )
@@ -279,8 +276,8 @@ class Aspherical(Network):
 
     def _coefficients(
         self, structure: Structure, box: Grid | None, operations: Sequence[CubeOperation]
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """As `coefficients`, without derivatives, and what else `DeformedAtoms` has.
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """As `coefficients`, without derivatives, exponents, and what else `DeformedAtoms` has.
 
         The integral of the spin density is exact. There are no environments of a mean over copies.
         If no atom has diffuse functions, the coefficients end with those of the other exponents.
@@ -305,7 +302,7 @@ class Aspherical(Network):
             exact = self.spin.exact(structure, spin[:, :n], own, self.exponents[:n])
             known["spin"] = F.pad(exact, (0, 0, 0, found.shape[1] - n))
             known["singly"] = float(singly.sum())
-        return found, known
+        return found, self.exponents[: found.shape[1]], known
 
     def coefficients_of(self, structure: Structure) -> tuple[Tensor, Tensor, np.ndarray]:
         """As of `Network`, the mean of five copies that are turned by 72 degrees.
