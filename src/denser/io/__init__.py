@@ -1,7 +1,8 @@
 """Read and write densities: `read(path)` and `write(path, obj)`; the file name gives the format.
 
 `denser.io.formats` has the table of formats. CHG, PARCHG*, AECCAR* and `.vasp` are read as CHGCAR.
-Each name may end in `.gz`, `.bz2` or `.xz`: such files are compressed. A `.vasp`, `.xsf` or POSCAR
+Each name may end in `.gz`, `.bz2` or `.xz`: such files are compressed. `GROUP.zarr/NAME` is an
+array of a Zarr group. A `.vasp`, `.xsf` or POSCAR
 without a grid is a structure.
 
 Files use the coordinates of the user's input. A file is first written under a temporary name in the
@@ -15,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from denser.io import chgcar, xsf
+from denser.io import chgcar, xsf, zarr_group
 from denser.io.electrons import known
 from denser.io.files import DENSITY_UNIT, naming, plain_name
 from denser.io.formats import DENSITIES, STRUCTURES
@@ -37,8 +38,13 @@ __all__ = [
     "write",
 ]
 
-SUFFIXES = tuple(suffix for entry in DENSITIES.values() for suffix in entry.endings)
-"""Known suffixes, in any case; a name that starts with CHGCAR needs none."""
+SUFFIXES = tuple(
+    suffix
+    for entry in DENSITIES.values()
+    for suffix in entry.endings
+    if suffix != zarr_group.SUFFIX
+)
+"""Known suffixes of files, in any case; a name that starts with CHGCAR needs none."""
 
 _EITHER = (".vasp", ".poscar", ".xsf", ".axsf")
 """Suffixes of structures as well as of densities."""
@@ -117,7 +123,8 @@ def write(path: str | Path, obj: Field | Density) -> None:
 
 def holds_spin(path: str | Path) -> bool:
     """Whether a file of this name holds a density and its spin density."""
-    return _of_name(file_path(path)).__name__ in ("denser.io.chgcar", "denser.io.npz")
+    holding = ("denser.io.chgcar", "denser.io.npz", "denser.io.zarr_group")
+    return _of_name(file_path(path)).__name__ in holding
 
 
 def check_suffix(path: str | Path) -> None:
@@ -161,6 +168,10 @@ def _with_grid(path: Path) -> ModuleType | None:
 
 def _of_name(path: str | Path) -> ModuleType:
     """Return the module for files of this name."""
+    if zarr_group.is_member(path):
+        return zarr_group
+    if zarr_group.is_group(path):
+        raise InputError(f"{path}: is a group of densities; name one of it, such as {path}/rho")
     name = plain_name(path)
     suffix = Path(name).suffix.lower()
     for module, entry in DENSITIES.items():

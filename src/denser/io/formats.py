@@ -152,6 +152,10 @@ DENSITIES = {
     "npz": DensityFormat(
         "NumPy archive of denser", (".npz",), "NumPy", "e/bohr^3", "everything, lossless"
     ),
+    "zarr_group": DensityFormat(
+        "Zarr group of many densities, `GROUP.zarr/NAME`", (".zarr",), "zarr", "e/bohr^3",
+        "everything, lossless",
+    ),
     "opendx": DensityFormat(
         "OpenDX, as in APBS", (".dx",), "denser", "e/bohr^3; kT/e for potentials",
         "no atoms, 7 digits",

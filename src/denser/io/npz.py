@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -57,29 +58,33 @@ def write(path: str | Path, obj: Field) -> None:
     path = Path(path)
     if path.suffix.lower() in COMPRESSED:
         raise InputError(f"{path}: an .npz is compressed already; leave out {path.suffix}")
-    arrays: dict[str, Any] = {
+    arrays = {"values": writable_values(path, obj)} | description(obj)
+    if isinstance(obj, Density) and obj.spin_density is not None:
+        arrays["spin_density"] = writable_values(path, obj.spin_density)
+    with writing(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def description(obj: Field) -> dict[str, Any]:
+    """All keys of a Field or a Density but its values and those of its spin density."""
+    found: dict[str, Any] = {
         "format": FORMAT,
-        "values": writable_values(path, obj),
         "unit": obj.unit,
         "origin": obj.grid.origin,
         "cell": obj.grid.cell,
     }
-    if isinstance(obj, Density):
-        structure = obj.structure
-        arrays |= {
-            "numbers": structure.numbers,
-            "positions": structure.positions,
-            "charge": structure.charge,
-            "spin": structure.spin,
-            "valence_charges": obj.valence_charges,
-            "all_electron": obj.all_electron,
-        }
-        if obj.spin_density is not None:
-            arrays["spin_density"] = writable_values(path, obj.spin_density)
-        if structure.cell is not None:
-            arrays["structure_cell"] = structure.cell
-    with writing(path) as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    if not isinstance(obj, Density):
+        return found
+    structure = obj.structure
+    found |= {
+        "numbers": structure.numbers,
+        "positions": structure.positions,
+        "charge": structure.charge,
+        "spin": structure.spin,
+        "valence_charges": obj.valence_charges,
+        "all_electron": obj.all_electron,
+    }
+    return found if structure.cell is None else found | {"structure_cell": structure.cell}
 
 
 def read(path: str | Path) -> Field | Density:
@@ -91,7 +96,17 @@ def read(path: str | Path) -> Field | Density:
         A missing or damaged file, or an archive of something else.
     """
     path = Path(path)
-    arrays = _arrays(path)
+    return from_arrays(path, _arrays(path))
+
+
+def from_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Field | Density:
+    """The Field or Density of all keys, which are those of the file `path`.
+
+    Raises
+    ------
+    InputError
+        A key is missing, or they are of something else.
+    """
     found = str(arrays.get("format", "no format"))
     if found != FORMAT:
         raise InputError(f"{path}: expected a density ({FORMAT}), found {found}")
@@ -120,9 +135,7 @@ def read(path: str | Path) -> Field | Density:
                 density = density.with_spin_density(seal(arrays["spin_density"]))
             return density
     except KeyError as error:
-        raise InputError(
-            f"{path}: the archive has no {error}; it is damaged, make or copy it again"
-        ) from error
+        raise InputError(f"{path}: has no {error}; it is damaged, make or copy it again") from error
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

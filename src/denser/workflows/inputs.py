@@ -25,6 +25,7 @@ from denser.io.trajectories import (
     split_selection,
     trajectory_frames,
 )
+from denser.io.zarr_group import with_members
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.version import __version__
@@ -272,7 +273,7 @@ def find_inputs(
     Parameters
     ----------
     files : sequence of Path
-        Each may end in a slice of its frames (`split_slice`).
+        Each may end in a slice of its frames (`split_slice`). A Zarr group is all of its arrays.
     smiles : sequence of str
     densities : bool
         Whether density files (judged by their names) stay files, or are read as structures.
@@ -295,6 +296,7 @@ def find_inputs(
         )
     names, stems = Names(), Names()
     found: list[Input] = []
+    files = with_members(files)
     plain = own_files(files)
     for given, path, stem in zip(files, plain, output_stems(plain), strict=True):
         if densities and is_density_file(path):
@@ -390,8 +392,12 @@ def content(
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(read_bytes(path)).hexdigest()
+    """SHA-256 of a file's bytes, or of those of the files in an array of Zarr."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(read_bytes(file))
+    return digest.hexdigest()
 
 
 def structure_hash(structure: Structure) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from denser.analysis.moments import dipole_record, dipole_text
 from denser.atoms.plausible import strange
-from denser.io import check_suffix, chgcar, holds_spin, write
+from denser.io import check_suffix, chgcar, holds_spin, write, zarr_group
 from denser.io.files import make_folder
 from denser.io.rows import write_rows
 from denser.io.table import require_table
@@ -25,7 +25,7 @@ from denser.types.errors import InputError
 from denser.types.units import BOHR
 from denser.workflows import many
 from denser.workflows.inputs import Input, content, find_inputs, own_files, refuse_inputs
-from denser.workflows.journal import Journal
+from denser.workflows.journal import Journal, beside
 from denser.workflows.many import Failed
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 RECORD = ".denser-predict.jsonl"
 """File in an output folder, with one line for each output: the hash of its input, and size and time
-of the output. If these have changed since, the line is not valid."""
+of the output. If these have changed since, the line is not valid. That of a Zarr group is beside
+it."""
 
 _IN_FRAGMENTS = (
     "the structure is large: the electrons that the network is shown were solved in overlapping "
@@ -53,7 +54,7 @@ class Batch:
     ----------
     files, smiles : sequence
     out : Path or None
-        A file for one structure, otherwise a folder.
+        A file for one structure, otherwise a folder or a Zarr group (`denser.io.zarr_group`).
     format : str
         Suffix of the files in a folder.
     options : PredictionOptions
@@ -92,10 +93,16 @@ class Batch:
         if table is not None:
             require_table(table)
             refuse_inputs(table, self.files)
-        suffix = "." + format.lstrip(".")
-        check_suffix(Path("x" + suffix))
+        grouped = zarr_group.is_group(out)
+        if grouped:
+            zarr_group.require_zarr()
+        suffix = "" if grouped else "." + format.lstrip(".")
+        if suffix == zarr_group.SUFFIX:
+            raise InputError(f"densities go to a Zarr group with -o {out}.zarr, without --format")
+        check_suffix(out / f"x{suffix}")
         self.inputs = find_inputs(files, smiles, densities=False, embed=embed, topology=topology)
         self.single = len(self.inputs) == 1 and not out.is_dir() and out.suffix != ""
+        self.single = self.single and not grouped
         self.single = self.single or (len(self.inputs) == 1 and chgcar.is_name(out.name))
         if self.single:
             check_suffix(out)
@@ -110,7 +117,7 @@ class Batch:
                     else f"{out} is a file, but there are {len(self.inputs)} structures; name a "
                     "folder"
                 )
-            if out.suffix and not out.is_dir():
+            if out.suffix and not out.is_dir() and not grouped:
                 raise InputError(
                     f"{len(self.inputs)} structures go to a folder, not to {out.name}; give "
                     f"-o FOLDER --format {out.suffix.lstrip('.')}"
@@ -128,7 +135,9 @@ class Batch:
         if not self.single:
             make_folder(self.out)
         folder = self.out.parent if self.single else self.out
-        journal = Journal(folder / RECORD, "output")
+        # Zarr warns of other files in a group
+        path = beside(self.out) if zarr_group.is_group(self.out) else folder / RECORD
+        journal = Journal(path, "output")
         todo, earlier, failed = [], {}, {}
         there: set[str] = set()  # whose line in the journal is that of this content
         for entry in self.inputs:
@@ -242,9 +251,9 @@ def _holds(known: dict | None, output: Path, made_from: str | None) -> bool:
 
 
 def _stamp(path: Path) -> list[int]:
-    """Size and time of a file."""
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
+    """Size and time of a file, or of those of an array of Zarr."""
+    found = [file.stat() for file in (path.iterdir() if path.is_dir() else [path])]
+    return [sum(file.st_size for file in found), max(file.st_mtime_ns for file in found)]
 
 
 @dataclass(frozen=True)

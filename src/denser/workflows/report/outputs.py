@@ -15,7 +15,7 @@ from ase import Atoms
 from denser.analysis.averages import coarsen, planar_average
 from denser.analysis.catalogue import CHARGES, FIELDS, PICTURES, PROPERTIES, unknown
 from denser.analysis.properties import Analysis
-from denser.io import SUFFIXES, read, write
+from denser.io import SUFFIXES, read, write, zarr_group
 from denser.io.charges import require_suffix
 from denser.io.files import naming, replacing
 from denser.model.options import PredictionOptions
@@ -27,6 +27,9 @@ from denser.workflows.inputs import refuse_inputs
 if TYPE_CHECKING:
     from denser.analysis.crystal.rigid_fit import RigidFit
     from denser.analysis.crystal.scattering import StructureFactors
+
+FIELDS_GROUP = "fields.zarr"
+"""Group of all fields in the folder of a report, if their format is Zarr."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class ReportSettings:
     optional : tuple of str
         Properties that may be left out if a density does not have them.
     format : str
-        Suffix of field files.
+        Suffix of field files, or "zarr".
     pictures : bool
         Draw the reduced gradient, the potential on the surface, and critical points.
     kind : str
@@ -127,10 +130,11 @@ class ReportSettings:
             for name in names:
                 if name not in known:
                     raise unknown(what, name, known)
-        if f".{self.format.lower()}" not in SUFFIXES:
+        suffixes = (*SUFFIXES, zarr_group.SUFFIX)
+        if f".{self.format.lower()}" not in suffixes:
             raise InputError(
                 f"fields cannot be written as .{self.format}; choose one of "
-                f"{', '.join(suffix[1:] for suffix in SUFFIXES)}"
+                f"{', '.join(suffix[1:] for suffix in suffixes)}"
             )
         if self.charges_format is not None:
             require_suffix(Path(f"x.{self.charges_format}"))
@@ -170,6 +174,8 @@ def output_tasks(
         if folder is None:
             raise InputError(f"{stem}{ending}: name a folder to write it to")
         target = folder / f"{stem}{ending}"
+        if zarr_group.is_group(target):
+            target = folder / FIELDS_GROUP / target.stem
         refuse_inputs(target, protected)
         write_to(target)
         written.append(str(target))
