@@ -6,8 +6,9 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
+from denser.analysis.charges.corrected_hirshfeld import cm5
 from denser.analysis.charges.esp_fit import EspCharges
-from denser.analysis.charges.stockholder import cm5, hirshfeld
+from denser.analysis.charges.stockholder import hirshfeld
 from denser.analysis.moments import dipole, dipole_record, dipole_text, moments
 from denser.atoms.free_atoms import complete, free_atom
 from denser.atoms.molecules import whole_molecules

@@ -129,10 +129,16 @@ PROPERTIES = {
     ),
     "cm5": Property(
         "charge model 5, from Hirshfeld charges",
-        "denser.analysis.charges.stockholder:cm5",
+        "denser.analysis.charges.corrected_hirshfeld:cm5",
         needs=("hirshfeld",),
         charges="CM5",
         quick=True,
+    ),
+    "adch": Property(
+        "Hirshfeld charges corrected for atomic dipoles",
+        "denser.analysis.charges.corrected_hirshfeld:adch",
+        needs=("hirshfeld",),
+        charges="ADCH",
     ),
     "ts": Property(
         "Tkatchenko-Scheffler polarizabilities and C6 coefficients, from Hirshfeld volumes",
@@ -305,6 +311,18 @@ FIELDS = {
         "density with the sign of the Hessian's second eigenvalue",
         "e/bohr^3",
         "denser.analysis.fields:hessian_eigenvalue_2",
+    ),
+    "iri": FieldEntry(
+        "interaction region indicator", "a.u.", "denser.analysis.interactions.indicators:iri"
+    ),
+    "dori": FieldEntry(
+        "density overlap regions indicator", "1", "denser.analysis.interactions.indicators:dori"
+    ),
+    "igmh": FieldEntry(
+        "IGMH between molecules, delta g_inter",
+        "e/bohr^4",
+        "denser.analysis.interactions.indicators:igmh",
+        needs=("density", "fragments"),
     ),
     "elf": FieldEntry("electron localisation function", "1", needs=("localisation.elf",)),
     "lol": FieldEntry("localised-orbital locator", "1", needs=("localisation.lol",)),

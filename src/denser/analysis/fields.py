@@ -95,9 +95,9 @@ def _cores(density: Field) -> Iterator[tuple]:
             yield on_grid, d[part], r[in_patch], slopes[part]
 
 
-def gradient_norm(density: Field) -> Field:
+def gradient_norm(density: Field, local: bool = False) -> Field:
     """Return |grad rho| in e/bohr^4."""
-    return Field(density.grid, np.sqrt(_squared_gradient(density)), "e/bohr^4")
+    return Field(density.grid, np.sqrt(_squared_gradient(density, local)), "e/bohr^4")
 
 
 def _squared_gradient(density: Field, local: bool = False) -> np.ndarray:

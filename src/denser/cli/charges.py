@@ -47,7 +47,8 @@ def charges(
         list[str] | None,
         typer.Option(
             "--charges",
-            help="resp (the default), mbis, cm5, hirshfeld, chelpg or mk; several with commas. "
+            help="resp (the default), mbis, cm5, adch, hirshfeld, chelpg or mk; several with "
+            "commas. "
             "Formats of one kind have the first.",
         ),
     ] = None,

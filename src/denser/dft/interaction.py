@@ -140,23 +140,10 @@ def fragments_of(structure: Structure, text: str) -> list[Structure]:
         The text cannot be read, an atom is missing or named twice, there is one fragment only, a
         fragment has unpaired electrons, or the charges do not add up.
     """
+    parts = _parts(structure, text)
     if text == "bonds":
-        found_by_bonds = [molecule.atoms for molecule in whole_molecules(structure)]
-        parts = list(zip(found_by_bonds, _formal(structure, found_by_bonds), strict=True))
-    else:
-        parts = [_part(word, len(structure)) for word in text.split(",")]
-    times = np.bincount(np.concatenate([atoms for atoms, _ in parts]), minlength=len(structure))
-    if (times != 1).any():
-        i = int(np.argmax(times != 1))
-        how = "in no fragment" if times[i] == 0 else "in two fragments"
-        raise InputError(f"atom {i + 1} is {how}; name every atom once in --fragments")
-    if len(parts) < 2:
-        raise InputError(
-            f"all atoms of {structure.formula} are bonded to each other, so there is nothing that "
-            "interacts; name the fragments (--fragments 1-3,4-6)"
-            if text == "bonds"
-            else "an interaction needs two fragments, found one; separate them with a comma"
-        )
+        molecules = [atoms for atoms, _ in parts]
+        parts = list(zip(molecules, _formal(structure, molecules), strict=True))
     hint = "give the charge of each fragment (--fragments 1-5:1,6:-1)"
     if sum(charge for _, charge in parts) != structure.charge:
         raise InputError(
@@ -172,6 +159,32 @@ def fragments_of(structure: Structure, text: str) -> list[Structure]:
             )
         found.append(part)
     return found
+
+
+def atoms_of_fragments(structure: Structure, text: str) -> list[np.ndarray]:
+    """Indices of the atoms of each fragment, as of `fragments_of`; their charges do not matter."""
+    return [atoms for atoms, _ in _parts(structure, text)]
+
+
+def _parts(structure: Structure, text: str) -> list[tuple[np.ndarray, int]]:
+    """Indices of at least two fragments that hold all atoms, with their named charges (or 0)."""
+    if text == "bonds":
+        parts = [(molecule.atoms, 0) for molecule in whole_molecules(structure)]
+    else:
+        parts = [_part(word, len(structure)) for word in text.split(",")]
+    times = np.bincount(np.concatenate([atoms for atoms, _ in parts]), minlength=len(structure))
+    if (times != 1).any():
+        i = int(np.argmax(times != 1))
+        how = "in no fragment" if times[i] == 0 else "in two fragments"
+        raise InputError(f"atom {i + 1} is {how}; name every atom once in --fragments")
+    if len(parts) < 2:
+        raise InputError(
+            f"all atoms of {structure.formula} are bonded to each other, so there is nothing that "
+            "interacts; name the fragments (--fragments 1-3,4-6)"
+            if text == "bonds"
+            else "an interaction needs two fragments, found one; separate them with a comma"
+        )
+    return parts
 
 
 def _formal(structure: Structure, molecules: list[np.ndarray]) -> list[int]:

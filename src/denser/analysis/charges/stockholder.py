@@ -1,4 +1,4 @@
-"""Stockholder charges with fixed atoms: Hirshfeld, and CM5 based on it.
+"""Stockholder charges with fixed atoms: Hirshfeld.
 
 The share of atom a in the density is w_a = n_a / sum_b n_b, with the densities n of free
 all-electron atoms (Hirshfeld, Theor. Chim. Acta 44, 129, 1977). Its charge is
@@ -18,48 +18,25 @@ those of the free atoms (zero, and <r^3>) plus integrals of the same kind.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from ase.neighborlist import neighbor_list
 from scipy.ndimage import map_coordinates
 
 from denser.analysis.uncertainty import charge_errors
 from denser.atoms.free_atoms import free_atom, require_pseudo_charges
-from denser.atoms.molecules import lone_molecule
 from denser.fields.windows import ball, pieces
 from denser.types.density import Density
-from denser.types.errors import InputError
-from denser.types.structure import DIPOLE_ORIGIN, Structure
+from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE
 
-# CM5: alpha in 1/angstrom, radii in angstrom and D_Z for H to Ar, and the pairs with their own T.
-_ALPHA = 2.474
-_RADII = (
-    np.nan, 0.32, 0.37, 1.30, 0.99, 0.84, 0.75, 0.71, 0.64, 0.60,
-    0.62, 1.60, 1.40, 1.24, 1.14, 1.09, 1.04, 1.00, 1.01,
-)  # fmt: skip
-_D = (
-    np.nan, 0.0056, -0.1543, 0.0, 0.0333, -0.1030, -0.0446, -0.1072, -0.0802, -0.0629,
-    -0.1088, 0.0184, 0.0, -0.0726, -0.0790, -0.0756, -0.0565, -0.0444, -0.0767,
-)  # fmt: skip
-_T = {
-    (1, 6): 0.0502,
-    (1, 7): 0.1747,
-    (1, 8): 0.1671,
-    (6, 7): 0.0556,
-    (6, 8): 0.0234,
-    (7, 8): -0.0346,
-}
 CUTOFF = 1e-7
 """A free atom ends where its all-electron density falls below this, e/bohr^3."""
 
 _STEP = 1e-4
 """Distance between the radii of a free atom's table, bohr."""
-
-_REACH = 12.0
-"""Distance beyond which pairs add less than 1e-8 e to CM5 charges, angstrom."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +92,7 @@ class Hirshfeld:
     def lines(self) -> list[str]:
         """Readable lines, one per atom."""
         norms = np.linalg.norm(self.dipoles, axis=1) * DEBYE
-        head, bars = _bars(self.errors, len(self.charges))
+        head, bars = error_bars(self.errors, len(self.charges))
         return [
             f"Hirshfeld:    charge/e{head}  dipole/debye  volume/free atom",
             *(
@@ -137,67 +114,7 @@ class Hirshfeld:
         ]
 
 
-@dataclass(frozen=True, eq=False)
-class CM5:
-    """Charge Model 5: Hirshfeld charges with a correction that gives good dipole moments.
-
-    Parameters
-    ----------
-    structure : Structure
-    charges : (n_atoms,) float
-        e.
-    errors : (n_atoms,) float, optional
-        As those of the Hirshfeld charges, since the correction has none.
-    """
-
-    structure: Structure
-    charges: np.ndarray
-    errors: np.ndarray | None = None
-
-    @property
-    def dipole(self) -> np.ndarray | None:
-        """Dipole of the charges (3,) about the centre of nuclear charge, e*bohr.
-
-        None in a periodic cell, unless it holds one molecule with vacuum around it.
-        """
-        structure = self.structure
-        if structure.cell is not None:
-            alone = lone_molecule(structure)
-            if alone is None:
-                return None
-            structure = replace(structure, positions=alone.positions)
-        return self.charges @ (structure.positions - structure.nuclear_charge_centre)
-
-    def to_dict(self) -> dict:
-        """Return plain data."""
-        return {
-            "symbols": self.structure.symbols,
-            "charges_e": self.charges.tolist(),
-            "charges_error_e": None if self.errors is None else self.errors.tolist(),
-            "dipole_debye": None if self.dipole is None else (self.dipole * DEBYE).tolist(),
-            "dipole_origin": None if self.dipole is None else DIPOLE_ORIGIN,
-        }
-
-    def lines(self) -> list[str]:
-        """Readable lines, one per atom."""
-        last = "no dipole of the charges (periodic)"
-        if self.dipole is not None:
-            last = f"dipole of the charges {np.linalg.norm(self.dipole) * DEBYE:.4f} debye"
-            last += f" about the {DIPOLE_ORIGIN}" if abs(self.charges.sum()) > 0.5 else ""
-        head, bars = _bars(self.errors, len(self.charges))
-        return [
-            f"CM5:          charge/e{head}",
-            *(
-                f"{i:4d} {symbol:2s} {q:13.4f}{bar}"
-                for i, (symbol, q, bar) in enumerate(
-                    zip(self.structure.symbols, self.charges, bars, strict=True), start=1
-                )
-            ),
-            last,
-        ]
-
-
-def _bars(errors: np.ndarray | None, n: int) -> tuple[str, list[str]]:
+def error_bars(errors: np.ndarray | None, n: int) -> tuple[str, list[str]]:
     """Heading and column of error bars, empty if there are none."""
     if errors is None:
         return "", [""] * n
@@ -312,6 +229,31 @@ def deform(density: Density, periodic: bool) -> tuple[np.ndarray, np.ndarray, np
     return deformation, promolecule, missing
 
 
+def promolecules(density: Density, groups: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """All electrons of the free atoms of each group on the grid, (nx, ny, nz) each, e/bohr^3.
+
+    Parameters
+    ----------
+    density : Density
+        Gives grid and structure; images are included if the structure is periodic.
+    groups : sequence of (n,) int
+        Indices of atoms.
+    """
+    structure, grid = density.structure, density.grid
+    found = []
+    for group in groups:
+        total = np.zeros(grid.shape)
+        for a in group:
+            atom = curve(int(structure.numbers[a]))
+            position = structure.positions[a]
+            nodes, squared = ball(grid, position, atom.radius, structure.cell is not None)
+            share = atom.at(np.sqrt(squared), atom.all_electron)
+            for on_grid, in_patch in pieces(nodes, grid.shape):
+                total[on_grid] += share[in_patch]
+        found.append(total)
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Curve:
     """A free atom on equidistant radii, for linear interpolation.
@@ -350,51 +292,3 @@ def curve(z: int) -> Curve:
         float(volume.sum()),
         float(volume[inside].sum()),
     )
-
-
-def cm5(charges: Hirshfeld, structure: Structure | None = None) -> CM5:
-    """Charge Model 5 of Marenich, Jerome, Cramer and Truhlar (2012).
-
-    q_k^CM5 = q_k^Hirshfeld + sum_k' T_kk' B_kk',  B = exp(-alpha (r_kk' - R_k - R_k')),
-    T_kk' = D_k - D_k' except for the pairs H-C, H-N, H-O, C-N, C-O and N-O, which have their own
-    (J. Chem. Theory Comput. 8, 527). Fitted to dipole moments of molecules.
-
-    Parameters
-    ----------
-    charges : Hirshfeld
-    structure : Structure, optional
-        By default that of `charges`; periodic images of a periodic structure are included.
-
-    Raises
-    ------
-    InputError
-        An element is beyond Ar, or the number of atoms differs.
-    """
-    structure = charges.structure if structure is None else structure
-    if len(structure) != len(charges.charges):
-        raise InputError(
-            f"{len(charges.charges)} Hirshfeld charges do not belong to {len(structure)} atoms"
-        )
-    for i, z in enumerate(structure.numbers):
-        if not 1 <= z < len(_D):
-            raise InputError(
-                f"atom {i + 1} ({structure.symbols[i]}) has no CM5 parameters here; they cover "
-                "H to Ar"
-            )
-    q = charges.charges.copy()
-    first, second, distance = neighbor_list("ijd", structure.to_ase(), _REACH)
-    z = structure.numbers.tolist()
-    transfer = np.array([_transfer(z[k], z[other]) for k, other in zip(first, second, strict=True)])
-    radii = np.array(_RADII)[structure.numbers]
-    bond = np.exp(-_ALPHA * (distance - radii[first] - radii[second]))
-    np.add.at(q, first, transfer * bond)
-    return CM5(structure, q, charges.errors)
-
-
-def _transfer(k: int, other: int) -> float:
-    """T of a pair: antisymmetric, so that charge is conserved."""
-    if (k, other) in _T:
-        return _T[k, other]
-    if (other, k) in _T:
-        return -_T[other, k]
-    return _D[k] - _D[other]

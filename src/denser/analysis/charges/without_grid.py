@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from denser.analysis.charges.corrected_hirshfeld import CorrectedHirshfeld, adch, cm5
 from denser.analysis.charges.esp_charges import chelpg_points, merz_kollman_points
 from denser.analysis.charges.esp_fit import EspCharges, Group, fit_charges, fit_resp
 from denser.analysis.charges.mbis import MBIS, in_parts, partition, whole
 from denser.analysis.charges.quadrature import Quadrature
-from denser.analysis.charges.stockholder import CM5, Hirshfeld, cm5, curve, traceless
+from denser.analysis.charges.stockholder import Hirshfeld, curve, traceless
 from denser.atoms.free_atoms import pseudo_charges
 from denser.atoms.plausible import strange
 from denser.fields.windows import compact_groups
@@ -126,9 +127,14 @@ class Conformer:
         return charges, dipoles, quadrupoles + shares[:, None, None] * (quadrupole - found)
 
     @cached_property
-    def cm5(self) -> CM5:
+    def cm5(self) -> CorrectedHirshfeld:
         """Charge Model 5."""
         return cm5(self.hirshfeld)
+
+    @cached_property
+    def adch(self) -> CorrectedHirshfeld:
+        """Charges corrected for atomic dipoles."""
+        return adch(self.hirshfeld)
 
     @cached_property
     def mbis(self) -> MBIS:
@@ -278,6 +284,7 @@ def resp(conformers: Sequence[Conformer], groups: Sequence[Group] = ()) -> EspCh
 _OTHERS: dict[str, Callable[..., np.ndarray]] = {
     "mbis": _mean(lambda conformer: conformer.mbis.charges),
     "cm5": _mean(lambda conformer: conformer.cm5.charges),
+    "adch": _mean(lambda conformer: conformer.adch.charges),
     "hirshfeld": _mean(lambda conformer: conformer.hirshfeld.charges),
     "chelpg": _fitted_at(chelpg_points),
     "mk": _fitted_at(merz_kollman_points),
