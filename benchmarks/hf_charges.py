@@ -16,6 +16,7 @@ import argparse
 import io
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from denser.labels.held_out import why_held_out
 from denser.labels.qm9 import molecules, split_numbers
 from denser.model.predictor import Predictor
 from denser.types.structure import Structure
+from recording import add_option, record
 
 STRUCTURES = Path(__file__).parents[1] / "data" / "kinds.xyz.gz"
 
@@ -104,12 +106,104 @@ def kept(folder: Path, name: str, structure: Structure, points: np.ndarray) -> n
     return values
 
 
-if __name__ == "__main__":
-    p = argparse.ArgumentParser()
-    p.add_argument("--keep", type=Path, required=True)
-    p.add_argument("--n", type=int, default=200)
-    a = p.parse_args()
-    for i, (name, structure) in enumerate(chosen(a.n)):
+@dataclass(frozen=True)
+class Fit:
+    """A molecule: potentials divided by the size of HF's, at the points, and charges."""
+
+    structure: Structure
+    uniform: np.ndarray  # what the mean charge on all atoms leaves
+    slope: np.ndarray  # of the predicted charges about their mean
+    by_hf: np.ndarray  # what HF's own charges leave
+    hf: np.ndarray
+    predicted: np.ndarray
+
+    @classmethod
+    def of(
+        cls, structure: Structure, values: np.ndarray, points: np.ndarray, model: Predictor
+    ) -> Fit:
+        """Fit both."""
+        own = fit_resp([structure], [points], [values]).charges
+        found = resp([Conformer(structure, model.gaussians(structure)[0])]).charges
+        mean = structure.charge / len(structure)
+        inverse, size = 1 / cdist(points, structure.positions), np.linalg.norm(values)
+        return cls(
+            structure,
+            (values - inverse.sum(axis=1) * mean) / size,
+            inverse @ (found - mean) / size,
+            (values - inverse @ own) / size,
+            own - mean,
+            found - mean,
+        )
+
+
+def best_scale(fits: list[Fit]) -> float:
+    """Factor about the mean charge with the smallest errors of the potential."""
+    return sum(f.uniform @ f.slope for f in fits) / sum(f.slope @ f.slope for f in fits)
+
+
+def main() -> None:
+    """Compute, fit and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", type=Path, required=True, help="folder for potentials of HF")
+    parser.add_argument("--n", type=int, default=200)
+    add_option(parser)
+    options = parser.parse_args()
+    model, fits = Predictor("default"), []
+    for name, structure in chosen(options.n):
         points = merz_kollman_points(structure)
-        kept(a.keep, name, structure, points)
-        print(i, name, structure.formula, flush=True)
+        values = kept(options.keep, name, structure, points)
+        fits.append(Fit.of(structure, values, points, model))
+        difference = np.sqrt(((fits[-1].hf - fits[-1].predicted) ** 2).mean())
+        print(f"{name:16s} {difference:.3f} e rms difference", flush=True)
+    neutral = [fit for fit in fits if fit.structure.charge == 0]
+    ions = [fit for fit in fits if fit.structure.charge != 0]
+    scale = best_scale(neutral)
+    scales = [
+        best_scale([f for j, f in enumerate(neutral) if j % FOLDS != k]) for k in range(FOLDS)
+    ]
+    print(f"scale {scale:.4f}; without a tenth {min(scales):.4f} to {max(scales):.4f}")
+    rows = {
+        "RESP of the prediction": [1.0] * len(neutral),
+        "with `--like hf`": [scales[i % FOLDS] for i in range(len(neutral))],
+    }
+    table = [
+        _row(what, neutral, ions, factors, scale if factors[0] != 1 else 1.0)
+        for what, factors in rows.items()
+    ]
+    own = [[100 * float(np.linalg.norm(f.by_hf)) for f in some] for some in (neutral, ions)]
+    table.append({"charges": "RESP of HF/6-31G* itself", **_errors(*own), "rms": 0.0})
+    for row in table:
+        print(row)
+    record(
+        options.results,
+        "hf_charges",
+        {"n": len(fits), "n_ions": len(ions), "scale": round(scale, 4), "rows": table},
+    )
+
+
+def _row(
+    what: str, neutral: list[Fit], ions: list[Fit], factors: list[float], of_ions: float
+) -> dict:
+    """Errors with one factor for each neutral molecule, and one for all ions."""
+    pairs = [*zip(neutral, factors, strict=True), *((ion, of_ions) for ion in ions)]
+    errors = [100 * float(np.linalg.norm(f.uniform - s * f.slope)) for f, s in pairs]
+    q = np.concatenate([f.hf - s * f.predicted for f, s in pairs])
+    n = len(neutral)
+    return {
+        "charges": what,
+        **_errors(errors[:n], errors[n:]),
+        "rms": float(np.sqrt((q**2).mean())),
+    }
+
+
+def _errors(neutral: list[float], ions: list[float]) -> dict:
+    """Relative errors of the potential, %."""
+    return {
+        "mean": float(np.mean(neutral)),
+        "median": float(np.median(neutral)),
+        "ions": float(np.mean(ions)) if ions else None,
+    }
+
+
+if __name__ == "__main__":
+    main()
