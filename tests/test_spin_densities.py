@@ -250,3 +250,37 @@ def test_training_and_measuring_on_an_open_shell(network, tmp_path):
     closed = replace(config, data=DataConfig((str(reference),), validation=0))
     with pytest.raises(InputError, match="no label has unpaired electrons"):
         train(closed, tmp_path / "none")
+
+
+def test_all_but_spin_densities_can_learn(network, tmp_path):
+    """From closed shells; elements without diffuse functions get none."""
+    recipe = Recipe(spacing=0.2 / BOHR)
+    settings = LabelSettings(PredictionOptions(box="paper", spacing=0.2))
+    store = tmp_path / "labels.db"
+    with LabelStore(store, recipe) as labels:
+        for name, structure in (
+            ("h", Structure.of(Atoms("H"))),
+            ("hf", Structure.of(Atoms("HF", [[0, 0, 0], [0, 0, 0.93]]))),
+        ):
+            label, facts = calculate(settings.task(name, structure))
+            labels.add(label, facts)
+    larger = network.grown({"diffuse": (0.08,)})
+    fluorine = larger.rows_of([9])["diffuse"]
+    with torch.no_grad():
+        larger.diffuse[fluorine] = 0.01
+    start = tmp_path / "start.safetensors"
+    save_model(start, Model("start", "aspherical", larger, recipe, {}))
+    config = Config(
+        DataConfig((str(store),), validation=0),
+        model=ModelConfig("aspherical", str(start), learn="closed shells"),
+        schedule=ScheduleConfig(steps=2),
+        sample=SampleConfig(batch=1, points=256),
+    )
+    model = load_model(train(config, tmp_path / "run"))
+    assert model.info["train_names"] == ["hf"] and model.info["open_shell_names"] == ["h"]
+    before, after = larger.state_dict(), model.network.state_dict()
+    same = {key for key, value in before.items() if torch.equal(value, after[key])}
+    buffers = before.keys() - dict(larger.named_parameters()).keys()
+    assert same == buffers | {key for key in before if key.startswith("spin.")}
+    changed = before["diffuse"] != after["diffuse"]
+    assert changed[fluorine].all() and not changed[~fluorine].any()

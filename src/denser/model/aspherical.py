@@ -343,6 +343,13 @@ class Aspherical(Network):
         """As in `Network`."""
         return rows_of(self, numbers)
 
+    def closed_shell_part(self) -> dict[str, Tensor]:
+        """As in `Network`."""
+        part = super().closed_shell_part()
+        if self.config.diffuse:
+            part["diffuse"] &= (self.diffuse != 0).any(dim=-1, keepdim=True).cpu()
+        return part
+
     def forward(self, graph: Graph) -> Tensor:
         """Coefficients (n_atoms, n_exponents, (output_degree + 1)^2)."""
         return self.coefficients(graph)[0]

@@ -245,6 +245,16 @@ class Network(nn.Module, ABC):
             for name, value in self.named_parameters()
         }
 
+    def closed_shell_part(self) -> dict[str, Tensor]:
+        """Weights that densities of closed shells use, as in `spin_part`.
+
+        Functions that a network gives to some elements only stay with these elements.
+        """
+        return {
+            name: torch.full(value.shape, not name.startswith("spin."), dtype=torch.bool)
+            for name, value in self.named_parameters()
+        }
+
     def rows_of(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Weights that belong to some elements alone: {name of parameter: bool, of its shape}.
 

@@ -14,7 +14,7 @@ from denser.io.files import read_toml
 from denser.types.checked import checked
 from denser.types.errors import InputError
 
-LEARN = ("all", "new elements", "spin")
+LEARN = ("all", "closed shells", "new elements", "spin")
 """Values of `model.learn` beside symbols of elements."""
 
 
@@ -67,7 +67,8 @@ class ModelConfig:
     and `spin` here. With `learn = "new elements"` only the weights of elements that the start lacks
     are trained, so that predictions for other molecules stay the same; with symbols, such as
     `learn = "Be Al"`, only those of these elements; with `learn = "spin"` only those of spin
-    densities, on labels of open shells, so that closed shells stay the same.
+    densities, on labels of open shells, so that closed shells stay the same; with
+    `learn = "closed shells"` all the others, on labels of closed shells.
     """
 
     architecture: str = "unet"

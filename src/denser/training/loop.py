@@ -120,6 +120,8 @@ def _train(
         rows = {key: mask & ~network.spin_part()[key] for key, mask in rows.items()}
     if learn == "spin":
         rows, shells = network.spin_part(), "open"
+    if learn == "closed shells":
+        rows, shells = network.closed_shell_part(), "closed"
     data = read_dataset(config.data, recipe, chosen, shells)
     if learn == "spin":
         rows = rows_with_spin(network, data)
@@ -155,7 +157,8 @@ def _train(
         info["parent"] = {"name": config.model.start, "mean_percent": start.mean_percent}
         info["n_labels_of_element"] = labels_of_elements(start, data)
         info |= names_since(start, record)
-    if start is not None and part is not None:  # which it still is without these elements
+    some = part is not None and learn != "closed shells"  # the others predict what they did
+    if start is not None and some:
         info["own_validation_names"] = info["validation_names"]
         info["validation_names"] = start.info.get("validation_names", [])
         info |= {"n_train": len(info["train_names"]), "n_validation": len(info["validation_names"])}
@@ -176,7 +179,7 @@ def _train(
         if math.isfinite(state.validation):
             mean = 100 * state.validation
             found = {"validation_mean_percent": mean, "n": len(checks)}
-            if start is not None and part is not None:
+            if start is not None and some:
                 name = "elements" if chosen else learn
                 found = {f"{name}_{key}": value for key, value in found.items()}
                 found = start.info.get("measured", {}) | found
@@ -396,7 +399,7 @@ def _start_network(config: Config, start: Model | None, recipe: Recipe) -> Netwo
         )
     require_options(start.architecture, config.model.options)
     network = start.network.grown(config.model.options).train()
-    if config.model.learn == "all" and network.expected_error is not None:
+    if config.model.learn in ("all", "closed shells") and network.expected_error is not None:
         network.expected_error = None  # its errors change
         network.config = replace(network.config, errors=False)
     return network
