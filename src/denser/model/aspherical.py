@@ -488,10 +488,10 @@ class Aspherical(Network):
         legendre = [torch.ones_like(cosine), cosine]
         for n in range(2, self.config.degree + 1):
             legendre.append(((2 * n - 1) * cosine * legendre[-1] - (n - 1) * legendre[-2]) / n)
-        shapes = torch.stack(legendre[: self.config.degree + 1], dim=1)
+        parts = [torch.stack(legendre[: self.config.degree + 1], dim=1)]
         if electrons is not None and self.config.electrons > 1:
-            shapes = torch.cat([shapes, self._about_bonds(electrons, some)], dim=1)
-        return shapes * envelope[some, None]
+            parts += self._about_bonds(electrons, some)
+        return torch.cat([part * envelope[some, None] for part in parts], dim=1)
 
     def averaged(self, graph: Graph, rotations: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Mean of the coefficients of rotated copies of the atoms, rotated back; as `coefficients`.
@@ -565,17 +565,18 @@ class Aspherical(Network):
         total = sizes.new_zeros(len(graph.numbers), n_gaussians, 2 * degree + 1)
         return total.index_add(0, graph.receivers, sizes[:, :, None] * harmonics)
 
-    def _about_bonds(self, electrons: Electrons, some: slice) -> Tensor:
+    def _about_bonds(self, electrons: Electrons, some: slice) -> list[Tensor]:
         """Deviation of pairs' electrons from axial symmetry, as functions (pair, function, point).
 
         They are functions on the sphere of the receiver.
         """
         vectors = electrons.bond_vectors[some] @ self.points.T
-        return torch.cat([vectors, self._quadratic(electrons.bond_tensors[some])], dim=1)
+        return [vectors, self._quadratic(electrons.bond_tensors[some])]
 
     def _quadratic(self, tensors: Tensor) -> Tensor:
         """u^T T u of tensors (a, t, 3, 3) at the points u: (a, t, point)."""
-        return torch.einsum("pi,atij,pj->atp", self.points, tensors, self.points)
+        squares = self.points[:, :, None] * self.points[:, None]  # (point, 3, 3)
+        return tensors.flatten(2) @ squares.flatten(1).T
 
 
 def _blocks(n: int, most: int, together: bool) -> list[slice]:

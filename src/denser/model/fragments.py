@@ -59,10 +59,10 @@ from denser.types.units import BOHR
 SMALLEST = 400
 """Structures with fewer atoms are solved as a whole, which takes them as little time."""
 
-BUFFER = 10.0
+BUFFER = 9.0
 """Atoms within this distance of a core belong to its fragment, bohr."""
 
-_CORE = 24
+_CORE = 16
 """Largest number of atoms of a core."""
 
 _SLACK = 3e-5
