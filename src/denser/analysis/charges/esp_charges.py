@@ -9,6 +9,7 @@ Cieplak, Cornell and Kollman, J. Phys. Chem. 97, 10269 (1993). The fit is in
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -246,6 +247,7 @@ def radii_of(structure: Structure, radii: dict[int, float] | None = None) -> np.
     return _radii(structure, MERZ_KOLLMAN_RADII, radii)
 
 
+@cache
 def _sphere(n: int) -> np.ndarray:
     """About `n` points on the unit sphere, in rings of equal latitude (Connolly's, in GAMESS)."""
     equator = int(np.sqrt(np.pi * n))

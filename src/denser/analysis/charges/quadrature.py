@@ -189,7 +189,8 @@ def pairs_near(
 
 
 def _falloff(r: np.ndarray) -> np.ndarray:
-    return np.exp(-2 * r) / np.maximum(r, 1e-9) ** 3
+    r = np.maximum(r, 1e-9)
+    return np.exp(-2 * r) / (r * r * r)
 
 
 @cache

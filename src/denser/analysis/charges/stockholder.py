@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.ndimage import map_coordinates
 
 from denser.analysis.uncertainty import charge_errors
 from denser.atoms.free_atoms import free_atom, require_pseudo_charges
@@ -36,7 +35,10 @@ CUTOFF = 1e-7
 """A free atom ends where its all-electron density falls below this, e/bohr^3."""
 
 _STEP = 1e-4
-"""Distance between the radii of a free atom's table, bohr."""
+"""Distance between the radii of the integrals of a free atom, bohr."""
+
+_FINENESS = 5000
+"""Radii of a free atom's table for each unit of the square root of r, bohr^(1/2)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,10 +258,11 @@ def promolecules(density: Density, groups: Sequence[np.ndarray]) -> list[np.ndar
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A free atom on equidistant radii, for linear interpolation.
+    """A free atom on radii with equidistant square roots, for linear interpolation.
 
-    `beyond` is the number of electrons outside `radius`, `volume` is <r^3> of the whole atom and
-    `volume_inside` that of the part inside `radius`.
+    The tables end with two zeros, and fit into a core's cache. `beyond` is the number of electrons
+    outside `radius`, `volume` is <r^3> of the whole atom and `volume_inside` that of the part
+    inside `radius`.
     """
 
     radius: float
@@ -271,8 +274,13 @@ class Curve:
 
     def at(self, r: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Return `all_electron` or `pseudo` at distances of any shape; zero beyond `radius`."""
-        # Twice as fast as np.interp.
-        return map_coordinates(values, r[None] / _STEP, order=1)
+        place = np.sqrt(r)  # several times as fast as np.interp and map_coordinates
+        place *= _FINENESS
+        index = np.minimum(place.astype(np.int32), len(values) - 2)
+        place -= index
+        place *= np.diff(values).astype(place.dtype)[index]
+        place += values.astype(place.dtype)[index]
+        return place
 
 
 @cache
@@ -282,12 +290,15 @@ def curve(z: int) -> Curve:
     r = np.arange(0.0, 25.0, _STEP)
     every = atom.all_electron(r)
     inside = r <= r[every > CUTOFF][-1]
+    radius = float(r[inside][-1])
+    nodes = (np.arange(int(radius**0.5 * _FINENESS) + 1) / _FINENESS) ** 2
+    end = np.zeros(2)
     shell = 4 * np.pi * r**2 * every * _STEP
     volume = shell * r**3
     return Curve(
-        float(r[inside][-1]),
-        every[inside],
-        atom.pseudo(r[inside]),
+        radius,
+        np.append(atom.all_electron(nodes), end),
+        np.append(atom.pseudo(nodes), end),
         float(shell[~inside].sum()),
         float(volume.sum()),
         float(volume[inside].sum()),
