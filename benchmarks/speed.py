@@ -28,7 +28,8 @@ from recording import add_option, processor, record
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from denser.model.predictor import Prediction, Predictor
+    from denser.model.prediction import Prediction
+    from denser.model.predictor import Predictor
     from denser.types.density import Field
     from denser.types.structure import Structure
 

@@ -87,7 +87,7 @@ def test_electrons_before_scaling_are_those_of_the_network(water):
 
 def test_electrons_and_doubt_do_not_depend_on_the_grid(water, monkeypatch):
     predictor = Predictor()
-    monkeypatch.setattr("denser.model.predictor.WORSE", 1e-9)  # so that every error is too large
+    monkeypatch.setattr("denser.model.doubt.WORSE", 1e-9)  # so that every error is too large
     coarse = replace(water, grid=replace(water.grid, shape=(24, 24, 24)))
     fine, rough = measure(water, predictor), measure(coarse, predictor)
     assert rough.electrons_off == pytest.approx(fine.electrons_off, abs=1e-4)

@@ -11,6 +11,7 @@ from ase.build import molecule
 from denser import InputError, load_model
 from denser.labels.reading import read_labels
 from denser.model.checkpoint import Model, build, save_model
+from denser.model.doubt import in_doubt
 from denser.model.predictor import Predictor
 from denser.training.config import Config, ModelConfig, ScheduleConfig
 from denser.training.elements import elements_to_learn
@@ -67,7 +68,7 @@ def test_fine_tuning_from_start_to_finish(tmp_path, start, old):
     assert info["measured"]["test"]["names"] == list(result.test.names)
     assert info["measured"]["n"] == 1
     assert tuned.mean_percent == info["measured"]["validation_mean_percent"] > 0
-    assert Predictor(tuned, "cpu").in_doubt(0.6 * tuned.mean_percent / 100)
+    assert in_doubt(tuned, 0.6 * tuned.mean_percent / 100)
     assert info["config"]["model"]["start"] == str(start)
 
     # The errors are those that denser evaluate finds.

@@ -14,7 +14,8 @@ from denser.io import tsc
 from denser.io.crystals import read_asymmetric_unit
 from denser.io.files import naming
 from denser.model.checkpoint import load_model
-from denser.model.predictor import Prediction, Predictor
+from denser.model.prediction import Prediction
+from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure

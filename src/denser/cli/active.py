@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from denser.cli.label import Nice, Workers, run_labels, tell
+from denser.cli.label import Nice, Residual, Workers, label_settings, run_labels, tell
 from denser.cli.options import (
     Box,
     BoxName,
@@ -25,7 +25,6 @@ from denser.cli.options import (
     Spin,
     Topology,
     parsl_file,
-    prediction_options,
     unpaired,
 )
 from denser.cli.train import shown
@@ -69,10 +68,7 @@ def active(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of each fine tuning; default: by the labels.")
     ] = None,
-    residual: Annotated[
-        float | None,
-        typer.Option(help="Label by Kohn-Sham steps, as in denser label --residual, percent."),
-    ] = None,
+    residual: Residual = None,
     embed: Embed = False,
     topology: Topology = None,
     charge: Charge = None,
@@ -90,16 +86,13 @@ def active(
     from rich.console import Console
 
     from denser.workflows import active as workflow
-    from denser.workflows.label import LabelSettings, read_inputs
+    from denser.workflows.label import read_inputs
     from denser.workflows.many import print_json
     from denser.workflows.progress import Bar
 
-    options = prediction_options(
-        charge, "default", box, padding, "cpu", spin=unpaired(spin, multiplicity)
-    )
-    settings = LabelSettings(options, residual=None if residual is None else residual / 100)
+    settings = label_settings(charge, unpaired(spin, multiplicity), box, padding, residual)
     parsl = parsl_file(executor)
-    found, bad = read_inputs(pool, options, tell, embed, topology)
+    found, bad = read_inputs(pool, settings.options, tell, embed, topology)
     if bad:
         tell(f"{bad} structures of the pool cannot be used")
     plan = workflow.ActivePlan(

@@ -44,6 +44,13 @@ Workers = Annotated[
 ]
 Nice = Annotated[int, typer.Option(min=0, max=19, help="Niceness of the workers.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try recorded failures again.")]
+Residual = Annotated[
+    float | None,
+    typer.Option(
+        help="Take a few Kohn-Sham steps from the prediction instead of an SCF, until the density "
+        "changes by less than this, percent (0.35: a quarter of the time)."
+    ),
+]
 
 Store = Annotated[Path, typer.Argument(help="Store of labels (.db).")]
 
@@ -72,13 +79,7 @@ def label(
         typer.Option(help="Also label a distorted copy of each: width per coordinate, angstrom."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the distortions.")] = 0,
-    residual: Annotated[
-        float | None,
-        typer.Option(
-            help="Take a few Kohn-Sham steps from the prediction instead of an SCF, until the "
-            "density changes by less than this, percent (0.35: a quarter of the time)."
-        ),
-    ] = None,
+    residual: Residual = None,
     max_cycle: Annotated[
         int, typer.Option(help="Largest number of SCF cycles of one attempt.")
     ] = 50,
@@ -91,15 +92,12 @@ def label(
     """Compute and store reference densities; run it again to continue after an interruption."""
     try:
         from denser.types.units import BOHR
-        from denser.workflows.label import LabelSettings, rattled, read_inputs
+        from denser.workflows.label import rattled, read_inputs
 
         n_unpaired = unpaired(spin, multiplicity)
-        options = prediction_options(
-            charge, "default", box, padding, "cpu", spacing, spin=n_unpaired
-        )
-        settings = LabelSettings(options, max_cycle, None if residual is None else residual / 100)
+        settings = label_settings(charge, n_unpaired, box, padding, residual, spacing, max_cycle)
         parsl = parsl_file(executor)
-        found, bad = read_inputs(structures, options, tell, embed, topology)
+        found, bad = read_inputs(structures, settings.options, tell, embed, topology)
         if rattle is not None:
             if not 0 < rattle < 1:
                 raise InputError(f"--rattle is a width in angstrom below 1, got {rattle:g}")
@@ -110,6 +108,22 @@ def label(
         tell("stopped before the first calculation")
         raise typer.Exit(130) from None
     _finish(totals, bad, out, json)
+
+
+def label_settings(
+    charge: int | None,
+    spin: int | None,
+    box: Box,
+    padding: float,
+    residual: float | None,
+    spacing: float | None = None,
+    max_cycle: int = 50,
+) -> LabelSettings:
+    """Settings of labels from the options of a command; `residual` is in percent."""
+    from denser.workflows.label import LabelSettings
+
+    options = prediction_options(charge, "default", box, padding, "cpu", spacing, spin=spin)
+    return LabelSettings(options, max_cycle, None if residual is None else residual / 100)
 
 
 def _finish(totals: LabelTotals, bad: int, out: Path, as_json: bool) -> NoReturn:

@@ -158,7 +158,7 @@ class Network(nn.Module, ABC):
         """The atoms of `deformed_atoms` without a grid, isolated or with the period of a box.
 
         They have exactly N_e electrons; the number is the relative excess that this removed, as in
-        `denser.model.predictor.Scaled`. None as in `deformed_atoms`.
+        `denser.model.prediction.Scaled`. None as in `deformed_atoms`.
         """
         return None
 

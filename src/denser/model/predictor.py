@@ -6,8 +6,7 @@ import logging
 import time
 import warnings
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
-from denser.atoms.molecules import whole_molecules
 from denser.atoms.plausible import strange
 from denser.atoms.sad import (
     RECIPES,
@@ -23,18 +21,20 @@ from denser.atoms.sad import (
     require_closed_shell,
     superposition,
     supported_elements,
-    valence_charges,
 )
 from denser.fields.cube_group import cube_operations
 from denser.model import crystals
 from denser.model.bands import Bands, bands
 from denser.model.boxes import check_memory, make_grid, respace, respaced
-from denser.model.checkpoint import Model, load_model, model_path
+from denser.model.checkpoint import Model
 from denser.model.deformed_atoms import DeformedAtoms
+from denser.model.doubt import of_states, sentence_of
 from denser.model.graph import Graph
+from denser.model.loading import device_of, for_prediction, load_on
 from denser.model.normalise import normalise
 from denser.model.options import PredictionOptions
 from denser.model.precision import fast_bf16
+from denser.model.prediction import Prediction, Scaled, on_nodes, with_spin
 from denser.model.threads import paying_threads
 from denser.types.arrays import seal
 from denser.types.density import Density, Field
@@ -46,80 +46,8 @@ from denser.types.units import BOHR
 
 _LOG = logging.getLogger("denser")
 
-DOUBT = 0.5
-"""A molecule is in doubt if its electrons are off by more than this times the mean error."""
-
-WORSE = 2.5
-"""It is in doubt, too, if its expected error is larger than this times the mean error."""
-
-ADVICE = "; take Kohn-Sham steps (--refine) or fine-tune"
-"""What a sentence of doubt ends with."""
-
-_OCTET = 8.0
-
-_SHARE = 0.1
-"""A sentence on the expected error names atoms with at least this share of it."""
-
 _FINE_ENOUGH = 1.8
 """Up to this multiple of the model's spacing, electrons are counted accurately enough at nodes."""
-
-_SEVERAL = 0.25
-"""Effectively unpaired electrons beyond the unpaired ones, from which on orbitals count as several.
-
-Two orbitals with one electron have 0.5.
-"""
-
-
-class ExpectsErrors:
-    """What follows from the expected errors of a density (`Density.wrong`)."""
-
-    density: Density
-
-    @property
-    def wrong(self) -> np.ndarray | None:
-        """Expected wrong electrons of each atom (n_atoms,); None if the model estimates none."""
-        return self.density.wrong
-
-    @property
-    def expected_error(self) -> float | None:
-        """Expected Err_rho, a fraction; None if the model does not estimate it."""
-        return self.density.expected_error
-
-    @property
-    def worst_expected(self) -> float | None:
-        """That of the molecule with the largest one, so that none hides among many others."""
-        wrong = self.wrong
-        return None if wrong is None else _of_worst_molecule(self.density.structure, wrong)
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction(ExpectsErrors):
-    """A predicted density, its SAD, its box, and the times in seconds.
-
-    `box` is "cell", "isolated" or "paper"; `excess` is that of `Predictor.normalised`.
-    """
-
-    density: Density
-    sad: Density
-    box: str
-    excess: float
-    seconds_sad: float
-    seconds_network: float
-
-    def __repr__(self) -> str:
-        return f"Prediction({self.density!r}, box {self.box!r})"
-
-
-@dataclass(frozen=True, eq=False)
-class Scaled(ExpectsErrors):
-    """A density of exactly N_e electrons, and what scaling it removed.
-
-    `excess` is that of `Predictor.normalised`, `n_electrons` the electrons before scaling.
-    """
-
-    density: Density
-    excess: float
-    n_electrons: float
 
 
 class Predictor:
@@ -152,12 +80,12 @@ class Predictor:
         if not 1 <= average <= 48:
             raise InputError(f"an average takes 1 to 48 symmetry operations, found {average}")
         self.operations = cube_operations(average)
-        self.device = _device(device)
+        self.device = device_of(device)
         if isinstance(model, Model):
             own = replace(model, network=deepcopy(model.network))
-            self.model = _for_prediction(own, self.device)
+            self.model = for_prediction(own, self.device)
         else:
-            self.model = _load(model, self.device)
+            self.model = load_on(model, self.device)
         self.network = self.model.network
         recipe = self.model.recipe
         if recipe.sad not in RECIPES:
@@ -220,7 +148,7 @@ class Predictor:
         atoms, excess = atoms.scaled(sad.valence_charges, sad.n_electrons)
         if periodic != sad.structure.isolated:
             density = density.known_between_nodes(atoms)
-        density = _with_spin(density, atoms)
+        density = with_spin(density, atoms)
         density = density.with_expected_errors(self.wrong_electrons(atoms, excess))
         return Scaled(density, excess, total)
 
@@ -331,72 +259,17 @@ class Predictor:
             excess = np.nan
         return sad.with_values(seal(values.cpu().numpy())), excess
 
-    def in_doubt(self, excess: float, expected: float | None = None) -> bool:
-        """Whether a molecule is in doubt, so that its error is likely larger than usual.
-
-        If the model estimates its error, the molecule is in doubt if that is larger than `WORSE`
-        times its mean error (`Model.mean_percent`). Otherwise: before scaling, the density of a
-        molecule of a known kind holds N_e electrons almost exactly, and the molecule is in doubt if
-        its number of electrons deviates by more than `DOUBT` times the mean error. If the mean
-        error is not known, no molecule is in doubt. docs/model.md says how reliable this is.
-
-        Parameters
-        ----------
-        excess : float
-            Share of the electrons, as from `normalised`.
-        expected : float, optional
-            `Prediction.worst_expected`.
-        """
-        error = self.model.mean_percent
-        if error is None:
-            return False
-        if expected is not None:
-            return expected > WORSE * error / 100
-        return abs(excess) > DOUBT * error / 100
-
-    def least_error(self, excess: float) -> float:
-        """Error that the density of a molecule in doubt likely exceeds, percent.
-
-        The mean error of the model, or the excess if that is larger.
-        """
-        return float(np.nanmax([self.model.mean_percent or 0.0, 100 * abs(excess)]))
-
     def doubt(self, prediction: Prediction) -> str:
-        """One sentence if the prediction is in doubt, otherwise an empty string."""
+        """One sentence if the prediction is in doubt (`denser.model.doubt`), or an empty string."""
         density = prediction.density
         found = self.doubt_of(density.structure, prediction.excess, prediction.wrong)
         found_bands = self.bands(density.structure)
         of_bands = "" if found_bands is None else found_bands.doubt
-        return "; ".join(filter(None, (found, _of_states(density), of_bands)))
+        return "; ".join(filter(None, (found, of_states(density), of_bands)))
 
     def doubt_of(self, structure: Structure, excess: float, wrong: np.ndarray | None = None) -> str:
         """As `doubt`, of a structure, the excess and the wrong electrons of its prediction."""
-        open_shell = structure.spin and not self.network.spins
-        expected = None if wrong is None else _of_worst_molecule(structure, wrong)
-        if open_shell or not self.in_doubt(excess, expected):
-            return self.unknown(structure)
-        kind = "molecule" if structure.cell is None else "crystal"
-        what = f"model {self.model.name!r} does not know this kind of {kind} well: "
-        if expected is not None and wrong is not None:
-            of_all = wrong.sum() / count_electrons(structure)
-            where = " in one of its molecules" if expected > 1.001 * of_all else ""
-            places = _places(structure, wrong)
-            return f"{what}expected error {100 * expected:.2g} %{where}{places}{ADVICE}"
-        which = "many" if excess > 0 else "few"
-        return (
-            f"{what}before scaling it had {100 * abs(excess):.2g} % too {which} electrons, and the "
-            f"error of the density is likely above {self.least_error(excess):.2g} %{ADVICE}"
-        )
-
-    def unknown(self, structure: Structure) -> str:
-        """One sentence on what the model has learnt little about, otherwise an empty string."""
-        if structure.spin and not self.network.spins:
-            return (
-                f"model {self.model.name!r} learnt from closed shells only: expect an error of the "
-                "density of 1 to 5 %, for the smallest radicals up to 10, and no spin density; "
-                "Kohn-Sham steps (--refine) find both"
-            )
-        return self.model.seldom(structure.symbols)
+        return sentence_of(self.model, structure, excess, wrong)
 
     def require_covered(self, structure: Structure) -> None:
         """Raise an InputError unless the model covers all elements, and open shells if needed."""
@@ -461,7 +334,7 @@ class Predictor:
         density = scaled.density
         end = time.perf_counter()
         if options.grid is not None:
-            density = _on_nodes(density, options.grid)
+            density = on_nodes(density, options.grid)
         if spacing is not None and not self.network.any_spacing:
             density = respace(density, spacing / BOHR)
         seconds = middle - start, end - middle
@@ -536,115 +409,3 @@ def predict(
         if sentence:
             warnings.warn(f"{structure.formula}: {sentence}", stacklevel=2)
     return prediction.density
-
-
-def _of_states(density: Density) -> str:
-    """One sentence if several orbitals may hold the unpaired electrons, else an empty string."""
-    atoms = density.continuous
-    if not isinstance(atoms, DeformedAtoms) or atoms.singly is None:
-        return ""
-    if atoms.singly < density.structure.spin + _SEVERAL:
-        return ""
-    return (
-        "several orbitals of nearly the same energy may hold the unpaired electrons: the spin "
-        "density is their mean, and that of a single state may point in any of their directions"
-    )
-
-
-def _with_spin(density: Density, atoms: DeformedAtoms) -> Density:
-    """The density with the spin density of the atoms, if they have one."""
-    spin = atoms.spin_on_grid(density.grid)
-    return density if spin is None else density.with_spin_density(seal(spin))
-
-
-def _on_nodes(density: Density, grid: Grid | Field) -> Density:
-    """The prediction at the nodes of another grid."""
-    assert isinstance(grid, Grid)  # PredictionOptions makes it one
-    atoms, structure = density.continuous, density.structure
-    if not isinstance(atoms, DeformedAtoms):
-        raise InputError(
-            "this model predicts on its own grid only; the default model predicts on any nodes"
-        )
-    if structure.cell is None:
-        inside = (structure.positions - grid.origin) @ np.linalg.inv(grid.cell)
-        out = ((inside < 0) | (inside > 1)).any(axis=1)
-        if out.any():
-            i = int(np.argmax(out))
-            raise InputError(
-                f"atom {i + 1} ({structure.symbols[i]}) is outside the box of the given grid; are "
-                "the atoms in the same coordinates as the grid?"
-            )
-    elif not np.allclose(grid.cell, structure.cell, rtol=0, atol=1e-3):
-        raise InputError(
-            "the box of the given grid is not the cell of the structure; --box isolated "
-            "(box='isolated') treats the atoms as a molecule"
-        )
-    check_memory(grid)
-    values = seal(atoms.on_grid(grid))
-    on_nodes = replace(density, grid=grid, values=values).known_between_nodes(atoms)
-    return _with_spin(on_nodes, atoms).with_expected_errors(density.wrong)
-
-
-def _of_worst_molecule(structure: Structure, wrong: np.ndarray) -> float:
-    """Largest share of wrong electrons of a molecule, at least that of all together.
-
-    How many electrons each of several molecules has is not known: the sum of its valence charges
-    is taken, or eight for ions with few.
-    """
-    charges = valence_charges(structure)
-    of_all = wrong.sum() / count_electrons(structure)
-    molecules = [molecule.atoms for molecule in whole_molecules(structure)]
-    if len(molecules) == 1:
-        return float(of_all)
-    shares = [wrong[a].sum() / max(charges[a].sum(), _OCTET) for a in molecules]
-    return float(max(of_all, *shares))
-
-
-def _places(structure: Structure, wrong: np.ndarray) -> str:
-    """The atoms with most of the expected error, for a sentence."""
-    order = np.argsort(-wrong)
-    worst = [i for i in order[:4] if wrong[i] > _SHARE * wrong.sum()]
-    if len(structure) < 4 or not worst:
-        return ""
-    return ", most of it at " + ", ".join(f"{structure.symbols[i]}{i + 1}" for i in worst)
-
-
-def _load(name: str | Path, device: torch.device) -> Model:
-    """Model file on a device; it is read again only after it has changed."""
-    path = model_path(name).absolute()
-    try:
-        status = path.stat()
-    except OSError:
-        return load_model(name)  # its error says what is wrong
-    return _load_once(path, status.st_size, status.st_mtime_ns, device)
-
-
-@lru_cache(maxsize=4)
-def _load_once(path: Path, size: int, changed: int, device: torch.device) -> Model:
-    return _for_prediction(load_model(path), device)
-
-
-def _for_prediction(model: Model, device: torch.device) -> Model:
-    """The model on the device, with fixed weights; `model` itself is moved."""
-    model.network.to(device).eval().requires_grad_(False)
-    return model
-
-
-def _device(name: str) -> torch.device:
-    if not isinstance(name, str):
-        raise InputError(f"the device must be a text such as 'cpu', found {type(name).__name__}")
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(
-            f"unknown device {name!r}; give auto, cpu, cuda, or one of several such as cuda:1"
-        ) from error
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"device {name!r} is not available ({str(error).splitlines()[0]}); use --device cpu"
-        ) from error
-    return device

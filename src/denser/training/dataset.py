@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from denser.atoms.sad import valence_charges
+from denser.io.names import read_names
 from denser.labels.label import Label, split, without_open_shells
 from denser.labels.packed import PackedLabel, holds_shards, read_shards
 from denser.labels.qm9 import is_test_molecule
@@ -313,17 +313,13 @@ def _excluded(exclude: str | tuple[str, ...], labels: list[AnyLabel]) -> set[str
 
 
 def _names(given: str | tuple[str, ...], key: str) -> tuple[str, ...]:
-    """Names of a list, or of a file with one per line; comments after a # are ignored."""
+    """Names of a list, or of a file."""
     if not isinstance(given, str):
         return given
     try:
-        lines = Path(given).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{key}: {given} cannot be read as a list of names ({error}); name a file with one "
-            "per line, or write a list"
-        ) from error
-    return tuple(name for line in lines if (name := line.partition("#")[0].strip()))
+        return read_names(given)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from error
 
 
 def names_in(given: str | tuple[str, ...], labels: Sequence[AnyLabel], key: str) -> set[str]:

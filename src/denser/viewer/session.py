@@ -14,7 +14,8 @@ import numpy as np
 
 from denser.atoms.sad import superposition
 from denser.model.options import PredictionOptions
-from denser.model.predictor import Prediction, Predictor, Scaled
+from denser.model.prediction import Prediction, Scaled
+from denser.model.predictor import Predictor
 from denser.model.threads import paying_threads
 from denser.types.checked import checked
 from denser.types.density import Density, Field

@@ -12,6 +12,7 @@ from denser.analysis import moments
 from denser.analysis.catalogue import PROPERTIES
 from denser.analysis.uncertainty import dipole_error
 from denser.atoms.plausible import strange
+from denser.model import doubt
 from denser.types.density import SPIN_UNIT, Density
 from denser.types.errors import InputError
 from denser.types.structure import DIPOLE_ORIGIN
@@ -65,7 +66,7 @@ def warnings(session: Session) -> list[str]:
     if structure is None or session.draft:
         return []
     if session.warnings is None:
-        unknown = session.predictor.unknown(structure)
+        unknown = doubt.unknown(session.predictor.model, structure)
         session.warnings = [*strange(structure), *([unknown] if unknown else [])]
     return session.warnings
 
@@ -129,12 +130,13 @@ def numbers(session: Session) -> list[dict]:
             row("dipole_debye", f"Dipole{about}", f"{vector['norm']:.3f}", "D", bar)
         error = model_card(session)["error_percent"]
         expected = session.expected
-        in_doubt = session.predictor.in_doubt(session.excess, session.worst) or warnings(session)
+        model = session.predictor.model
+        in_doubt = doubt.in_doubt(model, session.excess, session.worst) or warnings(session)
         if session.source == "prediction" and expected is not None:
             label = "In doubt: expected error" if in_doubt else "Expected error"
             row("density_error_percent", label, f"{100 * expected:.2g}", "%")
         elif session.source == "prediction" and in_doubt:
-            least = f"{session.predictor.least_error(session.excess):.2g}"
+            least = f"{doubt.least_error(model, session.excess):.2g}"
             row("density_error_percent", "In doubt: error likely above", least, "%")
         elif session.source == "prediction" and error is not None:
             row("density_error_percent", "Expected error", f"{error:.1f}", "%")

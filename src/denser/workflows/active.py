@@ -21,7 +21,8 @@ import numpy as np
 from rich.table import Table
 
 from denser.atoms.sad import count_electrons
-from denser.io.files import make_folder, replacing
+from denser.io.files import make_folder
+from denser.io.names import read_names, write_names
 from denser.labels.identity import content_hash
 from denser.labels.reading import names_of_labels
 from denser.model.checkpoint import Model, load_model
@@ -165,7 +166,7 @@ def active(
     random = np.random.default_rng(plan.seed)
     order = [pool[i].name for i in random.permutation(len(pool))]
     test = sorted(order[:n_test])
-    _write_names(out / "test.txt", _labelled([known[name] for name in test], out, label, "test"))
+    write_names(out / "test.txt", _labelled([known[name] for name in test], out, label, "test"))
     rounds = _read_rounds(out)
     taken = [name for found in rounds for name in found.chosen]
     sizes = [len(part) for part in np.array_split(np.arange(plan.budget), plan.rounds)]
@@ -239,7 +240,7 @@ def _chosen(
     """Names of the structures that a round labels; they are kept in a file of its folder."""
     kept = folder / "chosen.txt"
     if kept.exists():
-        return kept.read_text().split()
+        return list(read_names(kept))
     if plan.choice == "random":
         names = [entry.name for entry in left[:number]]
     else:
@@ -266,7 +267,7 @@ def _chosen(
             f"the mean, {100 * errors.max():.2f} % at worst ({usable[int(errors.argmax())]})"
         )
     make_folder(folder)
-    _write_names(kept, names)
+    write_names(kept, names)
     return names
 
 
@@ -324,11 +325,6 @@ def _read_rounds(out: Path) -> list[Round]:
         return []
     found = json.loads(path.read_text())["rounds"]
     return [Round(**{**entry, "chosen": tuple(entry["chosen"])}) for entry in found]
-
-
-def _write_names(path: Path, names: list[str]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in names))
 
 
 def _record(number: int, names: list[str], result: FineTuned) -> Round:

@@ -193,7 +193,7 @@ class _Run:
                 if p.state.steps in wanted:
                     self.write_difference(nodes)
                 if self.film is not None and self.film.wants(p.state.steps):
-                    self.film.add(p.state.steps, self.difference(self.film.grid))
+                    self.film.add(p.state.steps, self.difference(self.film.nodes.grid))
                 if time.monotonic() - last > _SAVE_EVERY:
                     self.save()
                     last = time.monotonic()

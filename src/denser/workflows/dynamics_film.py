@@ -11,8 +11,6 @@ import numpy as np
 from denser.io.files import replacing
 from denser.pictures.film import write_film
 from denser.types.density import Density, Field
-from denser.types.grid import Grid
-from denser.types.structure import Structure
 
 
 @dataclass
@@ -23,9 +21,8 @@ class Film:
     ----------
     path : Path
         Ends in .gif; the frames are kept beside it (.npz).
-    grid : Grid
-    unit : str
-    structure : Structure
+    nodes : Density
+        Its grid, unit and atoms are those of the film.
     made_from : str or None
         Hash of what determines the frames; None: they are not kept.
     every : int
@@ -35,9 +32,7 @@ class Film:
     """
 
     path: Path
-    grid: Grid
-    unit: str
-    structure: Structure
+    nodes: Density
     made_from: str | None
     every: int
     frames: dict[int, np.ndarray] = field(default_factory=dict)
@@ -45,7 +40,7 @@ class Film:
     @classmethod
     def of(cls, path: Path, nodes: Density, made_from: str | None, every: int, steps: int) -> Film:
         """The film of a run that has come to `steps`, with the frames that are kept of it."""
-        film = cls(path, nodes.grid, nodes.unit, nodes.structure, made_from, every)
+        film = cls(path, nodes, made_from, every)
         film.frames = {n: v for n, v in film._kept().items() if n <= steps and film.wants(n)}
         return film
 
@@ -72,9 +67,10 @@ class Film:
     def write(self, fs_per_step: float) -> None:
         """Write the film; the text below a frame is its time."""
         steps = sorted(self.frames)
-        fields = [Field(self.grid, self.frames[n], self.unit) for n in steps]
+        grid, unit = self.nodes.grid, self.nodes.unit
+        fields = [Field(grid, self.frames[n], unit) for n in steps]
         texts = [f"{n * fs_per_step:.3f} fs" for n in steps]
-        write_film(self.path, fields, self.structure, texts)
+        write_film(self.path, fields, self.nodes.structure, texts)
 
     def _file(self) -> Path:
         return self.path.with_name(f"{self.path.stem}_film.npz")
@@ -87,4 +83,4 @@ class Film:
                 frames = dict(zip(file["steps"].tolist(), file["values"], strict=True))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             return {}
-        return {n: v for n, v in frames.items() if v.shape == self.grid.shape}
+        return {n: v for n, v in frames.items() if v.shape == self.nodes.grid.shape}

@@ -15,7 +15,9 @@ from denser.analysis.crystal.symmetry import miller_indices
 from denser.io import tsc
 from denser.io.crystals import read_asymmetric_unit
 from denser.io.files import naming
-from denser.model.predictor import ADVICE, Prediction, Predictor
+from denser.model.doubt import ADVICE
+from denser.model.prediction import Prediction
+from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from denser.dft.refine import Refined
-    from denser.model.predictor import Prediction
+    from denser.model.prediction import Prediction
 
 RECORD = ".denser-predict.jsonl"
 """File in an output folder, with one line for each output: the hash of its input, and size and time

@@ -19,6 +19,7 @@ from denser.labels.label import Label, group_of, left_out, molecule_of, without_
 from denser.labels.reading import read_label, read_labels
 from denser.labels.render import density_on_grid, n_orbitals
 from denser.labels.store import LabelStore
+from denser.model import doubt
 from denser.model.checkpoint import Model
 from denser.model.predictor import Predictor
 from denser.types.arrays import seal
@@ -135,7 +136,7 @@ def measure(
         spin_error=spin_error,
         dipole_error=dipole_error,
         electrons_off=n_electrons - reference.n_electrons,
-        in_doubt=predictor.in_doubt(excess, scaled.worst_expected),
+        in_doubt=doubt.in_doubt(predictor.model, excess, scaled.worst_expected),
         seconds_sad=middle - start,
         seconds_network=end - middle,
         expected_error=scaled.expected_error,

@@ -16,7 +16,8 @@ import numpy as np
 
 from denser.analysis.crystal.form_factors import form_factors
 from denser.io.files import naming, replacing
-from denser.model.predictor import Prediction, Predictor
+from denser.model.prediction import Prediction
+from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.grid import Grid
