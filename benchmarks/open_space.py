@@ -4,6 +4,7 @@ python benchmarks/open_space.py                    # all
 python benchmarks/open_space.py acetate water      # some
 python benchmarks/open_space.py -o results.json
 python benchmarks/open_space.py --sizes ethanol    # times, by size
+python benchmarks/open_space.py --labels DIR       # QM9 molecules of the model's validation part
 
 The reference is PySCF's molecular code with GTH-PBE and GTH-TZV2P, four-centre integrals and
 atom-centred grids. Energies in kcal/mol, levels in eV, each minus the reference; processor seconds
@@ -20,6 +21,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +35,11 @@ from denser import Calculator
 from denser.dft.molecular import build_molecule
 from denser.dft.refine import Refined, refine
 from denser.dft.scf import mean_field
+from denser.labels.reading import read_labels
 from denser.model.predictor import Predictor
 from denser.types.structure import Structure
 from denser.types.units import HARTREE
+from one_step import choose
 from recording import add_option, record
 from scaling import MOLECULES
 
@@ -121,6 +125,22 @@ def times(name: str, predictor: Predictor) -> dict[str, float]:
     return found
 
 
+def of_qm9(folder: Path, n: int, most_atoms: int, predictor: Predictor) -> dict[str, float]:
+    """Errors of two steps, meV, against PySCF's isolated SCF: molecules of the validation part."""
+    recipe = predictor.model.recipe
+    labels = choose(read_labels(folder), predictor, unseen=False, skip=20)
+    structures = [replace(label.structure, cell=None) for label in labels]
+    errors = {}
+    for molecule_ in [s for s in structures if len(s) <= most_atoms][:n]:
+        density = predictor.predict(molecule_).density
+        found = refine(density, recipe, 2, isolated=True)
+        errors[molecule_.formula] = (found.e_tot - isolated(molecule_)[0]) * 1000 * HARTREE
+        print(f"{molecule_.formula:12}{errors[molecule_.formula]:8.3f} meV", flush=True)
+    sizes = np.abs(list(errors.values()))
+    print(f"{len(sizes)} molecules, mean {sizes.mean():.3f} meV, worst {sizes.max():.3f}")
+    return errors | {"mean": float(sizes.mean())}
+
+
 def main() -> None:
     """Print the table and write the results."""
     parser = argparse.ArgumentParser(
@@ -129,6 +149,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("-o", "--out", type=Path, help="write the results to a JSON file")
     parser.add_argument("--sizes", nargs="*", help=f"times of: {', '.join(MOLECULES)}")
+    parser.add_argument("--labels", type=Path, help="store with QM9, for molecules of it instead")
+    parser.add_argument("--n", type=int, default=10, help="molecules of QM9")
+    parser.add_argument("--most-atoms", type=int, default=12, help="of molecules of QM9")
     add_option(parser)
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
@@ -140,6 +163,10 @@ def main() -> None:
             rows[name] = times(name, predictor)
             print(f"{name:24}" + "  ".join(f"{k} {v:.1f}" for k, v in rows[name].items()))
         record(options.results, "open_space_times", rows, predictor)
+        return
+    if options.labels is not None:
+        found = of_qm9(options.labels, options.n, options.most_atoms, predictor)
+        record(options.results, "open_space_qm9", found, predictor)
         return
     recipe = predictor.model.recipe
     labels = ("E, box", "E", "HOMO, box", "HOMO", "LUMO, box", "LUMO", "s, box", "s")

@@ -14,10 +14,11 @@ from scipy.special import erf
 from denser.atoms.sad_fields import energy_of_free_atoms, free_atom
 from denser.dft.gradient import mixed_gradient
 from denser.dft.one_step import CoarseGridWarning, one_step
-from denser.dft.open_space import box_spacing, linearised, principal_axes, quadrature
+from denser.dft.open_space import box_spacing, linearised
 from denser.dft.pyscf_private import molecule_of
 from denser.dft.refine import refine
 from denser.dft.scf import mean_field
+from denser.dft.turned_points import principal_axes, quadrature
 from denser.model.gaussian_fields import boys, deformation, gradient_of_harmonics
 from denser.model.harmonics import harmonics_at, spherical_harmonics
 from denser.model.predictor import Predictor

@@ -72,6 +72,33 @@ def test_the_users_own_molecule_in_his_own_basis_and_functional(predictor, optio
     assert mf.cycles < plain.cycles
 
 
+@pytest.mark.parametrize("kind", ["pbe0", "hf", "fitted"])
+def test_a_coarse_calculation_saves_half_of_the_cycles(predictor, kind):
+    """Of the same functional and basis, so that little is left to the calculation itself."""
+    mol = water(basis="6-31g*")
+
+    def calculation():
+        mf = mol.RHF() if kind == "hf" else mol.RKS(xc="pbe0")
+        return mf.density_fit() if kind == "fitted" else mf
+
+    plain, mf = calculation(), calculation()
+    near = pyscf_guess(mf, predictor, padding=3.0)
+    far = pyscf_guess(mf, predictor, padding=3.0, coarse=False)
+    start, of_matrix, end = mf.energy_tot(near), mf.energy_tot(far), plain.kernel()
+    assert 0 <= start - end < 0.1 * (of_matrix - end)
+    assert mf.kernel(near) == pytest.approx(end, abs=1e-8)
+    assert mf.cycles <= 0.7 * plain.cycles
+
+
+def test_a_start_does_not_change_the_calculation(predictor, tmp_path):
+    mf = water().RKS(xc="pbe")
+    mf.chkfile = str(tmp_path / "mine.chk")
+    level, verbose = mf.grids.level, mf.verbose
+    pyscf_guess(mf, predictor, padding=3.0)
+    assert (mf.grids.level, mf.verbose, mf.mo_coeff) == (level, verbose, None)
+    assert not (tmp_path / "mine.chk").exists()
+
+
 def test_a_restricted_open_shell_has_the_same_orbitals_for_both_spins(predictor):
     mol = water(spin=2)
     dm = pyscf_guess(mol.ROHF(), predictor, padding=3.0)

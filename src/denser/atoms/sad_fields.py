@@ -32,10 +32,11 @@ _NODES = 3001
 def free_atom(x: np.ndarray, z: int, recipe: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Density (n,), gradient (3, n) and potential (n,) of a free atom at points (3, n), bohr."""
     r = np.sqrt((x * x).sum(axis=0))
-    inside = np.flatnonzero(r < _CHARGE_BEYOND)
+    end = charge_radius(z, recipe)
+    inside = np.flatnonzero(r < end)
     spline = _spline(z, recipe)
     fields = np.zeros((3, len(r)))
-    fields[2] = _CHARGE_BEYOND * float(spline(_CHARGE_BEYOND)[2]) / np.maximum(r, _CHARGE_BEYOND)
+    fields[2] = _CHARGE_BEYOND * float(spline(_CHARGE_BEYOND)[2]) / np.maximum(r, end)
     fields[:, inside] = spline(r[inside]).T
     rho, slope, v = fields
     return rho, slope * x, v

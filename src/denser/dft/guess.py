@@ -5,7 +5,8 @@ One Kohn-Sham matrix of the density, in the basis of the calculation:
 F = T + V_nuc + v_H[rho] + v_xc[rho],
 
 with the one-electron part of the calculation itself, and the two potentials integrated on
-atom-centred grids. Its lowest orbitals give the density matrix.
+atom-centred grids. Its lowest orbitals give the density matrix. In a molecule, a coarse calculation
+(`coarse_calculation`) can bring it to its own basis and functional.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from pyscf import gto
+from pyscf import df, dft, gto
 from pyscf.dft import gen_grid, numint
+from pyscf.dft.rks import KohnShamDFT
 from pyscf.pbc import gto as pbcgto
 from pyscf.pbc.dft import gen_grid as pbc_grid
 from pyscf.pbc.dft import numint as pbc_numint
@@ -25,16 +27,25 @@ from pyscf.pbc.scf.uhf import UHF as PeriodicUHF
 from pyscf.scf.dhf import DHF
 from pyscf.scf.ghf import GHF
 from pyscf.scf.hf import SCF
+from pyscf.scf.rohf import ROHF
 from pyscf.scf.uhf import UHF
 
 from denser.dft.functionals import spin_potentials
-from denser.dft.pyscf_private import basis_and_pseudopotentials
+from denser.dft.pyscf_private import basis_and_pseudopotentials, without_check_file
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 
 LEVEL = 1
 """Level of PySCF's grids, on which the potentials are integrated. A finer one saves no cycles."""
+
+COARSE_LEVEL = 1
+"""Level of PySCF's grids of the coarse calculation. With level 0 the SCF needs two cycles more."""
+
+COARSE_TOLERANCE = 1e-5
+"""Change of the energy in the last cycle of the coarse calculation, hartree."""
+
+COARSE_CYCLES = 12
 
 _MEMORY = 1000
 """For orbitals on the grid, MB."""
@@ -166,6 +177,33 @@ def density_matrix(
         fock = np.stack([fock, fock])
     energy, coefficients = mf.eig(fock, overlap)
     return mf.make_rdm1(coefficients, mf.get_occ(energy, coefficients))
+
+
+def coarse_calculation(mf: SCF) -> dft.rks.RKS:
+    """The calculation of a molecule with density fitting, a coarse grid and a loose threshold.
+
+    It has the functional, the basis and the one-electron part of `mf`, so that its orbitals are
+    nearly those of `mf`. A cycle costs a fraction of one of `mf`. If `mf` has fitted integrals,
+    they are the same ones.
+
+    Parameters
+    ----------
+    mf : pyscf.scf.hf.SCF
+        Of a molecule.
+    """
+    kind = dft.UKS if isinstance(mf, UHF) else dft.ROKS if isinstance(mf, ROHF) else dft.RKS
+    coarse = kind(mf.mol, xc=mf.xc if isinstance(mf, KohnShamDFT) else "hf").density_fit()
+    fitted = getattr(mf, "with_df", None)
+    if isinstance(fitted, df.DF):
+        coarse.with_df = fitted
+    coarse.nlc = 0  # dispersion hardly changes orbitals
+    coarse.grids.level = COARSE_LEVEL
+    coarse.conv_tol, coarse.max_cycle = COARSE_TOLERANCE, COARSE_CYCLES
+    coarse.verbose = 0
+    without_check_file(coarse)
+    hcore, overlap = mf.get_hcore(), mf.get_ovlp()
+    coarse.get_hcore, coarse.get_ovlp = lambda *_: hcore, lambda *_: overlap
+    return coarse
 
 
 def _kinetic(mol: gto.Mole) -> np.ndarray:

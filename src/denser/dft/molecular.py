@@ -24,9 +24,10 @@ from denser.atoms.sad import count_electrons
 from denser.dft.atom_points import POINTS
 from denser.dft.basis import AUGMENTED, pseudopotential, shells_of
 from denser.dft.functionals import require_density_functional
-from denser.dft.open_space import linearised, quadrature, spin_matrices
+from denser.dft.open_space import linearised, spin_matrices
 from denser.dft.pyscf_private import without_check_file
 from denser.dft.scf import FrontierOrbitals, excited, lower_of
+from denser.dft.turned_points import quadrature
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe

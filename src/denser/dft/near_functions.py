@@ -11,7 +11,7 @@ from pyscf.dft import numint
 from denser.dft.pyscf_private import contraction_coefficients
 from denser.fields.compact import compact_blocks
 
-NEGLIGIBLE = 1e-6
+NEGLIGIBLE = 1e-5
 """A function ends where its values are below this, bohr^-3/2. Energies of a step change by 1e-4 meV
 for 39 atoms."""
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from pyscf import gto
-from pyscf.dft import gen_grid, numint
+from pyscf.dft import numint
 from scipy.special import erf
 
 from denser.atoms.sad_fields import energy_of_free_atoms
@@ -39,7 +39,12 @@ from denser.dft.basis import basis_name, shells
 from denser.dft.functionals import spin_potentials
 from denser.dft.isolated import potential_and_energy
 from denser.dft.near_functions import near_functions
-from denser.dft.pyscf_private import molecule_of, nonlocal_pseudopotential, pseudopotential_terms
+from denser.dft.pyscf_private import (
+    molecule_of,
+    nonlocal_pseudopotential,
+    pseudopotential_terms,
+)
+from denser.dft.turned_points import quadrature
 from denser.fields.fourier import poisson
 from denser.types.density import AtomFields, Continuous, Density
 from denser.types.grid import Grid
@@ -48,9 +53,6 @@ from denser.types.structure import Structure
 
 if TYPE_CHECKING:
     from pyscf.pbc.dft import rks
-
-POINTS = (40, 302)
-"""Spheres around each atom, and points on the largest of them."""
 
 LARGEST_SPACING = 0.24
 """Of the box, bohr."""
@@ -104,8 +106,8 @@ class Linear:
         kind = integrator._xc_type(xc)
         rho = np.empty_like(self.fields)
         for some, used, values in near_functions(mol, self.points, int(kind == "GGA")):
-            psi = orbitals[used].T @ values
-            rho[:, some] = 2 * np.einsum("ig,xig->xg", psi[0], psi)
+            own = orbitals[used]
+            rho[:, some] = np.einsum("pg,xpg->xg", 2 * own @ (own.T @ values[0]), values)
         rho[1:] *= 2
         e_xc = integrator.eval_xc_eff(xc, rho, deriv=0, xctype=kind)[0]
         change = np.einsum("xg,xg->g", self.v_xc, rho - self.fields)
@@ -272,42 +274,6 @@ def box_spacing(structure: Structure, recipe: Recipe) -> float:
     ]
     wanted = _SHARPEST / np.sqrt(max(exponents)) if exponents else LARGEST_SPACING
     return max(recipe.spacing, min(wanted, LARGEST_SPACING))
-
-
-def quadrature(mol: gto.Mole, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, 3), bohr, and weights (n,), bohr^3, that turn with the molecule."""
-    axes = principal_axes(structure)
-    turned = mol.set_geom_(mol.atom_coords() @ axes.T, unit="bohr", inplace=False)
-    grids = gen_grid.Grids(turned)
-    grids.atom_grid = POINTS
-    grids.verbose = 0
-    grids.build()
-    used = grids.weights != 0  # PySCF adds points to fill its blocks
-    return grids.coords[used] @ axes, grids.weights[used]
-
-
-def principal_axes(structure: Structure) -> np.ndarray:
-    """Orthogonal axes (3, 3) in rows that turn with the molecule, of either direction.
-
-    The axes of the second moments of the atoms. Where two moments are the same, the atom farthest
-    from the centre decides. The points of a sphere are the same after inversion of an axis.
-    """
-    charges = structure.numbers + 0.0
-    x = structure.positions - np.average(structure.positions, axis=0, weights=charges)
-    moments, axes = np.linalg.eigh((charges[:, None] * x).T @ x)
-    axes = axes.T
-    scale = max(moments[-1], 1e-12)
-    for first, last in ((0, 2), (0, 1), (1, 2)):
-        if moments[last] - moments[first] < 1e-6 * scale:
-            plane = axes[first : last + 1]
-            within = x @ plane.T
-            length = charges * np.linalg.norm(within, axis=1)
-            far = within[int(np.argmax(np.round(length, 6)))]
-            if np.linalg.norm(far) > 1e-6:
-                basis = np.linalg.qr(np.column_stack([far, np.eye(len(plane))]))[0].T
-                axes[first : last + 1] = basis @ plane
-            break
-    return axes
 
 
 def local_pseudopotential(mol: gto.Mole, points: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -60,19 +61,20 @@ def deformation(
     c, alphas = torch.as_tensor(coefficients).double(), torch.as_tensor(exponents).double()
     rounded = torch.as_tensor(x, dtype=torch.float32)
     for inside, near in shells(x, exponents):
-        moments = moments_of(c[~near], alphas[~near]) if potential else None
+        moments = None if near.all() else moments_of(c[~near], alphas[~near])
         if not near.any():
-            if moments is None:
+            if not potential:
                 continue
+            assert moments is not None
             for start in range(0, len(inside), AT_ONCE):
                 some = inside[start : start + AT_ONCE]
                 v[some] = _far(rounded[:, some], moments)
             continue
-        weights = _weights(c[near], alphas[near])
+        weights = _Weights.of(c[near], alphas[near], moments)
         for start in range(0, len(inside), AT_ONCE):
             some = inside[start : start + AT_ONCE]
             points = rounded[:, some]
-            rho[some], gradient[:, some], v[some] = _shell(points, *weights, moments)
+            rho[some], gradient[:, some], v[some] = _shell(points, weights, potential)
     return rho, gradient, v
 
 
@@ -178,14 +180,32 @@ def shells(x: np.ndarray, exponents: np.ndarray) -> Iterator[tuple[np.ndarray, n
         yield np.flatnonzero((r2 >= low**2) & (r2 < high**2)), exponents * low**2 < LARGE
 
 
-def _weights(c: Tensor, exponents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Factors of Gaussians (row, k) and of Boys' functions (lm, k), and the exponents (k, 1)."""
-    degree = round(c.shape[-1] ** 0.5) - 1
-    slopes = torch.as_tensor(gradient_of_harmonics(degree))
-    by_axis = torch.einsum("kl,ilm->imk", c, slopes).reshape(3 * degree**2, len(c))
-    rows = torch.cat([c.T, (-2 * exponents[:, None] * c).T, by_axis])
-    of_boys = (2 * np.pi / exponents[:, None] * c).T
-    return rows.float(), of_boys.float(), exponents[:, None].float()
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """Factors of the harmonics of one atom in what `_shell` sums over k Gaussians.
+
+    Parameters
+    ----------
+    of_degrees : list of (k, 2 l + 1) or (k + 1, 2 l + 1) tensor
+        c_klm of each degree l, and a row with the moments of Gaussians that end closer to the atom.
+    of_slopes : (3 k, degree^2) tensor
+        sum_m c_km D S_m / dx_i in the lower harmonics.
+    alphas : (k, 1) tensor
+    """
+
+    of_degrees: list[Tensor]
+    of_slopes: Tensor
+    alphas: Tensor
+
+    @classmethod
+    def of(cls, c: Tensor, exponents: Tensor, moments: Tensor | None) -> _Weights:
+        """Those of the coefficients (k, lm) and exponents (k,)."""
+        degree = round(c.shape[-1] ** 0.5) - 1
+        slopes = torch.as_tensor(gradient_of_harmonics(degree))
+        of_slopes = torch.einsum("km,iml->ikl", c, slopes).reshape(3 * len(c), degree**2)
+        rows = c.float() if moments is None else torch.cat([c.float(), moments[None]])
+        parts = rows.split([2 * n + 1 for n in range(degree + 1)], dim=1)
+        return cls([p.contiguous() for p in parts], of_slopes.float(), exponents[:, None].float())
 
 
 def moments_of(c: Tensor, exponents: Tensor) -> Tensor:
@@ -202,39 +222,40 @@ def multipole(exponents: Tensor, n: int) -> Tensor:
     return size / exponents ** (n + 0.5)
 
 
-def _shell(
-    x: Tensor, of_gaussians: Tensor, of_boys: Tensor, alphas: Tensor, moments: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Density (n,), gradient (3, n) and potential (n,) at points (3, n); 0 without moments."""
-    m = len(of_boys)
-    degree = round(m**0.5) - 1
-    lower = degree**2
+def _shell(x: Tensor, weights: _Weights, potential: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Density (n,), gradient (3, n) and potential (n,) at points (3, n)."""
+    degree, alphas = len(weights.of_degrees) - 1, weights.alphas
+    k = len(alphas)
     r2 = (x * x).sum(dim=0)
     harmonics = harmonics_at(x, degree)  # (lm, n)
+    of_degrees = [
+        w @ harmonics[n * n : (n + 1) ** 2] for n, w in enumerate(weights.of_degrees)
+    ]  # (k, n) each, the sums over m
     t = alphas * r2
-    radial = of_gaussians @ torch.exp(-t)
-    rho = (harmonics * radial[:m]).sum(dim=0)
-    slope = (harmonics * radial[m : 2 * m]).sum(dim=0)
-    along = (radial[2 * m :].view(3, lower, -1) * harmonics[:lower]).sum(dim=1)
-    v = torch.zeros_like(rho)
-    if moments is None:
-        return rho, along + slope * x, v
+    gauss = torch.exp(-t)
+    total = torch.stack([p[:k] for p in of_degrees]).sum(dim=0).mul_(gauss)
+    rho = total.sum(dim=0)
+    slope = -2 * (alphas[:, 0] @ total)
+    along = (weights.of_slopes @ harmonics[: degree**2]).view(3, k, -1).mul_(gauss).sum(dim=1)
+    gradient = along.addcmul_(slope, x)
+    if not potential:
+        return rho, gradient, torch.zeros_like(rho)
     inverse = 1 / r2.clamp(min=1e-12)
     power = inverse.sqrt()
-    for n, f in enumerate(boys(t, degree)):
-        some = slice(n * n, (n + 1) ** 2)
-        radial_v = of_boys[some] @ f
-        if moments.any():
-            radial_v = radial_v + moments[some, None] * power
+    far, near = torch.zeros_like(rho), torch.zeros_like(t)
+    for p, f in zip(of_degrees, boys(t, degree, gauss), strict=True):
+        near.addcmul_(p[:k], f)
+        if len(p) > k:
+            far.addcmul_(p[k], power)
             power = power * inverse
-        v = v + (harmonics[some] * radial_v).sum(dim=0)
-    return rho, along + slope * x, v
+    return rho, gradient, far + (2 * np.pi / alphas[:, 0]) @ near
 
 
-def boys(t: Tensor, degree: int) -> list[Tensor]:
+def boys(t: Tensor, degree: int, decay: Tensor | None = None) -> list[Tensor]:
     """F_l(t) = integral_0^1 u^(2l) exp(-t u^2) du for l = 0 .. degree, each of the shape of `t`.
 
-    From a Taylor series of the highest degree, F_l' = -F_(l+1), and downward recursion.
+    `decay` is exp(-t), if it is known. From a Taylor series of the highest degree, F_l' = -F_(l+1),
+    and downward recursion.
     """
     largest = float(t.max()) if t.numel() else 0.0
     nodes = 1 << max(9, int(largest / _STEP + 1).bit_length())
@@ -244,7 +265,7 @@ def boys(t: Tensor, degree: int) -> list[Tensor]:
     top = table[_TERMS - 1][index]
     for n in reversed(range(_TERMS - 1)):
         top = torch.addcmul(table[n][index], top, d, value=1 / (n + 1))
-    decay, twice = torch.exp(-t), 2 * t
+    decay, twice = torch.exp(-t) if decay is None else decay, 2 * t
     found = [top]
     for n in range(degree, 0, -1):
         found.append(torch.addcmul(decay, twice, found[-1]).mul_(1 / (2 * n - 1)))

@@ -11,7 +11,7 @@ from denser.analysis.continuous import ContinuousDensity
 from denser.analysis.potential.electrostatics import Potential
 from denser.analysis.potential.ewald import core_charge
 from denser.atoms.free_atoms import free_atom
-from denser.dft.guess import density_matrix, have_cores, structure_of
+from denser.dft.guess import coarse_calculation, density_matrix, have_cores, structure_of
 from denser.dft.refine import refine
 from denser.dft.scf import mean_field
 from denser.fields.fourier import poisson
@@ -31,14 +31,20 @@ SPACING = 0.3 * BOHR
 
 
 def pyscf_guess(
-    mf: Any, model: str | Model | Predictor = "default", padding: float = 4.0
+    mf: Any,
+    model: str | Model | Predictor = "default",
+    padding: float = 4.0,
+    *,
+    coarse: bool = True,
 ) -> np.ndarray:
     """Starting density matrix for a PySCF calculation: `mf.kernel(denser.pyscf_guess(mf))`.
 
     The density is predicted, and the cores of free atoms complete it where the calculation has
     all electrons. Its Kohn-Sham matrix (PBE, whatever the functional of `mf`) is made in
     the basis of `mf`, and the lowest orbitals are occupied. The spins of an unrestricted open shell
-    molecule have orbitals of their own if the model predicts its spin density.
+    molecule have orbitals of their own if the model predicts its spin density. From there a
+    coarse calculation of a molecule (`denser.dft.guess.coarse_calculation`) is converged, with the
+    functional and basis of `mf`.
 
     Parameters
     ----------
@@ -48,6 +54,8 @@ def pyscf_guess(
     model : str, Model or Predictor
     padding : float
         Vacuum around a molecule, angstrom.
+    coarse : bool
+        Without it, or where it does not converge, the start is that of the predicted density.
 
     Returns
     -------
@@ -66,7 +74,12 @@ def pyscf_guess(
     nuclei = structure.cell is not None and bool(cores.all())
     known = density.continuous if structure.spin and structure.cell is None else None
     spins = None if known is None else known.spin_fields
-    return density_matrix(mf, _sources(density, cores, nuclei), recipe.xc, nuclei, spins)
+    dm = density_matrix(mf, _sources(density, cores, nuclei), recipe.xc, nuclei, spins)
+    if not coarse or structure.cell is not None:
+        return dm
+    calculation = coarse_calculation(mf)
+    calculation.kernel(dm)
+    return np.asarray(calculation.make_rdm1()) if calculation.converged else dm
 
 
 def _predicted(predictor: Predictor, structure: Structure, padding: float) -> Density:
