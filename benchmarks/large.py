@@ -5,8 +5,13 @@
 
 Prints one line of JSON. `grid` predicts on a grid, with Hirshfeld charges and the potential on the
 surface of 0.001 e/bohr^3; `points` predicts without a grid, with the dipole, Hirshfeld charges, and
-the potential at the Merz-Kollman points around the structure; `reference` gives Err_rho against an
-SCF, in the paper's box. `benchmarks/scaling.py --large` runs this for many sizes.
+the potential at the Merz-Kollman points around the structure; `predict` does so with the dipole
+alone, for the largest; `reference` gives Err_rho against an
+SCF, in the paper's box; `fragments` does so for structures that are too large for that. It cuts
+molecules out with their neighbours (33 atoms and more), and takes Err_rho in the share of the
+molecule (Hirshfeld's), the neighbours being there in both densities. What lies farther away is
+taken as additive: it changes prediction and reference alike. `benchmarks/scaling.py --large` runs
+this for many sizes.
 """
 
 from __future__ import annotations
@@ -23,9 +28,15 @@ from typing import TYPE_CHECKING
 from denser.types.errors import InputError
 
 if TYPE_CHECKING:
+    from denser.model.predictor import Predictor
     from denser.types.structure import Structure
 
-PARTS = ("grid", "points", "reference")
+PARTS = ("grid", "predict", "points", "reference", "fragments")
+
+CUT_OUT = 2
+LEAST_ATOMS = 33
+"""Molecules that are cut out, from the middle of the structure and from near its surface, and the
+least number of atoms of one with its neighbours."""
 
 
 def structure_of(entry: str) -> Structure:
@@ -42,6 +53,48 @@ def structure_of(entry: str) -> Structure:
     if name == "water":
         return Structure.from_ase(droplet(max(1, round(count / 3))), 0)
     return as_structure(name, count if number else None, isolated=True)
+
+
+def error_in_fragments(structure: Structure, predictor: Predictor) -> float:
+    """Err_rho in molecules that are cut out with their neighbours; see above."""
+    import numpy as np
+
+    from denser.analysis.charges.stockholder import promolecules
+    from denser.atoms.molecules import whole_molecules
+    from denser.dft.cell import build_cell, density_from_dm
+    from denser.dft.scf import scf
+    from denser.types.structure import Structure
+
+    positions = structure.positions
+    molecules = [m.atoms for m in whole_molecules(structure)]
+    if max(map(len, molecules)) > LEAST_ATOMS or structure.charge:
+        raise InputError("only neutral structures of small molecules are cut into fragments")
+    from_centre = [
+        np.linalg.norm(positions[m].mean(axis=0) - positions.mean(axis=0)) for m in molecules
+    ]
+    outwards = np.argsort(from_centre)
+    wrong = electrons = 0.0
+    for chosen in outwards[np.linspace(0, len(outwards) - 1, CUT_OUT + 1).astype(int)[:-1]]:
+        own = molecules[chosen]
+        gaps = [
+            np.linalg.norm(positions[m][:, None] - positions[own], axis=-1).min() for m in molecules
+        ]
+        nearest = iter(np.argsort(gaps, kind="stable"))
+        taken: list[int] = []
+        while len(taken) < LEAST_ATOMS:
+            taken += molecules[next(nearest)].tolist()
+        fragment = Structure(structure.numbers[taken], positions[taken])
+        density = predictor.predict(fragment, box="paper").density
+        recipe = predictor.model.recipe
+        result = scf(fragment, density.grid, recipe)
+        cell = build_cell(fragment, density.grid, recipe)
+        reference = density_from_dm(cell, result.dm, density.grid, fragment)
+        all_atoms = np.arange(len(taken))
+        inner, every = promolecules(density, [all_atoms[: len(own)], all_atoms])
+        share = np.divide(inner, every, out=np.zeros_like(inner), where=every > 0)
+        wrong += float((share * np.abs(density.values - reference.values)).sum()) * density.grid.dv
+        electrons += float((share * reference.values).sum()) * density.grid.dv
+    return wrong / electrons
 
 
 class Clock:
@@ -85,16 +138,20 @@ def measure(part: str, entry: str, spacing: float, model: str) -> dict:
         vertices = isosurface(density, 0.001)[0]
         Potential(density)(vertices)
         found |= clock("grid_potential") | {"n_vertices": len(vertices)}
-    elif part == "points":
+    elif part in ("predict", "points"):
         atoms, _ = predictor.gaussians(structure)
         molecule = Conformer(structure, atoms)
         molecule.dipole()
         found |= clock("predict")
-        molecule.charges("hirshfeld")
-        found |= clock("charges")
-        points = merz_kollman_points(structure)
-        molecule.potential(points)
-        found |= clock("potential") | {"n_points": len(points)}
+        if part == "points":
+            molecule.charges("hirshfeld")
+            found |= clock("charges")
+            points = merz_kollman_points(structure)
+            molecule.potential(points)
+            found |= clock("potential") | {"n_points": len(points)}
+    elif part == "fragments":
+        error = error_in_fragments(structure, predictor)
+        return found | {"err_rho_percent": 100 * error, "reference": "fragments"}
     else:
         from denser.dft.cell import build_cell, density_from_dm
         from denser.dft.scf import scf
@@ -105,7 +162,8 @@ def measure(part: str, entry: str, spacing: float, model: str) -> dict:
         result = scf(structure, density.grid, recipe)
         cell = build_cell(structure, density.grid, recipe)
         reference = density_from_dm(cell, result.dm, density.grid, structure)
-        return found | {"err_rho_percent": 100 * err_rho(density, reference)}
+        error = err_rho(density, reference)
+        return found | {"err_rho_percent": 100 * error, "reference": "whole"}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     return found | {f"{part}_memory_gb": peak}
 

@@ -12,7 +12,8 @@ from PySCF's own density. "E error" is that of the one-step energy.
 With --large, predictions of droplets of water (water:ATOMS) and of structures in files
 (FILE:CHARGE) alone, each by `benchmarks/large.py` in processes of its own: on a grid with the
 spacing of --spacing, and without a grid with charges and the potential around the structure. With
---references N, structures of up to N atoms get an SCF and Err_rho. The figures are written into
+--references N, structures of up to N atoms get an SCF and Err_rho, larger ones of small molecules
+SCFs of fragments. The figures are written into
 --results as they come, and those that are there, of this version, are not measured again. --plot
 draws them. CPU seconds do not depend on other work as much as wall seconds do.
 """
@@ -106,9 +107,9 @@ def run_large(chosen: argparse.Namespace) -> None:
         parts = [part for part in chosen.parts if f"{part}_memory_gb" not in row]
         for part in parts:
             row |= _measured(part, entry, chosen)
-        few = row.get("n_atoms", 0) <= chosen.references
-        if few and "n_atoms" in row and "err_rho_percent" not in row:
-            row |= _measured("reference", entry, chosen)
+        if chosen.references and "n_atoms" in row and "err_rho_percent" not in row:
+            few = row["n_atoms"] <= chosen.references
+            row |= _measured("reference" if few else "fragments", entry, chosen)
         print("".join(f"{text:>11}" for text in _texts(row)) + f"  {row['structure']}", flush=True)
         done = sorted((r for r in rows.values() if "n_atoms" in r), key=lambda r: r["n_atoms"])
         record(chosen.results, "large", done, model=chosen.model, threads=chosen.threads)
@@ -211,7 +212,8 @@ def main() -> int:
     parser.add_argument("--large", nargs="+", help="water:ATOMS, FILE or FILE:CHARGE")
     parser.add_argument("--spacing", type=float, default=0.2, help="with --large, angstrom")
     parts = ("grid", "points")
-    parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="with --large")
+    choices = ("grid", "predict", "points")
+    parser.add_argument("--parts", nargs="+", choices=choices, default=parts, help="with --large")
     parser.add_argument("--references", type=int, default=0, help="with --large, atoms")
     parser.add_argument("--plot", type=Path, help="with --large: a picture")
     parser.add_argument("--skip-paper", action="store_true", help="not the paper's network")

@@ -222,26 +222,40 @@ def costs() -> str:
 
 
 def large() -> str:
-    """CPU time per atom and memory of large structures."""
-    parts = {
-        "grid": ("on a grid: prediction", ("grid", "grid_charges", "grid_potential")),
-        "points": ("without: prediction", ("predict", "charges", "potential")),
-    }
-    records = figure("large")
-    shown = {k: v for k, v in parts.items() if any(f"{k}_memory_gb" in f for f in records)}
-    head = "structure | atoms"
-    for title, _ in shown.values():
-        head += f" | {title} | charges | potential | GB"
+    """CPU time per atom, memory and errors of large structures."""
+    head = "structure | atoms | on a grid: prediction | charges | potential | GB"
+    head += " | without: prediction | GB | Err_rho, %"
     rows = []
-    for f in records:
-        row = [f["structure"].partition(":")[0].removesuffix(".xyz"), f"{f['n_atoms']:,}"]
-        for part, (_, kinds) in shown.items():
-            times = [f.get(f"{kind}_cpu_s") for kind in kinds]
-            row += ["" if t is None else f"{1000 * t / f['n_atoms']:.1f}" for t in times]
-            memory = f.get(f"{part}_memory_gb")
-            row.append("" if memory is None else f"{memory:.1f}")
-        rows.append(row)
+    for f in figure("large"):
+
+        def per_atom(name: str) -> str:
+            seconds = f.get(f"{name}_cpu_s")  # noqa: B023
+            return "" if seconds is None else f"{1000 * seconds / f['n_atoms']:.1f}"  # noqa: B023
+
+        def memory(*parts: str) -> str:
+            found = [f[name] for part in parts if (name := f"{part}_memory_gb") in f]  # noqa: B023
+            return f"{found[0]:.1f}" if found else ""
+
+        error = f"{f['err_rho_percent']:.2f}" if "err_rho_percent" in f else ""
+        error += " (fragments)" if f.get("reference") == "fragments" else ""
+        name = f["structure"].partition(":")[0].removesuffix(".xyz")
+        times = [per_atom(part) for part in ("grid", "grid_charges", "grid_potential")]
+        row = [name, f"{f['n_atoms']:,}", *times, memory("grid"), per_atom("predict")]
+        rows.append([*row, memory("predict", "points"), error])
     return _with_source("large", table(head, rows))
+
+
+def threads() -> str:
+    """Seconds of a prediction by number of threads."""
+    rows = figure("threads")
+    numbers = list(rows[0]["seconds"])
+    titles = [f"{n} thread{'s' if n != '1' else ''}" if n.isdigit() else n for n in numbers]
+    head = " | ".join(["atoms", "other processes", *titles])
+    text = [
+        [str(r["n_atoms"]), str(r["busy"]), *(f"{r['seconds'][n]:.2f}" for n in numbers)]
+        for r in rows
+    ]
+    return _with_source("threads", table(head, text))
 
 
 TABLES = {
@@ -249,6 +263,7 @@ TABLES = {
     for function in (
         accuracy, errors, errors_around, errors_by_size, errors_by_distance, kinds, one_step,
         speed, scaling, charges, throughput, costs, large,
+        threads,
     )
 }  # fmt: skip
 """By the names in the marks of pages."""
