@@ -48,7 +48,7 @@ def is_trajectory(path: Path, topology: Path | None = None) -> bool:
     return ending in TRAJECTORY.endings and (topology is not None or ending != ".nc")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TrajectoryFrame:
     """A frame that is read when it is needed.
 

@@ -173,11 +173,17 @@ def _degree(sizes: list[float], r: float, exponents: np.ndarray) -> int:
 
 def shells(x: np.ndarray, exponents: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Points at similar distances, and which Gaussians are computed there."""
-    r2 = (x * x).sum(axis=0)
+    r2 = np.einsum("ij,ij->j", x, x)
     end = float(np.sqrt(1.1 * LARGE / exponents.min()))
-    edges = [low for low in _SHELLS if low < end] + [end, math.inf]
-    for low, high in zip(edges, edges[1:], strict=False):
-        yield np.flatnonzero((r2 >= low**2) & (r2 < high**2)), exponents * low**2 < LARGE
+    edges = [low for low in _SHELLS if low < end] + [end]
+    shell = np.zeros(len(r2), dtype=np.uint8)
+    for low in edges[1:]:
+        shell += r2 >= low**2
+    order = np.argsort(shell, kind="stable")  # of bytes it is fast
+    ends = np.cumsum(np.bincount(shell, minlength=len(edges))).tolist()
+    for low, i, j in zip(edges, [0, *ends], ends, strict=False):
+        if i < j:
+            yield order[i:j], exponents * low**2 < LARGE
 
 
 @dataclass(frozen=True, eq=False)

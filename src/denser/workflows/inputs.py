@@ -42,7 +42,7 @@ _LONGEST = 100
 """Longest file stem, in characters; a SMILES may be longer than a file system allows."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Input:
     """A structure or a density file.
 
@@ -213,7 +213,7 @@ def own_files(files: Sequence[Path], topology: Path | None = None) -> list[Path]
     return [split_slice(path)[0] for path in files] + others
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class NumberedFrame:
     """A frame of a file.
 
