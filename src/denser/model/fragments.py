@@ -179,6 +179,7 @@ class Fragments:
                 q[part.atoms[: part.n_core]] += state.shares @ filled.of_level(state.energies)
             feel = np.bincount(receivers, pull * q[senders], minlength=self.n)
             v = v + MIXING * (repulsion * q + feel - v)
+            states.clear()  # before the next ones are there, to save memory
             states = self._states(matrices, v)
             filled = _Filled.of(states, n_electrons, spin)
         yield self._blocks(states, filled, levels + v[:, None])
