@@ -97,7 +97,7 @@ def invariance(predictor: Predictor, steps: int) -> float:
     return float(np.ptp(energies)) * 1000 * HARTREE
 
 
-def times(name: str, predictor: Predictor) -> dict[str, float]:
+def times(name: str, predictor: Predictor, only_steps: bool) -> dict[str, float]:
     """Processor seconds of steps, forces and PySCF's SCF of a molecule of `scaling.MOLECULES`."""
     from pyscf import dft
 
@@ -117,6 +117,8 @@ def times(name: str, predictor: Predictor) -> dict[str, float]:
 
     timed("step_box", in_box)
     timed("step_open", lambda: refine(density, recipe, isolated=True))
+    if only_steps:
+        return found
     for label, estimate in (("forces_box", "mixed"), ("forces_open", None)):
         atoms.calc = Calculator(estimate=estimate, device="cpu")
         timed(label, atoms.get_forces)
@@ -149,6 +151,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("-o", "--out", type=Path, help="write the results to a JSON file")
     parser.add_argument("--sizes", nargs="*", help=f"times of: {', '.join(MOLECULES)}")
+    parser.add_argument("--only-steps", action="store_true", help="no times of forces and the SCF")
     parser.add_argument("--labels", type=Path, help="store with QM9, for molecules of it instead")
     parser.add_argument("--n", type=int, default=10, help="molecules of QM9")
     parser.add_argument("--most-atoms", type=int, default=12, help="of molecules of QM9")
@@ -160,7 +163,7 @@ def main() -> None:
     if options.sizes is not None:
         rows = {}
         for name in options.sizes or MOLECULES:
-            rows[name] = times(name, predictor)
+            rows[name] = times(name, predictor, options.only_steps)
             print(f"{name:24}" + "  ".join(f"{k} {v:.1f}" for k, v in rows[name].items()))
         record(options.results, "open_space_times", rows, predictor)
         return

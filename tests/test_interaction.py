@@ -126,8 +126,8 @@ def test_commands(tmp_path):
     run = CliRunner().invoke(app, ["scf", str(path), "--basis", "gth-dzvp", "--padding", "3"])
     assert run.exit_code == 0, run.output
     assert "self-consistent in" in run.output and "(open space, gth-dzvp)" in run.output
-    run = CliRunner().invoke(app, ["energy", str(path), "--basis", "cc-pvdz", "--padding", "3"])
-    assert run.exit_code == 2 and "not for GTH pseudopotentials" in run.output
+    run = CliRunner().invoke(app, ["energy", str(path), "--basis", "cc-pv", "--padding", "3"])
+    assert run.exit_code == 2 and "PySCF lacks the basis 'cc-pv' of H" in run.output
     (tmp_path / "h.xyz").write_text("1\n\nH 0 0 0\n")
     ion = [str(tmp_path / "h.xyz"), "--charge", "-1", "--steps", "1", "--padding", "2"]
     run = CliRunner().invoke(app, ["energy", *ion])

@@ -11,9 +11,17 @@ from ase import Atoms
 from ase.build import molecule
 from pyscf import dft, gto
 from scipy.spatial.transform import Rotation
+from typer.testing import CliRunner
 
+from denser.cli import app
 from denser.dft.basis import AUGMENTED, ELEMENTS, shells, shells_of
-from denser.dft.molecular import build_molecule, converge, molecular_mean_field, removed_text
+from denser.dft.molecular import (
+    ALL_ELECTRON_LEVEL,
+    build_molecule,
+    converge,
+    molecular_mean_field,
+    removed_text,
+)
 from denser.dft.polarizability import (
     Polarizability,
     coupled_perturbed,
@@ -67,6 +75,38 @@ def test_names_of_basis_sets():
         shells_of("O", "def2-svp")
     with pytest.raises(InputError, match="lacks the basis 'gth-qzv3p' of Br"):
         shells_of("Br", "gth-qzv3p")
+
+
+def test_other_bases_of_pyscf_have_all_electrons(tmp_path):
+    """Energy, level and dipole are those of PySCF's own calculation in the same basis."""
+    atoms = molecule("H2O")
+    atoms.write(tmp_path / "water.xyz")
+    command = [str(tmp_path / "water.xyz"), "--basis", "def2-svp", "--padding", "3"]
+    run = CliRunner().invoke(app, ["energy", *command, "--json"])
+    assert run.exit_code == 0, run.output
+    record = json.loads(run.stdout)
+    places = list(zip(atoms.symbols, atoms.positions, strict=True))
+    shells_by_element = {s: gto.basis.load("def2-svp", s) for s in "OH"}  # without a fitting basis
+    mf = gto.M(atom=places, basis=shells_by_element, verbose=0).RKS(xc="pbe").density_fit()
+    mf.grids.level = ALL_ELECTRON_LEVEL
+    without_check_file(mf)
+    assert record["e_tot_hartree"] == pytest.approx(mf.kernel(), abs=1e-6)
+    exact = -76.27244875502461  # the same without density fitting
+    assert record["e_tot_hartree"] == pytest.approx(exact, abs=4e-5)
+    assert record["homo_ev"] == pytest.approx(mf.mo_energy[4] * HARTREE, abs=1e-3)
+    assert record["starts"]["prediction"]["cycles"] <= 0.7 * mf.cycles
+    dipole = np.linalg.norm(mf.dip_moment(verbose=0))
+    assert record["dipole_norm_debye"] == pytest.approx(dipole, abs=2e-3)
+    run = CliRunner().invoke(app, ["energy", *command])
+    assert "(open space, def2-svp, all electrons)" in run.output
+    run = CliRunner().invoke(app, ["scf", *command, "-o", str(tmp_path / "water.cube")])
+    assert run.exit_code == 2 and "-o writes the density of the valence electrons" in run.output
+    other = atoms.copy()
+    other.positions += [0.0, 0.0, 2.9]
+    with_ghosts = converge(Structure.of(atoms), "def2-svp", ghosts=Structure.of(other))
+    assert -0.01 < with_ghosts.e_tot - mf.e_tot < -1e-5
+    with pytest.raises(InputError, match="I has an effective core potential in many bases"):
+        build_molecule(Structure.of(Atoms("HI", [(0, 0, 0), (0, 0, 1.6)])), "def2-svp")
 
 
 def test_energy_dipole_and_levels_are_those_of_exact_integrals(water):

@@ -111,7 +111,7 @@ BasisName = Annotated[
     typer.Option(
         "--basis",
         help="Basis of a self-consistent calculation in open space: aug-gth-tzv2p has diffuse "
-        "functions; also GTH and MOLOPT bases of PySCF.",
+        "functions; also GTH and MOLOPT bases of PySCF, and its other bases with all electrons.",
     ),
 ]
 

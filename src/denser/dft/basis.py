@@ -3,7 +3,7 @@
 The level of theory is called "gth-tzv2p" with "gth-pbe" (`denser.types.recipe.Recipe`). GTH-TZV2P
 ends at argon. Heavier elements have TZV2P-MOLOPT-PBE-GTH on the same level. The minimal
 sets are GTH-SZV to argon and SZV-MOLOPT-SR-GTH beyond. Calculations of isolated molecules can have
-another basis for GTH pseudopotentials (`denser.dft.molecular`).
+another basis for GTH pseudopotentials, or one for all electrons (`denser.dft.molecular`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import cache
 from importlib.resources import files
 
 from ase.data import atomic_numbers, chemical_symbols
+from pyscf import gto as molecular_gto
 from pyscf.lib.exceptions import BasisNotFoundError
 from pyscf.pbc import gto
 
@@ -27,6 +28,9 @@ ELEMENTS = tuple(chemical_symbols[1:55])
 _LEVEL = Recipe()
 LAST_OF_GTH = 18
 """GTH-TZV2P and GTH-SZV are used up to this atomic number."""
+
+LAST_WITHOUT_CORES = 36
+"""Calculations with all electrons are for elements up to this atomic number."""
 
 AUGMENTED = "aug-gth-tzv2p"
 """The basis of the level of theory with diffuse functions."""
@@ -75,11 +79,10 @@ def shells_of(symbol: str, name: str) -> list:
         The basis is not for GTH pseudopotentials, or lacks the element.
     """
     lower = name.lower()
-    if "gth" not in lower:
+    if all_electron(name):
         raise InputError(
-            f"the basis {name!r} is not for GTH pseudopotentials; take {AUGMENTED!r}, a GTH or "
-            "MOLOPT basis of PySCF, or start an all-electron calculation of PySCF with "
-            "denser.pyscf_guess"
+            f"the basis {name!r} is not for GTH pseudopotentials; take {AUGMENTED!r}, or a GTH or "
+            "MOLOPT basis of PySCF"
         )
     if lower == AUGMENTED:
         more = _diffuse().get(symbol, {"diffuse": []})["diffuse"]
@@ -96,6 +99,33 @@ def shells_of(symbol: str, name: str) -> list:
     except InputError as error:
         raise InputError(
             f"PySCF lacks the basis {name!r} of {symbol}; {AUGMENTED!r} has H to Xe"
+        ) from error
+
+
+def all_electron(name: str) -> bool:
+    """Whether a basis is for calculations without GTH pseudopotentials."""
+    return "gth" not in name.lower()
+
+
+def all_electron_shells(symbol: str, name: str) -> list:
+    """Shells of an element in a basis of PySCF for all electrons, in PySCF's form.
+
+    Raises
+    ------
+    InputError
+        PySCF lacks it, or the element may have an effective core potential in it.
+    """
+    if atomic_numbers[symbol] > LAST_WITHOUT_CORES:
+        raise InputError(
+            f"{symbol} has an effective core potential in many bases; all-electron calculations "
+            f"are for H to Kr, so take {AUGMENTED!r}"
+        )
+    try:
+        return _loaded(molecular_gto.basis.load, name, symbol, "basis")
+    except InputError as error:
+        raise InputError(
+            f"{error}; {AUGMENTED!r} and PySCF's GTH and MOLOPT bases have the model's "
+            "pseudopotentials, and other bases of PySCF all electrons"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Self-consistent calculations of isolated molecules in any basis for GTH pseudopotentials.
+"""Self-consistent calculations of isolated molecules in any basis.
 
 PySCF's molecular code: no box and no plane waves, so that basis functions may reach far. The
 Coulomb energy is density-fitted, exchange and correlation are sums over the points of
@@ -6,6 +6,8 @@ Coulomb energy is density-fitted, exchange and correlation are sums over the poi
 predicted Gaussians (`denser.dft.open_space.linearised`). The prediction is that of the model's
 basis, and in another basis one or two steps would not suffice, so the steps go on to
 self-consistency.
+
+A basis that is not for GTH pseudopotentials has all electrons, on PySCF's own points.
 
 Ghosts are basis functions at places without an atom.
 """
@@ -22,7 +24,13 @@ from pyscf import dft, gto
 
 from denser.atoms.sad import count_electrons
 from denser.dft.atom_points import POINTS
-from denser.dft.basis import AUGMENTED, pseudopotential, shells_of
+from denser.dft.basis import (
+    AUGMENTED,
+    all_electron,
+    all_electron_shells,
+    pseudopotential,
+    shells_of,
+)
 from denser.dft.functionals import require_density_functional
 from denser.dft.open_space import linearised, spin_matrices
 from denser.dft.pyscf_private import without_check_file
@@ -37,6 +45,9 @@ CONVERGED = 1e-7
 """Change of the energy in the last cycle, hartree."""
 
 MAX_CYCLE = 60
+
+ALL_ELECTRON_LEVEL = 4
+"""Level of PySCF's grids in calculations with all electrons."""
 
 _BLOCK = 20_000
 
@@ -126,14 +137,14 @@ def build_molecule(
     recipe: Recipe = Recipe(),
     ghosts: Structure | None = None,
 ) -> gto.Mole:
-    """PySCF's molecule with GTH pseudopotentials.
+    """PySCF's molecule with GTH pseudopotentials, or with all electrons.
 
     Parameters
     ----------
     structure : Structure
         Without a cell.
     basis : str
-        As in `denser.dft.basis.shells_of`.
+        As in `denser.dft.basis.shells_of`, or a basis of PySCF for all electrons.
     recipe : Recipe
         Its pseudopotentials.
     ghosts : Structure, optional
@@ -151,11 +162,14 @@ def build_molecule(
         )
     count_electrons(structure)
     atoms = list(zip(structure.symbols, structure.positions, strict=True))
-    basis_sets = {s: shells_of(s, basis) for s in set(structure.symbols)}
+    load = all_electron_shells if all_electron(basis) else shells_of
+    basis_sets = {s: load(s, basis) for s in set(structure.symbols)}
     if ghosts is not None:
         atoms += [(f"ghost-{s}", x) for s, x in zip(ghosts.symbols, ghosts.positions, strict=True)]
-        basis_sets |= {f"ghost-{s}": shells_of(s, basis) for s in set(ghosts.symbols)}
-    pseudo = {s: pseudopotential(s, recipe.pseudo) for s in set(structure.symbols)}
+        basis_sets |= {f"ghost-{s}": load(s, basis) for s in set(ghosts.symbols)}
+    pseudo = {}
+    if not all_electron(basis):
+        pseudo = {s: pseudopotential(s, recipe.pseudo) for s in set(structure.symbols)}
     return gto.M(
         atom=atoms, unit="bohr", basis=basis_sets, pseudo=pseudo, charge=structure.charge,
         spin=structure.spin, verbose=0,
@@ -179,7 +193,9 @@ def molecular_mean_field(
     mf = (dft.UKS if mol.spin else dft.RKS)(mol, xc=recipe.xc).density_fit()
     mf.conv_tol, mf.max_cycle = CONVERGED, MAX_CYCLE
     without_check_file(mf)
-    if for_forces:
+    if all_electron(basis):
+        mf.grids.level = ALL_ELECTRON_LEVEL
+    elif for_forces:
         mf.grids.atom_grid, mf.grids.radii_adjust = POINTS, None
     else:
         mf.grids.coords, mf.grids.weights = quadrature(mol, structure)
@@ -211,7 +227,7 @@ def converge(
     about : Density, optional
         A prediction of the default model for the structure: the start. Without a spin density,
         both spins have the same orbitals in it. Otherwise, and for densities that are not known
-        between their nodes, PySCF's `minao` guess.
+        between their nodes, PySCF's `minao` guess, and with all electrons too.
     dm0 : (nao, nao) or (2, nao, nao) float, optional
         Density matrix to start from instead.
     conv_tol : float
@@ -229,6 +245,8 @@ def converge(
     start = time.perf_counter()
     mf = molecular_mean_field(structure, basis, recipe, ghosts, for_forces=for_forces)
     mf.conv_tol = conv_tol
+    if all_electron(basis):
+        about = None
     if dm0 is None and about is not None and about.continuous is not None:
         known = about.continuous
         linear = linearised(mf.mol, known, structure, recipe.xc)

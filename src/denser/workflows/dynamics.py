@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from denser.atoms.plausible import strange
+from denser.dft.basis import all_electron
 from denser.dft.external_field import Kick, Pulse
 from denser.dft.molecular import converge, removed_text
 from denser.dft.real_time import (
@@ -302,6 +303,8 @@ def dynamics(
             return molecule, known[2]
         if molecule is not None:
             return molecule, None
+        if all_electron(settings.basis):
+            raise InputError(f"the basis {settings.basis!r} is not for GTH pseudopotentials")
         result = converge(
             structure, settings.basis, recipe, about=prediction.density, conv_tol=STATIONARY
         )

@@ -19,11 +19,16 @@ from denser.analysis.crystal.electrostatic_energy import electrostatic_energy
 from denser.analysis.moments import dipole_text, record_of_dipole
 from denser.atoms.plausible import strange
 from denser.atoms.sad import require_closed_shell
-from denser.dft.basis import AUGMENTED
+from denser.dft.basis import AUGMENTED, all_electron
 from denser.dft.dispersion import dispersion
 from denser.dft.interaction import fragments_of, interaction
 from denser.dft.ionisation import ionisation
-from denser.dft.molecular import MolecularResult, converge, removed_text
+from denser.dft.molecular import (
+    MolecularResult,
+    converge,
+    molecular_mean_field,
+    removed_text,
+)
 from denser.dft.orbitals import molden_of
 from denser.dft.scf import s_squared
 from denser.io import write
@@ -35,6 +40,7 @@ from denser.types.units import HARTREE, KCAL_PER_MOL
 from denser.workflows.many import headline
 from denser.workflows.open_shells import OPEN_SHELL_CUBES, write_with_spin
 from denser.workflows.predict import geometry_text
+from denser.workflows.scf_guess import start_from
 
 if TYPE_CHECKING:
     from denser.workflows.energy import StartDensities, StartDensity
@@ -120,7 +126,15 @@ def energy_in_basis(
     parts = fragments_of(structure, wanted.fragments) if wanted.fragments else []
     begin = time.perf_counter()
     basis = wanted.basis or AUGMENTED
-    result = converge(structure, basis, recipe, about=density)
+    dm0 = None
+    if all_electron(basis):
+        if out is not None:
+            raise InputError(
+                f"the basis {basis!r} has all electrons, and -o writes the density of the valence "
+                f"electrons; leave it out, or take {AUGMENTED!r}"
+            )
+        dm0 = start_from(molecular_mean_field(structure, basis, recipe), density, recipe)
+    result = converge(structure, basis, recipe, about=density, dm0=dm0)
     written: list[str] = []
     n_occupied = int(np.count_nonzero(result.mo_occ))
     for path, name in (orbitals or {}).items():
@@ -178,7 +192,8 @@ def summary_in_basis(record: dict) -> str:
         f"HOMO {record['homo_ev']:.2f}, LUMO {record['lumo_ev']:.2f}, gap {record['gap_ev']:.2f} "
         f"eV, {dipole_text(record)}{squared}, self-consistent in "
         f"{record['starts']['prediction']['cycles']} cycles, "
-        f"{sum(record['seconds'].values()):.1f} s ({record['calculation']}, {record['basis']})"
+        f"{sum(record['seconds'].values()):.1f} s ({record['calculation']}, {record['basis']}"
+        f"{', all electrons' if all_electron(record['basis']) else ''})"
         f"{geometry_text(record)}"
     )
     if record["written"]:

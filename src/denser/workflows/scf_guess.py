@@ -68,8 +68,13 @@ def pyscf_guess(
     """
     predictor = model if isinstance(model, Predictor) else Predictor(model)
     recipe = predictor.model.recipe
-    structure = structure_of(mf)
-    density = _predicted(predictor, structure, padding)
+    density = _predicted(predictor, structure_of(mf), padding)
+    return start_from(mf, density, recipe, coarse=coarse)
+
+
+def start_from(mf: Any, density: Density, recipe: Recipe, *, coarse: bool = True) -> np.ndarray:
+    """As `pyscf_guess`, from a valence density of the structure of `mf`."""
+    structure = density.structure
     cores = have_cores(mf, density.valence_charges, recipe)
     nuclei = structure.cell is not None and bool(cores.all())
     known = density.continuous if structure.spin and structure.cell is None else None
