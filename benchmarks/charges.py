@@ -1,7 +1,8 @@
 """Molecules a second of `denser charges`, beside GFN2-xTB where tblite is installed.
 
     python benchmarks/charges.py [--n 100] [--workers N] [--kinds resp,hirshfeld]
-    python benchmarks/charges.py --large 300 600 1200
+    python benchmarks/charges.py --large 300 600 1200       # droplets of water
+    python benchmarks/charges.py --files FILE ...           # any large structures
 
 The molecules are drug-like ones of data/kinds.xyz.gz (14 to 48 atoms), evenly taken from the file.
 Each kind of charges is computed from the structures alone, with one worker of one thread for each
@@ -24,6 +25,7 @@ from ase.io import read
 import denser.dft  # noqa: F401 - before anything else brings in part of PySCF
 from denser.analysis.charges.without_grid import Conformer, resp
 from denser.io.files import read_bytes
+from denser.io.structures import as_structure
 from denser.model.predictor import Predictor
 from denser.types.structure import Structure
 from denser.workflows import many
@@ -82,11 +84,10 @@ def measure(name: str, do: object, molecules: list[Molecule], workers: int) -> d
     return {"charges": name, "per_second": rate, "cpu_s": each}
 
 
-def large(sizes: list[int]) -> list[dict]:
-    """RESP and Hirshfeld charges of droplets of water as single structures, in CPU seconds."""
+def large(structures: dict[str, Structure]) -> list[dict]:
+    """RESP and Hirshfeld charges of single structures, in CPU seconds."""
     predictor, rows = Predictor("default", "cpu"), []
-    for n in sizes:
-        structure = Structure.from_ase(droplet(n // 3), 0)
+    for name, structure in structures.items():
         marks = [time.process_time()]
         density, _ = predictor.gaussians(structure)
         marks.append(time.process_time())
@@ -96,9 +97,9 @@ def large(sizes: list[int]) -> list[dict]:
         conformer.hirshfeld  # noqa: B018 - computed once
         marks.append(time.process_time())
         network, fit, hirshfeld = np.diff(marks).tolist()
-        print(f"{len(structure):6d} atoms   network {network:8.1f} s   RESP {fit:8.1f} s   "
-              f"Hirshfeld {hirshfeld:8.1f} s", flush=True)  # fmt: skip
-        rows.append({"atoms": len(structure), "network": network, "resp": fit}
+        print(f"{name:20s} {len(structure):6d} atoms   network {network:8.1f} s   RESP {fit:8.1f} s"
+              f"   Hirshfeld {hirshfeld:8.1f} s", flush=True)  # fmt: skip
+        rows.append({"name": name, "atoms": len(structure), "network": network, "resp": fit}
                     | {"hirshfeld": hirshfeld})  # fmt: skip
     return rows
 
@@ -110,11 +111,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--kinds", default="resp")
     parser.add_argument("--large", type=int, nargs="+", help="atoms of large structures instead")
+    parser.add_argument("--files", type=Path, nargs="+", help="large structures instead")
     add_option(parser)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    if chosen.large:
-        record(chosen.results, "charges of large structures", {"rows": large(chosen.large)})
+    if chosen.large or chosen.files:
+        found = {f"{n} waters": Structure.of(droplet(n // 3)) for n in chosen.large or ()}
+        found |= {path.stem: as_structure(path) for path in chosen.files or ()}
+        record(chosen.results, "charges of large structures", {"rows": large(found)})
         return
     molecules = [
         Molecule(str(atoms.info["name"]), str(i), (Structure.of(atoms),))

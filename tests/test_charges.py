@@ -429,6 +429,9 @@ def test_multipoles_and_sizes_are_columns(run, tmp_path):
         trace = sum(float(rows[0][f"{kind}_quadrupole_{i}{i}_debye_angstrom"]) for i in "xyz")
         assert abs(trace) < 1e-9
     assert 0.1 < float(rows[0]["mbis_valence_width_angstrom"]) < 0.4
+    ratio = float(rows[0]["hirshfeld_volume_ratio"])  # of O: 5.4 bohr^3 and 15.6 when free
+    assert float(rows[0]["ts_polarizability_bohr3"]) == pytest.approx(5.4 * ratio, rel=1e-5)
+    assert float(rows[0]["ts_c6_hartree_bohr6"]) == pytest.approx(15.6 * ratio**2, rel=1e-5)
     code, _, errors = run("charges", str(path), *arguments[:3], "-o", str(tmp_path / "o.sdf"))
     assert code == 2 and "does not hold multipoles" in errors
     code, _, errors = run("charges", str(path), "--multipoles", "-o", str(out))

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import molecule
+from pyscf.dft import numint
 
 import denser
 from denser.analysis.charges.without_grid import Conformer
 from denser.analysis.crystal.electrostatic_energy import coulomb_and_overlap, joined
 from denser.analysis.interactions.fragment_energies import rearrangement, repulsion, terms_of
-from denser.dft.induction import polarisation_energy
+from denser.dft.induction import overlap_potential, polarisation_energy
+from denser.dft.molecular import build_molecule, converge
+from denser.dft.open_space import local_matrix, local_pseudopotential
 from denser.dft.open_space_gradient import open_step
 from denser.dft.point_charges import PointCharges
 from denser.model.predictor import Predictor
@@ -85,6 +89,49 @@ def test_polarisation_by_a_distant_ion_is_that_of_a_charge(waters, predictor):
     expected = 2 * (lowered.sum() - step.mo_energy[:4].sum() - np.trace(matrix[:4, :4]))
     assert expected < -1e-6
     assert polarisation_energy(step, [(ion, density)]) == pytest.approx(expected, rel=0.03)
+
+
+def test_overlap_potential_is_the_slope_of_the_local_energies():
+    """Of e[rho_A + rho_B] - e[rho_A], with the energies of Thomas and Fermi, Dirac, and PW92."""
+
+    def energy(rho):
+        e_xc = numint.NumInt().eval_xc_eff("LDA,PW", rho[None], deriv=0, xctype="LDA")[0]
+        return rho * e_xc + 0.3 * (3 * np.pi**2) ** (2 / 3) * rho ** (5 / 3)
+
+    own, other = np.array([[1e-3, 0.02, 0.2, 0.2], [0.01, 0.02, 1e-4, 0.0]])
+    step = 1e-4 * own
+    slope = (energy(own + other + step) - energy(own + other - step)) / (2 * step)
+    slope -= (energy(own + step) - energy(own - step)) / (2 * step)
+    np.testing.assert_allclose(overlap_potential(own, other), slope, rtol=1e-5, atol=1e-8)
+    assert overlap_potential(own, other)[-1] == 0
+
+
+def test_electrons_do_not_fall_into_a_neighbour(predictor):
+    """Stacked ethynes: without what keeps electrons apart the energy is several times as large."""
+    first = Structure.of(molecule("C2H2"))
+    second = Structure(first.numbers, first.positions + [5.5, 0, 0])
+    density = predictor.gaussians(second)[0]
+    step = open_step(first, predictor.gaussians(first)[0])
+    found = polarisation_energy(step, [(second, density)])
+    points = step.linear.points
+    potential = local_pseudopotential(build_molecule(second, "gth-tzv2p"), points)
+    potential -= density.potential(points, np.zeros(4))
+    matrix = local_matrix(step.mol, points, 0.5 * (step.linear.weights * potential)[None])
+    within = step.mo_coeff.T @ matrix @ step.mo_coeff
+    lowered = np.linalg.eigvalsh(np.diag(step.mo_energy) + within)[:5]
+    bare = 2 * (lowered.sum() - step.mo_energy[:5].sum() - np.trace(within[:5, :5]))
+    assert 2 * bare < bare < 2 * found < 0
+
+
+def test_superposition_error_of_one_step_is_that_of_self_consistency(waters):
+    """What the functions of a neighbour lower the energy by."""
+    first, second = (conformer.structure for conformer in waters)
+    step = open_step(first, waters[0].density).energy
+    step -= open_step(first, waters[0].density, ghosts=second).energy
+    expected = converge(first, "gth-tzv2p").e_tot
+    expected -= converge(first, "gth-tzv2p", ghosts=second).e_tot
+    assert expected * KCAL_PER_MOL > 0.05
+    assert step == pytest.approx(expected, rel=0.05)
 
 
 def test_rearrangement_holds_no_electrons(dimer, predictor):

@@ -129,6 +129,7 @@ def open_step(
     continuous: Continuous,
     recipe: Recipe = Recipe(),
     charges: PointCharges | None = None,
+    ghosts: Structure | None = None,
 ) -> OpenStep:
     """Solve the Kohn-Sham equations once in the potential of a density, in open space.
 
@@ -141,8 +142,11 @@ def open_step(
     recipe : Recipe
     charges : PointCharges, optional
         Outside the molecule. The energy has their interaction with it.
+    ghosts : Structure, optional
+        Places and elements of basis functions without an atom, for counterpoise corrections. There
+        are no forces with them.
     """
-    mol = build_molecule(structure, recipe.basis, recipe)
+    mol = build_molecule(structure, recipe.basis, recipe, ghosts)
     points, weights, parents = atom_points(mol)
     linear = linearised(mol, continuous, structure, recipe.xc, points, weights)
     values, vectors = scipy.linalg.eigh(mol.intor("int1e_ovlp"))

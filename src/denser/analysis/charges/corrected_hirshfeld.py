@@ -76,8 +76,7 @@ class CorrectedHirshfeld:
     charges : (n_atoms,) float
         e.
     errors : (n_atoms,) float, optional
-        As those of the Hirshfeld charges. The correction of CM5 has none; those of atomic dipoles
-        are not known.
+        As those of the Hirshfeld charges, since the correction of CM5 has none; ADCH has none.
     """
 
     name: str
@@ -201,7 +200,7 @@ def adch(atoms: Hirshfeld) -> CorrectedHirshfeld:
         inverse = np.divide(1, sizes, out=np.zeros(3), where=sizes > _SMALLEST)
         field = axes @ (inverse * (axes.T @ atoms.dipoles[first[own[0]]]))
         np.add.at(charges, second[own], w * (r @ field))
-    return CorrectedHirshfeld("ADCH", structure, charges, atoms.errors)
+    return CorrectedHirshfeld("ADCH", structure, charges)
 
 
 def _weight(x: np.ndarray) -> np.ndarray:

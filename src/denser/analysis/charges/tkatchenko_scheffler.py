@@ -82,7 +82,7 @@ def tkatchenko_scheffler(atoms: Hirshfeld) -> TkatchenkoScheffler:
     """
     structure = atoms.structure
     for i, symbol in enumerate(structure.symbols, start=1):
-        if symbol not in vdWDB_Chu04jcp:
+        if not _known(symbol):
             raise InputError(
                 f"atom {i} ({symbol}) has no reference polarizability and C6 here; they cover "
                 f"{' '.join(vdWDB_Chu04jcp)}"
@@ -93,3 +93,12 @@ def tkatchenko_scheffler(atoms: Hirshfeld) -> TkatchenkoScheffler:
     ratio = alpha[None, :] / alpha[:, None]  # alpha_b / alpha_a
     c6 = 2 * np.outer(own, own) / (ratio * own[:, None] + own[None, :] / ratio)
     return TkatchenkoScheffler(structure, v, alpha, c6)
+
+
+def has_reference(structure: Structure) -> bool:
+    """Whether all elements of a structure have reference values."""
+    return all(_known(symbol) for symbol in structure.symbols)
+
+
+def _known(symbol: str) -> bool:
+    return symbol in vdWDB_Chu04jcp

@@ -24,6 +24,7 @@ from denser.analysis.charges.esp_fit import EspCharges, Group, fit_charges, fit_
 from denser.analysis.charges.mbis import MBIS, in_parts, partition, whole
 from denser.analysis.charges.quadrature import Quadrature
 from denser.analysis.charges.stockholder import Hirshfeld, curve, traceless
+from denser.analysis.charges.tkatchenko_scheffler import has_reference, tkatchenko_scheffler
 from denser.atoms.free_atoms import pseudo_charges
 from denser.atoms.plausible import strange
 from denser.fields.windows import compact_groups
@@ -299,6 +300,8 @@ def atomic_properties(
 ) -> dict[str, np.ndarray]:
     """Multipoles and sizes of the atoms of Hirshfeld and MBIS, by name and unit: (n_atoms,) each.
 
+    Hirshfeld's have Tkatchenko and Scheffler's polarizabilities and C6, if all elements have them.
+
     With the charges of the same conformer, dipoles and quadrupoles (Buckingham's, traceless) add up
     to those of the predicted density. They turn with the molecule, so that only one conformer has
     them.
@@ -328,6 +331,10 @@ def atomic_properties(
             found["mbis_valence_width_angstrom"] = np.array([s[-1] for s in atoms.widths]) * BOHR
         else:
             found["hirshfeld_volume_ratio"] = atoms.volume_ratios
+            if has_reference(atoms.structure):
+                dispersion = tkatchenko_scheffler(atoms)
+                found["ts_polarizability_bohr3"] = dispersion.polarizabilities
+                found["ts_c6_hartree_bohr6"] = np.diag(dispersion.c6)
     return found
 
 
