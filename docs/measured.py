@@ -258,12 +258,52 @@ def threads() -> str:
     return _with_source("threads", table(head, text))
 
 
+def interactions() -> str:
+    """Errors of interaction energies, kcal/mol, beside those of one-step energies."""
+    rows = []
+    for kind, f in figure("interactions.errors").items():
+        if not f["n"]:
+            continue
+        row = [kind, str(f["n"]), f"{f['mean']:+.2f}", f"{f['mae']:.2f}", f"{f['worst']:.1f}"]
+        of_steps = f.get("step_counterpoise", {"n": 0})
+        if of_steps["n"]:
+            same, plain = f["on_the_same"], f["step"]
+            row += [str(of_steps["n"]), f"{same['mae']:.2f}", f"{of_steps['mae']:.2f}"]
+            row.append(f"{plain['mae']:.2f}")
+        rows.append(row + [""] * (9 - len(row)))
+    head = "dimers | number | mean error | mean absolute | largest | number with one step "
+    head += "| mean absolute | of one step | without counterpoise"
+    return _with_source("interactions", table(head, rows))
+
+
+def hf_charges() -> str:
+    """Potentials of charges beside those of HF."""
+    rows = []
+    for row in figure("hf_charges.rows"):
+        error = f"{row['mean']:.1f} % ({row['median']:.1f})"
+        rms = f"{row['rms']:.3f} e" if row["rms"] else "0"
+        rows.append([row["charges"], error, f"{row['ions']:.1f} %", rms])
+    head = "charges | neutral, mean (median) | ions | rms difference from HF's charges"
+    return _with_source("hf_charges", table(head, rows))
+
+
+def large_charges() -> str:
+    """CPU seconds of large structures."""
+    rows = [
+        [row["name"], f"{row['atoms']:,}"]
+        + [f"{row[part]:.1f}" for part in ("network", "resp", "hirshfeld")]
+        for row in figure("charges of large structures.rows")
+    ]
+    head = "structure | atoms | network | RESP | Hirshfeld"
+    return _with_source("charges of large structures", table(head, rows))
+
+
 TABLES = {
     function.__name__: function
     for function in (
         accuracy, errors, errors_around, errors_by_size, errors_by_distance, kinds, one_step,
         speed, scaling, charges, throughput, costs, large,
-        threads,
+        threads, interactions, hf_charges, large_charges,
     )
 }  # fmt: skip
 """By the names in the marks of pages."""

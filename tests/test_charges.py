@@ -23,17 +23,16 @@ from denser.analysis.charges.esp_charges import (
     merz_kollman_points,
 )
 from denser.analysis.charges.esp_fit import equivalence_classes, fit_charges
+from denser.analysis.charges.like_hf import INCREMENTS, SCALE, like_hartree_fock
 from denser.analysis.charges.mbis import mbis, partition
 from denser.analysis.charges.mbis import whole as in_one
 from denser.analysis.charges.quadrature import Quadrature
 from denser.analysis.charges.stockholder import curve, hirshfeld, traceless
 from denser.analysis.charges.without_grid import (
     KINDS,
-    LIKE_HF,
     POINTS,
     Conformer,
     charges_of,
-    like_hartree_fock,
     resp,
 )
 from denser.analysis.moments import moments
@@ -357,15 +356,32 @@ def test_equivalent_atoms_are_those_of_rdkit(smiles):
     np.testing.assert_array_equal(ranks[:, None] == ranks, classes[:, None] == classes)
 
 
-def test_scaling_keeps_the_sum_and_enlarges_the_dipole(predictor):
-    structure = Structure.of(molecule("H2O"), charge=0)
+def test_like_hf_is_a_scale_and_increments_of_bonds(predictor):
+    structure = Structure.of(molecule("H2CO"), charge=0)
     charges = resp([Conformer(structure, predictor.gaussians(structure)[0])]).charges
-    scaled = like_hartree_fock(charges)
-    assert scaled.sum() == pytest.approx(0, abs=1e-12)
-    expected = LIKE_HF * charges @ structure.positions
-    np.testing.assert_allclose(scaled @ structure.positions, expected, atol=1e-12)
-    ion = like_hartree_fock(charges + 1 / 3)
-    assert ion.sum() == pytest.approx(1, abs=1e-12)
+    found = like_hartree_fock(charges, structure)
+    oxygen, carbon = (int(np.flatnonzero(structure.numbers == z)[0]) for z in (8, 6))
+    of_oxygen = INCREMENTS[6, 3, 8, 1]  # of carbon, from oxygen
+    of_hydrogen = INCREMENTS[1, 0, 6, 3]
+    assert found.sum() == pytest.approx(0, abs=1e-12)
+    assert found[oxygen] == pytest.approx(SCALE * charges[oxygen] - of_oxygen, abs=1e-12)
+    expected = SCALE * charges[carbon] + of_oxygen - 2 * of_hydrogen
+    assert found[carbon] == pytest.approx(expected, abs=1e-12)
+    assert found[oxygen] < charges[oxygen] < 0 < charges[carbon] < found[carbon]
+    ion = like_hartree_fock(charges + 1 / 4, structure)
+    np.testing.assert_allclose(ion, found + 1 / 4, atol=1e-12)
+
+
+def test_like_hf_leaves_unknown_bonds_and_sums_of_groups_alone():
+    silane = Structure.of(molecule("SiH4"), charge=0)
+    charges = np.array([0.4, -0.1, -0.1, -0.1, -0.1])
+    np.testing.assert_allclose(like_hartree_fock(charges, silane), SCALE * charges, atol=1e-12)
+    methanol = Structure.of(molecule("CH3OH"), charge=0)
+    charges = np.array([0.1, -0.6, 0.1, 0.4, 0.0, 0.0])
+    hydroxyl = [i for i, z in enumerate(methanol.numbers) if z == 8] + [3]
+    found = like_hartree_fock(charges, methanol, [(hydroxyl, -0.2)])
+    assert found[hydroxyl].sum() == pytest.approx(-0.2, abs=1e-12)
+    assert found.sum() == pytest.approx(0, abs=1e-12)
 
 
 # The command

@@ -71,7 +71,7 @@ def charges(
     ] = False,
     like: Annotated[
         Like | None,
-        typer.Option(help="hf: scale fitted charges by 1.10, towards those of HF/6-31G* (Amber)."),
+        typer.Option(help="hf: make fitted charges like those of HF/6-31G* (Amber)."),
     ] = None,
     multipoles: Annotated[
         bool,

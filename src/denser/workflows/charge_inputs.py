@@ -47,8 +47,7 @@ class ChargeSettings:
     charge : int or None
         Total charge; by default that of the input.
     like_hf : bool
-        Scale fitted charges towards those of HF/6-31G*
-        (`denser.analysis.charges.without_grid.like_hartree_fock`).
+        Map fitted charges to those of HF/6-31G* (`denser.analysis.charges.like_hf`).
     multipoles : bool
         Give atomic multipoles and sizes of Hirshfeld and MBIS too
         (`denser.analysis.charges.without_grid.atomic_properties`).

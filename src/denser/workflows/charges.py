@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from denser.analysis.charges.like_hf import like_hartree_fock
 from denser.analysis.charges.without_grid import (
     Conformer,
     atomic_properties,
     charges_of,
-    like_hartree_fock,
     resp,
 )
 from denser.analysis.topology.bond_points import bond_points
@@ -99,7 +99,7 @@ def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
         if settings.multipoles:
             properties = atomic_properties(settings.kinds, conformers)
         if settings.like_hf:
-            found = {kind: like_hartree_fock(values) for kind, values in found.items()}
+            found = {k: like_hartree_fock(q, first, groups) for k, q in found.items()}
     ready = ChargedMolecule.of(molecule.stem, first, found, molecule.title, properties)
     if settings.bonds and len(first) > 1:
         points = bond_points(first, conformers[0].density, ready.bonds.pairs)

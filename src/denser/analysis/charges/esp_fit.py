@@ -295,7 +295,7 @@ def equivalence_classes(structure: Structure) -> np.ndarray:
     atom and those of its neighbours, until the number of colours no longer grows. Orders of bonds
     do not count, so that the two oxygens of a carboxylate are equivalent.
     """
-    neighbours = _neighbours(structure)
+    neighbours = neighbours_of(structure)
     _, colours = np.unique(structure.numbers, return_inverse=True)
     while True:
         seen = [(c, *sorted(colours[n])) for c, n in zip(colours, neighbours, strict=True)]
@@ -306,7 +306,7 @@ def equivalence_classes(structure: Structure) -> np.ndarray:
         colours = finer
 
 
-def _neighbours(structure: Structure) -> list[list[int]]:
+def neighbours_of(structure: Structure) -> list[list[int]]:
     """Bonded atoms of each atom, by the bonds of the input, or else by distance."""
     if structure.bonds is None:
         return bonded_atoms(structure)
@@ -319,7 +319,7 @@ def _neighbours(structure: Structure) -> list[list[int]]:
 
 def _methyl_and_methylene(structure: Structure) -> np.ndarray:
     """True for sp3 carbons with two or more hydrogens, and for these (n_atoms,)."""
-    neighbours, out = _neighbours(structure), np.zeros(len(structure), dtype=bool)
+    neighbours, out = neighbours_of(structure), np.zeros(len(structure), dtype=bool)
     for i in np.flatnonzero(structure.numbers == 6):
         hydrogens = [j for j in neighbours[i] if structure.numbers[j] == 1]
         if len(neighbours[i]) == 4 and len(hydrogens) >= 2:

@@ -341,20 +341,6 @@ def atomic_properties(
 FITTED = ("resp", "chelpg", "mk")
 """Kinds that are fitted to the potential."""
 
-LIKE_HF = 1.10
-"""Factor about the mean charge that makes potentials more like those of HF/6-31G*: fitted to the
-potentials of 33 neutral molecules (`benchmarks/hf_charges.py`)."""
-
-
-def like_hartree_fock(charges: np.ndarray) -> np.ndarray:
-    """Fitted charges (n_atoms,) of PBE scaled towards those of HF/6-31G*, with the same sum.
-
-    q -> mean + LIKE_HF (q - mean).
-    """
-    mean = charges.mean()
-    return mean + LIKE_HF * (charges - mean)
-
-
 KINDS = ("resp", *_OTHERS)
 """Kinds of charges, by their names in `denser.analysis.catalogue`."""
 
