@@ -2,7 +2,7 @@
 
     python benchmarks/charges.py [--n 100] [--workers N] [--kinds resp,hirshfeld]
     python benchmarks/charges.py --large 300 600 1200       # droplets of water
-    python benchmarks/charges.py --files FILE ...           # any large structures
+    python benchmarks/charges.py --files FILE ... [--kinds resp,hirshfeld]     # any structures
 
 The molecules are drug-like ones of data/kinds.xyz.gz (14 to 48 atoms), evenly taken from the file.
 Each kind of charges is computed from the structures alone, with one worker of one thread for each
@@ -84,8 +84,8 @@ def measure(name: str, do: object, molecules: list[Molecule], workers: int) -> d
     return {"charges": name, "per_second": rate, "cpu_s": each}
 
 
-def large(structures: dict[str, Structure]) -> list[dict]:
-    """RESP and Hirshfeld charges of single structures, in CPU seconds."""
+def large(structures: dict[str, Structure], hirshfeld: bool) -> list[dict]:
+    """RESP and perhaps Hirshfeld charges of single structures, in CPU seconds."""
     predictor, rows = Predictor("default", "cpu"), []
     for name, structure in structures.items():
         marks = [time.process_time()]
@@ -94,13 +94,13 @@ def large(structures: dict[str, Structure]) -> list[dict]:
         conformer = Conformer(structure, density)
         resp([conformer])
         marks.append(time.process_time())
-        conformer.hirshfeld  # noqa: B018 - computed once
-        marks.append(time.process_time())
-        network, fit, hirshfeld = np.diff(marks).tolist()
-        print(f"{name:20s} {len(structure):6d} atoms   network {network:8.1f} s   RESP {fit:8.1f} s"
-              f"   Hirshfeld {hirshfeld:8.1f} s", flush=True)  # fmt: skip
-        rows.append({"name": name, "atoms": len(structure), "network": network, "resp": fit}
-                    | {"hirshfeld": hirshfeld})  # fmt: skip
+        row = {"name": name, "atoms": len(structure)}
+        row |= dict(zip(("network", "resp"), np.diff(marks).tolist(), strict=True))
+        if hirshfeld:
+            conformer.hirshfeld  # noqa: B018 - computed once
+            row["hirshfeld"] = time.process_time() - marks[-1]
+        print(row, flush=True)
+        rows.append(row)
     return rows
 
 
@@ -118,7 +118,11 @@ def main() -> None:
     if chosen.large or chosen.files:
         found = {f"{n} waters": Structure.of(droplet(n // 3)) for n in chosen.large or ()}
         found |= {path.stem: as_structure(path) for path in chosen.files or ()}
-        record(chosen.results, "charges of large structures", {"rows": large(found)})
+        record(
+            chosen.results,
+            "charges of large structures",
+            {"rows": large(found, "hirshfeld" in chosen.kinds)},
+        )
         return
     molecules = [
         Molecule(str(atoms.info["name"]), str(i), (Structure.of(atoms),))

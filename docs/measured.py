@@ -290,11 +290,10 @@ def hf_charges() -> str:
 def large_charges() -> str:
     """CPU seconds of large structures."""
     rows = [
-        [row["name"], f"{row['atoms']:,}"]
-        + [f"{row[part]:.1f}" for part in ("network", "resp", "hirshfeld")]
+        [row["name"], f"{row['atoms']:,}"] + [f"{row[part]:.1f}" for part in ("network", "resp")]
         for row in figure("charges of large structures.rows")
     ]
-    head = "structure | atoms | network | RESP | Hirshfeld"
+    head = "structure | atoms | network | RESP"
     return _with_source("charges of large structures", table(head, rows))
 
 
