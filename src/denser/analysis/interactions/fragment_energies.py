@@ -7,8 +7,8 @@ E = E_electrostatic + E_repulsion + E_polarisation + E_dispersion
 - Exchange repulsion, and what the other terms lack: K S^g of the overlap S = integral rho_A rho_B
   of the two densities (Kita, Noda and Inouye, J. Chem. Phys. 64, 3446 (1976)). K and g are fitted,
   and are the same for all molecules.
-- Polarisation: of each molecule in the field of all others, by a Kohn-Sham step
-  (`denser.dft.induction`).
+- Polarisation: of each molecule in the potential of all others, by a Kohn-Sham step
+  (`denser.dft.induction`), with what keeps electrons apart where densities overlap.
 - Dispersion: D4 of the whole minus that of its molecules, with PBE's parameters.
 
 `benchmarks/interactions.py` fits K and g to the S66 set, and compares with published energies.
@@ -40,7 +40,7 @@ from denser.types.units import KCAL_PER_MOL
 DISPERSION = "d4"
 """With which the repulsion was fitted."""
 
-STRENGTH, EXPONENT = 7.84, 1.060
+STRENGTH, EXPONENT = 5.86, 1.024
 """K, hartree (bohr^3/e^2)^g, and g of the repulsion."""
 
 NOTE = (
