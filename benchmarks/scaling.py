@@ -28,13 +28,15 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 import denser
 from denser.types.errors import InputError
 from recording import add_option, record
 from speed import paper_seconds, time_prediction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOLECULES = {
     "ethanol": "CCO",
@@ -169,11 +171,11 @@ def _measured(part: str, entry: str, chosen: argparse.Namespace) -> dict:
 
 
 def plot(path: Path, rows: list[dict]) -> None:
-    """Draw milliseconds per atom and memory by the number of atoms."""
+    """Draw milliseconds per atom, memory and errors by the number of atoms."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 2.9), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(9.6, 2.9), layout="constrained")
+    left, right, errors = figure.subplots(1, 3)
     lines = {
         "prediction on a grid": "grid_cpu_s",
         "charges on it": "grid_charges_cpu_s",
@@ -183,17 +185,30 @@ def plot(path: Path, rows: list[dict]) -> None:
         "potential without a grid": "potential_cpu_s",
     }
     for mark, chosen in (("o-", _waters(rows)), ("D", [r for r in rows if r not in _waters(rows)])):
-        n = [row["n_atoms"] for row in chosen]
+
+        def draw(axes: Axes, title: str, color: str, values: dict[int, float]) -> None:
+            label = title if mark == "o-" else None  # noqa: B023
+            if values:
+                axes.plot([*values], [*values.values()], mark, color=color, label=label, ms=4)  # noqa: B023
+
         for k, (title, key) in enumerate(lines.items()):
-            values = [1000 * row.get(key, np.nan) / row["n_atoms"] for row in chosen]
-            left.plot(n, values, mark, color=f"C{k}", label=title if mark == "o-" else None, ms=4)
-        for k, part in enumerate(("grid", "points")):
-            values = [row.get(f"{part}_memory_gb", np.nan) for row in chosen]
-            label = ("on a grid", "without a grid")[k] if mark == "o-" else None
-            right.plot(n, values, mark, color=f"C{3 * k}", label=label, ms=4)
-    left.set(xscale="log", xlabel="atoms", ylabel="CPU ms per atom", ylim=(0, None))
+            each = {r["n_atoms"]: 1000 * r[key] / r["n_atoms"] for r in chosen if key in r}
+            draw(left, title, f"C{k}", each)
+        memory = {"on a grid": ("grid",), "without a grid": ("predict", "points")}
+        for k, (title, parts) in enumerate(memory.items()):
+            keys = [f"{part}_memory_gb" for part in parts]
+            found = {r["n_atoms"]: next((r[key] for key in keys if key in r), None) for r in chosen}
+            draw(right, title, f"C{3 * k}", {n: gb for n, gb in found.items() if gb is not None})
+    top = max(1000 * r[key] / r["n_atoms"] for r in rows for key in lines.values() if key in r)
+    left.set(xscale="log", xlabel="atoms", ylabel="CPU ms per atom", ylim=(0, 1.6 * top))
+    for mark, kind in (("o", "whole"), ("s", "fragments")):
+        known = [row for row in rows if row.get("reference") == kind]
+        numbers = [row["n_atoms"] for row in known]
+        errors.plot(numbers, [row["err_rho_percent"] for row in known], mark, label=f"SCF, {kind}")
+    errors.set(xscale="log", xlabel="atoms", ylabel="Err_rho, %", ylim=(0, None))
+    errors.legend(fontsize=6)
     right.set(xscale="log", yscale="log", xlabel="atoms", ylabel="peak memory, GB")
-    left.legend(fontsize=6)
+    left.legend(fontsize=6, loc="upper left")
     right.legend(fontsize=6)
     figure.savefig(path, dpi=110)
     print(f"wrote {path}")
