@@ -319,10 +319,11 @@ def test_throughput(bench):
     assert "network, 16 at a time" in done.stdout
 
 
-def test_charges_of_hartree_fock(bench):
-    done = bench("hf_charges.py", "--n", "2")
+def test_charges_of_hartree_fock(bench, tmp_path):
+    done = bench("hf_charges.py", "--n", "3", "--keep", tmp_path / "pot")
     assert done.returncode == 0, done.stderr
-    assert "scale 1." in done.stdout and "HF's own" in done.stdout
+    assert "SCALE = " in done.stdout and "RESP of HF/6-31G* itself" in done.stdout
+    assert len(list((tmp_path / "pot").glob("*.npz"))) == 3
 
 
 @pytest.mark.slow
