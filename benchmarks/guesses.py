@@ -70,8 +70,7 @@ def measure(mf: dft.rks.RKS, guess: str, predictor: Predictor) -> dict[str, floa
     if guess in ("matrix", "denser"):
         dm = denser.pyscf_guess(mf, predictor, coarse=False)
     else:
-        mf.init_guess = guess.rstrip("+")
-        dm = mf.get_init_guess()
+        dm = mf.get_init_guess(key=guess.rstrip("+"))
     if guess in ("minao+", "denser"):
         coarse = coarse_calculation(mf)
         coarse.kernel(dm)
@@ -116,7 +115,7 @@ def main() -> None:
             for name in names:
                 key = {"molecule": name, "basis": basis, "xc": xc, "fit": options.density_fit}
                 row = next((r for r in results if key.items() <= r.items()), None)
-                if row is not None:
+                if row is not None and set(GUESSES) <= row.keys():
                     asked.append(row)
                     show(row)
                     continue
@@ -125,14 +124,16 @@ def main() -> None:
                     atom=list(zip(structure.symbols, structure.positions, strict=True)),
                     unit="bohr", charge=structure.charge, basis=basis, verbose=0,
                 )  # fmt: skip
-                row = key | {"atoms": len(structure)}
+                if row is None:
+                    row = key | {"atoms": len(structure)}
+                    results.append(row)
                 start = time.perf_counter()
                 grids = gen_grid.Grids(mol).build()
                 fitted = (
                     mol.RKS(xc=xc).density_fit().with_df.build() if options.density_fit else None
                 )
                 made = time.perf_counter() - start
-                for guess in GUESSES:
+                for guess in (g for g in GUESSES if g not in row):
                     mf = mol.RKS(xc=xc)
                     if fitted is not None:
                         mf = mf.density_fit()
@@ -140,7 +141,6 @@ def main() -> None:
                     mf.grids = grids
                     row[guess] = measure(mf, guess, predictor)
                     row[guess]["seconds"] += made
-                results.append(row)
                 asked.append(row)
                 show(row)
                 if options.out:

@@ -1,6 +1,6 @@
 """Points around the atoms of a molecule that turn with it, and their weights.
 
-As in PySCF: spheres around each atom (Treutler and Ahlrichs, J. Chem. Phys. 102, 346 (1995)), whose
+As in PySCF: spheres around each atom (Mura and Knowles, J. Chem. Phys. 104, 9848 (1996)), whose
 points share space with those of the other atoms (Becke, J. Chem. Phys. 88, 2547 (1988)). A share
 depends only on the atoms in the neighbourhood, and points without a share are left out.
 """
@@ -33,7 +33,7 @@ def quadrature(mol: gto.Mole, structure: Structure) -> tuple[np.ndarray, np.ndar
     """Points (n, 3), bohr, and weights (n,), bohr^3, that turn with the molecule."""
     axes = principal_axes(structure)
     centres = mol.atom_coords() @ axes.T
-    spheres = gen_grid.gen_atomic_grids(mol, POINTS, radi.treutler_ahlrichs)
+    spheres = gen_grid.gen_atomic_grids(mol, POINTS, radi.mura_knowles)
     own = [spheres[mol.atom_symbol(a)] for a in range(mol.natm)]
     points = np.concatenate([x + centre for (x, _), centre in zip(own, centres, strict=True)])
     weights = np.concatenate([volumes for _, volumes in own])
