@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from ase.build import molecule
@@ -208,6 +209,17 @@ def test_guesses(bench, tmp_path):
     assert row["denser"]["builds"] == row["denser"]["cycles"] + 2
     done = bench("guesses.py", "--only", "unobtainium")
     assert done.returncode == 2 and "unobtainium" in done.stderr
+
+
+def test_reactions_keep_their_atoms(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    level = module_of("level_energies")
+    for reaction in level.REACTIONS:
+        counts = sum(n * np.bincount(molecule(m).numbers, minlength=9) for m, n in reaction.items())
+        assert not counts.any(), level.text_of(reaction)
+    assert level.text_of({"N2": -1, "H2": -3, "NH3": 2}) == "N2 + 3 H2 -> 2 NH3"
+    hydration = sum(n * level.measured(m) for m, n in level.REACTIONS[0].items())
+    assert hydration == pytest.approx(-7.04, abs=0.01)  # by hand from ASE's table
 
 
 def test_level_of_theory_names_its_molecules(bench):
