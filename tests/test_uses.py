@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 PAGES = Path(__file__).parents[1] / "docs" / "uses"
@@ -73,3 +74,43 @@ def test_learning(page):
     fewer = ("N_TRAIN, N_TEST = 100, 100", "N_TRAIN, N_TEST = 60, 40")
     errors = page("learning.md", fewer=fewer)["errors"]
     assert errors["features"] < 0.8 * errors["numbers of atoms"]
+
+
+def test_trajectory(page):
+    """Both criteria see the same hydrogen bonds, and the reaction is symmetric."""
+    pytest.importorskip("openmm", exc_type=ImportError)
+    found = page(
+        "trajectory.md",
+        frames=("N_FRAMES, N_WATERS = 1000, 8", "N_FRAMES, N_WATERS = 4, 5"),
+        some=("@::100", "@::2"),
+        points=("0.02, 0.14, 0.26, 0.38, 0.5, 0.62, 0.74, 0.86, 0.98", "0.14, 0.5, 0.86"),
+        places=("list(np.ndindex(2, 2, 2))", "list(np.ndindex(2, 2, 2))[:5]"),
+    )
+    assert len(found["both"]) == 2
+    for points, regions in found["both"]:
+        assert 4 <= points <= 8 and abs(points - regions) <= 1
+    assert -3.5 < found["slope"] < -1.5  # 1/angstrom: it falls as densities of atoms do
+    charges, orders = found["charges"], found["orders"]
+    assert charges[1, 1] == pytest.approx(charges[1, 2], abs=0.01)
+    assert charges[0] == pytest.approx(charges[2][[0, 2, 1]], abs=0.01)
+    assert orders[0] == pytest.approx(orders[2][::-1], abs=0.01)
+    assert orders[1] == pytest.approx([0.5, 0.5], abs=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:H5O2.* does not know this kind")
+def test_real_time(page):
+    """A short run: its first peak is the same in both, and charges follow the proton."""
+    found = page(
+        "real_time.md",
+        shorter=("--time 4 ", "--time 1 "),
+        film=("--time 0.6 --cube-times 0.2,0.4 --film 0.05", "--time 0.2 --cube-times 0.1,0.2"),
+        times=('("0.200", "0.400")', '("0.100", "0.200")'),
+        range=("np.linspace(2, 5, 301)", "np.linspace(6, 11, 501)"),
+    )
+    assert found["electrons"] == pytest.approx(3.21, abs=0.02)
+    assert found["highest"] == pytest.approx(float(found["peaks"][0]["energy_ev"]), abs=0.02)
+    assert all(3e-4 < moved < 2e-3 for moved in found["moved"].values())
+    flow = np.array(found["flow"])
+    assert flow.sum(axis=1) == pytest.approx(np.ones(5), abs=2e-3)
+    assert flow[:, 0] == pytest.approx(flow[::-1, 1], abs=1e-3)
+    assert (np.diff(flow[:, 0]) < 0).all()
