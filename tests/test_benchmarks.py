@@ -162,10 +162,12 @@ def test_fragments(bench, monkeypatch, tmp_path):
 
 def test_threads(bench, monkeypatch):
     monkeypatch.setattr(threads, "FEW", threads.FEW)  # the benchmark sets it
-    done = bench("threads.py", "--threads", 1, "--residues", 0, "--repeat", 1)
+    few = ["--threads", 1, "--busy", 0, 1, "--residues", 0, "--repeat", 1]
+    done = bench("threads.py", *few)
     assert done.returncode == 0, done.stderr
-    atoms, one, chosen = done.stdout.splitlines()[-1].split()
-    assert atoms == "12" and float(one) > 0 and float(chosen) > 0
+    for others, line in enumerate(done.stdout.splitlines()[-2:]):
+        atoms, busy, one, chosen = map(float, line.split())
+        assert atoms == 12 and busy == others and one > 0 and chosen > 0
 
 
 def test_trajectory(bench):
