@@ -222,7 +222,7 @@ def _openmm() -> Any:
         ) from None
     if not hasattr(openmm, "PythonForce"):
         raise InputError(
-            "embedding needs OpenMM 8.4 or later, which has PythonForce; found "
+            "embedding needs OpenMM 8.5 or later, which has PythonForce; found "
             f"{openmm.__version__}"
         )
     return openmm
