@@ -220,10 +220,10 @@ def _openmm() -> Any:
         raise InputError(
             "embedding in OpenMM needs the package openmm: pip install 'denser[openmm]'"
         ) from None
-    if not hasattr(openmm, "PythonForce"):
+    if not hasattr(getattr(openmm, "PythonForce", None), "setParticles"):
         raise InputError(
-            "embedding needs OpenMM 8.5 or later, which has PythonForce; found "
-            f"{openmm.__version__}"
+            "embedding needs OpenMM 8.6 or later, whose PythonForce acts on some of the atoms; "
+            f"found {openmm.__version__}"
         )
     return openmm
 
