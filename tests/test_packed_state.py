@@ -138,7 +138,7 @@ def test_configuration_that_trains_the_shipped_model_further_can_start():
     config = read_config(ROOT / "configs" / "continue.toml")
     where = {"labels": (str(ROOT / "data"),), "validation": str(ROOT / config.data.validation)}
     data = read_dataset(replace(config.data, **where), Recipe())
-    assert len(data.validation) == 60 == config.data.validation_subset
+    assert len(data.validation) == 160 == config.data.validation_subset
     assert not {x.molecule for x in data.train} & {x.molecule for x in data.validation}
     assert load_model(config.model.start).architecture == config.model.architecture
 
