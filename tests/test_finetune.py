@@ -134,7 +134,9 @@ def test_new_elements_alone_can_learn(tmp_path):
 
 def test_elements_to_learn_that_are_not_there():
     """Symbols that are none, and those that a model does not know, in one sentence each."""
-    with pytest.raises(InputError, match="is 'Q'; known: all, closed shells, new elements, spin, or"):
+    with pytest.raises(
+        InputError, match="is 'Q'; known: all, closed shells, new elements, spin, or"
+    ):
         Config(schedule=ScheduleConfig(steps=1), model=ModelConfig(learn="Q"))
     network = build("aspherical", {"channels": 8, "layers": 1})
     model = Model("atoms", "aspherical", network, Recipe())
