@@ -276,6 +276,7 @@ def test_a_lost_run_keeps_what_it_has(run, h2_file, tmp_path, monkeypatch):
         (("--kick", 0.001, "--film", "0.001"), "at least a step and at most half of --time"),
         (("--kick", 0.001, "--film", "0.006"), "more than 500; give a longer time"),
         (("--kick", 0.001, "-o", "spectrum.csv"), "give -o FOLDER"),
+        (("--kick", 0.001, "--basis", "def2-svp"), "is not for GTH pseudopotentials; take"),
     ],
 )
 def test_wrong_options(run, h2_file, options, says):

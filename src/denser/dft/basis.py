@@ -78,12 +78,8 @@ def shells_of(symbol: str, name: str) -> list:
     InputError
         The basis is not for GTH pseudopotentials, or lacks the element.
     """
+    require_gth(name)
     lower = name.lower()
-    if all_electron(name):
-        raise InputError(
-            f"the basis {name!r} is not for GTH pseudopotentials; take {AUGMENTED!r}, or a GTH or "
-            "MOLOPT basis of PySCF"
-        )
     if lower == AUGMENTED:
         more = _diffuse().get(symbol, {"diffuse": []})["diffuse"]
         return [*shells(symbol, basis_name(symbol)), *([k, [a, 1.0]] for k, a in more)]
@@ -105,6 +101,15 @@ def shells_of(symbol: str, name: str) -> list:
 def all_electron(name: str) -> bool:
     """Whether a basis is for calculations without GTH pseudopotentials."""
     return "gth" not in name.lower()
+
+
+def require_gth(name: str) -> None:
+    """Raise an InputError unless a basis is for GTH pseudopotentials."""
+    if all_electron(name):
+        raise InputError(
+            f"the basis {name!r} is not for GTH pseudopotentials; take {AUGMENTED!r}, or a GTH or "
+            "MOLOPT basis of PySCF"
+        )
 
 
 def all_electron_shells(symbol: str, name: str) -> list:

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from denser.atoms.plausible import strange
-from denser.dft.basis import all_electron
+from denser.dft.basis import require_gth
 from denser.dft.external_field import Kick, Pulse
 from denser.dft.molecular import converge, removed_text
 from denser.dft.real_time import (
@@ -289,6 +289,7 @@ def dynamics(
             "electrons in real time are those of an isolated molecule, but the structure is "
             "periodic; give --box isolated, or use a structure without a cell"
         )
+    require_gth(settings.basis)
     prediction = predictor.predict(atoms, options=options)
     recipe = predictor.model.recipe
     notes_of_basis: list[str] = []
@@ -303,8 +304,6 @@ def dynamics(
             return molecule, known[2]
         if molecule is not None:
             return molecule, None
-        if all_electron(settings.basis):
-            raise InputError(f"the basis {settings.basis!r} is not for GTH pseudopotentials")
         result = converge(
             structure, settings.basis, recipe, about=prediction.density, conv_tol=STATIONARY
         )
