@@ -408,6 +408,33 @@ def test_a_library_in_one_file(run, tmp_path):
     assert oxygens[0] == oxygens[1] < -0.6
 
 
+def test_several_molecules_in_one_input_are_told(run, tmp_path):
+    pytest.importorskip("rdkit")
+    pair = molecule("H2O") + molecule("NH3")
+    pair.positions[3:] += [4, 0, 0]
+    write(tmp_path / "complex.xyz", pair)
+    command = ("charges", str(tmp_path / "complex.xyz"), "-o", str(tmp_path / "o.csv"))
+    code, text, errors = run(*command)
+    assert code == 0 and "2 in " in text and ", 1 input split into molecules" in text
+    assert errors.splitlines() == [
+        f"denser: {tmp_path / 'complex.xyz'} (1 of 2): the input holds 2 molecules, which become "
+        "complex_1 and complex_2; --parent keeps the largest alone"
+    ]
+    code, text, errors = run(*command, "--parent", "--json")
+    (record,) = map(json.loads, text.splitlines())
+    assert code == 0 and record["formula"] in ("H2O", "H3N")
+    note = "the input holds 2 molecules, of which --parent keeps the largest"
+    assert note in errors and record["warnings"] == [note]
+    code, _, errors = run(*command, "--smiles", "[Na+].[Cl-].CO", "--charge", "0")
+    assert code == 2 and "--charge 0 cannot be shared among 3 molecules" in errors
+    pair.info["charge"] = 7
+    write(tmp_path / "complex.xyz", pair, format="extxyz")
+    code, _, errors = run(*command)
+    assert code == 2 and "add up to its charge, +7; correct the charge" in errors
+    code, _, errors = run("charges", "--smiles", "[Na+].[Cl-].CO", "-o", str(tmp_path / "o.csv"))
+    assert code == 0 and "holds 3 molecules, which become" in errors and "_1 to " in errors
+
+
 def test_a_folder_with_a_file_for_each(run, tmp_path):
     pytest.importorskip("rdkit")
     write(tmp_path / "a.xyz", molecule("H2O"))

@@ -312,7 +312,10 @@ def _run(report: Report, workers: int, parsl: Path | None, as_json: bool) -> int
         return "\n".join(text(record | {"errors": {}})) if printed else ""
 
     def notes(record: dict) -> list[str]:
-        errors = [f"{name}: {error}" for name, error in record["errors"].items()]
+        names: dict[str, list[str]] = {}  # what has one cause is one sentence
+        for name, error in record["errors"].items():
+            names.setdefault(error, []).append(name)
+        errors = [f"{', '.join(those)}: {error}" for error, those in names.items()]
         return errors if printed else [*record["warnings"], *errors]
 
     present = len(report.present)

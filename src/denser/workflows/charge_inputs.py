@@ -105,6 +105,8 @@ class Molecule:
         Conformers, a SMILES, or the reason why there is neither.
     title : str
     notes : tuple of str
+    split : bool
+        Whether this is the first of several molecules of one input.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Molecule:
     source: tuple[Structure, ...] | str | Failed
     title: str = ""
     notes: tuple[str, ...] = ()
+    split: bool = False
 
 
 def find_molecules(
@@ -154,7 +157,17 @@ def find_molecules(
             name = f"{part.name} ({k} of {len(parts)})" if several else part.name
             stem = f"{part.stem}_{k}" if several else part.stem
             apart.append(replace(part, name=names.give(name, "{} ({})"), stem=stems.give(stem)))
+        if several:
+            apart[-len(parts)] = _told_of_parts(apart[-len(parts) :])
     return apart
+
+
+def _told_of_parts(parts: Sequence[Molecule]) -> Molecule:
+    """The first of the molecules that an input became, with a sentence about all."""
+    first, last = parts[0].stem, parts[-1].stem
+    named = f"{first} and {last}" if len(parts) == 2 else f"{first} to {last}"
+    note = f"the input holds {len(parts)} molecules, which become {named}; --parent keeps "
+    return replace(parts[0], notes=(*parts[0].notes, note + "the largest alone"), split=True)
 
 
 def _of_frames(frames: Sequence[Input], settings: ChargeSettings) -> Molecule:
@@ -195,14 +208,16 @@ def _parts(molecule: Molecule, settings: ChargeSettings) -> list[Molecule]:
     else:
         sources = _split(source)
         sizes = [int((part[0].numbers > 1).sum()) for part in sources]
-    if settings.parent:
+    notes = molecule.notes
+    if settings.parent and len(sources) > 1:
+        notes += (f"the input holds {len(sources)} molecules, of which --parent keeps the largest",)
         sources = [sources[int(np.argmax(sizes))]]
     if settings.charge is not None and len(sources) > 1:
         raise InputError(
             f"--charge {settings.charge} cannot be shared among {len(sources)} molecules; give a "
             "SMILES or an SDF with formal charges, or --parent"
         )
-    return [replace(molecule, source=part) for part in sources]
+    return [replace(molecule, source=part, notes=notes) for part in sources]
 
 
 def _split(conformers: tuple[Structure, ...]) -> list[tuple[Structure, ...]]:
@@ -221,8 +236,9 @@ def _split(conformers: tuple[Structure, ...]) -> list[tuple[Structure, ...]]:
     known, unknown = find_bonds(first)
     if unknown:
         raise InputError(
-            f"it holds {n_parts} molecules whose charges are not known; give them one by one, or "
-            "as SMILES, SDF or mol2 with formal charges"
+            f"it holds {n_parts} molecules, and no formal charges of their atoms were found that "
+            f"add up to its charge, {first.charge:+d}; correct the charge, or give the molecules "
+            "one by one, or as SMILES, SDF or mol2 with formal charges"
         )
     return [
         tuple(_atoms_of(other, np.flatnonzero(part == k), known) for other in conformers)

@@ -183,7 +183,7 @@ class Library:
         self.bonds = bonds
         self.one_file = bool(out.suffix) and not out.is_dir()
         self.suffix = out.suffix if self.one_file else "." + format.lstrip(".")
-        require_suffix(out if self.one_file else Path("x" + self.suffix))
+        require_suffix(out if self.one_file else Path("*" + self.suffix))
         if settings.multipoles and self.suffix.lower() not in WITH_PROPERTIES:
             raise InputError(
                 f"a {self.suffix} file does not hold multipoles; "
@@ -258,6 +258,8 @@ class Library:
         where = f"{len(done)} in {self.out}" if self.one_file else f"in {self.out}"
         where += f", bonds in {self.bonds}" if self.bonds is not None else ""
         where += f", {left_out} in doubt left out" if left_out else ""
+        split = sum(molecule.split for molecule in self.molecules)
+        where += f", {split} input{'s' if split > 1 else ''} split into molecules" if split else ""
         return display.end(totals, where, "add --resume to continue")
 
 
@@ -271,7 +273,8 @@ def _summary(record: dict) -> str:
         return f"{many.headline(record)}: left out"
     n = record["n_conformers"]
     kinds = ", ".join(record["charges_e"])
-    text = f"{many.headline(record)}, {record['n_atoms']} atoms, {kinds}"
+    atoms = "atom" if record["n_atoms"] == 1 else "atoms"
+    text = f"{many.headline(record)}, {record['n_atoms']} {atoms}, {kinds}"
     text += f" of {n} conformers" if n > 1 else ""
     text += f", error of the potential {100 * record['rrms']:.1f} %" if "rrms" in record else ""
     seconds = sum(record["seconds"].values())
