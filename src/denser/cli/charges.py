@@ -31,6 +31,12 @@ class Like(StrEnum):
     hf = "hf"
 
 
+class Layout(StrEnum):
+    """Choices of --layout."""
+
+    qtaim_embed = "qtaim-embed"
+
+
 def charges(
     files: Structures = None,
     out: Annotated[
@@ -89,6 +95,13 @@ def charges(
             "critical points.",
         ),
     ] = None,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(
+            help="qtaim-embed: the table of --bonds has a row for each molecule and the columns "
+            "of QTAIM-Embed's data sets, with Hirshfeld, CM5, ADCH and MBIS charges (.parquet)."
+        ),
+    ] = None,
     skip_doubt: Annotated[
         bool,
         typer.Option("--skip-doubt", help="Leave out molecules that the model does not know well."),
@@ -124,7 +137,9 @@ def charges(
         device,
         embed,
     )
-    library = Library(files or [], smiles or [], out, format, settings, resume, topology, bonds)
+    library = Library(
+        files or [], smiles or [], out, format, settings, resume, topology, bonds, layout or ""
+    )
     raise typer.Exit(library.run(workers, json, parsl_file(executor)))
 
 

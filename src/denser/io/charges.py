@@ -34,6 +34,7 @@ from xml.etree import ElementTree
 import numpy as np
 from ase.data import atomic_masses
 
+from denser.io import qtaim_embed
 from denser.io.bond_orders import UNKNOWN, find_bonds, sybyl_types
 from denser.io.emle import emle_arrays
 from denser.io.files import replacing
@@ -163,8 +164,14 @@ def write_molecules(path: str | Path, molecules: Sequence[ChargedMolecule]) -> N
             temporary.write_text(content)
 
 
-def write_bonds(path: Path, molecules: Sequence[ChargedMolecule]) -> None:
-    """Write a table with a row for each bond, .csv or .parquet: its atoms and `bond_properties`."""
+def write_bonds(path: Path, molecules: Sequence[ChargedMolecule], layout: str = "") -> None:
+    """Write a table with a row for each bond, .csv or .parquet: its atoms and `bond_properties`.
+
+    With "qtaim-embed" as `layout` it is the table of `denser.io.qtaim_embed` (.parquet).
+    """
+    if layout:
+        write_table(path, qtaim_embed.table(molecules))
+        return
     table: dict[str, list[Any]] = {}
     for molecule in molecules:
         known, symbols = molecule.bonds, molecule.structure.symbols

@@ -155,6 +155,8 @@ class Library:
     bonds : Path or None
         Table for the critical points of the bonds, .csv or .parquet; `settings.bonds` asks for
         them.
+    layout : str
+        Of this table, as in `denser.io.charges.write_bonds`.
 
     Raises
     ------
@@ -172,6 +174,7 @@ class Library:
         resume: bool = False,
         topology: Path | None = None,
         bonds: Path | None = None,
+        layout: str = "",
     ) -> None:
         if not files and not smiles:
             raise InputError("nothing to do; name files of molecules or give --smiles")
@@ -179,8 +182,10 @@ class Library:
             raise InputError("no output; give -o FILE (such as library.sdf) or -o FOLDER")
         if bonds is not None:
             require_table(bonds)
+        if layout and (bonds is None or bonds.suffix != ".parquet"):
+            raise InputError(f"--layout {layout} is for lists in Parquet; add --bonds FILE.parquet")
         self.files, self.out, self.settings = own_files(files, topology), out, settings
-        self.bonds = bonds
+        self.bonds, self.layout = bonds, layout
         self.one_file = bool(out.suffix) and not out.is_dir()
         self.suffix = out.suffix if self.one_file else "." + format.lstrip(".")
         require_suffix(out if self.one_file else Path("*" + self.suffix))
@@ -254,7 +259,7 @@ class Library:
         if order and self.one_file:
             write_molecules(self.out, order)
         if order and self.bonds is not None:
-            write_bonds(self.bonds, order)
+            write_bonds(self.bonds, order, self.layout)
         where = f"{len(done)} in {self.out}" if self.one_file else f"in {self.out}"
         where += f", bonds in {self.bonds}" if self.bonds is not None else ""
         where += f", {left_out} in doubt left out" if left_out else ""

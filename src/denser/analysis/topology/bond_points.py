@@ -10,10 +10,13 @@ derivatives are differences of them. Only bonds that the structure names are loo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from scipy.integrate import cumulative_trapezoid
+from scipy.spatial.distance import cdist
 
-from denser.atoms.free_atoms import free_atom
+from denser.atoms.free_atoms import free_atom, pseudo_charges
 from denser.types.density import Continuous
 from denser.types.structure import Structure
 from denser.types.units import BOHR
@@ -49,6 +52,8 @@ class BondPoints:
         e/bohr^3.
     eigenvalues : (n, 3) float
         Of the second derivatives, ascending, e/bohr^5.
+    potential, nuclear : (n,) float
+        Electrostatic potential of all electrons and nuclei, and of the nuclei alone, hartree/e.
     """
 
     pairs: np.ndarray
@@ -57,6 +62,8 @@ class BondPoints:
     distances: np.ndarray
     rho: np.ndarray
     eigenvalues: np.ndarray
+    potential: np.ndarray
+    nuclear: np.ndarray
 
     @property
     def laplacian(self) -> np.ndarray:
@@ -96,6 +103,8 @@ class BondPoints:
             "distance2_angstrom": self.distances[:, 1] * BOHR,
             "kinetic_hartree_per_bohr3": self.kinetic,
             "energy_hartree_per_bohr3": self.energy,
+            "potential_hartree_per_e": self.potential,
+            "nuclear_potential_hartree_per_e": self.nuclear,
         }
 
 
@@ -139,10 +148,13 @@ def bond_points(structure: Structure, density: Continuous, pairs: np.ndarray) ->
     # a bond has two negative eigenvalues, and lies between its atoms
     good = done & (values[:, 1] < 0) & (values[:, 2] > 0)
     good &= distances.max(axis=1) < lengths
+    potential = density.potential(x, pseudo_charges(structure))
+    _add_penetration(structure, x, potential)
+    nuclear = (structure.numbers / cdist(x, structure.positions)).sum(axis=1)
     rho, x, values, distances = (a.copy() for a in (rho, x, values, distances))
-    for array in (rho, x, values, distances):
+    for array in (rho, x, values, distances, potential, nuclear):
         array[~good] = np.nan
-    return BondPoints(pairs, lengths, x, distances, rho, values)
+    return BondPoints(pairs, lengths, x, distances, rho, values, potential, nuclear)
 
 
 def _derivatives(
@@ -180,3 +192,27 @@ def _add_cores(
             rho[near] += core
             if slopes is not None:
                 slopes[near] += (slope / r[near])[:, None] * x[near]
+
+
+@cache
+def _penetration(z: int) -> tuple[np.ndarray, np.ndarray]:
+    """Potential that the core of a free atom has beyond that of its charge at the nucleus.
+
+    Distances r, bohr, and q(r)/r - int_r 4 pi s n(s) ds, hartree/e, where q(r) is the number of
+    core electrons outside r.
+    """
+    atom = free_atom(z)
+    r = np.linspace(0.05, max(atom.core_radius, 0.1), 800)
+    n = 4 * np.pi * atom.core(r)
+    outside, shells = (
+        cumulative_trapezoid(values[::-1], -r[::-1], initial=0)[::-1]
+        for values in (n * r**2, n * r)
+    )
+    return r, outside / r - shells
+
+
+def _add_penetration(structure: Structure, points: np.ndarray, potential: np.ndarray) -> None:
+    """Add to a potential (n,) at points (n, 3) what it lacks inside the cores, in place."""
+    near = cdist(points, structure.positions)
+    for z, r in zip(structure.numbers, near.T, strict=True):
+        potential += np.interp(r, *_penetration(int(z)), right=0)
