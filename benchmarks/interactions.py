@@ -16,7 +16,7 @@ K and g of `denser.analysis.interactions.fragment_energies` are fitted to S66 al
 of each of its dimers is that of a fit without it. The other sets are not in the fit. `--one-step N`
 adds, for dimers of at most N atoms, the energy of the dimer minus those of its molecules by one
 Kohn-Sham step each (PBE-D4/GTH-TZV2P), with the counterpoise correction. terms.json keeps what has
-been computed, and the same command continues. A dimer takes 2 to 15 s of one core.
+been computed, and the same command continues. A dimer takes 1 to 21 s of one core.
 """
 
 from __future__ import annotations

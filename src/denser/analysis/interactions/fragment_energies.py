@@ -40,7 +40,7 @@ from denser.types.units import KCAL_PER_MOL
 DISPERSION = "d4"
 """With which the repulsion was fitted."""
 
-STRENGTH, EXPONENT = 5.86, 1.024
+STRENGTH, EXPONENT = 7.70, 1.073
 """K, hartree (bohr^3/e^2)^g, and g of the repulsion."""
 
 NOTE = (
