@@ -180,6 +180,6 @@ def points_near(
             x = columns[:, start : start + _BLOCK] - centre[:, None]
             inside = np.flatnonzero(np.einsum("ij,ij->j", x, x) <= radius**2)
             found.append(inside + start)
-            offsets.append(x[:, inside])
+            offsets.append(x.take(inside, axis=1))  # faster than x[:, inside]
         if found:
             yield i, np.concatenate(found), np.concatenate(offsets, axis=1)

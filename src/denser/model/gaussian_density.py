@@ -56,7 +56,7 @@ def deformed_atom(
         own, two = polynomials[:, torch.as_tensor(near)], spherical[:, torch.as_tensor(of_atom)]
         for start in range(0, len(inside), _AT_ONCE):
             some = inside[start : start + _AT_ONCE]
-            block = points[:, some]
+            block = points.index_select(1, torch.from_numpy(some))  # faster than [:, some]
             r2 = (block * block).sum(dim=0)
             constant, slope = two @ _gaussians(r2, alphas[of_atom])
             delta = _horner(block, own @ _gaussians(r2, exponents[near]), degree)

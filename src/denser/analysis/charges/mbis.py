@@ -285,8 +285,11 @@ def _shells(
         own = []
         for k in range(slices[atom].start, slices[atom].stop):
             end = np.searchsorted(r, reach[k])
-            own.append(height[k] * np.exp(r[:end] / -s[k]))
-            total.index_add_(0, torch.from_numpy(index[:end]), torch.from_numpy(own[-1]))
+            shell = r[:end] * (-1 / s[k])
+            np.exp(shell, out=shell)
+            shell *= height[k]
+            own.append(shell)
+            total.index_add_(0, torch.from_numpy(index[:end]), torch.from_numpy(shell))
         parts.append(own)
     return parts, pro
 
@@ -313,10 +316,11 @@ def _solve(
             shares, pro = _shells(quadrature, slices, n, s)
             excess = quadrature.weights * _quotient(rho - pro, pro)
             for (atom, _, index, r), own in zip(quadrature.pairs, shares, strict=True):
+                there = excess.take(index[: max(map(len, own))])
                 for k, part in enumerate(own, start=slices[atom].start):
-                    share = part * excess.take(index[: len(part)])
-                    electrons[k] += share.sum()
-                    moments[k] += share @ r[: len(part)]
+                    electrons[k] += part @ there[: len(part)]
+                    part *= there[: len(part)]
+                    moments[k] += part @ r[: len(part)]
         electrons = np.maximum(electrons, 1e-3 * n)
         if np.abs(electrons - n).max() < TOLERANCE:
             return electrons, np.maximum(moments, 1e-3 * n * s) / (3 * electrons), iteration

@@ -25,7 +25,7 @@ _X_RANGE = -1.7, 2.85
 _WHOLE = ((0.3, 11), (np.inf, 131))
 """Largest degree of the Lebedev rule (11: 50 points) within a distance of the nucleus, bohr."""
 
-_PRUNED = ((0.5, 11), (1.2, 17), (5.0, 131), (np.inf, 17))
+_PRUNED = ((0.3, 5), (0.7, 11), (1.4, 17), (5.0, 131), (np.inf, 17))
 """The same for deformations, which are small close to the nucleus and far away."""
 
 _DEEP = 4.5
