@@ -2,7 +2,7 @@
 
     python benchmarks/charges.py [--n 100] [--workers N] [--kinds resp,hirshfeld]
     python benchmarks/charges.py --large 300 600 1200       # droplets of water
-    python benchmarks/charges.py --files FILE ... [--kinds resp,hirshfeld]     # any structures
+    python benchmarks/charges.py --files FILE ... [--kinds resp,mbis]     # any structures
 
 The molecules are drug-like ones of data/kinds.xyz.gz (14 to 48 atoms), evenly taken from the file.
 Each kind of charges is computed from the structures alone, with one worker of one thread for each
@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
+from ase.build import molecule as build
 from ase.io import read
 
 import denser.dft  # noqa: F401 - before anything else brings in part of PySCF
-from denser.analysis.charges.without_grid import Conformer, resp
+from denser.analysis.charges.without_grid import Conformer, charges_of
 from denser.io.files import read_bytes
 from denser.io.structures import as_structure
 from denser.model.predictor import Predictor
@@ -84,21 +85,18 @@ def measure(name: str, do: object, molecules: list[Molecule], workers: int) -> d
     return {"charges": name, "per_second": rate, "cpu_s": each}
 
 
-def large(structures: dict[str, Structure], hirshfeld: bool) -> list[dict]:
-    """RESP and perhaps Hirshfeld charges of single structures, in CPU seconds."""
+def large(structures: dict[str, Structure], kinds: list[str]) -> list[dict]:
+    """Charges of single structures, in CPU seconds; kinds do not share their points."""
     predictor, rows = Predictor("default", "cpu"), []
+    predictor.gaussians(Structure.of(build("H2O")))  # the program gets ready
     for name, structure in structures.items():
-        marks = [time.process_time()]
+        begin = time.process_time()
         density, _ = predictor.gaussians(structure)
-        marks.append(time.process_time())
-        conformer = Conformer(structure, density)
-        resp([conformer])
-        marks.append(time.process_time())
-        row = {"name": name, "atoms": len(structure)}
-        row |= dict(zip(("network", "resp"), np.diff(marks).tolist(), strict=True))
-        if hirshfeld:
-            conformer.hirshfeld  # noqa: B018 - computed once
-            row["hirshfeld"] = time.process_time() - marks[-1]
+        row = {"name": name, "atoms": len(structure), "network": time.process_time() - begin}
+        for kind in kinds:
+            begin = time.process_time()
+            charges_of(kind, [Conformer(structure, density)])
+            row[kind] = time.process_time() - begin
         print(row, flush=True)
         rows.append(row)
     return rows
@@ -121,7 +119,7 @@ def main() -> None:
         record(
             chosen.results,
             "charges of large structures",
-            {"rows": large(found, "hirshfeld" in chosen.kinds)},
+            {"rows": large(found, chosen.kinds.split(","))},
         )
         return
     molecules = [

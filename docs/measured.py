@@ -197,10 +197,10 @@ def scaling() -> str:
 def charges() -> str:
     """Molecules a second."""
     rows = [
-        [row["charges"], f"{row['per_second']:.1f}", f"{row['cpu_s']:.2f}"]
+        [row["charges"], f"{row['cpu_s']:.2f}", f"{1 / row['cpu_s']:.1f}"]
         for row in figure("charges.rows")
     ]
-    head = "charges | molecules a second | seconds of one core for each"
+    head = "charges | seconds of one core for each | molecules for each second of a core"
     return _with_source("charges", table(head, rows))
 
 
@@ -289,11 +289,12 @@ def hf_charges() -> str:
 
 def large_charges() -> str:
     """CPU seconds of large structures."""
+    kinds = ("network", "resp", "hirshfeld", "mbis")
     rows = [
-        [row["name"], f"{row['atoms']:,}"] + [f"{row[part]:.1f}" for part in ("network", "resp")]
+        [row["name"], f"{row['atoms']:,}"] + [f"{row[part]:.1f}" for part in kinds]
         for row in figure("charges of large structures.rows")
     ]
-    head = "structure | atoms | network | RESP"
+    head = "structure | atoms | network | RESP | Hirshfeld | MBIS"
     return _with_source("charges of large structures", table(head, rows))
 
 

@@ -180,7 +180,8 @@ def test_values_do_not_depend_on_the_order_of_points(monkeypatch):
     np.testing.assert_allclose(atoms.at(some), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_atoms_of_large_molecules_are_integrated_in_parts(predictor, monkeypatch):
+@pytest.mark.parametrize("kept", [2000, 3])
+def test_atoms_of_large_molecules_are_integrated_in_parts(predictor, monkeypatch, kept):
     """In parts of two atoms, the same charges and multipoles as in one part."""
     structure = Structure.of(molecule("CH3CONH2"))
     atoms, _ = predictor.gaussians(structure)
@@ -188,6 +189,7 @@ def test_atoms_of_large_molecules_are_integrated_in_parts(predictor, monkeypatch
     expected = whole.hirshfeld, whole.mbis
     monkeypatch.setattr(without_grid, "WHOLE", 3)
     monkeypatch.setattr(without_grid, "AT_ONCE", 2)
+    monkeypatch.setattr("denser.analysis.charges.mbis.KEPT", kept)
     parts = Conformer(structure, atoms)
     for one, other in zip((parts.hirshfeld, parts.mbis), expected, strict=True):
         for name in ("charges", "dipoles", "quadrupoles", "volumes"):

@@ -45,6 +45,10 @@ MAX_ITERATIONS = 500
 _NEGLIGIBLE = 1e-9
 """A shell ends where it is below this, e/bohr^3."""
 
+KEPT = 2000
+"""Pairs of points and atoms of larger molecules are found anew in each iteration, which takes three
+times as long in all: they need 0.5 MB for each atom."""
+
 _HISTORY = 8
 """Number of steps in Anderson mixing."""
 
@@ -177,9 +181,10 @@ def whole(quadrature: Quadrature, rho: np.ndarray) -> Parts:
 def in_parts(
     structure: Structure, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
 ) -> Parts:
-    """Parts of which only points, weights and densities are kept, for large molecules.
+    """Parts of a large molecule.
 
-    Their pairs, which need a hundred times the memory, are found anew each time.
+    Pairs are kept in single precision, or, in a molecule of more than `KEPT` atoms, found anew each
+    time.
 
     Parameters
     ----------
@@ -189,13 +194,20 @@ def in_parts(
         As of `Quadrature`, and the density of all electrons on the points.
     """
     ends = np.array([curve(int(z)).radius for z in structure.numbers])
+    if len(structure) <= KEPT:
+        kept = []
+        for points, weights, rho in parts:
+            pairs = pairs_near(points, structure.positions, ends)
+            kept.append((Quadrature(points, weights, pairs).outwards(), rho))
+        return lambda _reach, _slices: kept
 
     def found(reach: np.ndarray, slices: list[slice]) -> Iterator[tuple[Quadrature, np.ndarray]]:
         farthest = np.minimum(ends, [reach[k].max() for k in slices])
         for points, weights, rho in parts:
             pairs = []
             for atom, centre, index, r in pairs_near(points, structure.positions, farthest):
-                beyond = np.searchsorted(np.sort(reach[slices[atom]]), r)
+                r = r.astype(np.float32)
+                beyond = np.searchsorted(np.sort(reach[slices[atom]]).astype(r.dtype), r)
                 order = np.argsort(beyond.astype(np.uint8), kind="stable")
                 pairs.append((atom, centre, index[order], r[order]))
             yield Quadrature(points, weights, pairs), rho
@@ -284,7 +296,7 @@ def _shells(
     for atom, _, index, r in quadrature.pairs:
         own = []
         for k in range(slices[atom].start, slices[atom].stop):
-            end = np.searchsorted(r, reach[k])
+            end = np.searchsorted(r, r.dtype.type(reach[k]))
             shell = r[:end] * (-1 / s[k])
             np.exp(shell, out=shell)
             shell *= height[k]

@@ -138,11 +138,12 @@ class Quadrature:
         return cls(every, numerator / total, pairs)
 
     def outwards(self) -> Quadrature:
-        """The same with the points of each pair sorted by distance."""
+        """The same with the points of each pair sorted by distance, in half the memory."""
         pairs = []
         for atom, centre, index, r in self.pairs:
+            r = r.astype(np.float32)
             order = np.argsort(r)
-            pairs.append((atom, centre, index[order], r[order]))
+            pairs.append((atom, centre, index[order].astype(np.int32), r[order]))
         return replace(self, pairs=pairs)
 
     def within(self, grid: Grid) -> Quadrature:
