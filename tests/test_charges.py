@@ -563,6 +563,8 @@ def test_bad_input_is_one_sentence(run, tmp_path):
         ((water, "--charges", "bader", "-o", out), "unknown charges 'bader'; known: resp"),
         ((water, "--like", "hf", "--charges", "mbis", "-o", out), "found mbis"),
         ((water, "--group", "O", "-o", out), "expected SMARTS=CHARGE"),
+        (("--smiles", "CO", "--conformers", "-o", out), "a SMILES has one geometry; leave it out"),
+        ((water, "--format", "pdb", "-o", str(tmp_path / "folder")), "*.pdb: charges are written"),
         ((water, "--group", "O=0", "--charges", "mk", "-o", out), "is for RESP"),
         ((water, "-o", str(tmp_path / "none" / "o.sdf")), "does not exist"),
     ):

@@ -715,6 +715,19 @@ def test_charges_of_residues_without_some_hydrogens_are_said_to_be_unknown(tmp_p
     assert "count as neutral unless --charge is given: 1 LYS" in " ".join(frame.notes)
 
 
+@pytest.mark.parametrize("name", ["N2", "HCN", "C2H2", "CO"])
+def test_short_triple_bonds_are_no_drawing(tmp_path, name):
+    """Their lengths are 0.77 to 0.8 of the sum of the covalent radii."""
+    atoms = molecule(name)
+    atoms.positions = atoms.positions[:, [2, 0, 1]]  # along x
+    atoms.write(tmp_path / "a.xyz", format="xyz")
+    atoms.write(tmp_path / "a.sdf", format="sdf")
+    for file in ("a.xyz", "a.sdf"):
+        (frame,) = read_structures(tmp_path / file)
+        assert isinstance(frame, Frame), frame
+        assert sorted(frame.atoms.numbers) == sorted(atoms.numbers)
+
+
 def test_a_flat_drawing_with_hydrogens_is_refused_whatever_its_header_says(tmp_path):
     drawing = Chem.AddHs(Chem.MolFromSmiles("CC(C)Cc1ccc(cc1)C(C)C(=O)O"))
     AllChem.Compute2DCoords(drawing)

@@ -44,8 +44,8 @@ def charges(
         typer.Option(
             "--out",
             "-o",
-            help="One file for all molecules (.sdf, .mol2, .json, .csv, .parquet, .xml, .itp), or "
-            "a folder with a file for each.",
+            help="One file for all molecules (.sdf, .mol2, .json, .csv, .parquet, .xml, .itp, "
+            ".npz), or a folder with a file for each.",
         ),
     ] = None,
     smiles: Smiles = None,

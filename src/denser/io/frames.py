@@ -367,7 +367,9 @@ def is_drawing(atoms: Atoms, says_flat: bool | None) -> bool:
         ratio = np.linalg.norm(atoms.positions - place, axis=1) / (radii + radii[i])
         ratio[i] = np.inf
         nearest.append(ratio.min())
-    return float(np.median(np.abs(np.array(nearest) - 1.0))) > 0.2
+    longer = np.array(nearest) - 1.0
+    shorter = -longer / 1.5  # triple bonds have 0.77 of the sum of the radii
+    return float(np.median(np.maximum(longer, shorter))) > 0.2
 
 
 def rdkit(what: str) -> Any:

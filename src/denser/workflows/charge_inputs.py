@@ -140,6 +140,10 @@ def find_molecules(
             found.append(Molecule(f"{path}[{i}]", stem, line, title or line))
     found += [Molecule(text, file_stem(text), text) for text in smiles]
     others = [path for path in files if path not in lists]
+    if settings.conformers and not others:
+        raise InputError(
+            "--conformers is for the frames of a file, and a SMILES has one geometry; leave it out"
+        )
     inputs = find_inputs(others, densities=False, embed=settings.embed, topology=topology)
     if settings.conformers:
         paths = dict.fromkeys(entry.path for entry in inputs)
@@ -237,13 +241,18 @@ def _split(conformers: tuple[Structure, ...]) -> list[tuple[Structure, ...]]:
     if unknown:
         raise InputError(
             f"it holds {n_parts} molecules, and no formal charges of their atoms were found that "
-            f"add up to its charge, {first.charge:+d}; correct the charge, or give the molecules "
-            "one by one, or as SMILES, SDF or mol2 with formal charges"
+            f"add up to its charge, {signed(first.charge)}; correct the charge, or give the "
+            "molecules one by one, or as SMILES, SDF or mol2 with formal charges"
         )
     return [
         tuple(_atoms_of(other, np.flatnonzero(part == k), known) for other in conformers)
         for k in range(n_parts)
     ]
+
+
+def signed(charge: int) -> str:
+    """A charge with its sign, for sentences; 0 has none."""
+    return f"{charge:+d}" if charge else "0"
 
 
 def _atoms_of(structure: Structure, atoms: np.ndarray, known: Bonds) -> Structure:

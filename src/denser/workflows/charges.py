@@ -35,7 +35,13 @@ from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.workflows import many
-from denser.workflows.charge_inputs import ChargeSettings, Molecule, find_molecules, molecule_of
+from denser.workflows.charge_inputs import (
+    ChargeSettings,
+    Molecule,
+    find_molecules,
+    molecule_of,
+    signed,
+)
 from denser.workflows.charge_journal import ChargeJournal
 from denser.workflows.inputs import own_files, refuse_inputs
 from denser.workflows.many import Failed
@@ -72,7 +78,7 @@ def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
         "n_atoms": len(first),
         "n_conformers": len(source),
         "geometry": geometry,
-        "warnings": [*molecule.notes, *strange(first)],
+        "warnings": [*molecule.notes, *(strange(first) if len(first) > 1 else ())],
         "doubt": "",
     }
     properties: dict[str, np.ndarray] = {}
@@ -124,14 +130,15 @@ def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
 def _require_charge(structure: Structure) -> None:
     """Raise an InputError if the charge fits neither the bonds of the input nor the electrons."""
     known = structure.bonds
-    if known is not None and int(known.formal_charges.sum()) != structure.charge:
+    formal = structure.charge if known is None else int(known.formal_charges.sum())
+    if formal != structure.charge:
         raise InputError(
-            f"the formal charges of its atoms add up to {int(known.formal_charges.sum()):+d}, but "
-            f"its charge is {structure.charge:+d}; correct one of them"
+            f"the formal charges of its atoms add up to {signed(formal)}, but its charge is "
+            f"{signed(structure.charge)}; correct one of them"
         )
     if structure.spin and structure.spin_assumed:
         raise InputError(
-            f"{structure.formula} with charge {structure.charge:+d} has an odd number of "
+            f"{structure.formula} with charge {signed(structure.charge)} has an odd number of "
             "electrons; give its charge (--charge), or the spin of a radical in its file"
         )
 
