@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ase.build import molecule
+from ase.io import write
 
 from denser.analysis.charges.esp_charges import merz_kollman_points
 from denser.analysis.charges.without_grid import Conformer
@@ -67,6 +68,10 @@ def test_command(run, tmp_path):
     code, out, err = run("compare", "a.xyz", "b.xyz")
     assert code == 0, err
     assert "A CH4O, B CH4S: similarity of the potentials 0." in out
+    write(tmp_path / "both.xyz", [molecule("CH3OH"), molecule("CH3SH")])
+    assert run("compare", "both.xyz@0", "both.xyz@1")[1] == out
+    code, _, err = run("compare", "both.xyz@0:2", "b.xyz")
+    assert code == 2 and "2 structures, and one is needed; name one as both.xyz@0," in err
     far = molecule("CH3OH")
     far.positions += 20
     far.write(tmp_path / "far.xyz")

@@ -210,9 +210,10 @@ def compare(
     """
     from denser.fields.metrics import compare as compare_densities
     from denser.io import check_suffix, is_density_file, read, write
+    from denser.workflows.inputs import split_slice
 
     for path in (first, second):
-        if not path.exists():
+        if not split_slice(path)[0].exists():
             raise InputError(f"{path}: no such file")
     if not any(is_density_file(path) for path in (first, second)):
         if out is not None:

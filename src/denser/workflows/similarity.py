@@ -11,7 +11,7 @@ from denser.io.files import naming
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.structure import Structure
-from denser.workflows.inputs import find_inputs
+from denser.workflows.inputs import find_inputs, split_slice
 
 
 def compare_molecules(first: Path, second: Path, model: str = "default") -> dict[str, Any]:
@@ -29,7 +29,7 @@ def compare_molecules(first: Path, second: Path, model: str = "default") -> dict
         if len(inputs) != 1:
             raise InputError(
                 f"{path} holds {len(inputs)} structures, and one is needed; name one as "
-                f"{path}@0, or split the file"
+                f"{split_slice(path)[0]}@0, or split the file"
             )
         with naming(path):
             structure = Structure.of(inputs[0].atoms())
