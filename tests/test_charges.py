@@ -550,8 +550,9 @@ def test_bad_input_is_one_sentence(run, tmp_path):
     cell.set_cell([9, 9, 9])
     cell.pbc = True
     write(tmp_path / "cell.xyz", cell, format="extxyz")
-    water = str(tmp_path / "w.xyz")
+    water, empty = str(tmp_path / "w.xyz"), str(tmp_path / "empty.smi")
     write(water, molecule("H2O"))
+    Path(empty).write_text("# no molecules\n\n")
     for arguments, expected in (
         ((str(tmp_path / "far.xyz"), "-o", out), "no two of its 5 atoms are bonded"),
         ((str(tmp_path / "methyl.xyz"), "-o", out), "odd number of electrons"),
@@ -563,6 +564,7 @@ def test_bad_input_is_one_sentence(run, tmp_path):
         ((water, "--charges", "bader", "-o", out), "unknown charges 'bader'; known: resp"),
         ((water, "--like", "hf", "--charges", "mbis", "-o", out), "found mbis"),
         ((water, "--group", "O", "-o", out), "expected SMARTS=CHARGE"),
+        ((empty, "-o", out), "empty.smi: the file holds no SMILES"),
         (("--smiles", "CO", "--conformers", "-o", out), "a SMILES has one geometry; leave it out"),
         ((water, "--format", "pdb", "-o", str(tmp_path / "folder")), "*.pdb: charges are written"),
         ((water, "--group", "O=0", "--charges", "mk", "-o", out), "is for RESP"),

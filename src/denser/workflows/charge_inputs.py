@@ -132,6 +132,8 @@ def find_molecules(
     found: list[Molecule] = []
     for path in lists:
         text = attempt(lambda path=path: read_bytes(path).decode())
+        if not isinstance(text, Failed) and not any(smiles_lines(text)):
+            text = Failed("the file holds no SMILES")
         if isinstance(text, Failed):
             found.append(Molecule(str(path), file_stem(path), text))
             continue
