@@ -175,3 +175,38 @@ def test_electrostatics_of_predicted_fragments():
     empty = {"interaction": {}, "lines": []}
     _add_electrostatics(empty, [cut, parts[1]])
     assert empty == {"interaction": {}, "lines": []}
+
+
+GHOSTS = "4\n\n{0}H 0 0 0\n{0}H 0 0 0.75\n{1}H 0 0 2.6\n{1}H 0.1 0 3.35\n"
+
+
+def test_ghosts_of_a_file_are_those_of_the_counterpoise_correction(run, tmp_path):
+    """Labels of several programs; the energies add up to that of --fragments."""
+    options = ("--basis", "gth-dzvp", "--json")
+    (tmp_path / "both.xyz").write_text(GHOSTS.format("", ""))
+    code, out, err = run("energy", "both.xyz", "--fragments", "1-2,3-4", *options)
+    assert code == 0, err
+    both = json.loads(out)
+    left = GHOSTS.format("", "X-")
+    right = GHOSTS.format("Gh(", "").replace("Gh(H", "Gh(H)")
+    expected = both["e_tot_hartree"]
+    for name, text in (("left", left), ("right", right)):
+        (tmp_path / f"{name}.xyz").write_text(text)
+        code, out, err = run("energy", f"{name}.xyz", *options)
+        assert code == 0, err
+        record = json.loads(out)
+        assert (record["formula"], record["n_ghosts"]) == ("H2", 2)
+        expected -= record["e_tot_hartree"]
+    found = both["interaction"]["e_counterpoise_kcal_per_mol"]
+    assert found == pytest.approx(expected * KCAL_PER_MOL, abs=0.002)
+    assert run("energy", "left.xyz")[1].count(", 2 ghosts, ") == 1  # at the level of theory
+    (tmp_path / "none.xyz").write_text(GHOSTS.format("X-", "ghost-"))
+    for words, arguments in (
+        ("atom 3 is a ghost, basis functions of H without", ("predict", "left.xyz", "-o", "a.cube")),
+        ("all atoms are ghosts", ("energy", "none.xyz")),
+        ("the structure has ghosts, which", ("energy", "left.xyz", "--ip-ea")),
+        ("give --basis gth-tzv2p", ("scf", "left.xyz")),
+    ):
+        code, _, err = run(*arguments)
+        assert code == 2
+        assert words in err

@@ -138,8 +138,9 @@ def test_an_open_shell_is_that_of_exact_integrals(tmp_path):
     atoms = Atoms("CH2", [[0, 0, 0], [0.1, 0.99, 0.4], [0.1, -0.99, 0.4]])
     structure = Structure.of(atoms, spin=2)
     density = Predictor().predict(structure, padding=2.5, spacing=0.2).density
+    start = StartDensity(density, None)
     record = energy_in_basis(
-        StartDensity(density, None), Wanted().for_open_shells(density, Recipe()),
+        start, Wanted().in_open_space(start, Recipe()),
         StartDensities(PredictionOptions()), molden=tmp_path / "ch2.molden",
         out=tmp_path / "ch2.npz", compare=True,
     )  # fmt: skip

@@ -12,9 +12,10 @@ from scipy.spatial.transform import Rotation
 from scipy.special import erf
 
 from denser.atoms.sad_fields import energy_of_free_atoms, free_atom
+from denser.dft import open_space
 from denser.dft.gradient import mixed_gradient
 from denser.dft.one_step import CoarseGridWarning, one_step
-from denser.dft.open_space import box_spacing, linearised
+from denser.dft.open_space import SecondOrder, box_spacing, linearised
 from denser.dft.pyscf_private import molecule_of
 from denser.dft.refine import refine
 from denser.dft.scf import mean_field
@@ -142,6 +143,24 @@ def test_fields_of_a_prediction(water):
     rho = free[0] + deformed[0]
     assert weights @ rho == pytest.approx(8, abs=1e-4)
     np.testing.assert_allclose(np.maximum(rho, 0), atoms.at(points), atol=3e-5)
+
+
+def test_few_points_suffice_for_the_second_order(predictor, monkeypatch):
+    """Exchange and correlation of second order, against PySCF's points of level 5."""
+    density = predictor.predict(molecule("C2F4")).density
+    step = one_step(density, isolated=True)
+    mol, occupied = step.mf.open_space.mol, step.mo_coeff[:, step.mo_occ > 0]
+    found = step.mf.open_space.second_order.of(occupied)
+    grids = gen_grid.Grids(mol)
+    grids.level = 5
+    grids.verbose = 0
+    grids.build()
+    monkeypatch.setattr(open_space, "quadrature", lambda *_, **__: (grids.coords, grids.weights))
+    every = SecondOrder.about(mol, density.continuous, density.structure, "pbe")
+    assert len(every.weights) > 5 * len(step.mf.open_space.second_order.weights)
+    expected = every.of(occupied)
+    assert abs(expected) * MEV > 0.5
+    assert found == pytest.approx(expected, rel=0.03)
 
 
 def test_axes_turn_with_the_molecule(water):

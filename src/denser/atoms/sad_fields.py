@@ -28,6 +28,8 @@ and its density is left out."""
 
 _NODES = 3001
 
+_PAIRS_AT_ONCE = 256
+
 
 def free_atom(x: np.ndarray, z: int, recipe: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Density (n,), gradient (3, n) and potential (n,) of a free atom at points (3, n), bohr."""
@@ -185,37 +187,42 @@ def free_atoms_together(
         shells = lines.antiderivative()
         ends = shells(REACH), REACH * np.array([core[-1], own[-1]])
         at = np.stack([CubicSpline(nodes, v)(r) for v in (core, own)])
-        for b in np.flatnonzero(numbers == z):
-            steps = positions - positions[b]
-            distances = np.linalg.norm(steps, axis=1)
-            for a, (k, distance) in enumerate(zip(numbers, distances, strict=True)):
-                if a == b:
-                    means, slopes = at, np.zeros_like(at)
-                else:
-                    outer, inner = distance + r, np.abs(distance - r)
-                    y = _beyond(shells, ends, outer) - _beyond(shells, ends, inner)
-                    sides = np.sign(distance - r)[:, None] * _inside(lines, ends, inner)
-                    means = y.T / (2 * r * distance)
-                    slopes = (_inside(lines, ends, outer) - sides).T / (2 * r * distance)
-                    slopes -= means / distance
-                of_core, of_atom = (float(v) for v in means @ of_density[int(k)])
-                energy += factors[a] * (of_core + 0.5 * factors[b] * of_atom)
-                by_factor[a] += of_core + 0.5 * factors[b] * of_atom
-                by_factor[b] += 0.5 * factors[a] * of_atom
-                if a != b:
-                    both = np.array([1.0, 0.5 * factors[b]]) @ slopes
-                    pull = factors[a] * float(both @ of_density[int(k)]) / distance * steps[a]
-                    gradient[a] += pull
-                    gradient[b] -= pull
+        for k in elements:
+            here, there = np.flatnonzero(numbers == z), np.flatnonzero(numbers == k)
+            pairs = np.array([(a, b) for b in here for a in there if a != b], dtype=int)
+            if z == k:
+                same = at @ of_density[k]
+                energy += float(factors[here] @ (same[0] + 0.5 * factors[here] * same[1]))
+                by_factor[here] += same[0] + factors[here] * same[1]
+            for some in np.array_split(pairs, 1 + len(pairs) // _PAIRS_AT_ONCE):
+                a, b = some.T.reshape(2, -1)
+                steps = positions[a] - positions[b]
+                distance = np.linalg.norm(steps, axis=1)[:, None]
+                outer, inner = distance + r, np.abs(distance - r)
+                y = _beyond(shells, ends, outer) - _beyond(shells, ends, inner)
+                sides = np.sign(distance - r)[..., None] * _inside(lines, ends, inner)
+                shares = of_density[k] / (2 * r)
+                means = np.einsum("r,pri->pi", shares, y) / distance
+                slopes = np.einsum("r,pri->pi", shares, _inside(lines, ends, outer) - sides)
+                slopes = slopes / distance - means / distance
+                of_core, of_atom = means.T
+                half = 0.5 * factors[b]
+                energy += float(factors[a] @ (of_core + half * of_atom))
+                np.add.at(by_factor, a, of_core + half * of_atom)
+                np.add.at(by_factor, b, 0.5 * factors[a] * of_atom)
+                size = factors[a] * (slopes[:, 0] + half * slopes[:, 1])
+                pull = size[:, None] * steps / distance
+                np.add.at(gradient, a, pull)
+                np.add.at(gradient, b, -pull)
     return energy, gradient, by_factor
 
 
 def _beyond(shells: CubicSpline, ends: tuple[np.ndarray, np.ndarray], u: np.ndarray) -> np.ndarray:
-    """Y at distances u (n, 2); it grows linearly beyond the reach."""
-    far = np.maximum(u - REACH, 0.0)[:, None]
+    """Y at distances u (..., 2); it grows linearly beyond the reach."""
+    far = np.maximum(u - REACH, 0.0)[..., None]
     return shells(np.minimum(u, REACH)) + far * ends[1]
 
 
 def _inside(lines: CubicSpline, ends: tuple[np.ndarray, np.ndarray], u: np.ndarray) -> np.ndarray:
-    """Slope of Y at distances u (n, 2), u V(u)."""
-    return np.where((u < REACH)[:, None], lines(np.minimum(u, REACH)), ends[1])
+    """Slope of Y at distances u (..., 2), u V(u)."""
+    return np.where((u < REACH)[..., None], lines(np.minimum(u, REACH)), ends[1])

@@ -165,6 +165,11 @@ def scf(
             return energy_in_basis(
                 start, Wanted(basis), starts, starts.recipe, out=target, compare=compare
             )
+        if start.ghosts is not None:
+            raise InputError(
+                "the structure has ghosts, whose functions a box does not have; give --basis "
+                f"{starts.recipe.basis}"
+            )
         return scf_record(start, starts.recipe, steps, target, compare)
 
     summary = scf_summary if basis is None else summary_in_basis

@@ -15,7 +15,7 @@ NEGLIGIBLE = 1e-5
 """A function ends where its values are below this, bohr^-3/2. Energies of a step change by 1e-4 meV
 for 39 atoms."""
 
-AT_ONCE = 1024
+AT_ONCE = 512
 """Points that are taken together."""
 
 _RADII = np.arange(0.0, 60.0, 0.25)

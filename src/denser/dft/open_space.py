@@ -100,16 +100,51 @@ class Linear:
     deformation: AtomFields
     cores: np.ndarray
 
-    def second_order(self, mol: gto.Mole, orbitals: np.ndarray, xc: str) -> float:
-        """E_xc[rho] - E_xc[rho_0] - <rho - rho_0|v_xc> of doubly occupied orbitals, hartree."""
+
+@dataclass(frozen=True, eq=False)
+class SecondOrder:
+    """E_xc[rho] - E_xc[rho_0] - <rho - rho_0|v_xc>, for which few points suffice.
+
+    Parameters
+    ----------
+    mol : pyscf.gto.Mole
+    xc : str
+        An LDA or a GGA, in PySCF's names.
+    points, weights, fields, v_xc, e_xc
+        As of `Linear`.
+    """
+
+    mol: gto.Mole
+    xc: str
+    points: np.ndarray
+    weights: np.ndarray
+    fields: np.ndarray
+    v_xc: np.ndarray
+    e_xc: np.ndarray
+
+    @classmethod
+    def about(
+        cls, mol: gto.Mole, continuous: Continuous, structure: Structure, xc: str
+    ) -> SecondOrder:
+        """That of a density rho_0."""
+        points, weights = quadrature(mol, structure, few=True)
+        rho, gradient = continuous.gradients(points)
         integrator = numint.NumInt()
         kind = integrator._xc_type(xc)
+        fields = np.vstack([rho, gradient.T])[: 4 if kind == "GGA" else 1]
+        e_xc, v_xc = integrator.eval_xc_eff(xc, fields, deriv=1, xctype=kind)[:2]
+        return cls(mol, xc, points, weights, fields, v_xc, e_xc)
+
+    def of(self, orbitals: np.ndarray) -> float:
+        """Hartree, for the density of doubly occupied orbitals (nao, n)."""
+        integrator = numint.NumInt()
+        kind = integrator._xc_type(self.xc)
         rho = np.empty_like(self.fields)
-        for some, used, values in near_functions(mol, self.points, int(kind == "GGA")):
+        for some, used, values in near_functions(self.mol, self.points, int(kind == "GGA")):
             own = orbitals[used]
             rho[:, some] = np.einsum("pg,xpg->xg", 2 * own @ (own.T @ values[0]), values)
         rho[1:] *= 2
-        e_xc = integrator.eval_xc_eff(xc, rho, deriv=0, xctype=kind)[0]
+        e_xc = integrator.eval_xc_eff(self.xc, rho, deriv=0, xctype=kind)[0]
         change = np.einsum("xg,xg->g", self.v_xc, rho - self.fields)
         return float(self.weights @ (rho[0] * e_xc - self.fields[0] * self.e_xc - change))
 
@@ -122,6 +157,8 @@ class OpenSpace:
     ----------
     mol : pyscf.gto.Mole
     linear : Linear
+    second_order : SecondOrder
+        Of exchange and correlation.
     rho : (nx, ny, nz) float
         rho_0 in the box, e/bohr^3.
     potential : (nx, ny, nz) float
@@ -136,6 +173,7 @@ class OpenSpace:
 
     mol: gto.Mole
     linear: Linear
+    second_order: SecondOrder
     rho: np.ndarray
     potential: np.ndarray
     e_box: float
@@ -161,7 +199,7 @@ class OpenSpace:
         potential = poisson(change, self.grid) + mf.isolation.kernel(change)
         second = 0.5 * float(np.vdot(change, potential)) * float(self.grid.dv)
         first = 2 * float(np.vdot(orbitals, self.matrix @ orbitals)) + self.linear.energy
-        return first + second + self.linear.second_order(self.mol, orbitals, mf.xc)
+        return first + second + self.second_order.of(orbitals)
 
     @property
     def constant(self) -> float:
@@ -329,8 +367,17 @@ def open_space(mf: rks.RKS, density: Density) -> OpenSpace:
     """
     assert density.continuous is not None  # `mean_field` looks
     mol = molecule_of(mf.cell, density.grid.origin)
-    linear = linearised(mol, density.continuous, density.structure, mf.xc)
+    about = (mol, density.continuous, density.structure, mf.xc)
     rho = np.asarray(density.values, dtype=float)
     potential, e_box = potential_and_energy(mf, rho, density.grid)
     overlap = mol.intor("int1e_ovlp")
-    return OpenSpace(mol, linear, rho, potential, e_box, density.grid, overlap)
+    return OpenSpace(
+        mol,
+        linearised(*about),
+        SecondOrder.about(*about),
+        rho,
+        potential,
+        e_box,
+        density.grid,
+        overlap,
+    )

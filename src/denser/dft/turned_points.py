@@ -1,66 +1,115 @@
 """Points around the atoms of a molecule that turn with it, and their weights.
 
-As in PySCF: spheres around each atom (Mura and Knowles, J. Chem. Phys. 104, 9848 (1996)), whose
-points share space with those of the other atoms (Becke, J. Chem. Phys. 88, 2547 (1988)). A share
-depends only on the atoms in the neighbourhood, and points without a share are left out.
+Spheres around each atom have points that share space with those of the other atoms (Becke, J. Chem.
+Phys. 88, 2547 (1988)). All atoms have the same size: with the radii of Treutler and Ahlrichs
+energies are no better. Points without a share are left out. Spheres have the radii
+
+r = -R log(1 - x^2),    x = (i + 1/2)/n,    R = 5 or 7 bohr,
+
+of Mura and Knowles (J. Chem. Phys. 104, 9848 (1996)), whose x^3 puts more spheres next to the
+nucleus than an atom without a core needs. With twice as many points, energies of molecules of 4 to
+14 atoms change by 0.1 meV in the mean, and with Zn, Se or K by up to 5 meV.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from pyscf import gto
-from pyscf.dft import gen_grid, radi
+from pyscf.dft import gen_grid
 from scipy.spatial.distance import cdist
 
-from denser.dft.pyscf_private import cell_functions
 from denser.fields.compact import compact_blocks
 from denser.types.structure import Structure
 
-POINTS = (40, 302)
-"""Spheres around each atom, and points on the largest of them."""
+_OUTERMOST_ALKALI = (3, 4, 11, 12, 19, 20)
+"""Elements with R = 7 bohr."""
 
-_LEAST_SHARE = 1e-10
+_LEAST_SHARE = 1e-8
 """Points of which their atom has less are left out."""
 
-_SHARED_AT_ONCE = 512
+_SHARED_AT_ONCE = 256
 
-_SHARING, _SHARING_RADII = 6.0, 5.0
-"""A piece of space is shared by the atoms that are closer to it than this many bohr and this
-multiple of the distance of its points from the nearest atom."""
+_FIRST = 3
+"""Atoms nearest to some points that decide which others have a share of them."""
+
+_SMALLEST_CELL = 1e-8
+"""Atoms whose cell function is smaller have no share."""
 
 
-def quadrature(mol: gto.Mole, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, 3), bohr, and weights (n,), bohr^3, that turn with the molecule."""
+def quadrature(
+    mol: gto.Mole, structure: Structure, few: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, 3), bohr, and weights (n,), bohr^3, that turn with the molecule.
+
+    `few` points suffice for what is small.
+    """
     axes = principal_axes(structure)
     centres = mol.atom_coords() @ axes.T
-    spheres = gen_grid.gen_atomic_grids(mol, POINTS, radi.mura_knowles)
-    own = [spheres[mol.atom_symbol(a)] for a in range(mol.natm)]
+    own = [_spheres(gto.charge(mol.atom_symbol(a)), few) for a in range(mol.natm)]
     points = np.concatenate([x + centre for (x, _), centre in zip(own, centres, strict=True)])
     weights = np.concatenate([volumes for _, volumes in own])
     parents = np.repeat(np.arange(mol.natm), [len(volumes) for _, volumes in own])
-    i, j = np.indices((mol.natm, mol.natm))
-    sizes = radi.treutler_atomic_radii_adjust(mol, radi.BRAGG_RADII)
-    shares = _shares(points, parents, centres, sizes(i, j, np.zeros(i.shape)))
+    shares = _shares(points, parents, centres)
     used = shares > _LEAST_SHARE
     return points[used] @ axes, (weights * shares)[used]
 
 
-def _shares(
-    points: np.ndarray, parents: np.ndarray, centres: np.ndarray, borders: np.ndarray
-) -> np.ndarray:
-    """Becke's share of each point (n,) that its atom has, among the atoms in the neighbourhood.
+@cache
+def _spheres(z: int, few: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, 3) about an atom at the origin, bohr, and volumes (n,), bohr^3."""
+    n, largest = (26, 194) if z == 1 else (32, 302) if z <= 18 else (36, 302)
+    if few:
+        n, largest = round(0.65 * n), 110
+    x = (np.arange(n) + 0.5) / n
+    scale = 7.0 if z in _OUTERMOST_ALKALI else 5.0
+    radii, steps = -scale * np.log(1 - x**2), 2 * scale * x / ((1 - x**2) * n)
+    points, volumes = [], []
+    for r, step, size in zip(radii, steps, gen_grid.nwchem_prune(z, radii, largest), strict=True):
+        sphere = gen_grid.MakeAngularGrid(int(size))
+        points.append(r * sphere[:, :3])
+        volumes.append(4 * np.pi * r**2 * step * sphere[:, 3])
+    return np.concatenate(points), np.concatenate(volumes)
 
-    The neighbourhood belongs to a piece of space, so that the shares of all atoms add up to one.
+
+def _shares(points: np.ndarray, parents: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Becke's share of each point (n,) that its atom has.
+
+    Most atoms have none of a point, which the few atoms next to it show: the cell function
+    P_b = product_c s(mu_bc) of an atom never exceeds the product over some c.
     """
     shares = np.zeros(len(points))
+    apart = cdist(centres, centres)
+    np.fill_diagonal(apart, np.inf)  # s = 1/2 for all, which has no effect on shares
     for some in compact_blocks(points, _SHARED_AT_ONCE):
-        r = cdist(points[some], centres)
-        near = r.min(axis=0) <= _SHARING + _SHARING_RADII * r.min(axis=1).max()
-        place = (np.cumsum(near) - 1)[parents[some]]
-        cells = cell_functions(points[some], centres[near], borders[np.ix_(near, near)])
-        own = cells[place, np.arange(len(some))] * near[parents[some]]
-        shares[some] = own / cells.sum(axis=0)
+        r = cdist(centres, points[some])
+        order = np.argsort(r.min(axis=1))
+        own, p, end = order, np.ones_like(r), 0
+        while end < len(order):
+            start, end = end, end + max(_FIRST, end)
+            p *= _cells(r, apart, own, order[start:end])
+            sharing = p.max(axis=1) > _SMALLEST_CELL
+            own, p = own[sharing], p[sharing]
+        of_atom = np.zeros_like(r)
+        of_atom[own] = p / p.sum(axis=0)
+        shares[some] = of_atom[parents[some], np.arange(len(some))]
     return shares
+
+
+def _cells(r: np.ndarray, apart: np.ndarray, of: np.ndarray, against: np.ndarray) -> np.ndarray:
+    """Product over c of s(mu_bc), mu_bc = (r_b - r_c)/R_bc, for atoms b and c (n_b, n_points)."""
+    mu = r[of, None] - r[against]
+    mu /= apart[np.ix_(of, against)][:, :, None]
+    square = np.empty_like(mu)
+    for _ in range(3):
+        np.multiply(mu, mu, out=square)
+        square *= -0.5
+        square += 1.5
+        mu *= square
+    mu *= -0.5
+    mu += 0.5
+    return mu.prod(axis=1)
 
 
 def principal_axes(structure: Structure) -> np.ndarray:

@@ -23,11 +23,13 @@ from denser.io.frames import (
     charge_of_ions,
     checked,
     element_of_name,
+    ghost_of,
     stated_in_comment,
     symbol_of,
 )
 from denser.io.residues import ResidueAtom, charge_of_residues
 from denser.types.errors import InputError
+from denser.types.structure import GHOSTS
 
 _POLYMER = re.compile(
     "[NC]?(ALA|ARG|AS[NPH]|CY[SXM]|GL[NUHY]|HI[SDEP]|HS[DEP]|ILE|LEU|LY[SN]|MET|PHE|PRO|SER|THR|"
@@ -113,7 +115,7 @@ def _with_symbol(line: str) -> str:
 
 def _cartesian(lines: Sequence[str], first: int, unit: float = 1.0) -> Atoms:
     """Atoms from lines of a symbol and three coordinates; `first` is the number of the first."""
-    symbols, positions = [], []
+    symbols, positions, ghosts = [], [], []
     for number, line in enumerate(lines, start=first):
         if len(re.findall(r"\d,\d", line)) > 2 and "." not in line:
             raise InputError(
@@ -124,14 +126,19 @@ def _cartesian(lines: Sequence[str], first: int, unit: float = 1.0) -> Atoms:
             positions.append([_number(word) * unit for word in words[1:4]])
             if len(positions[-1]) < 3:
                 raise ValueError("three coordinates are expected")
-            symbols.append(symbol_of(words[0]))
+            ghost = ghost_of(words[0])
+            ghosts.append(ghost is not None)
+            symbols.append(symbol_of(ghost or words[0]))
         except InputError as error:
             raise InputError(f"line {number}: {error}") from error
         except ValueError as error:
             raise InputError(
                 f"line {number}: expected a symbol and three coordinates, found {line[:60]!r}"
             ) from error
-    return Atoms(symbols, np.reshape(positions, (-1, 3)))
+    atoms = Atoms(symbols, np.reshape(positions, (-1, 3)))
+    if any(ghosts):
+        atoms.set_array(GHOSTS, np.array(ghosts))
+    return atoms
 
 
 def _number(word: str) -> float:
@@ -189,8 +196,8 @@ def _gaussian(text: str) -> Frame:
     unit = Bohr if re.search(r"units[=( ]+\(?[^)\s]*\b(au|bohr)\b", route, re.IGNORECASE) else 1.0
     matches = [re.match(r"([A-Za-z]+|\d+)[^\s,(]*(\([^)]*\))?[\s,]+(.*)", row) for row in rows]
     try:
-        ghosts = [re.match(r"[A-Za-z]+\d*-(Bq|Gh)\b", row, re.IGNORECASE) for row in rows]
-        symbols = ["X" if g else m[1] for g, m in zip(ghosts, matches, strict=True) if m]
+        ghosts = [ghost_of(re.split(r"[\s,]", row)[0]) is not None for row in rows]
+        symbols = [match[1] for match in matches if match]
         numbers = [re.split(r"[\s,]+", match[3].strip()) for match in matches if match]
         places = [[float(x) for x in (row[1:4] if _is_frozen(row) else row[:3])] for row in numbers]
         if len(places) < len(rows) or any(len(place) < 3 for place in places):
@@ -205,6 +212,8 @@ def _gaussian(text: str) -> Frame:
         cell = [x for s, x in zip(symbols, places, strict=True) if s.upper() == "TV"]
         kept = [k for k, s in enumerate(symbols) if s.upper() != "TV"]
         atoms = Atoms([symbol_of(symbols[k]) for k in kept], [places[k] for k in kept])
+        if any(ghosts):
+            atoms.set_array(GHOSTS, np.array(ghosts)[kept])
         if len(cell) in (1, 2, 3):
             vectors = np.zeros((3, 3))
             vectors[: len(cell)] = cell

@@ -102,6 +102,17 @@ def symbol_of(label: str) -> str:
     return symbol
 
 
+def ghost_of(label: str) -> str | None:
+    """Label of the element whose functions a ghost has: `X-O`, `ghost-O`, `Gh(O)`, `O-Bq`, `O-Gh`.
+
+    None if it is no ghost.
+    """
+    match = re.fullmatch(
+        r"(?:X|ghost)[-_](\w+)|Gh\((\w+)\)|(\w+)-(?:Bq|Gh)", label.strip(), flags=re.IGNORECASE
+    )
+    return None if match is None else next(part for part in match.groups() if part)
+
+
 def plain_symbol(text: str) -> str:
     """Element symbol from one in any case, also of an isotope; an InputError if it is none."""
     symbol = text.strip().capitalize()

@@ -18,6 +18,9 @@ from denser.types.units import BOHR
 if TYPE_CHECKING:
     from ase import Atoms
 
+GHOSTS = "ghosts"
+"""Array of `ase.Atoms` (n_atoms,) bool: basis functions at a place without an atom."""
+
 MANY = 400
 """Neighbours of this many atoms are found with a tree, which takes a tenth of the time."""
 
@@ -246,8 +249,15 @@ class Structure:
         Raises
         ------
         InputError
-            As in the class; or the atoms are periodic in one or two directions only.
+            As in the class; the atoms are periodic in one or two directions only; or some are
+            ghosts.
         """
+        if GHOSTS in atoms.arrays and atoms.arrays[GHOSTS].any():
+            i = int(np.argmax(atoms.arrays[GHOSTS]))
+            raise InputError(
+                f"atom {i + 1} is a ghost, basis functions of {atoms.symbols[i]} without the atom, "
+                "which only denser energy and denser scf take; leave it out"
+            )
         info = {str(key).lower(): value for key, value in atoms.info.items()}
         stated = info.get("charge", info.get("total_charge"))
         own = charge is None or charge == (stated or 0)

@@ -176,7 +176,7 @@ def _work(entry: Input, settings: EnergySettings, protected: frozenset[Path]) ->
         refuse_inputs(target, protected)
     starts = StartDensities(settings.options)
     start = starts.of(entry)
-    chosen = settings.other.for_open_shells(start.density, starts.recipe)
+    chosen = settings.other.in_open_space(start, starts.recipe)
     if chosen.anything:
         named = dict(zip(targets, settings.orbitals, strict=True))
         return energy_in_basis(

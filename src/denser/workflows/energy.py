@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
-from denser.types.structure import Structure
+from denser.types.structure import GHOSTS, Structure
 from denser.types.units import BOHR, HARTREE
 from denser.workflows.many import headline
 from denser.workflows.open_shells import OPEN_SHELL_CUBES, open_shell_scf, superposed
@@ -53,12 +53,14 @@ MOST_ATOMS = 12
 class StartDensity:
     """A starting density, and the seconds of its prediction (none if it was read).
 
-    `geometry` says how the geometry of a SMILES was made.
+    `geometry` says how the geometry of a SMILES was made. `ghosts` are basis functions at places
+    without an atom.
     """
 
     density: Density
     seconds: float | None
     geometry: str = ""
+    ghosts: Structure | None = None
 
 
 class StartDensities:
@@ -92,7 +94,8 @@ class StartDensities:
         """
         if isinstance(entry.source, Path):
             return self.read(entry.source)
-        return self.predict(entry.atoms())
+        atoms, ghosts = without_ghosts(entry.atoms())
+        return replace(self.predict(atoms), ghosts=ghosts)
 
     def predict(self, atoms: Atoms) -> StartDensity:
         """Density of a structure."""
@@ -129,6 +132,24 @@ class StartDensities:
                 "pseudopotentials, so give the structure or such a density"
             )
         return StartDensity(density, None)
+
+
+def without_ghosts(atoms: Atoms) -> tuple[Atoms, Structure | None]:
+    """Atoms without their ghosts, and these.
+
+    Raises
+    ------
+    InputError
+        There are ghosts only.
+    """
+    are = np.asarray(atoms.arrays.get(GHOSTS, np.zeros(len(atoms))), dtype=bool)
+    if not are.any():
+        return atoms, None
+    if are.all():
+        raise InputError("all atoms are ghosts; at least one must be an atom")
+    rest = atoms[~are]
+    rest.info = atoms.info
+    return rest, Structure(atoms.numbers[are], atoms.positions[are] / BOHR)
 
 
 def energy_record(

@@ -72,13 +72,14 @@ class Wanted:
         """Whether there is something that Kohn-Sham steps at the level of theory do not give."""
         return bool(self.basis or self.fragments or self.ions)
 
-    def for_open_shells(self, density: Density, recipe: Recipe) -> Wanted:
-        """The same, at the level of theory for unpaired electrons of a molecule on its own.
+    def in_open_space(self, start: StartDensity, recipe: Recipe) -> Wanted:
+        """The same, at the level of theory for ghosts and unpaired electrons of a molecule.
 
         A prediction without the spin density is farther from the result than a step or two.
         """
-        alone = density.structure.spin and density.structure.isolated
-        if self.anything or not alone or density.continuous is None:
+        density = start.density
+        alone = density.structure.isolated and density.continuous is not None
+        if self.anything or not (start.ghosts or (alone and density.structure.spin)):
             return self
         return replace(self, basis=recipe.basis)
 
@@ -116,8 +117,13 @@ def energy_in_basis(
     """
     from denser.workflows.energy import orbital_index
 
-    density = start.density
+    density, ghosts = start.density, start.ghosts
     structure = density.structure
+    if ghosts is not None and (wanted.fragments or wanted.ions):
+        raise InputError(
+            "the structure has ghosts, which interaction energies make themselves and ionisation "
+            "energies do not take; leave them out"
+        )
     if structure.spin:
         if wanted.fragments or wanted.ions:
             require_closed_shell(structure, "interaction and ionisation energies")
@@ -133,8 +139,8 @@ def energy_in_basis(
                 f"the basis {basis!r} has all electrons, and -o writes the density of the valence "
                 f"electrons; leave it out, or take {AUGMENTED!r}"
             )
-        dm0 = start_from(molecular_mean_field(structure, basis, recipe), density, recipe)
-    result = converge(structure, basis, recipe, about=density, dm0=dm0)
+        dm0 = start_from(molecular_mean_field(structure, basis, recipe, ghosts), density, recipe)
+    result = converge(structure, basis, recipe, about=density, ghosts=ghosts, dm0=dm0)
     written: list[str] = []
     n_occupied = int(np.count_nonzero(result.mo_occ))
     for path, name in (orbitals or {}).items():
@@ -147,9 +153,11 @@ def energy_in_basis(
     if out is not None:
         written += write_with_spin(out, _exact(result.density_on(density)))
     record = _record(result, start)
+    if ghosts is not None:
+        record["n_ghosts"] = len(ghosts)
     record["starts"] = {"prediction": _row(result)}
     if compare:
-        record["starts"]["minao"] = _row(converge(structure, basis, recipe))
+        record["starts"]["minao"] = _row(converge(structure, basis, recipe, ghosts=ghosts))
     record |= dispersion_record(structure, result.e_tot, wanted.dispersion, recipe)
     if parts:
         predict = None if start.seconds is None else starts.density_of
@@ -187,8 +195,10 @@ def _add_electrostatics(record: dict, densities: list[Density]) -> None:
 def summary_in_basis(record: dict) -> str:
     """One line of text, and one for each difference."""
     squared = f", <S^2> {record['s_squared']:.3f}" if "s_squared" in record else ""
+    ghosts = f", {record['n_ghosts']} ghosts" if "n_ghosts" in record else ""
     line = (
-        f"{headline(record)}, E {record['e_tot_hartree']:.6f} hartree{dispersion_text(record)}, "
+        f"{headline(record)}{ghosts}, "
+        f"E {record['e_tot_hartree']:.6f} hartree{dispersion_text(record)}, "
         f"HOMO {record['homo_ev']:.2f}, LUMO {record['lumo_ev']:.2f}, gap {record['gap_ev']:.2f} "
         f"eV, {dipole_text(record)}{squared}, self-consistent in "
         f"{record['starts']['prediction']['cycles']} cycles, "
