@@ -199,10 +199,18 @@ def test_ghosts_of_a_file_are_those_of_the_counterpoise_correction(run, tmp_path
         expected -= record["e_tot_hartree"]
     found = both["interaction"]["e_counterpoise_kcal_per_mol"]
     assert found == pytest.approx(expected * KCAL_PER_MOL, abs=0.002)
-    assert run("energy", "left.xyz")[1].count(", 2 ghosts, ") == 1  # at the level of theory
+    found = run("energy", "left.xyz", "--molden", "x.molden")[1]  # at the level of theory
+    assert found.count(", 2 ghosts, ") == 1
+    of_atoms = (tmp_path / "x.molden").read_text().split("[GTO]")[0].split("(AU)")[1].split("\n")
+    assert [line.split()[:3] for line in of_atoms if line.strip()] == [
+        ["H", "1", "1"], ["H", "2", "1"], ["H", "3", "0"], ["H", "4", "0"],
+    ]  # fmt: skip
     (tmp_path / "none.xyz").write_text(GHOSTS.format("X-", "ghost-"))
     for words, arguments in (
-        ("atom 3 is a ghost, basis functions of H without", ("predict", "left.xyz", "-o", "a.cube")),
+        (
+            "atom 3 is a ghost, basis functions of H without",
+            ("predict", "left.xyz", "-o", "a.cube"),
+        ),
         ("all atoms are ghosts", ("energy", "none.xyz")),
         ("the structure has ghosts, which", ("energy", "left.xyz", "--ip-ea")),
         ("give --basis gth-tzv2p", ("scf", "left.xyz")),

@@ -33,15 +33,32 @@ _PAIRS_AT_ONCE = 256
 
 def free_atom(x: np.ndarray, z: int, recipe: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Density (n,), gradient (3, n) and potential (n,) of a free atom at points (3, n), bohr."""
-    r = np.sqrt((x * x).sum(axis=0))
+    n = x.shape[1]
+    found = np.zeros(n), np.zeros((3, n)), np.zeros(n)
+    add_free_atom(found, x, z, recipe)
+    return found
+
+
+def add_free_atom(
+    fields: tuple[np.ndarray, np.ndarray, np.ndarray],
+    x: np.ndarray,
+    z: int,
+    recipe: str,
+    factor: float = 1.0,
+) -> None:
+    """Add those of `free_atom` times a factor to fields."""
+    r = np.sqrt(np.einsum("xi,xi->i", x, x))
     end = charge_radius(z, recipe)
     inside = np.flatnonzero(r < end)
     spline = _spline(z, recipe)
-    fields = np.zeros((3, len(r)))
-    fields[2] = _CHARGE_BEYOND * float(spline(_CHARGE_BEYOND)[2]) / np.maximum(r, end)
-    fields[:, inside] = spline(r[inside]).T
-    rho, slope, v = fields
-    return rho, slope * x, v
+    charge = factor * _CHARGE_BEYOND * float(spline(_CHARGE_BEYOND)[2])
+    rho, slope, v = factor * spline(r[inside]).T
+    total_rho, total_gradient, total_v = fields
+    total_rho[inside] += rho
+    total_gradient[:, inside] += slope * x[:, inside]
+    far = charge / np.maximum(r, end)
+    far[inside] = v
+    total_v += far
 
 
 def free_atom_density(r: np.ndarray, z: int, recipe: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,9 @@ def molden_of(
         for mo, energy, occ in zip(mo_coeff, mo_energy, mo_occ, strict=True)
     ]
     with replacing(Path(path)) as temporary, open(temporary, "w") as file:
-        molden.header(molecule, file, ignore_h=False)
+        header = StringIO()
+        molden.header(molecule, header, ignore_h=False)
+        file.write(header.getvalue().replace("GHOST-", ""))  # their charge of zero says it
         for spin, (mo, energy, occupations) in zip(("Alpha", "Beta"), found, strict=False):
             molden.orbital_coeff(
                 molecule, file, mo, spin, ene=energy, occ=occupations, ignore_h=False

@@ -26,14 +26,14 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from denser.atoms.sad import gaussians, sum_of_atoms, valence_charges
-from denser.atoms.sad_fields import free_atom, free_atom_pullback
+from denser.atoms.sad_fields import add_free_atom, free_atom, free_atom_pullback
 from denser.fields.moments import grid_moments, shifted, tensors
 from denser.fields.periodic import images_near, wrapped
 from denser.fields.windows import compact_groups, points_near
 from denser.model.atoms_potential import AtomsPotential
 from denser.model.expansion import add_to_grid
 from denser.model.gaussian_density import deformed_atom, reach
-from denser.model.gaussian_fields import deformation
+from denser.model.gaussian_fields import add_deformation, deformation
 from denser.model.gaussian_pullback import deformation_pullback
 from denser.model.harmonics import solid_harmonics
 from denser.model.normalise import electron_factors, factors_pullback, largest_excess
@@ -336,10 +336,8 @@ class DeformedAtoms:
         )
         for z, position, c, factor in of_atoms:
             x = np.ascontiguousarray((points - position).T)
-            parts = free_atom(x, int(z), self.recipe), deformation(x, c, exponents)
-            for total, part in zip(sums, parts, strict=True):
-                for values, added in zip(total, part, strict=True):
-                    values += factor * added
+            add_free_atom(sums[0], x, int(z), self.recipe, factor)
+            add_deformation(sums[1], x, factor * c, exponents)
         return sums[0], sums[1]
 
     def gradients(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

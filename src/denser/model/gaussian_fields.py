@@ -57,7 +57,20 @@ def deformation(
         Without it the potential is zero, which is faster.
     """
     n = x.shape[1]
-    rho, gradient, v = np.zeros(n), np.zeros((3, n)), np.zeros(n)
+    found = np.zeros(n), np.zeros((3, n)), np.zeros(n)
+    add_deformation(found, x, coefficients, exponents, potential)
+    return found
+
+
+def add_deformation(
+    fields: Fields,
+    x: np.ndarray,
+    coefficients: np.ndarray,
+    exponents: np.ndarray,
+    potential: bool = True,
+) -> None:
+    """Add `deformation` to fields, where there is something to add."""
+    rho, gradient, v = fields
     c, alphas = torch.as_tensor(coefficients).double(), torch.as_tensor(exponents).double()
     rounded = torch.as_tensor(x, dtype=torch.float32)
     for inside, near in shells(x, exponents):
@@ -68,14 +81,17 @@ def deformation(
             assert moments is not None
             for start in range(0, len(inside), AT_ONCE):
                 some = inside[start : start + AT_ONCE]
-                v[some] = _far(rounded[:, some], moments)
+                v[some] += _far(rounded[:, some], moments).numpy()
             continue
         weights = _Weights.of(c[near], alphas[near], moments)
         for start in range(0, len(inside), AT_ONCE):
             some = inside[start : start + AT_ONCE]
             points = rounded[:, some]
-            rho[some], gradient[:, some], v[some] = _shell(points, weights, potential)
-    return rho, gradient, v
+            own = [field.numpy() for field in _shell(points, weights, potential)]
+            rho[some] += own[0]
+            gradient[:, some] += own[1]
+            if potential:
+                v[some] += own[2]
 
 
 def _far(x: Tensor, moments: Tensor) -> Tensor:
