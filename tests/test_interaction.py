@@ -205,6 +205,7 @@ def test_ghosts_of_a_file_are_those_of_the_counterpoise_correction(run, tmp_path
     assert [line.split()[:3] for line in of_atoms if line.strip()] == [
         ["H", "1", "1"], ["H", "2", "1"], ["H", "3", "0"], ["H", "4", "0"],
     ]  # fmt: skip
+    (tmp_path / "twice.xyz").write_text(left.replace("0.1 0 3.35", "0 0 0"))
     (tmp_path / "none.xyz").write_text(GHOSTS.format("X-", "ghost-"))
     for words, arguments in (
         (
@@ -212,6 +213,7 @@ def test_ghosts_of_a_file_are_those_of_the_counterpoise_correction(run, tmp_path
             ("predict", "left.xyz", "-o", "a.cube"),
         ),
         ("all atoms are ghosts", ("energy", "none.xyz")),
+        ("closer than 0.4 angstrom", ("energy", "twice.xyz")),
         ("the structure has ghosts, which", ("energy", "left.xyz", "--ip-ea")),
         ("give --basis gth-tzv2p", ("scf", "left.xyz")),
     ):

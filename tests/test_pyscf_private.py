@@ -29,24 +29,6 @@ def water():
     return mf, result, grid, pyscf_private.density_on_mesh(mf, result.dm)
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.2])
-def test_cell_functions_are_products_of_steps(shift):
-    rng = np.random.default_rng(3)
-    centres, points = 3 * rng.normal(size=(3, 3)), 3 * rng.normal(size=(50, 3))
-    adjust = shift * np.array([[0, 1, 1], [-1, 0, 1], [-1, -1, 0]])
-    r = np.linalg.norm(points - centres[:, None], axis=2)
-    expected = np.ones((3, 50))
-    for b in range(3):
-        for c in set(range(3)) - {b}:
-            mu = (r[b] - r[c]) / np.linalg.norm(centres[b] - centres[c])
-            mu = mu + adjust[b, c] * (1 - mu**2)
-            for _ in range(3):
-                mu = 0.5 * mu * (3 - mu**2)
-            expected[b] *= 0.5 * (1 - mu)
-    found = pyscf_private.cell_functions(points, centres, adjust if shift else None)
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-
-
 def test_the_density_holds_the_electrons(water):
     _, _, grid, rho = water
     assert rho.shape == grid.shape

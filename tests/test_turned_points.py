@@ -6,7 +6,6 @@ from ase import Atoms
 from pyscf.dft import gen_grid
 
 from denser.dft.molecular import build_molecule
-from denser.dft.pyscf_private import cell_functions
 from denser.dft.turned_points import _shares, quadrature
 from denser.types.structure import Structure
 
@@ -39,6 +38,18 @@ def test_integrals_are_those_of_pyscf(chain):
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
+def becke(points, centres, a):
+    """Product of the steps s(mu) over all other atoms."""
+    r = np.linalg.norm(points - centres[:, None], axis=2)
+    product = np.ones(len(points))
+    for b in set(range(len(centres))) - {a}:
+        mu = (r[a] - r[b]) / np.linalg.norm(centres[a] - centres[b])
+        for _ in range(3):
+            mu = 0.5 * mu * (3 - mu**2)
+        product *= 0.5 * (1 - mu)
+    return product
+
+
 def test_shares_are_those_of_all_atoms(chain):
     _, mol = chain
     centres = mol.atom_coords()
@@ -46,5 +57,5 @@ def test_shares_are_those_of_all_atoms(chain):
     points = np.concatenate([centres + 3 * x for x in rng.normal(size=(250, 3))])
     found = np.array([_shares(points, np.full(len(points), a), centres) for a in range(mol.natm)])
     np.testing.assert_allclose(found.sum(axis=0), 1.0, rtol=1e-12)
-    every = cell_functions(points, centres)
+    every = np.array([becke(points, centres, a) for a in range(mol.natm)])
     np.testing.assert_allclose(found, every / every.sum(axis=0), atol=1e-7)

@@ -1,6 +1,6 @@
 """The private names of PySCF that denser uses, each in a separate function.
 
-PySCF may change them: attributes with an underscore, its C functions, the passes of its
+PySCF may change them: attributes with an underscore, the passes of its
 multigrid, the part of the pseudopotential that the multigrid keeps in reciprocal space, and pieces
 of its gradients. No other file uses them, and `tests/test_pyscf_private.py` checks each one.
 `denser.dft` refuses versions of PySCF that were not tested.
@@ -8,14 +8,12 @@ of its gradients. No other file uses them, and `tests/test_pyscf_private.py` che
 
 from __future__ import annotations
 
-import ctypes
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.fft
 from pyscf import gto, lib
 from pyscf.data import nist
-from pyscf.dft import gen_grid
 from pyscf.gto import pp_int as molecular_pp_int
 from pyscf.pbc import gto as pbcgto
 from pyscf.pbc.dft import rks, uks
@@ -29,30 +27,6 @@ if TYPE_CHECKING:
     from denser.dft.open_space import OpenSpace
 
 _GAMMA = np.zeros((1, 3))
-
-
-# Points
-
-
-def cell_functions(
-    points: np.ndarray, centres: np.ndarray, adjust: np.ndarray | None = None
-) -> np.ndarray:
-    """Becke's cell functions P of centres (m, 3) at points (n, 3), bohr: (m, n).
-
-    `adjust` (m, m) are the coefficients that shift the borders between atoms of different size.
-    """
-    points, centres = np.asfortranarray(points), np.ascontiguousarray(centres)
-    table = None if adjust is None else np.ascontiguousarray(adjust)
-    out = np.empty((len(centres), len(points)))
-    gen_grid.libdft.VXCgen_grid(
-        out.ctypes.data_as(ctypes.c_void_p),
-        points.ctypes.data_as(ctypes.c_void_p),
-        centres.ctypes.data_as(ctypes.c_void_p),
-        lib.c_null_ptr() if table is None else table.ctypes.data_as(ctypes.c_void_p),
-        ctypes.c_int(len(centres)),
-        ctypes.c_int(len(points)),
-    )
-    return out
 
 
 # Kohn-Sham objects

@@ -7,8 +7,8 @@ energies are no better. Points without a share are left out. Spheres have the ra
 r = -R log(1 - x^2),    x = (i + 1/2)/n,    R = 5 or 7 bohr,
 
 of Mura and Knowles (J. Chem. Phys. 104, 9848 (1996)), whose x^3 puts more spheres next to the
-nucleus than an atom without a core needs. With twice as many points, energies of molecules of 4 to
-14 atoms change by 0.1 meV in the mean, and with Zn, Se or K by up to 5 meV.
+nucleus than an atom without a core needs. With many more points, energies of molecules of 4 to 14
+atoms change by 0.1 meV in the mean, and those with Zn by up to 5 meV.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scipy.spatial.distance import cdist
 from denser.fields.compact import compact_blocks
 from denser.types.structure import Structure
 
-_OUTERMOST_ALKALI = (3, 4, 11, 12, 19, 20)
+_DIFFUSE = (3, 4, 11, 12, 19, 20)
 """Elements with R = 7 bohr."""
 
 _LEAST_SHARE = 1e-8
@@ -63,7 +63,7 @@ def _spheres(z: int, few: bool) -> tuple[np.ndarray, np.ndarray]:
     if few:
         n, largest = round(0.65 * n), 110
     x = (np.arange(n) + 0.5) / n
-    scale = 7.0 if z in _OUTERMOST_ALKALI else 5.0
+    scale = 7.0 if z in _DIFFUSE else 5.0
     radii, steps = -scale * np.log(1 - x**2), 2 * scale * x / ((1 - x**2) * n)
     points, volumes = [], []
     for r, step, size in zip(radii, steps, gen_grid.nwchem_prune(z, radii, largest), strict=True):

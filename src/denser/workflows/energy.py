@@ -140,13 +140,14 @@ def without_ghosts(atoms: Atoms) -> tuple[Atoms, Structure | None]:
     Raises
     ------
     InputError
-        There are ghosts only.
+        There are ghosts only, or two of all are nearly at the same place.
     """
     are = np.asarray(atoms.arrays.get(GHOSTS, np.zeros(len(atoms))), dtype=bool)
     if not are.any():
         return atoms, None
     if are.all():
         raise InputError("all atoms are ghosts; at least one must be an atom")
+    Structure(atoms.numbers, atoms.positions / BOHR)  # none on another
     rest = atoms[~are]
     rest.info = atoms.info
     return rest, Structure(atoms.numbers[are], atoms.positions[are] / BOHR)
