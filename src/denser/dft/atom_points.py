@@ -54,12 +54,22 @@ def _spheres(z: int) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(radii)
     radii, steps = radii[order], steps[order]
     sizes = gen_grid.nwchem_prune(z, radii, POINTS[1])
+    used = radii < _FARTHEST
+    return on_spheres(radii[used], steps[used], sizes[used])
+
+
+def on_spheres(
+    radii: np.ndarray, steps: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, 3) of Lebedev's rules with these sizes on spheres, and their volumes (n,).
+
+    `steps` are the weights of the radii in an integral over r.
+    """
     points, volumes = [], []
     for r, step, size in zip(radii, steps, sizes, strict=True):
-        if r < _FARTHEST:
-            sphere = gen_grid.MakeAngularGrid(int(size))
-            points.append(r * sphere[:, :3])
-            volumes.append(4 * np.pi * r**2 * step * sphere[:, 3])
+        sphere = gen_grid.MakeAngularGrid(int(size))
+        points.append(r * sphere[:, :3])
+        volumes.append(4 * np.pi * r**2 * step * sphere[:, 3])
     return np.concatenate(points), np.concatenate(volumes)
 
 

@@ -129,10 +129,7 @@ class SecondOrder:
         """That of a density rho_0."""
         points, weights = quadrature(mol, structure, few=True)
         rho, gradient = continuous.gradients(points)
-        integrator = numint.NumInt()
-        kind = integrator._xc_type(xc)
-        fields = np.vstack([rho, gradient.T])[: 4 if kind == "GGA" else 1]
-        e_xc, v_xc = integrator.eval_xc_eff(xc, fields, deriv=1, xctype=kind)[:2]
+        fields, e_xc, v_xc = _exchange_correlation(xc, rho, gradient.T)
         return cls(mol, xc, points, weights, fields, v_xc, e_xc)
 
     def of(self, orbitals: np.ndarray) -> float:
@@ -239,11 +236,7 @@ def linearised(
     rho, gradient, v_h = (a + b for a, b in zip(free, deformation, strict=True))
     cores = local_pseudopotential(mol, points)
     local = v_h + cores
-    fields = np.vstack([rho, gradient])
-    integrator = numint.NumInt()
-    kind = integrator._xc_type(xc)
-    fields = fields if kind == "GGA" else fields[:1]
-    e_xc, v_xc = integrator.eval_xc_eff(xc, fields, deriv=1, xctype=kind)[:2]
+    fields, e_xc, v_xc = _exchange_correlation(xc, rho, gradient)
     matrix = mol.intor("int1e_kin") + nonlocal_pseudopotential(mol)
     factors = v_xc * weights
     factors[0] = 0.5 * (factors[0] + local * weights)  # the other half is the transpose
@@ -263,6 +256,17 @@ def linearised(
     return Linear(
         matrix, float(energy), points, weights, fields, v_xc, e_xc, free, deformation, cores
     )
+
+
+def _exchange_correlation(
+    xc: str, rho: np.ndarray, gradient: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`fields`, `e_xc` and `v_xc` of `Linear` for a density (n,) and its gradient (3, n)."""
+    integrator = numint.NumInt()
+    kind = integrator._xc_type(xc)
+    fields = np.vstack([rho, gradient])[: 4 if kind == "GGA" else 1]
+    e_xc, v_xc = integrator.eval_xc_eff(xc, fields, deriv=1, xctype=kind)[:2]
+    return fields, e_xc, v_xc
 
 
 def spin_matrices(

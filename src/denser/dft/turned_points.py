@@ -20,6 +20,7 @@ from pyscf import gto
 from pyscf.dft import gen_grid
 from scipy.spatial.distance import cdist
 
+from denser.dft.atom_points import on_spheres
 from denser.fields.compact import compact_blocks
 from denser.types.structure import Structure
 
@@ -65,12 +66,7 @@ def _spheres(z: int, few: bool) -> tuple[np.ndarray, np.ndarray]:
     x = (np.arange(n) + 0.5) / n
     scale = 7.0 if z in _DIFFUSE else 5.0
     radii, steps = -scale * np.log(1 - x**2), 2 * scale * x / ((1 - x**2) * n)
-    points, volumes = [], []
-    for r, step, size in zip(radii, steps, gen_grid.nwchem_prune(z, radii, largest), strict=True):
-        sphere = gen_grid.MakeAngularGrid(int(size))
-        points.append(r * sphere[:, :3])
-        volumes.append(4 * np.pi * r**2 * step * sphere[:, 3])
-    return np.concatenate(points), np.concatenate(volumes)
+    return on_spheres(radii, steps, gen_grid.nwchem_prune(z, radii, largest))
 
 
 def _shares(points: np.ndarray, parents: np.ndarray, centres: np.ndarray) -> np.ndarray:
