@@ -746,6 +746,15 @@ def test_a_flat_drawing_with_hydrogens_is_refused_whatever_its_header_says(tmp_p
         assert strange(Structure.of(frame.atoms)) == []
 
 
+def test_a_stretched_linear_molecule_is_no_drawing(tmp_path):
+    """All of its z are the same whatever its lengths are."""
+    (tmp_path / "a.xyz").write_text(
+        "3\ncharge=-1\nC 1.37 0.16 0\nC -0.16 -0.02 0\nH -1.21 -0.14 0\n"
+    )
+    (frame,) = read_structures(tmp_path / "a.xyz")
+    assert isinstance(frame, Frame) and "hydrogens may be missing" in frame.notes[0]
+
+
 def test_a_file_of_qm9(tmp_path):
     """It has lines behind the atoms, and numbers such as 1.2*^-6."""
     rows = lines(WATER, "{}\t{:.4f}\t{:.4f}\t{:.4f}\t-0.4").replace("0.0000", "1.2*^-6")

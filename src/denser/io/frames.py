@@ -251,7 +251,8 @@ def checked(frame: Frame) -> Frame:
             f"but {valences}; add the hydrogens (--add-hydrogens does so for .pdb, mmCIF, .sdf, "
             ".mol and .mol2)"
         )
-    if some and missing > _MISSING and not atoms.pbc.any() and np.ptp(atoms.positions[:, 2]) < 1e-4:
+    flat = not atoms.pbc.any() and np.ptp(atoms.positions[:, 2]) < 1e-4
+    if some and missing > _MISSING and flat and not _linear(atoms):
         raise InputError(
             f"{atoms.get_chemical_formula()} is a flat drawing, not a structure: all z are the "
             f"same, and {valences}; make a geometry first, such as from its SMILES (--smiles)"
@@ -303,6 +304,12 @@ def open_valences(atoms: Atoms) -> float:
     triple = np.bincount(i, (orders > _TRIPLE) & np.isin(atoms.numbers[j], (7, 8)), len(atoms)) > 0
     free = 4.0 - np.bincount(i, orders, minlength=len(atoms))
     return float(free[carbon & ~triple & (free > 0.8)].sum())
+
+
+def _linear(atoms: Atoms) -> bool:
+    """Whether all atoms lie on a line, to about 0.1 angstrom."""
+    centred = atoms.positions - atoms.positions.mean(axis=0)
+    return bool(np.linalg.svd(centred, compute_uv=False)[1] < 0.1 * len(atoms) ** 0.5)
 
 
 def _polar_alone(atoms: Atoms) -> bool:
