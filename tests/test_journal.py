@@ -12,8 +12,9 @@ import pytest
 from ase.build import molecule
 from ase.io import write as write_atoms
 
+from denser.io.files import replacing
 from denser.io.rows import flat, write_rows
-from denser.types.errors import InputError
+from denser.types.errors import DiskFull, InputError
 from denser.workflows import many
 from denser.workflows.inputs import Input
 from denser.workflows.journal import Journal
@@ -54,7 +55,7 @@ def test_the_head_of_a_journal(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_is_a_sentence():
     with (
-        pytest.raises(InputError, match="No space left on device"),
+        pytest.raises(InputError, match="the disk is full; make room"),
         Journal(Path("/dev/full"), "name", keep=False) as journal,
     ):
         journal.add({"name": "a"})
@@ -92,6 +93,26 @@ def test_nothing_is_lost_with_a_killed_worker(tmp_path, capsys):
     assert all(e["n"] == int(name[1:]) for name, e in found.items())
     out, err = capsys.readouterr()
     assert "failed: i7" in out and "slowest: i" in out and "i7: its worker process died" in err
+
+
+def _meets_a_full_disk(entry: Input, folder: Path) -> dict:
+    with replacing(folder / entry.name) as temporary:
+        temporary.write_text("x")
+        if int(entry.name[1:]) >= 2:
+            Path("/dev/full").write_text("x")
+    return {"n": int(entry.name[1:])}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_ends_a_run(tmp_path, workers):
+    """The other inputs would fail too, each after its computation."""
+    taken = []
+    with pytest.raises(DiskFull, match=r"i[23]: cannot be written, the disk is full"):
+        work = partial(_meets_a_full_disk, folder=tmp_path)
+        many.run(ITEMS, work, lambda entry, result: taken.append(entry.name), workers)
+    assert set(taken) <= {"i0", "i1"} and all((tmp_path / name).exists() for name in taken)
+    assert taken or workers > 1
 
 
 RECORDS = [

@@ -12,6 +12,7 @@ import tomllib
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from denser.types.density import Density, Field
-from denser.types.errors import InputError
+from denser.types.errors import DiskFull, InputError
 
 DENSITY_UNIT = "e/bohr^3"
 
@@ -131,11 +132,21 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.chmod(0o666 & ~mask)
         os.replace(temporary, target)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another place"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """What to raise where a file cannot be written: DiskFull, or else an InputError."""
+    if error.errno in (ENOSPC, EDQUOT):
+        return DiskFull(
+            f"{path}: cannot be written, the disk is full; make room and run the command again "
+            "(with --resume, if it has it); what is written is kept"
+        )
+    return InputError(
+        f"{path}: cannot be written ({error.strerror or error}); choose another place"
+    )
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from denser.io import npz
-from denser.io.files import make_folder, writable_values
+from denser.io.files import make_folder, unwritable, writable_values
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 
@@ -166,9 +166,7 @@ def _replacing(path: Path) -> Iterator[Path]:
             path.rename(earlier)
         temporary.rename(path)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another place"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         for rest in (temporary, earlier):
             shutil.rmtree(rest, ignore_errors=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from denser.io.files import replacing
+from denser.io.files import replacing, unwritable
 from denser.types.errors import InputError
 
 
@@ -114,10 +114,7 @@ class Journal:
             if self._file.write(line) != len(line):
                 raise OSError(ENOSPC, os.strerror(ENOSPC))
         except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot be written ({error.strerror}); what was written before is "
-                "kept: make room, and run the same command to continue"
-            ) from error
+            raise unwritable(self.path, error) from error
         if isinstance(name := entry.get(self.key), str):
             self.places[name] = place + len(begin)
 

@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 
 from rich.console import Console
 
-from denser.types.errors import InputError
+from denser.types.errors import DiskFull, InputError
 from denser.workflows import workers as pools
 from denser.workflows.progress import Bar, Notable, is_quiet, seconds_of
 from denser.workflows.workers import HasName
@@ -37,10 +37,14 @@ _OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "allo
 
 @dataclass(frozen=True)
 class Failed:
-    """The reason why there is no result, and whether it is bad input (an InputError)."""
+    """The reason why there is no result, and whether it is bad input (an InputError).
+
+    On a full disk the other inputs would fail too, and so it ends a run.
+    """
 
     error: str
     bad_input: bool = True
+    disk_full: bool = False
 
 
 @dataclass
@@ -77,7 +81,7 @@ def attempt(work: Callable[..., Result], *arguments: Any) -> Result | Failed:
         return work(*arguments)
     except Exception as error:
         _LOG.debug("where it failed:", exc_info=True)
-        failed = Failed(sentence(error), isinstance(error, InputError))
+        failed = Failed(sentence(error), isinstance(error, InputError), isinstance(error, DiskFull))
     # Only here: as long as the exception exists, its frames keep their arrays alive.
     _free_memory()
     return failed
@@ -145,12 +149,19 @@ def run(
     -------
     Totals
         A result that contains "errors" counts as failed. `interrupted` is true after Ctrl-C.
+
+    Raises
+    ------
+    DiskFull
+        A result cannot be written since the disk is full.
     """
     totals, begin = Totals(), time.perf_counter()
 
     def record(task: Any, result: Any) -> None:
         if isinstance(result, str):  # of a worker that died
             result = Failed(result, False)
+        if isinstance(result, Failed) and result.disk_full:
+            raise DiskFull(result.error)
         take(task, result)
         bad = isinstance(result, Failed) or (isinstance(result, dict) and result.get("errors"))
         totals.failed += bool(bad)
