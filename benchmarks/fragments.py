@@ -38,8 +38,8 @@ def structures(files: list[str]) -> dict[str, Structure]:
     if not files:
         built = {
             "water": droplet(170),
-            "NaCl in water": droplet(170, ["Na", "Cl"] * 5),
-            "peptide": from_smiles("CC(=O)" + "NC(C)C(=O)NCC(=O)" * 15 + "NC"),
+            "NaCl in water": droplet(180, ["Na", "Cl"] * 5),
+            "peptide": from_smiles("CC(=O)" + "NC(C)C(=O)NCC(=O)" * 30 + "NC"),
         }
         return {name: Structure.from_ase(atoms, 0) for name, atoms in built.items()}
     found = {}
