@@ -40,28 +40,24 @@ def main() -> int:
     import torch
 
     from denser.io.structures import from_smiles
-    from denser.model import threads
     from denser.model.predictor import Predictor
 
-    os.environ.pop("OMP_NUM_THREADS", None)
     predictor = Predictor(chosen.model, device="cpu")
     numbers = sorted(set(chosen.threads))
     columns = [f"{n} thread{'s' if n > 1 else ''}" for n in numbers]
     print(f"load of this machine {os.getloadavg()[0]:.1f}; seconds")
     print(f"{'atoms':>7}{'others':>8}" + "".join(f"{c:>12}" for c in columns) + f"{'chosen':>12}")
-    usual = threads.FEW
     rows = []
     for busy in chosen.busy:
         with others(busy):
             for n in chosen.residues:
                 atoms = from_smiles("CC(=O)" + "NCC(=O)" * n + "NC")
                 row = {}
-                for name, count, few in [
-                    *((str(k), k, 0) for k in numbers),
-                    ("chosen", max(numbers), usual),
-                ]:
+                for name, count in [*((str(k), k) for k in numbers), ("chosen", max(numbers))]:
                     torch.set_num_threads(count)
-                    threads.FEW = few
+                    os.environ["OMP_NUM_THREADS"] = name  # the number is kept
+                    if name == "chosen":
+                        del os.environ["OMP_NUM_THREADS"]
                     times = []
                     for _ in range(chosen.repeat + 1):  # the first is not counted
                         start = time.perf_counter()
