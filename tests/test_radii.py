@@ -7,6 +7,8 @@ from ase.build import bulk, molecule
 from ase.formula import Formula
 
 from denser.atoms.radii import bond_length, bonded_atoms, bonds, covalent_radius
+from denser.io.bond_orders import find_bonds
+from denser.io.structures import from_smiles
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR
@@ -71,3 +73,21 @@ def test_bonds_through_the_faces_of_a_cell():
     lengths = np.linalg.norm(np.diff(diamond.positions[inside], axis=1)[:, 0], axis=1)
     assert len(inside) < len(bonds(diamond)) == 16
     assert (lengths * BOHR < 1.6).all()
+
+
+@pytest.mark.parametrize(
+    ("smiles", "n"),
+    [("C1C2CC1C2", 14), ("C1C2CC1O2", 12), ("CC12CC(C1)C2", 17), ("C1C2CC12", 11), ("C1CC1", 9)],
+)
+def test_opposite_atoms_of_small_rings(smiles, n):
+    """The bridgeheads of bicyclo[1.1.1]pentane are 1.87 angstrom apart."""
+    structure = Structure.of(from_smiles(smiles))
+    assert len(bonds(structure)) == n
+    found, problem = find_bonds(structure)
+    assert problem == "" and (found.orders == 1).all() and len(found.pairs) == n
+
+
+def test_a_carbon_atom_keeps_its_five_hydrogens():
+    methonium = molecule("CH4")
+    methonium += Atoms("H", [[0.0, 0.0, 1.2]])
+    assert len(bonds(Structure.of(methonium))) == 5

@@ -40,6 +40,9 @@ _ANIONS = np.array([1, 7, 8, 9, 16, 17, 34, 35, 52, 53])
 _HYDRIDE = 0.45
 """Radius of a hydride ion beside a metal, angstrom: Li-H is 2.04 angstrom in the crystal."""
 
+_VALENCE = 4
+"""Bonds of a carbon atom to non-metals."""
+
 _METAL_BOND = 0.9
 """Two metals beside anions are bonded below this times the sum of their covalent radii."""
 
@@ -62,7 +65,8 @@ def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
     Atoms are bonded if they are nearer than `BONDED` times the sum of their covalent radii
     (Cordero). A hydrogen with metals around it and nothing else is a hydride ion, which is larger.
     Two metal atoms that both have an anion beside them, as in NaCl, are cations, and not bonded
-    unless they are very near.
+    unless they are very near. Nor are opposite atoms of a small ring bonded, where one of them is
+    a carbon atom with four bonds to other non-metals.
 
     Parameters
     ----------
@@ -80,8 +84,8 @@ def bonds(structure: Structure, periodic: bool = True) -> np.ndarray:
         pairs, lengths = _near(structure, larger, periodic)
         kept = metal[pairs].any(axis=1) | (lengths < radii[pairs].sum(axis=1))
         pairs, lengths = pairs[kept], lengths[kept]
-    pairs = _without_cations(structure, pairs, lengths)
-    return np.unique(pairs, axis=0)
+    pairs, lengths = _without_cations(structure, pairs, lengths)
+    return np.unique(_without_crossed(structure, pairs, lengths), axis=0)
 
 
 def _near(structure: Structure, radii: np.ndarray, periodic: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +104,9 @@ def _near(structure: Structure, radii: np.ndarray, periodic: bool) -> tuple[np.n
     return pairs[near], lengths[near]
 
 
-def _without_cations(structure: Structure, pairs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _without_cations(
+    structure: Structure, pairs: np.ndarray, lengths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Leave out pairs of metals that both have an anion beside them.
 
     Parameters
@@ -116,7 +122,37 @@ def _without_cations(structure: Structure, pairs: np.ndarray, lengths: np.ndarra
         cation[first[metal[first] & anion[second]]] = True
     radii = covalent_radii[structure.numbers] / BOHR
     far = lengths > _METAL_BOND * radii[pairs].sum(axis=1)
-    return pairs[~(cation[pairs].all(axis=1) & far)]
+    kept = ~(cation[pairs].all(axis=1) & far)
+    return pairs[kept], lengths[kept]
+
+
+def _without_crossed(structure: Structure, pairs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Leave out pairs across a small ring, such as the bridgeheads of bicyclo[1.1.1]pentane.
+
+    A carbon atom with more than four non-metals loses its longest bonds to C, N and O atoms that
+    a third atom joins it to.
+    """
+    non_metal = np.isin(structure.numbers, NON_METALS)
+    partners: list[set[int]] = [set() for _ in range(len(structure))]
+    for i, j in pairs.tolist():
+        if non_metal[i] and non_metal[j]:
+            partners[i].add(j)
+            partners[j].add(i)
+    crowded = [i for i, z in enumerate(structure.numbers) if z == 6 and len(partners[i]) > _VALENCE]
+    if not crowded:
+        return pairs
+    length = {frozenset(pair): x for pair, x in zip(pairs.tolist(), lengths, strict=True)}
+    left_out = set()
+    for i in crowded:
+        ring = [j for j in partners[i] if structure.numbers[j] in (6, 7, 8)]
+        ring.sort(key=lambda j: float(length[frozenset((i, j))]))
+        while len(partners[i]) > _VALENCE and ring:
+            j = ring.pop()
+            if partners[i] & partners[j]:
+                left_out.add(frozenset((i, j)))
+                partners[i].discard(j)
+                partners[j].discard(i)
+    return pairs[[frozenset(pair) not in left_out for pair in pairs.tolist()]]
 
 
 def bonded_atoms(structure: Structure) -> list[list[int]]:
