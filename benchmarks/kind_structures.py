@@ -31,6 +31,7 @@ from ase.io import read
 from ase.optimize import FIRE
 from rdkit import Chem, RDLogger
 
+from denser.atoms.radii import NON_METALS
 from denser.io.smiles import from_smiles
 from denser.labels import held_out
 from denser.labels.store import LabelStore
@@ -153,6 +154,14 @@ def transferred(atoms: Atoms, sizes: list[int], random: np.random.Generator) -> 
     return atoms if apart.min() > 0.7 else None
 
 
+def lost_hydrides(atoms: Atoms, smiles: str) -> bool:
+    """Whether hydride ions have moved from the metal to another ion, which they reduce."""
+    apart = atoms.get_all_distances() + 9 * np.eye(len(atoms))
+    nearest = atoms.numbers[apart.argmin(axis=1)]
+    kept = (atoms.numbers == 1) & ~np.isin(nearest, NON_METALS)
+    return kept.sum() < smiles.count("[H-]")
+
+
 def made(name: str, smiles: str, how: str) -> Atoms | None:
     """One geometry, centred; None if there is none."""
     random = random_for(name)
@@ -163,6 +172,8 @@ def made(name: str, smiles: str, how: str) -> Atoms | None:
             parts = [from_smiles(part) for part in smiles.split(".")]
             steps = 150 if how == "transfer" else int(random.integers(5, 150))
             atoms = relaxed(packed(parts, random), charge, steps)
+            if atoms is not None and lost_hydrides(atoms, smiles):
+                return None
             if atoms is not None and how == "transfer":
                 atoms = transferred(atoms, [len(part) for part in parts], random)
         else:
