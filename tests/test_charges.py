@@ -38,6 +38,7 @@ from denser.analysis.charges.without_grid import (
 from denser.analysis.moments import moments
 from denser.analysis.properties import Analysis
 from denser.atoms.free_atoms import pseudo_charges
+from denser.io.structures import read_structures
 from denser.model import atoms_potential, deformed_atoms
 from denser.model.deformed_atoms import DeformedAtoms
 from denser.model.gaussian_fields import NEAR, far_potential
@@ -558,6 +559,8 @@ def test_bad_input_is_one_sentence(run, tmp_path):
         ((str(tmp_path / "methyl.xyz"), "-o", out), "odd number of electrons"),
         ((str(tmp_path / "cell.xyz"), "-o", out), "periodic"),
         ((water, "--charge", "1", "-o", out), "odd number of electrons"),
+        ((water, "--spin", "1", "-o", out), "of which 1 cannot be unpaired"),
+        (("--smiles", "O.[CH3]", "--spin", "1", "-o", out), "--spin 1 cannot be shared among 2"),
         ((water, "-o", str(tmp_path / "o.pdb")), "choose one of these suffixes"),
         ((water,), "no output"),
         (("-o", out), "nothing to do"),
@@ -573,6 +576,15 @@ def test_bad_input_is_one_sentence(run, tmp_path):
         code, _, errors = run("charges", *arguments)
         assert code == 2 and expected in errors and "Traceback" not in errors
     assert not Path(out).exists()
+
+
+def test_a_radical_whose_file_does_not_say_so(run, tmp_path):
+    write(tmp_path / "methyl.xyz", molecule("CH3"), format="xyz")
+    out = tmp_path / "o.sdf"
+    code, text, errors = run("charges", str(tmp_path / "methyl.xyz"), "--spin", "1", "-o", str(out))
+    assert code == 0 and "CH3 (1 unpaired electron)" in text and "orders" not in errors
+    (frame,) = read_structures(out)
+    assert frame.atoms.info["spin"] == 1 and len(frame.atoms.info["bonds"]) == 3
 
 
 def test_arrays_for_emle(run, tmp_path):

@@ -1,5 +1,7 @@
 """Radii of atoms, and which atoms are bonded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -7,7 +9,7 @@ from ase.build import bulk, molecule
 from ase.formula import Formula
 
 from denser.atoms.radii import bond_length, bonded_atoms, bonds, covalent_radius
-from denser.io.bond_orders import find_bonds
+from denser.io.bond_orders import find_bonds, unpaired_electrons
 from denser.io.structures import from_smiles
 from denser.types.errors import InputError
 from denser.types.structure import Structure
@@ -91,3 +93,24 @@ def test_a_carbon_atom_keeps_its_five_hydrogens():
     methonium = molecule("CH4")
     methonium += Atoms("H", [[0.0, 0.0, 1.2]])
     assert len(bonds(Structure.of(methonium))) == 5
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "[CH3]", "C[CH2]", "C[O]", "CC(=O)[O]", "C[N+](C)(C)[CH2]", "[NH3+][CH2]", "CN(C)[O]",
+        "[O]c1ccccc1", "O=N[O]", "[N]=O", "[CH2]C=C", "C[C]=O", "[O-]C(=O)[CH2]", "CS[S]", "[O][O]",
+    ],
+)  # fmt: skip
+def test_bonds_of_radicals(smiles):
+    """Those of the SMILES, from charge, spin and geometry."""
+    told = Structure.of(from_smiles(smiles))
+    found, problem = find_bonds(replace(told, bonds=None))
+    assert problem == "" and told.bonds is not None and told.spin
+    expected = unpaired_electrons(told, told.bonds)
+    assert sum(n for _, n in expected) == told.spin
+    others = ("[CH2]C=C", "[O]c1ccccc1", "CC(=O)[O]", "O=N[O]", "[O-]C(=O)[CH2]")
+    if smiles not in others:  # those have another structure of the same kind
+        assert unpaired_electrons(told, found) == expected
+    assert sorted(found.orders) == sorted(told.bonds.orders)
+    assert sorted(found.formal_charges) == sorted(told.bonds.formal_charges)

@@ -15,12 +15,15 @@ from denser.cli.options import (
     ExecutorName,
     Json,
     ModelName,
+    Multiplicity,
     Resume,
     Smiles,
+    Spin,
     Structures,
     Topology,
     Workers,
     parsl_file,
+    unpaired,
 )
 from denser.types.errors import InputError
 
@@ -112,6 +115,8 @@ def charges(
     embed: Embed = False,
     topology: Topology = None,
     charge: Charge = None,
+    spin: Spin = None,
+    multiplicity: Multiplicity = None,
     model: ModelName = "default",
     workers: Workers = 1,
     executor: ExecutorName = None,
@@ -136,6 +141,7 @@ def charges(
         model,
         device,
         embed,
+        unpaired(spin, multiplicity),
     )
     library = Library(
         files or [], smiles or [], out, format, settings, resume, topology, bonds, layout or ""

@@ -15,13 +15,16 @@ from denser.types.units import BOHR
 UNKNOWN = 0
 """Order of a bond that nobody knows."""
 
+_HOLDS = {7: 1, 16: 2, 8: 3, 9: 4}
+"""The larger, the rather an atom keeps a negative charge than its unpaired electron."""
+
 
 def find_bonds(structure: Structure) -> tuple[Bonds, str]:
     """Bonds of a structure with orders and formal charges, and a sentence if they are not known.
 
     Those of the input count if they fit the charge and the positions. Else bonds are judged by
-    distance, and RDKit looks for orders that fit the charge. If it finds none, all orders are
-    `UNKNOWN` and all formal charges are 0.
+    distance, and RDKit looks for orders that fit the charge and the unpaired electrons. If it
+    finds none, all orders are `UNKNOWN` and all formal charges are 0.
     """
     own = structure.bonds
     if own is not None and int(own.formal_charges.sum()) == structure.charge:
@@ -43,27 +46,31 @@ def find_bonds(structure: Structure) -> tuple[Bonds, str]:
     molecule = rdkit_molecule(
         structure.numbers, Bonds(pairs, np.ones(len(pairs)), np.zeros(len(structure)))
     )
+    formal: np.ndarray | None
     conformer = Chem.Conformer(len(structure))
     conformer.SetPositions(structure.positions * BOHR)
     molecule.AddConformer(conformer)
     RDLogger.DisableLog("rdApp.*")
     try:
-        rdDetermineBonds.DetermineBondOrders(molecule, charge=structure.charge)
+        # a radical has the bonds of its anion
+        rdDetermineBonds.DetermineBondOrders(molecule, charge=structure.charge - structure.spin)
         Chem.Kekulize(molecule, clearAromaticFlags=True)
     except (ValueError, RuntimeError):  # no orders fit
-        formal_sum = None
+        formal = None
     else:
-        formal_sum = Chem.GetFormalCharge(molecule)
+        formal = np.array([atom.GetFormalCharge() for atom in molecule.GetAtoms()], dtype=int)
+        negative = np.flatnonzero(formal < 0)
+        softest = negative[np.argsort([_HOLDS.get(z, 0) for z in structure.numbers[negative]])]
+        formal[softest[: structure.spin]] += 1
     finally:
         RDLogger.EnableLog("rdApp.*")
-    if formal_sum != structure.charge:
+    if formal is None or formal.sum() != structure.charge:
         return unknown, (
             f"no orders of the bonds fit the charge {structure.charge:+d}; they are unknown in the "
             "file, and so are the formal charges (a SMILES or an SDF as input brings them)"
         )
     orders = [molecule.GetBondBetweenAtoms(int(i), int(j)).GetBondTypeAsDouble() for i, j in pairs]
-    formal = [atom.GetFormalCharge() for atom in molecule.GetAtoms()]
-    return Bonds(pairs, np.array(orders, dtype=int), np.array(formal, dtype=int)), ""
+    return Bonds(pairs, np.array(orders, dtype=int), formal), ""
 
 
 def rdkit_molecule(numbers: np.ndarray, known: Bonds) -> Any:
@@ -80,6 +87,23 @@ def rdkit_molecule(numbers: np.ndarray, known: Bonds) -> Any:
     for (i, j), order in zip(known.pairs, known.orders, strict=True):
         molecule.AddBond(int(i), int(j), kinds.get(int(order), Chem.BondType.SINGLE))
     return molecule
+
+
+def unpaired_electrons(structure: Structure, known: Bonds) -> list[tuple[int, int]]:
+    """Atoms with unpaired electrons, by their valences, and the numbers of these.
+
+    None if they do not add up to the spin of the structure.
+    """
+    if not structure.spin or (known.orders == UNKNOWN).any():
+        return []
+    from rdkit import Chem
+
+    molecule = rdkit_molecule(structure.numbers, known)
+    molecule.UpdatePropertyCache(strict=False)
+    Chem.AssignRadicals(molecule)
+    found = [(atom.GetIdx(), atom.GetNumRadicalElectrons()) for atom in molecule.GetAtoms()]
+    found = [(i, n) for i, n in found if n]
+    return found if sum(n for _, n in found) == structure.spin else []
 
 
 def sybyl_types(structure: Structure, known: Bonds) -> tuple[list[str], list[str]]:

@@ -35,7 +35,7 @@ import numpy as np
 from ase.data import atomic_masses
 
 from denser.io import qtaim_embed
-from denser.io.bond_orders import UNKNOWN, find_bonds, sybyl_types
+from denser.io.bond_orders import UNKNOWN, find_bonds, sybyl_types, unpaired_electrons
 from denser.io.emle import emle_arrays
 from denser.io.files import replacing
 from denser.io.table import csv_text, parquet_bytes, require_pyarrow, write_table
@@ -262,6 +262,7 @@ def _sdf(molecule: ChargedMolecule) -> str:
         f"{i + 1:3d}{j + 1:3d}{order:3d}  0" for (i, j), order in zip(pairs, orders, strict=True)
     ]
     rows += [f"M  CHG  1{i + 1:4d}{formal[i]:4d}" for i in np.flatnonzero(formal)]
+    rows += [f"M  RAD  1{i + 1:4d}{n + 1:4d}" for i, n in unpaired_electrons(structure, known)]
     rows.append("M  END")
     for i, (kind, charges) in enumerate(molecule.charges.items()):
         tag = "PartialCharge" if i == 0 else kind

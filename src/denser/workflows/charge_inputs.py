@@ -57,6 +57,8 @@ class ChargeSettings:
         As in `denser.Predictor`.
     embed : bool
         As in `denser.io.structures.read_structures`.
+    spin : int or None
+        Number of unpaired electrons; by default that of the input.
     """
 
     kinds: tuple[str, ...] = ("resp",)
@@ -71,6 +73,7 @@ class ChargeSettings:
     model: str = "default"
     device: str = "auto"
     embed: bool = False
+    spin: int | None = None
 
     def __post_init__(self) -> None:
         others = [kind for kind in self.kinds if kind not in FITTED]
@@ -186,14 +189,14 @@ def _of_frames(frames: Sequence[Input], settings: ChargeSettings) -> Molecule:
     notes = tuple(dict.fromkeys(note for frame in frames for note in frame.notes))
 
     def read() -> tuple[Structure, ...]:
-        return tuple(molecule_of(frame.atoms(), settings.charge) for frame in frames)
+        return tuple(molecule_of(frame.atoms(), settings) for frame in frames)
 
     return Molecule(name, stem, attempt(read), first.title, notes)
 
 
-def molecule_of(atoms: Atoms, charge: int | None) -> Structure:
+def molecule_of(atoms: Atoms, settings: ChargeSettings) -> Structure:
     """The structure of a molecule; one in a cell is an InputError."""
-    structure = Structure.of(atoms, charge)
+    structure = Structure.of(atoms, settings.charge, spin=settings.spin)
     if structure.cell is not None:
         raise InputError(
             "these are charges of molecules, and this structure is periodic; remove its cell if it "
@@ -218,11 +221,12 @@ def _parts(molecule: Molecule, settings: ChargeSettings) -> list[Molecule]:
     if settings.parent and len(sources) > 1:
         notes += (f"the input holds {len(sources)} molecules, of which --parent keeps the largest",)
         sources = [sources[int(np.argmax(sizes))]]
-    if settings.charge is not None and len(sources) > 1:
-        raise InputError(
-            f"--charge {settings.charge} cannot be shared among {len(sources)} molecules; give a "
-            "SMILES or an SDF with formal charges, or --parent"
-        )
+    for what, given in (("charge", settings.charge), ("spin", settings.spin)):
+        if given is not None and len(sources) > 1:
+            raise InputError(
+                f"--{what} {given} cannot be shared among {len(sources)} molecules; give a "
+                "SMILES or an SDF with formal charges, or --parent"
+            )
     return [replace(molecule, source=part, notes=notes) for part in sources]
 
 

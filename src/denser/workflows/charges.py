@@ -67,7 +67,7 @@ def charges(molecule: Molecule, settings: ChargeSettings) -> dict:
     if isinstance(source, str):
         atoms = from_smiles(source)
         geometry = atoms.info.get("geometry", "")
-        source = (molecule_of(atoms, settings.charge),)
+        source = (molecule_of(atoms, settings),)
     first = source[0]
     _require_charge(first)
     middle = time.perf_counter()
@@ -139,7 +139,7 @@ def _require_charge(structure: Structure) -> None:
     if structure.spin and structure.spin_assumed:
         raise InputError(
             f"{structure.formula} with charge {signed(structure.charge)} has an odd number of "
-            "electrons; give its charge (--charge), or the spin of a radical in its file"
+            "electrons; give its charge (--charge), or the spin of a radical (--spin)"
         )
 
 
