@@ -20,7 +20,8 @@ from denser.model.predictor import Predictor
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 from denser.viewer import draw
-from denser.viewer.session import Item, Session
+from denser.viewer.items import Item
+from denser.viewer.session import Session
 from trajectory import cluster
 
 SHOWN = {"surface": {"field": "density", "level": 0.1}}

@@ -16,7 +16,7 @@ from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR
-from denser.viewer.session import read_items
+from denser.viewer.items import read_items
 from denser.workflows.inputs import find_inputs
 
 WATER = Atoms("OHH", [[0.1, 0.0, 0.12], [0.1, 0.76, -0.48], [0.1, -0.76, -0.48]])

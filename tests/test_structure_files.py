@@ -573,7 +573,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
 
 
 def test_the_viewer_opens_what_can_be_read(tmp_path, caplog):
-    from denser.viewer.session import read_items
+    from denser.viewer.items import read_items
 
     path = tmp_path / "lib.sdf"
     path.write_text(sdf(WATER, "one") + sdf([("R#", 0, 0, 0)], "two") + sdf(WATER, "three"))

@@ -28,8 +28,9 @@ from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE
 from denser.viewer import draw, sketch, surfaces
 from denser.viewer.fields import reduced
+from denser.viewer.items import MAX_ATOMS, Item, read_items
 from denser.viewer.notebook import MAX_NODES
-from denser.viewer.session import CACHED_FIELDS, MAX_ATOMS, Item, Session, read_items
+from denser.viewer.session import CACHED_FIELDS, Session
 from denser.viewer.state import describe, numbers, partition
 
 TestClient = pytest.importorskip("starlette.testclient").TestClient

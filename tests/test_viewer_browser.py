@@ -33,9 +33,9 @@ from denser.types.structure import Structure
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 from denser.viewer import session
+from denser.viewer.items import read_items
 from denser.viewer.notebook import show
 from denser.viewer.server import Viewer, bind
-from denser.viewer.session import read_items
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",

@@ -43,8 +43,8 @@ def view(
     if missing:
         raise InputError(f"the viewer needs {missing[0]}; pip install 'denser[view]'")
     from denser.model.predictor import Predictor
+    from denser.viewer.items import Item, read_items
     from denser.viewer.server import serve
-    from denser.viewer.session import Item, read_items
     from denser.workflows.inputs import shown_names
     from denser.workflows.many import print_json
 

@@ -41,8 +41,9 @@ from denser.viewer import draw, state
 from denser.viewer.export import export, suffixes
 from denser.viewer.fields import derived, reduced
 from denser.viewer.guard import Guard
+from denser.viewer.items import Item, read_items
 from denser.viewer.orbitals import kohn_sham
-from denser.viewer.session import Item, Session, read_items
+from denser.viewer.session import Session
 from denser.viewer.worker import Worker
 
 MAX_UPLOAD = 256 * 2**20
