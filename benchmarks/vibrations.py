@@ -1,11 +1,12 @@
-"""Vibrations, infrared spectrum, zero-point energy and thermochemistry of a molecule.
+"""Vibrations, infrared and Raman spectra, zero-point energy and thermochemistry of a molecule.
 
 python benchmarks/vibrations.py H2O                  # a name of ase.build.molecule
 python benchmarks/vibrations.py molecule.xyz -o spectrum.png
+python benchmarks/vibrations.py H2O --raman          # Raman activities too
 
-All is done by ASE; denser gives energies, forces and dipoles. Wave numbers are harmonic. The
-relaxed geometry and the forces are kept in the folder named after the picture (H2O for H2O.png), so
-that an interrupted run continues.
+All is done by ASE; denser gives energies, forces, dipoles and polarizabilities. Wave numbers are
+harmonic. The relaxed geometry and the forces are kept in the folder named after the picture (H2O
+for H2O.png), so that an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -15,17 +16,33 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from ase import Atoms
 from ase.build import molecule
 from ase.io import read, write
 from ase.optimize import BFGS
 from ase.thermochemistry import IdealGasThermo
+from ase.units import Bohr, Hartree
 from ase.vibrations import Infrared
+from ase.vibrations.placzek import PlaczekStatic
+from ase.vibrations.raman import StaticRamanCalculator
 
+import denser
 from denser import Calculator
+from denser.dft.polarizability import polarizability
+
+
+class Polarizability:
+    """What ASE calls with the atoms of each displacement."""
+
+    def __call__(self, atoms: Atoms) -> np.ndarray:
+        """The polarizability tensor, e^2 angstrom^2/eV."""
+        return polarizability(denser.predict(atoms)).tensor * Bohr**2 / Hartree
+
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 parser.add_argument("molecule", help="a file, or a name of ase.build.molecule")
 parser.add_argument("-o", "--out", type=Path, help="by default H2O.png for H2O")
+parser.add_argument("--raman", action="store_true", help="Raman activities too; takes longer")
 options = parser.parse_args()
 
 picture = options.out or Path(Path(options.molecule).stem + ".png")
@@ -53,9 +70,16 @@ energies = infrared.get_energies()  # eV; imaginary ones first
 waves, intensities = infrared.get_frequencies(), np.asarray(infrared.intensities)
 order = np.argsort(np.abs(waves))
 print("rotations and translations, 1/cm:", np.round(np.abs(waves[order[:rigid]]), 1))
-print("   1/cm   (D/angstrom)^2/amu")
+activities = np.full(len(waves), np.nan)
+if options.raman:
+    raman = StaticRamanCalculator(atoms, Polarizability, name=str(folder / "raman"))
+    raman.clean(empty_files=True)
+    raman.run()
+    placzek = PlaczekStatic(atoms, name=str(folder / "raman"))
+    activities = placzek.get_absolute_intensities()
+print("   1/cm   infrared, (D/angstrom)^2/amu   Raman, angstrom^4/amu")
 for i in order[rigid:]:
-    print(f"{waves[i].real:8.1f} {intensities[i]:10.3f}")
+    print(f"{waves[i].real:8.1f} {intensities[i]:16.3f} {activities[i]:22.2f}")
 x, absorption = infrared.get_spectrum(start=400, end=4200, width=15, type="Lorentzian")
 
 modes = energies[order[rigid:]].real
