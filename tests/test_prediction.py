@@ -12,6 +12,7 @@ from ase.build import molecule
 
 import denser
 from denser import Density, Grid, InputError, Predictor, Structure, err_rho, superposition, write
+from denser.analysis.potential.electrostatics import electrostatic_potential
 from denser.labels.reading import read_labels
 from denser.labels.render import density_on_grid
 from denser.model.checkpoint import save_model
@@ -299,3 +300,40 @@ def test_paper_network_predicts_on_its_own_grid(tmp_path):
 def test_averages_are_of_one_to_forty_eight():
     with pytest.raises(InputError, match="1 to 48"):
         Predictor("default", "cpu", average=49)
+
+
+def test_cube_is_one_tensor_for_all_molecules():
+    """64^3 nodes 0.5 bohr apart about the middle: N_e electrons, and the potential that the
+    molecule has without a grid, though the nodes are too far apart for sums."""
+    for atoms in (molecule("CH3CH2OH"), molecule("C6H6")):
+        rho = denser.predict(atoms, box="cube:64:0.5")
+        grid, low, high = rho.grid, *(f(atoms.positions, axis=0) / BOHR for f in (np.min, np.max))
+        assert grid.shape == (64, 64, 64) and grid.is_coarse
+        np.testing.assert_allclose(grid.spacing, 0.5)
+        nodes = grid.points().reshape(-1, 3)
+        np.testing.assert_allclose(nodes.mean(axis=0), (low + high) / 2)
+        assert rho.integrate() == pytest.approx(rho.n_electrons, abs=1e-4)
+        alone = denser.without_grid(atoms)
+        ratio = rho.values.ravel() / np.maximum(alone.at(nodes), 1e-6)
+        dense = rho.values.ravel() > 1e-3
+        assert ratio[dense].std() < 1e-5 and abs(ratio[dense].mean() - 1) < 2e-3  # one factor
+        some = np.linspace(0, grid.size - 1, 200).astype(int)
+        distances = np.linalg.norm(nodes[some, None] - rho.structure.positions, axis=-1)
+        some = some[distances.min(axis=1) > 1]
+        values = electrostatic_potential(rho).values.ravel()[some]
+        np.testing.assert_allclose(values, alone.potential(nodes[some]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"box": "cube:64"}, "expected cube:N:H"),
+        ({"box": "cube:1:0.5"}, "expected cube:N:H"),
+        ({"box": "cube:64:-1"}, "expected cube:N:H"),
+        ({"box": "cube:16:0.5"}, "does not fit into 16 nodes 0.5 bohr apart.*it takes"),
+        ({"box": "cube:64:0.5", "spacing": 0.1}, "spacing cannot be combined with a cube"),
+    ],
+)
+def test_bad_cubes_are_refused(options, words):
+    with pytest.raises(InputError, match=words):
+        denser.predict(molecule("H2O"), **options)

@@ -22,8 +22,7 @@ from denser.analysis.catalogue import (
     unknown,
 )
 from denser.cli.options import (
-    Box,
-    BoxName,
+    BoxOrCube,
     Charge,
     Device,
     Dispersion,
@@ -199,7 +198,7 @@ def analyze(
     spin: Spin = None,
     multiplicity: Multiplicity = None,
     model: ModelName = "default",
-    box: BoxName = Box.auto,
+    box: BoxOrCube = "auto",
     padding: Padding = 4.0,
     spacing: Spacing = None,
     refine: Refine = 0,

@@ -70,6 +70,13 @@ BoxName = Annotated[
     Box,
     typer.Option(help="auto: the cell of the file, else isolated. paper: 2 angstrom, periodic."),
 ]
+BoxOrCube = Annotated[
+    str,
+    typer.Option(
+        help="auto: the cell of the file, else isolated. paper: 2 angstrom, periodic. cube:N:H: "
+        "N^3 nodes H bohr apart about the middle of the molecule, such as cube:64:0.5."
+    ),
+]
 Padding = Annotated[float, typer.Option(help="Vacuum on each side, angstrom.")]
 Spacing = Annotated[
     float | None, typer.Option(help="Spacing of the predicted grid, angstrom [0.0831].")
@@ -168,7 +175,7 @@ def unpaired(spin: int | None, multiplicity: int | None) -> int | None:
 def prediction_options(
     charge: int | None,
     model: str,
-    box: Box = Box.auto,
+    box: str = Box.auto,
     padding: float = 4.0,
     device: str = "auto",
     spacing: float | None = None,
@@ -187,5 +194,5 @@ def prediction_options(
 
         nodes = read(grid).grid
     return PredictionOptions(
-        charge, model, box.value, padding, spacing, device, average, refine, nodes, spin
+        charge, model, str(box), padding, spacing, device, average, refine, nodes, spin
     )

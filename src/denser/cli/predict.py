@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from denser.cli.options import (
-    Box,
-    BoxName,
+    BoxOrCube,
     Charge,
     Copies,
     Device,
@@ -50,7 +49,7 @@ def predict(
     spin: Spin = None,
     multiplicity: Multiplicity = None,
     model: ModelName = "default",
-    box: BoxName = Box.auto,
+    box: BoxOrCube = "auto",
     padding: Padding = 4.0,
     spacing: Spacing = None,
     grid: GridFile = None,

@@ -8,6 +8,7 @@ import numpy as np
 
 from denser.fields.fourier import resample
 from denser.model.network import Network
+from denser.model.options import cube_of
 from denser.types.arrays import seal
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -24,7 +25,16 @@ _BYTES_PER_NODE = 60
 def make_grid(
     structure: Structure, box: str, padding: float, spacing: float, network: Network
 ) -> Grid:
-    """Grid of a box ("cell", "isolated", "paper"); `padding` in angstrom, `spacing` in bohr."""
+    """Grid of a box: "cell", "isolated", "paper" or "cube:N:H".
+
+    `padding` is in angstrom, `spacing` in bohr.
+    """
+    if cube := cube_of(box):
+        if not network.any_spacing:
+            raise InputError(
+                "this model predicts on its own grid only; the default model predicts on any nodes"
+            )
+        return Grid.cube(structure, *cube)
     if box == "paper":
         return Grid.paper(structure, spacing)
     if box == "cell":

@@ -22,6 +22,28 @@ if TYPE_CHECKING:
 BOXES = ("auto", "isolated", "paper")
 
 
+def cube_of(box: str) -> tuple[int, float] | None:
+    """Nodes along an edge and spacing (bohr) of the box "cube:N:H", None for any other name.
+
+    Raises
+    ------
+    InputError
+        A cube without two such numbers.
+    """
+    kind, *numbers = box.split(":")
+    if kind != "cube":
+        return None
+    try:
+        n, spacing = int(numbers[0]), float(numbers[1])
+    except (IndexError, ValueError):
+        n, spacing = 0, 0.0
+    if len(numbers) != 2 or n < 2 or not 0 < spacing < np.inf:
+        raise InputError(
+            f"box {box!r}: expected cube:N:H, N^3 nodes H bohr apart, such as cube:64:0.5"
+        )
+    return n, spacing
+
+
 @dataclass(frozen=True)
 class PredictionOptions:
     """Options of a prediction; they are checked when the object is made.
@@ -34,7 +56,8 @@ class PredictionOptions:
         Name of a shipped model, path of a model file, or a loaded model.
     box : str
         "auto" (the cell of a periodic structure, otherwise "isolated"), "isolated" (padding
-        around the atoms; a cell is ignored), or "paper" (the box of Li et al. 2025, periodic).
+        around the atoms; a cell is ignored), "paper" (the box of Li et al. 2025, periodic), or
+        "cube:N:H" (N^3 nodes H bohr apart, about the middle of the molecule; a cell is ignored).
     padding : float
         Vacuum on each side of an isolated molecule, angstrom.
     spacing : float or None
@@ -74,8 +97,8 @@ class PredictionOptions:
             raise InputError(
                 f"the spin must be a number of unpaired electrons, found {self.spin!r}"
             )
-        if not isinstance(self.box, str) or self.box not in BOXES:
-            raise InputError(f"unknown box {self.box!r}; known: {', '.join(BOXES)}")
+        if not isinstance(self.box, str) or (self.box not in BOXES and not cube_of(self.box)):
+            raise InputError(f"unknown box {self.box!r}; known: {', '.join(BOXES)}, cube:N:H")
         if not (_is_number(self.padding) and self.padding > 0):
             raise InputError(
                 f"the padding must be a positive length in angstrom, found {self.padding!r}"
@@ -91,6 +114,9 @@ class PredictionOptions:
                 f"the number of steps to refine must be 0 or more, found {self.refine!r}"
             )
 
+        if cube_of(self.box) and (self.spacing is not None or self.refine):
+            name = "spacing" if self.spacing is not None else "refine"
+            raise InputError(f"{name} cannot be combined with a cube, which has its own nodes")
         if isinstance(self.grid, Field):
             object.__setattr__(self, "grid", self.grid.grid)
         self._check_grid()
@@ -105,7 +131,7 @@ class PredictionOptions:
             )
         for name, given in (
             ("spacing", self.spacing is not None),
-            ("box", self.box == "paper"),
+            ("box", self.box not in ("auto", "isolated")),
             ("refine", self.refine > 0),
         ):
             if given:

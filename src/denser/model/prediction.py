@@ -41,7 +41,7 @@ class ExpectsErrors:
 class Prediction(ExpectsErrors):
     """A predicted density, its SAD, its box, and the times in seconds.
 
-    `box` is "cell", "isolated" or "paper"; `excess` is that of `Predictor.normalised`.
+    `box` is "cell", "isolated", "paper" or "cube:N:H"; `excess` is that of `Predictor.normalised`.
     """
 
     density: Density
@@ -73,8 +73,8 @@ def with_spin(density: Density, atoms: DeformedAtoms) -> Density:
     return density if spin is None else density.with_spin_density(seal(spin))
 
 
-def on_nodes(density: Density, grid: Grid | Field) -> Density:
-    """The prediction at the nodes of another grid."""
+def on_nodes(density: Density, grid: Grid | Field, *, exact: bool = False) -> Density:
+    """The prediction at the nodes of a grid; `exact` scales it to N_e on these nodes."""
     assert isinstance(grid, Grid)  # PredictionOptions makes it one
     atoms, structure = density.continuous, density.structure
     if not isinstance(atoms, DeformedAtoms):
@@ -96,6 +96,9 @@ def on_nodes(density: Density, grid: Grid | Field) -> Density:
             "(box='isolated') treats the atoms as a molecule"
         )
     check_memory(grid)
-    values = seal(atoms.on_grid(grid))
+    values = atoms.on_grid(grid)
+    if exact:
+        values *= density.n_electrons / (values.sum(dtype=float) * grid.dv)
+    values = seal(values)
     on_nodes = replace(density, grid=grid, values=values).known_between_nodes(atoms)
     return with_spin(on_nodes, atoms).with_expected_errors(density.wrong)

@@ -32,7 +32,7 @@ from denser.model.doubt import of_states, sentence_of
 from denser.model.graph import Graph
 from denser.model.loading import device_of, for_prediction, load_on
 from denser.model.normalise import normalise
-from denser.model.options import PredictionOptions
+from denser.model.options import PredictionOptions, cube_of
 from denser.model.precision import fast_bf16
 from denser.model.prediction import Prediction, Scaled, on_nodes, with_spin
 from denser.model.threads import paying_threads
@@ -330,11 +330,13 @@ class Predictor:
         start = time.perf_counter()
         sad = superposition(structure, grid, self.model.recipe.sad)
         middle = time.perf_counter()
-        scaled = self.predicted(sad, periodic=box != "isolated")
+        scaled = self.predicted(sad, periodic=box in ("cell", "paper"))
         density = scaled.density
         end = time.perf_counter()
         if options.grid is not None:
             density = on_nodes(density, options.grid)
+        elif cube_of(box):  # superposed atoms are far from N_e on coarse nodes
+            density = on_nodes(density, grid, exact=True)
         if spacing is not None and not self.network.any_spacing:
             density = respace(density, spacing / BOHR)
         seconds = middle - start, end - middle
@@ -365,7 +367,8 @@ def predict(
         Name of a shipped model, or a model file.
     box : str
         "auto" (the cell of a periodic structure, otherwise "isolated"), "isolated" (padding
-        around the atoms; a cell is ignored), or "paper" (the box of Li et al. 2025, periodic).
+        around the atoms; a cell is ignored), "paper" (the box of Li et al. 2025, periodic), or
+        "cube:N:H" (N^3 nodes H bohr apart, about the middle of the molecule; a cell is ignored).
     padding : float
         Vacuum on each side of an isolated molecule, angstrom.
     spacing : float, optional

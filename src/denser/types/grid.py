@@ -167,6 +167,31 @@ class Grid:
         return cls((low + high - lengths) / 2, np.diag(lengths), tuple(shape))
 
     @classmethod
+    def cube(cls, structure: Structure, n: int, spacing: float) -> Grid:
+        """`n`^3 nodes `spacing` bohr apart, whose mean is the middle of the molecule's extent.
+
+        Tensors of one shape for all molecules, as networks of images take them.
+
+        Raises
+        ------
+        InputError
+            Less than two nodes, or an atom nearer than 2 angstrom to a face.
+        """
+        if n < 2:
+            raise InputError(f"a cube needs at least two nodes along an edge, found {n}")
+        _check_spacing(spacing)
+        low, high = structure.positions.min(axis=0), structure.positions.max(axis=0)
+        fits = float((high - low).max()) + 2 * PAPER_PADDING
+        if (n - 1) * spacing < fits:
+            needed = int(np.ceil(fits / spacing)) + 1
+            raise InputError(
+                f"{structure.formula} does not fit into {n} nodes {spacing:g} bohr apart with 2 "
+                f"angstrom on each side; it takes {needed}"
+            )
+        middle = (low + high) / 2
+        return cls(middle - (n - 1) / 2 * spacing, n * spacing * np.eye(3), (n, n, n))
+
+    @classmethod
     def paper(cls, structure: Structure, spacing: float = PAPER_SPACING) -> Grid:
         """Box of Li et al. (2025): (2h) * ceil((extent + 4 angstrom)/(2h)) per axis.
 
