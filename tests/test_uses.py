@@ -7,6 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import denser
+from denser.analysis.charges.quadrature import Quadrature
+from denser.analysis.interactions.fragment_energies import repulsion
+from denser.atoms.free_atoms import pseudo_charges
+from denser.types.units import KCAL_PER_MOL
+
 PAGES = Path(__file__).parents[1] / "docs" / "uses"
 BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.M | re.S)
 
@@ -114,3 +120,39 @@ def test_real_time(page):
     assert flow.sum(axis=1) == pytest.approx(np.ones(5), abs=2e-3)
     assert flow[:, 0] == pytest.approx(flow[::-1, 1], abs=1e-3)
     assert (np.diff(flow[:, 0]) < 0).all()
+
+
+def test_design(page):
+    """The score on the nodes is that of the analytic densities, the order of the chains is the
+    measured one, and the search finds guests. Kohn-Sham steps are those of water at the guests.
+    """
+    pytest.importorskip("selfies")
+    text = (PAGES / "design.md").read_text()
+    known = text.split("KNOWN = {\n")[1].split("}\n")[0]
+    few = [f for f in known.splitlines(True) if re.search('"(prop|but)ylam|"(hex|oct)anedi', f)]
+    water = 'barrel = Atoms("OH2", [[0, 0, 9], [0.76, 0, 9.59], [-0.76, 0, 9.59]])'
+    found = page(
+        "design.md",
+        known=(known, "".join(few)),
+        starts=("N_STARTS = 6", "N_STARTS = 2"),
+        search=("N_CHILDREN, N_KEPT = 8, 12, 8", "N_CHILDREN, N_KEPT = 2, 2, 4"),
+        guests=("5 <= guest.GetNumHeavyAtoms() <= 11", "4 <= guest.GetNumHeavyAtoms() <= 5"),
+        check=("checked = {", f"{water}\nwrite('host.extxyz', barrel)\nchecked = {{"),
+        one=(', "known": known["butylammonium"]}', "}"),
+        steps=(" known.extxyz known-in-host.extxyz", ""),
+    )
+    scores = {name: terms["score"] for name, terms in found["known"].items()}
+    assert scores["hexanediammonium"] < scores["octanediammonium"] - 5  # kcal/mol
+    assert scores["butylammonium"] < scores["propylammonium"]
+    new = found["pool"][0]
+    assert len(found["seen"]) == 8 and new["score"] <= scores["butylammonium"]
+    assert all(np.abs(steps) < 15 for steps in found["steps"].values())
+    host, guest = (
+        denser.without_grid(found["to_ase"](molecule)) for molecule in (found["host"], new["guest"])
+    )
+    points = Quadrature.around(guest.structure, 30, 11)
+    electrons = (points.weights * guest.at(points.points)) @ host.potential(points.points)
+    nuclei = pseudo_charges(guest.structure) @ host.potential(guest.structure.positions)
+    overlap = (points.weights * guest.at(points.points)) @ host.at(points.points)
+    assert new["electrostatic"] == pytest.approx(KCAL_PER_MOL * (nuclei - electrons), abs=0.3)
+    assert new["repulsion"] == pytest.approx(KCAL_PER_MOL * repulsion(overlap), rel=0.02)
