@@ -4,12 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ase import Atoms
 
 from denser.labels.reading import read_label
 from denser.model.aspherical import Aspherical
 from denser.model.aspherical_config import AsphericalConfig
 from denser.model.expansion import evaluate
+from denser.model.graph import Graph
 from denser.training.points import Points, errors_of
+from denser.types.structure import Structure
 
 REFERENCE = Path(__file__).parent / "reference" / "labels"
 
@@ -48,3 +51,16 @@ def test_labels_together_have_the_errors_and_gradients_of_each_alone():
     torch.testing.assert_close(together, expected, rtol=2e-5, atol=0)
     one, other = gradient(together), gradient(expected)
     assert float((one - other).norm()) < 1e-4 * float(other.norm())
+
+
+def test_lone_atoms_together():
+    """They have no pairs to turn."""
+    torch.manual_seed(0)
+    network = Aspherical(AsphericalConfig(channels=8, layers=1, hidden=8, electrons=1, reach=10.0))
+    ions = [Structure.of(Atoms(symbol), charge) for symbol, charge in (("Na", 1), ("F", -1))]
+    graphs = [Graph.of(ion, None, network.config) for ion in ions]
+    turns = torch.eye(3).repeat(2, 1, 1)[:, [1, 0, 2]]
+    with torch.no_grad():
+        together = network(Graph.joined(graphs, turns))
+        alone = torch.cat([network(graph) for graph in graphs])
+    torch.testing.assert_close(together[..., 0], alone[..., 0], rtol=1e-5, atol=1e-7)

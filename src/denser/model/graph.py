@@ -207,4 +207,5 @@ def _turned(x: Tensor, rotations: Tensor | None) -> Tensor:
     """Vectors (n, ..., 3), each row multiplied by its matrix (n, 3, 3)."""
     if rotations is None:
         return x
-    return torch.bmm(x.reshape(len(x), -1, 3), rotations).view(x.shape)
+    rows = x.shape[1:-1].numel()  # not -1: of lone atoms there are no pairs
+    return torch.bmm(x.reshape(len(x), rows, 3), rotations).view(x.shape)
