@@ -57,7 +57,7 @@ def test_lone_atoms_together():
     """They have no pairs to turn."""
     torch.manual_seed(0)
     network = Aspherical(AsphericalConfig(channels=8, layers=1, hidden=8, electrons=1, reach=10.0))
-    ions = [Structure.of(Atoms(symbol), charge) for symbol, charge in (("Na", 1), ("F", -1))]
+    ions = [Structure.of(Atoms(symbol), charge) for symbol, charge in (("O", -2), ("F", -1))]
     graphs = [Graph.of(ion, None, network.config) for ion in ions]
     turns = torch.eye(3).repeat(2, 1, 1)[:, [1, 0, 2]]
     with torch.no_grad():
