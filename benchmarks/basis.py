@@ -25,7 +25,8 @@ from denser.model.aspherical_config import AsphericalConfig
 from denser.model.expansion import orthonormal_radial
 from denser.model.harmonics import harmonic_terms
 from denser.training.config import read_config
-from denser.training.points import Points, PointSet
+from denser.training.point_sets import PointSet
+from denser.training.points import Points
 from denser.types.errors import InputError
 
 CONFIG = Path(__file__).parents[1] / "configs" / "default.toml"

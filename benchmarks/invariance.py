@@ -25,7 +25,8 @@ from denser.labels.reading import read_labels
 from denser.model.aspherical import Aspherical
 from denser.model.expansion import evaluate
 from denser.model.predictor import Predictor
-from denser.training.points import Points, PointSet
+from denser.training.point_sets import PointSet
+from denser.training.points import Points
 from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure

@@ -25,7 +25,8 @@ from denser.model.aspherical import Aspherical
 from denser.model.checkpoint import load_model
 from denser.training.config import OptimizerConfig
 from denser.training.optimizers import optimizers_of, step_size
-from denser.training.points import Points, PointSet
+from denser.training.point_sets import PointSet
+from denser.training.points import Points
 from denser.types.errors import InputError
 
 UNIT = 1e-3

@@ -18,7 +18,8 @@ from denser.model.graph import Graph
 from denser.model.growing import relative
 from denser.model.harmonics import spherical_harmonics
 from denser.training.config import Config, SampleConfig, ScheduleConfig
-from denser.training.points import PER_LABEL, Points
+from denser.training.point_sets import PER_LABEL
+from denser.training.points import Points
 from denser.training.processes import Processes
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -329,7 +330,9 @@ def test_processes_share_a_batch_of_points(network, size):
         copy = Aspherical(network.config)
         copy.load_state_dict(network.state_dict())
         losses = [
-            points.backward(copy, config, 3, 0.0, len(labels), Processes(rank, size, device))[0]
+            float(
+                points.backward(copy, config, 3, 0.0, len(labels), Processes(rank, size, device))[0]
+            )
             for rank in ranks
         ]
         return losses, torch.cat([p.grad.ravel() for p in copy.parameters()])

@@ -1,11 +1,13 @@
 """The L1 distance of sums of Gaussians from a known density at points."""
 
+import numpy as np
 import pytest
 import torch
 
 from denser.model import l1_distance
 from denser.model.expansion import evaluate
 from denser.model.l1_distance import Cloud, l1_distances
+from denser.training.flat import FlatClouds
 
 EXPONENTS = (0.16, 0.64, 0.32, 10.24, 2.0)
 
@@ -35,6 +37,11 @@ def test_distance_and_its_gradient_are_those_of_delta_at_points(monkeypatch, at_
     l1_distance._reaches.cache_clear()
     cases = [molecule(seed, n, p) for seed, n, p in ((0, 4, 150), (1, 1, 7), (2, 6, 70))]
     exponents = torch.tensor(EXPONENTS, dtype=torch.float64)
+    flat = FlatClouds(len(EXPONENTS), torch.device("cpu"))
+    n_atoms = np.array([len(case[0]) for case in cases])
+    first = torch.tensor(np.cumsum(n_atoms) - n_atoms)
+    places = [flat.add(cases[i][1]) for i in (2, 0, 1)]  # in another order
+    joined, _ = flat.joined([places[i] for i in (1, 2, 0)], n_atoms, first)
     plain = [case[0].clone().requires_grad_() for case in cases]
     expected = torch.stack(
         [
@@ -43,14 +50,14 @@ def test_distance_and_its_gradient_are_those_of_delta_at_points(monkeypatch, at_
         ]
     )
     made = torch.cat([case[0] for case in cases]).requires_grad_()
-    found = l1_distances(made, exponents, Cloud.joined([case[1] for case in cases]))
+    found = l1_distances(made, EXPONENTS, joined)
     torch.testing.assert_close(found, expected)
     scales = torch.tensor([3.0, 0.5, 2.0], dtype=torch.float64)
     expected.backward(scales)
     found.backward(scales)
     torch.testing.assert_close(made.grad, torch.cat([c.grad for c in plain]))
     with torch.no_grad():
-        again = l1_distances(made, exponents, cases[0][1])
+        again = l1_distances(made[: n_atoms[0]], EXPONENTS, cases[0][1])
     assert not again.requires_grad
     torch.testing.assert_close(again, expected[:1].detach())
     l1_distance._reaches.cache_clear()
@@ -62,7 +69,7 @@ def test_what_is_left_out_is_negligible():
     exponents = torch.tensor(EXPONENTS, dtype=torch.float64)
     expected = (weights * (evaluate(coefficients, exponents, d, parents) - target).abs()).sum()
     torch.testing.assert_close(
-        l1_distances(coefficients, exponents, cloud)[0], expected, rtol=1e-4, atol=0
+        l1_distances(coefficients, EXPONENTS, cloud)[0], expected, rtol=1e-4, atol=0
     )
     evaluated = sum(cloud.members.shape[1] * int(m) for m in cloud.reaching)
     assert evaluated < 0.5 * d[..., 0].numel() * len(EXPONENTS)
@@ -74,4 +81,4 @@ def test_points_out_of_reach_of_all_atoms_keep_their_target():
     points = torch.tensor([[90.0, 0.0, 0.0], [0.0, 80.0, 0.0]])
     target, weights = torch.tensor([2.0, -3.0]), torch.tensor([1.0, 10.0])
     cloud = Cloud.of(points, target, weights, *where, (1.0,), 0)
-    assert l1_distances(coefficients, torch.ones(1), cloud).tolist() == [32.0]
+    assert l1_distances(coefficients, (1.0,), cloud).tolist() == [32.0]

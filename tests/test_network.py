@@ -19,8 +19,8 @@ from denser.labels.reading import read_label
 from denser.model.checkpoint import ARCHITECTURES, Model, build, load_model, shipped_models
 from denser.model.derivatives import prediction_pullback
 from denser.model.predictor import Predictor
+from denser.training.beginning import samples_of
 from denser.training.config import Config, SampleConfig, ScheduleConfig, from_dict
-from denser.training.loop import samples_of
 from denser.training.processes import Processes
 from denser.types.errors import InputError
 from denser.types.grid import Grid

@@ -38,6 +38,14 @@ def train(
             "has a state already."
         ),
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Processes that make labels ready for the network aspherical while it trains; 0: "
+            "none.",
+        ),
+    ] = 0,
     json: JsonObject = False,
 ) -> None:
     """Train a network; run it again to continue after an interruption."""
@@ -49,7 +57,7 @@ def train(
     if state is not None and _RANK == 0 and not (out / "state.pt").exists():
         unpack_state(state, out)
     with shown(out, json) as (report, stop):
-        path = loop.train(settings, out, report, stop, shlex.join(sys.argv))
+        path = loop.train(settings, out, report, stop, shlex.join(sys.argv), workers)
     written = _written(out, path)
     from denser.labels.label import left_out
     from denser.model.checkpoint import load_model
@@ -211,6 +219,8 @@ def shown(
                     f"step {p.step}  {p.steps_per_second:.2f}/s  loss {100 * p.loss:.3f} %  "
                     f"validation {100 * p.validation:.3f} %"
                 )
+                if p.waiting:
+                    text += f"  {p.waiting} labels are not ready yet"
                 bar.update(
                     task, completed=p.done, description=text, left=f"{p.seconds_left / 60:.0f} min"
                 )

@@ -44,6 +44,7 @@ from denser.model.harmonics import spherical_harmonics
 from denser.model.messages import add_messages, messages
 from denser.model.molecular_electrons import electrons_of_molecules
 from denser.model.network import FieldOf, Network
+from denser.model.precision import fast_bf16, in_single_precision
 from denser.model.spin import Spin, populations
 from denser.model.tight_binding import (
     N_BOND,
@@ -185,6 +186,7 @@ class Aspherical(Network):
                 nn.Parameter(torch.zeros(c, n_elements * _FAR)) for _ in range(degree + 1)
             )
         self.spin = Spin(config) if config.spin else None
+        self._in_bf16 = False
         self.expected_error = ExpectedError(c * (degree + 1)) if config.errors else None
         with torch.no_grad():
             for layer in unmix:
@@ -213,6 +215,15 @@ class Aspherical(Network):
         """As in `Network`."""
         if self.spin is not None:
             self.spin.disturb(size, seed)
+
+    def use_bf16(self, enabled: bool) -> None:
+        """As in `Network`: filters and mixing. Heads and sums of Gaussians nearly cancel."""
+        self._in_bf16 = enabled
+
+    def _rounded(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(
+            device.type, torch.bfloat16, enabled=self._in_bf16 and fast_bf16(device)
+        )
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -426,7 +437,8 @@ class Aspherical(Network):
             size = features.square().mean(dim=(1, 2), keepdim=True)
             x = scale * features * torch.rsqrt(size + _EPSILON)  # (atom, channel, point)
             if len(blocks) == 1:
-                weights = to_weights(hidden).view(-1, config.channels, config.n_shapes)
+                with self._rounded(r.device):
+                    weights = to_weights(hidden).view(-1, config.channels, config.n_shapes)
                 heard = messages(x, weights, shapes, *pairs)
             else:
                 heard = torch.zeros_like(x)
@@ -439,28 +451,22 @@ class Aspherical(Network):
                 features = features.clone()  # changed in place, to save memory
             for some in of_atoms:
                 y = torch.cat([x[some], _MESSAGE_SCALE * heard[some]], dim=1).transpose(1, 2)
-                y = mix(y)
+                with self._rounded(r.device):
+                    y = mix(y)
                 if z is not None and spin is not None:
                     y = y + spin.squares[n](z.square().transpose(1, 2))
                 y = F.silu(y) * (1 + gate(rows[some])[:, None])  # (atom, point, channel)
                 if z is not None and spin is not None:
                     z = spin.update(n, z, y, hidden, about_line, self.limit, pairs)
-                change = unmix(y).transpose(1, 2) @ self.limit
+                with self._rounded(r.device):
+                    y = unmix(y)
+                change = y.to(self.limit.dtype).transpose(1, 2) @ self.limit
                 if len(of_atoms) == 1:
                     features = features + change
                 else:
                     features[some] += change
-        low = (config.degree + 1) ** 2
-        harmonics = features @ self.to_harmonics[:, :low]  # (atom, channel, lm)
-        parts = []
-        for n, head in enumerate(self.heads):
-            # orthonormal functions to Gaussians, element by element
-            head = torch.einsum("kg,ekc->egc", self.radial[n], head)
-            if n <= config.degree:
-                parts.append(head[rows] @ harmonics[:, :, n * n : (n + 1) ** 2])
-            else:
-                parts.append(self._steep(graph, direction, hidden * envelope, head, n))
-        found, of_spin = torch.cat(parts, dim=-1), None
+        harmonics, found = self._of_heads(graph, rows, features, direction, hidden * envelope)
+        of_spin = None
         if z is not None and spin is not None and difference is not None and singly is not None:
             where = (self.radial, self.to_harmonics)
             even = spin.even(rows, z, singly, *where)
@@ -475,6 +481,23 @@ class Aspherical(Network):
             of_spin = None if of_spin is None else F.pad(of_spin, more)
         both = None if difference is None or unpaired is None else (difference, unpaired)
         return found, of_spin, harmonics, both
+
+    @in_single_precision
+    def _of_heads(
+        self, graph: Graph, rows: Tensor, features: Tensor, direction: Tensor, known: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Last features (atom, channel, lm), and coefficients without diffuse functions."""
+        degree = self.config.degree
+        harmonics = features @ self.to_harmonics[:, : (degree + 1) ** 2]
+        parts = []
+        for n, head in enumerate(self.heads):
+            # orthonormal functions to Gaussians, element by element
+            head = torch.einsum("kg,ekc->egc", self.radial[n], head)
+            if n <= degree:
+                parts.append(head[rows] @ harmonics[:, :, n * n : (n + 1) ** 2])
+            else:
+                parts.append(self._steep(graph, direction, known, head, n))
+        return harmonics, torch.cat(parts, dim=-1)
 
     def _shapes(
         self, direction: Tensor, electrons: Electrons | None, envelope: Tensor, some: slice

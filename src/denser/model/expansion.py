@@ -9,7 +9,7 @@ derivatives with respect to coefficients and positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from math import gamma
 
@@ -96,13 +96,12 @@ def _factors(
 ) -> tuple[Tensor, Tensor]:
     """r^l Y_lm (images, lm, points) and the Gaussians of displacements (images, points)."""
     harmonics = torch.stack(harmonic_terms(x, y, z, degree), dim=1)
-    return harmonics, radial_gaussians(x * x + y * y + z * z, exponents)
+    return harmonics, radial_gaussians(x * x + y * y + z * z, exponents.tolist())
 
 
-def radial_gaussians(r2: Tensor, exponents: Tensor) -> Tensor:
+def radial_gaussians(r2: Tensor, alphas: Sequence[float]) -> Tensor:
     """exp(-alpha_k r^2) (a, k, points) of r^2 (a, points): that of half the alpha, squared."""
     found: list[Tensor] = []
-    alphas = exponents.tolist()
     for k, alpha in enumerate(alphas):
         halves = [i for i in range(k) if 2 * alphas[i] == alpha]
         found.append(found[halves[0]].square() if halves else torch.exp(-alpha * r2))

@@ -138,74 +138,40 @@ class Graph:
         )
 
     @classmethod
-    def joined(cls, graphs: Sequence[Graph], rotations: Tensor | None = None) -> Graph:
+    def joined(cls, graphs: Sequence[Graph]) -> Graph:
         """One graph of several, which are not connected; their atoms follow each other.
 
         Parameters
         ----------
         graphs : sequence of Graph
             All made for the same config.
-        rotations : (n_graphs, 3, 3) tensor, optional
-            Each graph is multiplied by its own orthogonal matrix, as in `turned`.
         """
-        n_atoms = [len(graph.numbers) for graph in graphs]
-        first = [0, *accumulate(n_atoms)]
-        device = graphs[0].numbers.device
+        first = [0, *accumulate(len(graph.numbers) for graph in graphs)]
 
         def put(parts: Iterable[Tensor], shifted: bool = False) -> Tensor:
             """Parts one after the other; indices of atoms are shifted."""
             moved = parts if not shifted else (x + n for x, n in zip(parts, first, strict=False))
             return torch.cat(list(moved))
 
-        def each(counts: list[int]) -> Tensor | None:
-            """Rotation of each row (n_rows, 3, 3)."""
-            if rotations is None:
-                return None
-            chosen = torch.tensor(counts, device=device)
-            return rotations.repeat_interleave(chosen, dim=0, output_size=sum(counts))
-
-        of_atoms = each(n_atoms)
-        of_pairs = each([len(graph.senders) for graph in graphs])
         far = None
         if graphs[0].far is not None:
             parts = list(zip(*(graph.far for graph in graphs if graph.far), strict=True))
-            of_far = each([len(x) for x in parts[0]])
-            far = (put(parts[0], True), put(parts[1], True), _turned(put(parts[2]), of_far))
-
-        def joined(parts: Sequence[Electrons]) -> Electrons:
-            found = {
-                f.name: put(getattr(part, f.name) for part in parts) for f in fields(Electrons)
-            }
-            for name, turns in (("", of_atoms), ("bond_", of_pairs)):
-                found[name + "vectors"] = _turned(found[name + "vectors"], turns)
-                both = _turned(found[name + "tensors"], turns).transpose(-1, -2)
-                found[name + "tensors"] = _turned(both, turns).transpose(-1, -2)
-            return Electrons(**found)
-
+            far = (put(parts[0], True), put(parts[1], True), put(parts[2]))
         shown = [graph.electrons for graph in graphs if graph.electrons is not None]
+        electrons = None
+        if shown:
+            names = [f.name for f in fields(Electrons)]
+            electrons = Electrons(*(put(getattr(x, name) for x in shown) for name in names))
         shells = None
         if any(graph.open_shells is not None for graph in graphs):
-            turns = [None] * len(graphs) if rotations is None else list(rotations)
-            each_shell = [(graph.open_shells or (None,))[0] for graph in graphs]
-            shells = tuple(
-                shell if shell is None or turn is None else shell.turned(turn)
-                for shell, turn in zip(each_shell, turns, strict=True)
-            )
+            shells = tuple((graph.open_shells or (None,))[0] for graph in graphs)
         return cls(
             put(graph.numbers for graph in graphs),
             put((graph.senders for graph in graphs), True),
             put((graph.receivers for graph in graphs), True),
-            _turned(put(graph.vectors for graph in graphs), of_pairs),
-            joined(shown) if shown else None,
+            put(graph.vectors for graph in graphs),
+            electrons,
             far,
             shells,
             tuple(size for graph in graphs for size in graph.sizes),
         )
-
-
-def _turned(x: Tensor, rotations: Tensor | None) -> Tensor:
-    """Vectors (n, ..., 3), each row multiplied by its matrix (n, 3, 3)."""
-    if rotations is None:
-        return x
-    rows = x.shape[1:-1].numel()  # not -1: of lone atoms there are no pairs
-    return torch.bmm(x.reshape(len(x), rows, 3), rotations).view(x.shape)

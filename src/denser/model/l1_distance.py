@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from denser.model.expansion import radial_gaussians
 from denser.model.harmonics import harmonic_terms
+from denser.model.precision import in_single_precision
 
 NEGLIGIBLE = 1e-5
 """A Gaussian ends where it is below this fraction of its maximum."""
@@ -44,8 +44,10 @@ class Cloud:
     weights : (n + 1,) tensor
     n_points : tuple of int
         Number of points of each molecule.
-    n_atoms : tuple of int
-        Number of atoms of each molecule.
+    of_points : (n,) int tensor
+        Molecule of each point.
+    of_atoms : (n_atoms,) int tensor
+        Molecule of each atom.
     centres : (n_blocks, 3) tensor
         Position of the atom, or of the image of it, of each block.
     atoms : (n_blocks,) int tensor
@@ -59,7 +61,8 @@ class Cloud:
     target: Tensor
     weights: Tensor
     n_points: tuple[int, ...]
-    n_atoms: tuple[int, ...]
+    of_points: Tensor
+    of_atoms: Tensor
     centres: Tensor
     atoms: Tensor
     members: Tensor
@@ -123,48 +126,16 @@ class Cloud:
             torch.cat([target, target.new_zeros(1)]),
             torch.cat([weights, weights.new_zeros(1)]),
             (n,),
-            (n_atoms,),
+            torch.zeros(n, dtype=torch.int64, device=points.device),
+            torch.zeros(n_atoms, dtype=torch.int64, device=points.device),
             images[chosen],
             parents[chosen],
             torch.as_tensor(members[order], device=points.device),
             levels[order],
         )
 
-    @classmethod
-    def joined(cls, clouds: Sequence[Cloud]) -> Cloud:
-        """One cloud of several; the atoms of the molecules follow each other."""
-        if len(clouds) == 1:
-            return clouds[0]
-        n_points = tuple(n for cloud in clouds for n in cloud.n_points)
-        n_atoms = tuple(n for cloud in clouds for n in cloud.n_atoms)
-        order = np.argsort(255 - np.concatenate([c.reaching for c in clouds]), kind="stable")
-        chosen = torch.as_tensor(order, device=clouds[0].points.device)
-        last = sum(n_points)
-        first = [0, *accumulate(sum(cloud.n_points) for cloud in clouds)]
-        first_atom = [0, *accumulate(sum(cloud.n_atoms) for cloud in clouds)]
-        members = [
-            torch.where(c.members == sum(c.n_points), last, c.members + n)
-            for c, n in zip(clouds, first, strict=False)
-        ]
-        atoms = [c.atoms + n for c, n in zip(clouds, first_atom, strict=False)]
 
-        def put(parts: list[Tensor]) -> Tensor:
-            return torch.cat([*(part[:-1] for part in parts), parts[-1][-1:]])
-
-        return cls(
-            put([c.points for c in clouds]),
-            put([c.target for c in clouds]),
-            put([c.weights for c in clouds]),
-            n_points,
-            n_atoms,
-            torch.cat([c.centres for c in clouds])[chosen],
-            torch.cat(atoms)[chosen],
-            torch.cat(members)[chosen],
-            np.concatenate([c.reaching for c in clouds])[order],
-        )
-
-
-def l1_distances(coefficients: Tensor, exponents: Tensor, cloud: Cloud) -> Tensor:
+def l1_distances(coefficients: Tensor, exponents: Sequence[float], cloud: Cloud) -> Tensor:
     """Sum over the points of each molecule of weight |delta - target|.
 
     Delta is that of `denser.model.expansion.evaluate`. The result is differentiable only in the
@@ -174,7 +145,7 @@ def l1_distances(coefficients: Tensor, exponents: Tensor, cloud: Cloud) -> Tenso
     ----------
     coefficients : (n_atoms, n_exponents, (degree + 1)^2) tensor
         Of the atoms of all molecules.
-    exponents : (n_exponents,) tensor
+    exponents : sequence of float
         Bohr^-2.
     cloud : Cloud
         For these exponents and this degree.
@@ -183,15 +154,21 @@ def l1_distances(coefficients: Tensor, exponents: Tensor, cloud: Cloud) -> Tenso
     -------
     (n_molecules,) tensor
     """
-    order = exponents.argsort()
-    return _L1Distances.apply(coefficients[:, order], exponents[order], cloud)
+    order = tuple(sorted(range(len(exponents)), key=lambda k: exponents[k]))
+    if order != tuple(range(len(exponents))):
+        coefficients = coefficients.index_select(1, _index(order, coefficients.device))
+    return _L1Distances.apply(coefficients, [exponents[k] for k in order], cloud)
 
 
 class _L1Distances(torch.autograd.Function):
-    """Compute the gradient together with the value, a few blocks at a time."""
+    """Compute the gradient together with the value, a few blocks at a time.
+
+    Nothing here waits for the device: numbers of blocks and exponents are known on the host.
+    """
 
     @staticmethod
-    def forward(ctx: Any, coefficients: Tensor, exponents: Tensor, cloud: Cloud) -> Tensor:
+    @in_single_precision
+    def forward(ctx: Any, coefficients: Tensor, exponents: list[float], cloud: Cloud) -> Tensor:
         degree = round(coefficients.shape[-1] ** 0.5) - 1
         wanted = ctx.needs_input_grad[0]
         delta = torch.zeros_like(cloud.target)
@@ -210,7 +187,7 @@ class _L1Distances(torch.autograd.Function):
             if wanted:
                 kept.append((harmonics, radial, members, atoms))
         error = delta - cloud.target
-        parts = (cloud.weights * error.abs())[:-1].split(cloud.n_points)
+        found = _sums((cloud.weights * error.abs())[:-1], cloud)
         if wanted:
             slope = cloud.weights * error.sign()
             gradient = torch.zeros_like(coefficients)
@@ -218,16 +195,27 @@ class _L1Distances(torch.autograd.Function):
                 radial *= slope[members][:, None]
                 part = torch.bmm(radial, harmonics.transpose(1, 2))
                 gradient[:, : radial.shape[1]].index_add_(0, atoms, part)
-            ctx.save_for_backward(gradient)
-            ctx.n_atoms = cloud.n_atoms
-        return torch.stack([part.sum() for part in parts])
+            ctx.save_for_backward(gradient, cloud.of_atoms)
+        return found
 
     @staticmethod
     def backward(ctx: Any, scales: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        counts = torch.tensor(ctx.n_atoms)
-        each = scales.repeat_interleave(counts.to(scales.device), output_size=len(gradient))
-        return each[:, None, None] * gradient, None, None
+        gradient, of_atoms = ctx.saved_tensors
+        return scales[of_atoms][:, None, None] * gradient, None, None
+
+
+def _sums(values: Tensor, cloud: Cloud) -> Tensor:
+    """Sums (n_molecules,) over the points of each molecule."""
+    n = len(cloud.n_points)
+    if len({*cloud.n_points}) == 1:
+        return values.view(n, -1).sum(dim=1)
+    sums = torch.zeros(n, dtype=torch.float64, device=values.device)
+    return sums.index_add_(0, cloud.of_points, values.double()).to(values.dtype)
+
+
+@cache
+def _index(order: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(order, device=device)
 
 
 @cache

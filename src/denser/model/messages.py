@@ -22,6 +22,7 @@ def messages(
     ----------
     features : (n_atoms, n_channels, n_points) tensor
     weights : (n_pairs, n_channels, n_shapes) tensor
+        May be of bfloat16; products of weights and shapes are then rounded to it.
     shapes : (n_pairs, n_shapes, n_points) tensor
     senders, receivers : (n_pairs,) int tensor
 
@@ -46,7 +47,7 @@ def add_messages(
     """
     for part in _parts(senders):
         sent = features.index_select(0, senders[part])  # faster than features[...]
-        message = torch.bmm(weights[part], shapes[part]).mul_(sent)
+        message = _product(weights[part], shapes[part]).mul_(sent)
         heard.index_add_(0, receivers[part], message)
 
 
@@ -73,13 +74,20 @@ class _Messages(torch.autograd.Function):
         of_shapes = torch.empty_like(shapes) if ctx.needs_input_grad[2] else None
         for part in _parts(senders):
             arrived = gradient.index_select(0, receivers[part])
-            through = torch.bmm(weights[part], shapes[part]).mul_(arrived)
+            through = _product(weights[part], shapes[part]).mul_(arrived)
             of_features.index_add_(0, senders[part], through)
             arrived *= features.index_select(0, senders[part])
-            of_weights[part] = torch.bmm(arrived, shapes[part].transpose(1, 2))
+            arrived = arrived.to(weights.dtype)
+            their_shapes = shapes[part].to(weights.dtype)
+            of_weights[part] = torch.bmm(arrived, their_shapes.transpose(1, 2))
             if of_shapes is not None:
                 of_shapes[part] = torch.bmm(weights[part].transpose(1, 2), arrived)
         return of_features, of_weights, of_shapes, None, None
+
+
+def _product(weights: Tensor, shapes: Tensor) -> Tensor:
+    """Weights times shapes, in the type of the shapes."""
+    return torch.bmm(weights, shapes.to(weights.dtype)).to(shapes.dtype)
 
 
 def _parts(pairs: Tensor) -> list[slice]:

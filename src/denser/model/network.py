@@ -227,6 +227,9 @@ class Network(nn.Module, ABC):
     def disturb(self, size: float, seed: int) -> None:
         """Add noise of a relative size from 1 to 0 inside the network, if its training needs it."""
 
+    def use_bf16(self, enabled: bool) -> None:
+        """Compute in bfloat16, on CUDA, what tolerates it in training; here, nothing."""
+
     def spin_part(self) -> dict[str, Tensor]:
         """Weights that closed shells do not use: {name of parameter: bool, of its shape}.
 

@@ -74,7 +74,7 @@ def with_expected_errors(
     told : callable
         Called after each label.
     """
-    network = deepcopy(model.network).eval().requires_grad_(False)
+    network = deepcopy(model.network).cpu().eval().requires_grad_(False)
     points = Points(list(labels), model.recipe.sad, torch.device("cpu"), network.config)
     examples = []
     for i in range(len(labels)):
@@ -100,7 +100,7 @@ def with_errors_of_open_shells(model: Model, labels: Sequence[Label | PackedLabe
     labels : sequence of Label or PackedLabel
         Open shells that it was not trained on.
     """
-    network = deepcopy(model.network).eval().requires_grad_(False)
+    network = deepcopy(model.network).cpu().eval().requires_grad_(False)
     estimate = network.expected_error
     if estimate is None or not labels:
         return model
@@ -127,7 +127,7 @@ def recalibrated(start: Model, tuned: Model, labels: Sequence[Label | PackedLabe
     estimate = start.network.expected_error
     if estimate is None or not labels:
         return tuned
-    network = deepcopy(tuned.network).eval().requires_grad_(False)
+    network = deepcopy(tuned.network).cpu().eval().requires_grad_(False)
     points = Points(list(labels[:_RECALIBRATION]), tuned.recipe.sad, network.device, network.config)
     model = replace(tuned, network=network)
     network.expected_error = estimate.rescaled(

@@ -88,7 +88,7 @@ class Images:
         done: float,
         n_train: int,
         peers: Processes,
-    ) -> tuple[float, list[str]]:
+    ) -> tuple[Tensor, list[str]]:
         """Add the gradients of a step's loss; return this process's share of it, and names.
 
         The loss is that of the whole batch, sum |rho_pred - rho| over the nodes of all samples,
@@ -106,13 +106,13 @@ class Images:
         margin = 0 if whole else sample.margin
         inner = (..., *(slice(margin, -margin or None),) * 3)
         (electrons,) = peers.sum(sum(float(rho[inner].sum()) for _, rho in batches))
-        total = 0.0
+        total = torch.zeros((), device=peers.device)
         for sad, rho in batches:
             with _autocast(peers.device, config.bf16):
                 predicted = network(sad[:, None], whole)[:, 0]
             loss = (predicted[inner] - rho[inner]).abs().sum() / electrons
             loss.backward()
-            total += float(loss.detach())
+            total += loss.detach()
         return total, [self.labels[place.label].name for place in chosen]
 
     def errors(self, network: Network, bf16: bool, peers: Processes) -> np.ndarray:

@@ -15,22 +15,26 @@ from torch import Tensor
 from denser.model.precision import fast_bf16
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Newton-Schulz iteration (m, n) to U V^T of the singular value decomposition, roughly."""
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Newton-Schulz iteration (..., m, n) to U V^T of singular value decompositions, roughly."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    transposed = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T.contiguous() if transposed else matrix
-    x = x / (x.norm() + 1e-12)
+    transposed = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT.contiguous() if transposed else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-12)
     if fast_bf16(x.device):
         x = x.bfloat16()  # the iteration tolerates the rounding
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if transposed else x).to(matrix.dtype)
+    return (x.mT if transposed else x).to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum for weights of two or more dimensions."""
+    """Muon with Nesterov momentum for weights of two or more dimensions.
+
+    Weights of one shape are updated together. With an attribute `found_inf`, a tensor that is not
+    zero, nothing changes, as with torch's fused optimisers.
+    """
 
     def __init__(
         self,
@@ -45,17 +49,36 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update."""
+        found_inf: Tensor | None = getattr(self, "found_inf", None)
         for group in self.param_groups:
+            shapes: dict[torch.Size, list[Tensor]] = {}
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(p)
-                momentum = state["momentum"]
-                momentum.lerp_(p.grad, 1 - group["momentum"])
-                direction = p.grad.lerp(momentum, group["momentum"])
-                matrix = direction.reshape(direction.shape[0], -1)
-                update = orthogonalise(matrix) * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update.reshape(p.shape), alpha=-group["lr"])
+                if p.grad is not None:
+                    shapes.setdefault(p.shape, []).append(p)
+            for some in shapes.values():
+                self._update(some, group, found_inf)
+
+    def _update(self, some: list[Tensor], group: dict[str, Any], found_inf: Tensor | None) -> None:
+        """One update of weights of one shape."""
+        for p in some:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        moments = [self.state[p]["momentum"] for p in some]
+        gradients = [p.grad for p in some if p.grad is not None]
+        before = torch.stack(moments).flatten(2)
+        gradient = torch.stack(gradients).flatten(2)
+        share = group["momentum"]
+        momentum = before.lerp(gradient, 1 - share)
+        direction = gradient.lerp(momentum, share)
+        rows, columns = direction.shape[1:]
+        step = orthogonalise(direction) * (-group["lr"] * max(1.0, rows / columns) ** 0.5)
+        decay = 1 - group["lr"] * group["weight_decay"]
+        weights = torch.stack([p.detach() for p in some]).flatten(2)
+        changed = decay * weights + step
+        if found_inf is not None:
+            good = found_inf == 0
+            momentum = torch.where(good, momentum, before)
+            changed = torch.where(good, changed, weights)
+        for p, own, value, moment in zip(some, moments, changed, momentum, strict=True):
+            own.copy_(moment.view_as(own))
+            p.copy_(value.view_as(p))

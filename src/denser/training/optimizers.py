@@ -21,11 +21,15 @@ def optimizers_of(settings: OptimizerConfig, network: Network) -> list[torch.opt
     everything = [p for p in network.parameters() if p.requires_grad]
     optimizers: list[torch.optim.Optimizer]
     if settings.name == "adam":
-        optimizers = [torch.optim.Adam(everything, settings.lr, settings.betas)]
+        optimizers = [torch.optim.Adam(everything, settings.lr, settings.betas, fused=True)]
     elif settings.name == "adamw":
         optimizers = [
             torch.optim.AdamW(
-                everything, settings.lr, settings.betas, weight_decay=settings.weight_decay
+                everything,
+                settings.lr,
+                settings.betas,
+                weight_decay=settings.weight_decay,
+                fused=True,
             )
         ]
     else:
@@ -48,11 +52,22 @@ def optimizers_of(settings: OptimizerConfig, network: Network) -> list[torch.opt
             optimizers.append(muon)
         if rest:
             groups = [{"params": p, "lr": settings.lr_rest * size} for size, p in rest.items()]
-            optimizers.append(torch.optim.AdamW(groups, betas=settings.betas, weight_decay=0.0))
+            optimizers.append(
+                torch.optim.AdamW(groups, betas=settings.betas, weight_decay=0.0, fused=True)
+            )
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
     return optimizers
+
+
+def load_optimizers(optimizers: list[torch.optim.Optimizer], states: list[dict]) -> None:
+    """Load states of `state_dict`; those of older versions did not use fused steps."""
+    for optimizer, state in zip(optimizers, states, strict=True):
+        for group in state["param_groups"]:
+            if "fused" in group:
+                group["fused"] = True
+        optimizer.load_state_dict(state)
 
 
 def step_size(network: Network, name: str) -> float:

@@ -1,163 +1,66 @@
-"""Training points: nodes of the labels' grids, drawn where the density or rho - SAD is large.
+"""Steps of a network that learns from points: molecules in flat tensors on one device.
 
-A network that predicts Gaussians gives its density at any point, so a step needs no box. If nodes
-are drawn with probabilities q, the mean of |rho_pred - rho| dv / (N_e q) over them is an unbiased
-estimate of Err_rho = (1/N_e) sum_r |rho_pred - rho| dv. They are drawn from every second plane of
-nodes along each axis, with a random start. This takes an eighth of the nodes, and of the time.
+Each label is made ready once (`denser.training.set_up`), when it is needed first or by workers. A
+step takes a cloud of each of its molecules, rotated at random.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import denser.atoms.sad
-from denser.fields.periodic import images_near
-from denser.labels.label import Label
-from denser.labels.packed import PackedLabel
-from denser.labels.render import density_on_grid
 from denser.model.aspherical_config import AsphericalConfig
-from denser.model.graph import Graph
-from denser.model.l1_distance import Cloud, l1_distances
 from denser.model.network import Network
+from denser.model.precision import tf32
 from denser.training.config import Config, DataConfig
+from denser.training.dataset import AnyLabel
+from denser.training.flat import FlatLabels
+from denser.training.point_sets import PER_LABEL, PointSet, point_set
 from denser.training.processes import Processes
 from denser.training.sampling import labels_of_step
-from denser.types.grid import Grid
-from denser.types.structure import Structure
-
-PER_LABEL = 16384
-"""Number of nodes of each label."""
-
-SHARES = (0.45, 0.3, 0.15, 0.1)
-"""Shares of nodes drawn by |rho - SAD|, by SAD, by its square root, and evenly."""
+from denser.training.set_up import Ready, Wanted, Workers, made_ready
 
 _USUAL = 0.01
 """Err_rho of a molecule whose weight does not depend on `sample.exponent`."""
 
-_REACH = 7.0
-"""Images of atoms within this distance (bohr) of the box are included."""
+_ATOMS = {"cpu": 40, "cuda": 32768}
+"""Number of atoms that are computed together; they fit into a cache, or into a GPU's memory."""
 
+_CLOUDS = 4
+"""Most clouds of a label: nodes that different steps use."""
 
-_ATOMS = {"cpu": 40, "cuda": 8192}
-"""Number of atoms that are computed together."""
+VALIDATION = Wanted(8192, 1)
+"""Nodes of a label that its validation error is estimated from."""
 
 _Sample = tuple[int, np.ndarray, int]
 """Label, rotation and first node."""
 
 
-@dataclass(frozen=True, eq=False)
-class PointSet:
-    """Points of one label.
-
-    Parameters
-    ----------
-    graph : Graph
-    images : (n_images, 3) tensor
-        Atoms in and around the box, with their periodic images, bohr.
-    parents : (n_images,) int tensor
-    nodes : (n, 3) tensor
-        Bohr.
-    sad, rho : (n,) tensor
-        Superposed atomic densities (not scaled to N_e) and reference, e/bohr^3.
-    weights : (n,) tensor
-        dv / (N_e q n), so that sum weights |rho_pred - rho| estimates Err_rho.
-    spin : (n,) tensor, optional
-        Spin density of an open shell, unpaired e/bohr^3.
-    """
-
-    graph: Graph
-    images: Tensor
-    parents: Tensor
-    nodes: Tensor
-    sad: Tensor
-    rho: Tensor
-    weights: Tensor
-    spin: Tensor | None = None
-
-    def error(self, network: Network, chosen: slice, rotation: Tensor | None = None) -> Tensor:
-        """Err_rho estimated from some of the nodes, after a rotation by a (3, 3) matrix."""
-        rotations = None if rotation is None else rotation[None]
-        return errors_of(network, [self], [chosen], rotations)[0][0]
-
-    def cloud(self, config: AsphericalConfig, chosen: slice, rotation: Tensor | None) -> Cloud:
-        """Some of the nodes and rho - SAD there, for `denser.model.l1_distance`."""
-        nodes, images = self.nodes[chosen], self.images
-        if rotation is not None:
-            nodes, images = nodes @ rotation, images @ rotation
-        target = self.rho[chosen] - self.sad[chosen]
-        weights = self.weights[chosen] * (len(self.nodes) / len(nodes))
-        n_atoms = len(self.graph.numbers)
-        where = (n_atoms, images, self.parents)
-        return Cloud.of(nodes, target, weights, *where, config.all_exponents, config.output_degree)
-
-
-def errors_of(
-    network: Network,
-    sets: Sequence[PointSet],
-    chosen: Sequence[slice],
-    rotations: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Errors of several labels at once (n_labels,), each from some of its nodes.
-
-    First Err_rho, then (1/N_e) integral |m_pred - m| dr of the spin density m, which is zero for
-    closed shells; None if all are closed shells, or the network predicts no spin densities.
-
-    Parameters
-    ----------
-    network : Network
-    sets : sequence of PointSet
-    chosen : sequence of slice
-        Nodes of each label.
-    rotations : (n_labels, 3, 3) tensor, optional
-        Orthogonal matrices that the labels are rotated by.
-    """
-    turns = [None] * len(sets) if rotations is None else list(rotations)
-    clouds = [
-        points.cloud(network.config, nodes, turn)
-        for points, nodes, turn in zip(sets, chosen, turns, strict=True)
-    ]
-    graph = Graph.joined([points.graph for points in sets], rotations)
-    found, spin = network.coefficients(graph)
-    exponents = network.get_buffer("exponents")
-    errors = l1_distances(found, exponents, Cloud.joined(clouds))
-    if spin is None:
-        return errors, None
-    of_spin = []
-    for cloud, points, nodes in zip(clouds, sets, chosen, strict=True):
-        m = torch.zeros_like(cloud.target)
-        if points.spin is not None:
-            m[:-1] = points.spin[nodes]
-        of_spin.append(replace(cloud, target=m))
-    return errors, l1_distances(spin, exponents, Cloud.joined(of_spin))
-
-
 class Points:
-    """Point sets of labels, made at the first request and cached."""
+    """Labels, and those of them that are ready on a device."""
 
     def __init__(
         self,
-        labels: list[Label | PackedLabel],
+        labels: Sequence[AnyLabel],
         sad: str,
         device: torch.device,
         config: AsphericalConfig,
         seed: int = 0,
     ) -> None:
-        self.labels, self.sad, self.device = labels, sad, device
+        self.labels, self.sad, self.device = list(labels), sad, device
         self.config, self.seed = config, seed
-        self._kept: dict[Label | PackedLabel, PointSet] = {}
+        self._workers: Workers | None = None
+        self._first = {label: i for i, label in reversed(list(enumerate(self.labels)))}
+        self.flat = FlatLabels(config, device)
+        self._ready: dict[tuple[AnyLabel, Wanted], tuple[int, list[int]]] = {}
+        self._sets: dict[AnyLabel, PointSet] = {}
 
     @classmethod
     def of(
-        cls,
-        labels: list[Label | PackedLabel],
-        data: DataConfig,
-        network: Network,
-        device: torch.device,
+        cls, labels: Sequence[AnyLabel], data: DataConfig, network: Network, device: torch.device
     ) -> Points:
         """Points for a network, from the section `data` of a configuration."""
         return cls(labels, data.sad, device, network.config)
@@ -166,80 +69,44 @@ class Points:
         return len(self.labels)
 
     def __getitem__(self, i: int) -> PointSet:
-        """Point set of label `i`."""
+        """All points of label `i`, on the CPU."""
         label = self.labels[i]
-        if label in self._kept:
-            return self._kept[label]
-        if isinstance(label, PackedLabel):
-            self._kept[label] = self._of_shard(label)
-        else:
-            # a label that occurs twice always has the points of its first position
-            rng = np.random.default_rng([self.seed, self.labels.index(label)])
-            self._kept[label] = self._draw(label, rng)
-        return self._kept[label]
+        if label not in self._sets:
+            self._sets[label] = point_set(label, self.sad, self.config, self._seed(label))
+        return self._sets[label]
 
-    def _of_shard(self, label: PackedLabel) -> PointSet:
-        """The points in the shard."""
-        points = label.points()
-        sad = denser.atoms.sad.superposition_at(
-            label.structure, label.grid, points.xyz, label.recipe.sad
-        )
-        where = (label.structure, label.grid, points.xyz)
-        return self._point_set(*where, sad, sad + points.deformation, points.weights, points.spin)
+    def _seed(self, label: AnyLabel) -> tuple[int, int]:
+        """A label that occurs twice always has the points of its first position."""
+        return self.seed, self._first[label]
 
-    def _draw(self, label: Label, rng: np.random.Generator) -> PointSet:
-        structure, grid = label.structure, _every_other(label.grid, rng)
+    def begin(self, workers: Workers, order: Iterable[int], wanted: Wanted) -> None:
+        """Let workers make labels ready, in an order."""
+        self._workers = workers
+        labels = dict.fromkeys(self.labels[i] for i in order)
+        workers.begin([(label, self._seed(label)) for label in labels], wanted)
 
-        def rendered(orbitals: np.ndarray) -> np.ndarray:
-            where = (structure.numbers, structure.positions)
-            values = density_on_grid(*where, orbitals, grid, self.device)
-            return values.cpu().numpy().ravel().astype(float)
+    def place(self, i: int, wanted: Wanted) -> tuple[int, list[int]]:
+        """Index of a label in the flat data, and of its clouds; it is made ready if needed."""
+        label = self.labels[i]
+        if (label, wanted) not in self._ready:
+            found = self._workers.take(label) if self._workers is not None else None
+            if found is None:
+                found = made_ready(label, self.sad, self.config, self._seed(label), wanted)
+            self._add(label, wanted, found)
+        return self._ready[label, wanted]
 
-        m = None
-        if structure.spin:
-            up, down = (rendered(orbitals) for orbitals in label.spin_orbitals)
-            rho, m = up + down, up - down
-        else:
-            rho = rendered(label.orbitals)
-        density = denser.atoms.sad.superposition(structure, grid, self.sad)
-        sad = density.values.ravel() * (density.valence_charges.sum() / label.n_electrons)
-        parts = (np.abs(rho - sad), sad, np.sqrt(sad), np.ones_like(sad))
-        q = sum(share * part / part.sum() for share, part in zip(SHARES, parts, strict=True))
-        cumulative = np.cumsum(q)
-        # They are stratified along the grid, and so is every n-th of them.
-        places = (np.arange(PER_LABEL) + rng.random(PER_LABEL)) / PER_LABEL * cumulative[-1]
-        node = np.minimum(np.searchsorted(cumulative, places), grid.size - 1)
-        index = np.stack(np.unravel_index(node, grid.shape), axis=1)
-        xyz = grid.origin + (index / np.array(grid.shape)) @ grid.cell
-        weights = grid.dv / (q[node] / cumulative[-1] * PER_LABEL * label.n_electrons)
-        spin = None if m is None else m[node]
-        return self._point_set(structure, grid, xyz, sad[node], rho[node], weights, spin)
+    def collect(self, wanted: Wanted) -> None:
+        """Take the labels that workers have made ready meanwhile."""
+        if self._workers is not None:
+            for label in self._workers.finished(self._first):
+                found = self._workers.take(label)
+                if found is not None:
+                    self._add(label, wanted, found)
 
-    def _point_set(
-        self,
-        structure: Structure,
-        grid: Grid,
-        xyz: np.ndarray,
-        sad: np.ndarray,
-        rho: np.ndarray,
-        weights: np.ndarray,
-        spin: np.ndarray | None,
-    ) -> PointSet:
-        images, parents = images_near(structure.positions, grid, _REACH)
-
-        def tensor(x: np.ndarray) -> Tensor:
-            return torch.as_tensor(x, dtype=torch.float32, device=self.device)
-
-        return PointSet(
-            Graph.of(structure, grid, self.config, self.device),
-            tensor(images),
-            torch.as_tensor(parents, device=self.device),
-            tensor(xyz),
-            tensor(sad),
-            tensor(rho),
-            tensor(weights),
-            None if spin is None else tensor(spin),
-        )
+    def _add(self, label: AnyLabel, wanted: Wanted, ready: Ready) -> None:
+        both = zip(ready.clouds, ready.spins, strict=True)
+        clouds = [self.flat.clouds.add(cloud, spin) for cloud, spin in both]
+        self._ready[label, wanted] = (self.flat.add(ready.graph), clouds)
 
     def backward(
         self,
@@ -249,46 +116,46 @@ class Points:
         done: float,
         n_train: int,
         peers: Processes,
-    ) -> tuple[float, list[str]]:
+    ) -> tuple[Tensor, list[str]]:
         """Add the gradients of the loss of a batch; return this process's share of mean Err_rho.
 
         The loss is the mean of Err_rho, or of its power `sample.exponent`, divided by the exponent
         and by `_USUAL`^(exponent - 1); the weight of a molecule then grows with its error. For open
         shells (1/N_e) integral |m_pred - m| dr of the spin density m is added. Each sample is
-        rotated or reflected at random, to reduce the deviation from equivariance.
+        rotated or reflected at random, to reduce the deviation from equivariance. Without open
+        shells nothing here waits for the device.
         """
         rng = np.random.default_rng([config.seed, step])
         batch, exponent = config.sample.batch, config.sample.exponent
         chosen = labels_of_step(config, len(self), n_train, step, batch, rng)
-        stride = max(1, PER_LABEL // config.sample.points)
-        turns = [np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in chosen]
-        starts = rng.integers(stride, size=batch)
-        share = list(zip(chosen, turns, starts, strict=True))
+        wanted = training_clouds(config)
+        turns = np.linalg.qr(rng.normal(size=(batch, 3, 3)))[0]
+        starts = rng.integers(max(1, PER_LABEL // wanted.nodes), size=batch)
+        share = list(zip(chosen, turns, starts.tolist(), strict=True))
         # Large ones first, alternately to and fro, so that all processes have equal work.
         share.sort(key=lambda sample: len(self.labels[sample[0]].structure), reverse=True)
         round_trip = 2 * peers.size
         share = share[peers.rank :: round_trip] + share[round_trip - 1 - peers.rank :: round_trip]
         # none in the last third
         network.disturb(max(0.0, 1.0 - 1.5 * done), int(rng.integers(2**31)))
-        total = 0.0
+        self.collect(wanted)
+        total = torch.zeros((), device=self.device)
         for group in self._groups(share):
-            sets = [self[i] for i, _, _ in group]
-            nodes = []
-            for points, (_, _, start) in zip(sets, group, strict=True):
-                # a label of a shard has fewer points, and more of them are used in a step
-                every = max(1, min(stride, len(points.nodes) // config.sample.points))
-                nodes.append(slice(int(start) % every, None, every))
-            turns_of = torch.as_tensor(
-                np.stack([turn for _, turn, _ in group]), dtype=torch.float32, device=self.device
-            )
-            errors, of_spin = errors_of(network, sets, nodes, turns_of)
+            places = [self.place(i, wanted) for i, _, _ in group]
+            clouds = [
+                clouds[start % len(clouds)]
+                for (_, clouds), (_, _, start) in zip(places, group, strict=True)
+            ]
+            where = [label for label, _ in places]
+            made = self.flat.batch(where, clouds, np.stack([turn for _, turn, _ in group]))
+            errors, of_spin = made.errors(network)
             errors = errors / batch
             found = errors.detach()
             if of_spin is not None:
                 errors = errors + of_spin / batch
             if errors.requires_grad:
                 errors.backward((found * batch / _USUAL) ** (exponent - 1))
-            total += float(found.sum())
+            total += found.sum()
         return total, [self.labels[i].name for i in chosen]
 
     def _groups(self, share: list[_Sample]) -> Iterator[list[_Sample]]:
@@ -297,7 +164,7 @@ class Points:
         n = 0
         for sample in share:
             size = len(self.labels[sample[0]].structure)
-            if group and n + size > _ATOMS.get(self.device.type, 8192):
+            if group and n + size > _ATOMS[self.device.type]:
                 yield group
                 group, n = [], 0
             group.append(sample)
@@ -308,20 +175,29 @@ class Points:
     def errors(self, network: Network, bf16: bool, peers: Processes) -> np.ndarray:
         """Err_rho (a fraction) of each label (n_labels,), estimated from up to 8,192 of its nodes.
 
-        Always in float32: `bf16` is for image networks.
+        Always in single precision.
         """
-        found = [0.0] * len(self)
-        with torch.no_grad():
-            for i in range(peers.rank, len(self), peers.size):
-                every = max(1, len(self[i].nodes) // 8192)
-                found[i] = float(self[i].error(network, slice(0, None, every)))
-        return np.array(peers.sum(*found))
+        self.collect(VALIDATION)
+        own = [(i, np.eye(3), 0) for i in range(peers.rank, len(self), peers.size)]
+        found = torch.zeros(len(self), dtype=torch.float64)
+        with torch.no_grad(), tf32(False):
+            for group in self._groups(own):
+                places = [self.place(i, VALIDATION) for i, _, _ in group]
+                made = self.flat.batch([x for x, _ in places], [c[0] for _, c in places])
+                found[[i for i, _, _ in group]] = made.errors(network)[0].double().cpu()
+        return np.array(peers.sum(*found.tolist()))
 
 
-def _every_other(grid: Grid, rng: np.random.Generator) -> Grid:
-    """Every second node along each axis with an even number of nodes, with a random start."""
-    shape = np.array(grid.shape)
-    every = np.where(shape % 2, 1, 2)
-    start = rng.integers(every) * (np.diag(grid.cell) / shape)
-    nx, ny, nz = (int(n) for n in shape // every)
-    return Grid(grid.origin + start, grid.cell, (nx, ny, nz))
+def training_clouds(config: Config) -> Wanted:
+    """Clouds of a label that the steps use."""
+    return Wanted(config.sample.points, _CLOUDS)
+
+
+def order_of_use(config: Config, n_labels: int, n_train: int, first_step: int) -> list[int]:
+    """Labels in the order in which the steps from `first_step` on need them, each once."""
+    found: dict[int, None] = {}
+    batch = config.sample.batch
+    for step in range(first_step, first_step + 2 * -(-n_labels // batch)):
+        rng = np.random.default_rng([config.seed, step])
+        found |= dict.fromkeys(labels_of_step(config, n_labels, n_train, step, batch, rng))
+    return [*found, *(i for i in range(n_labels) if i not in found)]

@@ -38,6 +38,13 @@ class Processes:
         distributed.all_reduce(total)
         return total.tolist()
 
+    def sum_tensor(self, value: Tensor) -> Tensor:
+        """Sum of a tensor over all processes, without waiting for the device."""
+        if self.size > 1:
+            value = value.clone()
+            distributed.all_reduce(value)
+        return value
+
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace gradients by their sums over all processes; a missing one counts as zero."""
         if self.size == 1:
