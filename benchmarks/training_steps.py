@@ -71,8 +71,8 @@ def unlike(config: Config, network: Network) -> list[AnyLabel]:
     opened = [x for x in data if x.structure.spin and len(x.structure) > 2][:2]
     closed = [x for x in data if not x.structure.spin and x.structure.cell is None]
     n = 6 - len(crystals) - len(opened)
-    places = np.linspace(len(closed) // 4, 3 * len(closed) // 4, n).astype(int)
-    return [*(closed[i] for i in places), *opened, *crystals]
+    places = np.linspace(len(closed) // 4, 3 * len(closed) // 4, n).astype(int).tolist()
+    return [*(closed[i] for i in sorted({*places}) if i < len(closed)), *opened, *crystals]
 
 
 def check(config: Config, network: Network, device: torch.device) -> bool:
