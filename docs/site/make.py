@@ -32,8 +32,8 @@ NAMES = {
         "load_model",
     ),
     "What follows from them": (
-        "analyze", "compare", "err_rho", "refine", "show", "Calculator", "pyscf_guess", "Embedding",
-        "embed_in_openmm",
+        "analyze", "atoms_of", "compare", "err_rho", "refine", "show", "Calculator", "pyscf_guess",
+        "Embedding", "embed_in_openmm",
     ),
     "Types": ("Structure", "Grid", "Field", "Density", "Recipe", "LabelStore", "InputError"),
 }  # fmt: skip

@@ -17,6 +17,7 @@ from denser.types.version import __version__
 if TYPE_CHECKING:
     from denser.analysis.charges.without_grid import without_grid
     from denser.analysis.properties import analyze
+    from denser.analysis.topology.atoms_of import atoms_of
     from denser.atoms.sad import superposition
     from denser.fields.metrics import compare, err_rho
     from denser.io import read, write
@@ -48,6 +49,7 @@ _WHERE = {
     "Recipe": "denser.types.recipe",
     "Structure": "denser.types.structure",
     "analyze": "denser.analysis.properties",
+    "atoms_of": "denser.analysis.topology.atoms_of",
     "compare": "denser.fields.metrics",
     "embed_in_openmm": "denser.workflows.openmm_force",
     "err_rho": "denser.fields.metrics",
@@ -76,6 +78,7 @@ __all__ = [
     "Structure",
     "__version__",
     "analyze",
+    "atoms_of",
     "compare",
     "embed_in_openmm",
     "err_rho",
