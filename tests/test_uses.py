@@ -156,3 +156,30 @@ def test_design(page):
     overlap = (points.weights * guest.at(points.points)) @ host.at(points.points)
     assert new["electrostatic"] == pytest.approx(KCAL_PER_MOL * (nuclei - electrons), abs=0.3)
     assert new["repulsion"] == pytest.approx(KCAL_PER_MOL * repulsion(overlap), rel=0.02)
+
+
+def test_dynamics(page):
+    """A few steps: energy is conserved, and the path over the saddle is symmetric.
+
+    The spectrum is that of a vibration with 1400/cm.
+    """
+    wave = "2 * np.pi * 1400 * 2.99792458e-5 * t"  # of t in fs
+    places = f"[[0, 0, 0], [0, 0, 1.6 + 0.1 * np.cos({wave})]]"
+    known = f"write('run.traj', [Atoms('LiH', {places}) for t in range(150)])"
+    found = page(
+        "dynamics.md",
+        steps=("N_STEPS = 400", "N_STEPS = 10"),
+        known=('print(f"Li-H', f'{known}\nprint(f"Li-H'),
+        width=("--width 170", "--width 500 --max 5000"),
+        end=("fmax=0.03", "fmax=0.1"),
+        rough=("FMAX = 3, 0.1", "FMAX = 3, 1.0"),
+        coarse=("--spacing 0.2 ", "--spacing 0.4 "),
+    )
+    assert np.ptp(found["total"]) < 0.01 < found["kinetic"].max()  # eV
+    assert found["strongest"] == pytest.approx(1400, abs=40)
+    energy, dipoles, charges = found["energy"], found["dipoles"], found["charges"]
+    assert energy[2] == pytest.approx(0, abs=2e-3) and 0.1 < energy[1] < 0.5
+    assert dipoles == pytest.approx(-dipoles[::-1], abs=0.02) and abs(dipoles[0]) > 1.3
+    assert charges[0] == pytest.approx(charges[2], abs=2e-3)
+    assert energy[1] == pytest.approx(found["barrier"], abs=0.01)
+    assert len(list(Path("densities").glob("*.cube"))) == 3
