@@ -1,11 +1,12 @@
 """Samples a second in a training step, by batch size, and a check of the step.
 
     python benchmarks/training_steps.py [configs/continue.toml] [--batches 8,32] [--seconds 20]
-        [--labels 256] [--workers 0] [--check] [--choose FILE]
+        [--labels 256] [--workers 0] [--check] [--plain] [--choose FILE]
 
 The steps are those of `denser train` with the labels of the configuration (some of them). Each
 batch size gets an equal share of the time. On CUDA the part of the time in which kernels run is
-given, too. CPU seconds are those of this process.
+given, too, and fused kernels are used if they agree with the plain functions. CPU seconds are those
+of this process.
 
 --check computes a batch of 6 labels, rotated, with open shells and a crystal where the labels have
 some, and each of these labels alone on the CPU, with Gaussians at all points in double precision.
@@ -21,7 +22,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from denser.model.checkpoint import load_model
 from denser.model.expansion import evaluate
+from denser.model.fused import fused_kernels
 from denser.model.network import Network
 from denser.model.precision import tf32
 from denser.training.beginning import copy_of, on_device, start_network
@@ -206,6 +208,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=0, help="processes of the set-up")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--check", action="store_true", help="compare with labels alone")
+    parser.add_argument("--plain", action="store_true", help="without fused kernels")
     parser.add_argument("--choose", type=Path, help="file for the options of the best size")
     add_option(parser)
     chosen = parser.parse_args()
@@ -215,7 +218,10 @@ def main() -> int:
     network = on_device(start_network(config, start, recipe), device)
     on_cuda = device.type == "cuda"
     network.use_bf16(on_cuda and config.bf16)
-    with tf32(on_cuda and config.bf16):
+    plain = nullcontext("plain functions")
+    kernels = plain if chosen.plain else fused_kernels(device)
+    with tf32(on_cuda and config.bf16), kernels as sentence:
+        print(sentence, flush=True)
         if chosen.check and not check(config, network, device):
             return 1
         labels = some_labels(config, network, chosen.labels)

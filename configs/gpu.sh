@@ -7,7 +7,8 @@
 # The machine needs python with torch, numpy, scipy and safetensors. The other packages come as
 # wheels, made before on a machine with a network (same version of Python):
 #
-#     python -m pip download --no-deps -d wheels ase typer rich click shellingham markdown-it-py mdurl pygments
+#     python -m pip download --no-deps -c constraints.txt -d wheels ase gemmi pydantic pydantic-core annotated-types typing-inspection \
+#         typer annotated-doc click shellingham rich markdown-it-py mdurl pygments
 #
 # Run it again with the same FOLDER to go on after an interruption. Settings, from the environment:
 set -eu

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from denser.model.expansion import radial_gaussians
+from denser.model.fused import kernels
 from denser.model.harmonics import harmonic_terms
 from denser.model.precision import in_single_precision
 
@@ -169,39 +170,68 @@ class _L1Distances(torch.autograd.Function):
     @staticmethod
     @in_single_precision
     def forward(ctx: Any, coefficients: Tensor, exponents: list[float], cloud: Cloud) -> Tensor:
-        degree = round(coefficients.shape[-1] ** 0.5) - 1
         wanted = ctx.needs_input_grad[0]
-        delta = torch.zeros_like(cloud.target)
-        n = max(1, _AT_ONCE // _SIZE) if delta.is_cpu else max(1, len(cloud.atoms) // 16)
-        kept = []
-        for start in range(0, len(cloud.atoms), n):
-            some = slice(start, start + n)
-            m = int(cloud.reaching[start])
-            members, atoms = cloud.members[some], cloud.atoms[some]
-            d = cloud.points.T[:, members] - cloud.centres[some].T[:, :, None]
-            x, y, z = d.unbind(0)  # (block, point)
-            harmonics = torch.stack(harmonic_terms(x, y, z, degree), dim=1)  # (block, lm, point)
-            radial = radial_gaussians(x * x + y * y + z * z, exponents[:m])  # (block, k, point)
-            sums = torch.bmm(coefficients[atoms, :m], harmonics).mul_(radial).sum(dim=1)
-            delta.index_add_(0, members.flatten(), sums.flatten())
-            if wanted:
-                kept.append((harmonics, radial, members, atoms))
+        fused = kernels(coefficients)
+        kept: list[_Block] = []
+        if fused is not None:
+            delta = fused.sums_at(coefficients, tuple(exponents), cloud)
+        else:
+            delta, kept = sums_at(coefficients, exponents, cloud, wanted)
         error = delta - cloud.target
-        found = _sums((cloud.weights * error.abs())[:-1], cloud)
         if wanted:
             slope = cloud.weights * error.sign()
-            gradient = torch.zeros_like(coefficients)
-            for harmonics, radial, members, atoms in kept:
-                radial *= slope[members][:, None]
-                part = torch.bmm(radial, harmonics.transpose(1, 2))
-                gradient[:, : radial.shape[1]].index_add_(0, atoms, part)
+            if fused is not None:
+                gradient = fused.sums_pullback(slope, coefficients, tuple(exponents), cloud)
+            else:
+                gradient = sums_pullback(slope, coefficients, kept)
             ctx.save_for_backward(gradient, cloud.of_atoms)
-        return found
+        return _sums((cloud.weights * error.abs())[:-1], cloud)
 
     @staticmethod
     def backward(ctx: Any, scales: Tensor) -> tuple[Tensor | None, ...]:
         gradient, of_atoms = ctx.saved_tensors
         return scales[of_atoms][:, None, None] * gradient, None, None
+
+
+_Block = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Harmonics (block, lm, point), Gaussians (block, k, point), points and atoms of some blocks."""
+
+
+def sums_at(
+    coefficients: Tensor, alphas: Sequence[float], cloud: Cloud, keep: bool = True
+) -> tuple[Tensor, list[_Block]]:
+    """Delta at the points of a cloud (n + 1,), and with `keep` what `sums_pullback` needs.
+
+    The exponents are in rising order. The value at the last point, which fills blocks, is of no
+    use.
+    """
+    degree = round(coefficients.shape[-1] ** 0.5) - 1
+    delta = torch.zeros_like(cloud.target)
+    n = max(1, _AT_ONCE // _SIZE) if delta.is_cpu else max(1, len(cloud.atoms) // 16)
+    kept: list[_Block] = []
+    for start in range(0, len(cloud.atoms), n):
+        some = slice(start, start + n)
+        m = int(cloud.reaching[start])
+        members, atoms = cloud.members[some], cloud.atoms[some]
+        d = cloud.points.T[:, members] - cloud.centres[some].T[:, :, None]
+        x, y, z = d.unbind(0)  # (block, point)
+        harmonics = torch.stack(harmonic_terms(x, y, z, degree), dim=1)
+        radial = radial_gaussians(x * x + y * y + z * z, alphas[:m])
+        sums = torch.bmm(coefficients[atoms, :m], harmonics).mul_(radial).sum(dim=1)
+        delta.index_add_(0, members.flatten(), sums.flatten())
+        if keep:
+            kept.append((harmonics, radial, members, atoms))
+    return delta, kept
+
+
+def sums_pullback(slope: Tensor, coefficients: Tensor, kept: list[_Block]) -> Tensor:
+    """Sum over points of slope (n + 1,) times the derivative of delta; this changes `kept`."""
+    gradient = torch.zeros_like(coefficients)
+    for harmonics, radial, members, atoms in kept:
+        radial *= slope[members][:, None]
+        part = torch.bmm(radial, harmonics.transpose(1, 2))
+        gradient[:, : radial.shape[1]].index_add_(0, atoms, part)
+    return gradient
 
 
 def _sums(values: Tensor, cloud: Cloud) -> Tensor:

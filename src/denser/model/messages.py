@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from denser.model.fused import kernels
+
 _PAIRS = {"cpu": 32, "cuda": 16384}
 """Number of messages at a time; they fit into a core's cache, or into a GPU's memory."""
 
@@ -30,6 +32,9 @@ def messages(
     -------
     (n_atoms, n_channels, n_points) tensor
     """
+    fused = kernels(features)
+    if fused is not None and not shapes.requires_grad:
+        return fused.messages(features, weights, shapes, senders, receivers)
     return _Messages.apply(features, weights, shapes, senders, receivers)
 
 

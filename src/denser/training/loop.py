@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from denser.model.checkpoint import Model, load_model, save_model
+from denser.model.fused import fused_kernels
 from denser.model.network import Network
 from denser.model.precision import tf32
 from denser.training.beginning import (
@@ -178,6 +179,7 @@ def _train(
     if device.type == "cuda":
         network.use_bf16(config.bf16)
         stack.enter_context(tf32(config.bf16))
+        stack.enter_context(fused_kernels(device))
     peers.wait()  # until all have read the files that the first one will replace
     if peers.is_first:
         write_json(out / "config.json", config.to_dict())
