@@ -10,7 +10,8 @@ of this process.
 
 --check computes a batch of 6 labels, rotated, with open shells and a crystal where the labels have
 some, and each of these labels alone on the CPU, with Gaussians at all points in double precision.
-It ends with exit code 1 if errors or gradients differ by more than rounding does.
+The gradient is compared for targets that are far from the density. It ends with exit code 1 if
+errors or gradients differ by more than rounding does.
 
 --choose writes options for `denser train`: the smallest batch with nine tenths of the most samples
 a second, and learning rates that grow with the square root of the batch.
@@ -39,6 +40,7 @@ from denser.training.beginning import copy_of, on_device, start_network
 from denser.training.config import Config, read_config
 from denser.training.dataset import AnyLabel, read_dataset, recipe_of
 from denser.training.optimizers import optimizers_of
+from denser.training.point_sets import point_set
 from denser.training.points import Points, order_of_use, training_clouds
 from denser.training.processes import Processes
 from denser.training.set_up import workers_of
@@ -46,7 +48,7 @@ from denser.training.updates import Latest, update, update_average
 from denser.types.errors import InputError
 from recording import add_option, record
 
-ALLOWED = {"float32": (3e-5, 3e-4), "bfloat16": (2e-2, 1e-1)}
+ALLOWED = {"float32": (1e-4, 1e-3), "bfloat16": (0.3, 0.3)}
 """Largest relative differences of errors and of the gradient."""
 
 KERNELS = 5
@@ -86,15 +88,14 @@ def check(config: Config, network: Network, device: torch.device) -> bool:
     rng = np.random.default_rng(0)
     turns = np.linalg.qr(rng.normal(size=(len(labels), 3, 3)))[0].astype(np.float32)
     chosen = [label for label, _ in places], [clouds[0] for _, clouds in places]
-    errors, _ = points.flat.batch(*chosen, turns).errors(network)
-    found = errors.detach().cpu().double(), gradient_of(network, errors.mean())
-
+    batch = points.flat.batch(*chosen, turns)
+    far_target = away(batch.cloud.target)
+    shifted = replace(batch, cloud=replace(batch.cloud, target=far_target), of_spin=None)
     plain = copy_of(network).cpu().requires_grad_(True)
-    alone = []
+    alone, from_far = [], []
     for i, turn in enumerate(torch.as_tensor(turns)):
-        one = points[i]
-        graph = one.graph.turned(turn)
-        coefficients = plain.coefficients(graph)[0].double()
+        one = point_set(labels[i], config.data.sad, network.config, (0, i), superposed=False)
+        coefficients = plain.coefficients(one.graph.turned(turn))[0].double()
         every = max(1, len(one.nodes) // wanted.nodes)
         nodes, images = one.nodes[::every].double(), one.images.double()
         displacements = (nodes - images[:, None]) @ turn.double()
@@ -102,18 +103,33 @@ def check(config: Config, network: Network, device: torch.device) -> bool:
         delta = evaluate(coefficients, exponents, displacements, one.parents)
         target = (one.rho - one.sad)[::every]
         weights = one.weights[::every] * (len(one.nodes) / len(nodes))
-        alone.append((weights * (delta - target).abs()).sum())
-    wanted_errors = torch.stack(alone)
-    expected = wanted_errors.detach(), gradient_of(plain, wanted_errors.mean())
-    kind = "bfloat16" if device.type == "cuda" and config.bf16 else "float32"
-    far = float((found[0] / expected[0] - 1).abs().max())
-    steep = float((found[1] - expected[1]).norm() / expected[1].norm())
-    good = far < ALLOWED[kind][0] and steep < ALLOWED[kind][1]
-    names = ", ".join(label.name for label in labels)
-    verdict = "this is rounding" if good else "THIS IS MORE THAN ROUNDING"
-    print(f"check of {names}")
-    print(f"{kind}: errors differ by {far:.1e}, the gradient by {steep:.1e}: {verdict}", flush=True)
+        alone.append((weights * (delta.detach() - target).abs()).sum())
+        from_far.append((weights * (delta - away(target)).abs()).sum())
+    expected = torch.stack(alone), gradient_of(plain, torch.stack(from_far).mean())
+    print(f"check of {', '.join(label.name for label in labels)}")
+    good = True
+    for kind in ("float32", "bfloat16") if device.type == "cuda" and config.bf16 else ("float32",):
+        network.use_bf16(kind == "bfloat16")
+        with tf32(kind == "bfloat16"):
+            with torch.no_grad():
+                errors = batch.errors(network)[0].cpu().double()
+            slope = gradient_of(network, shifted.errors(network)[0].mean())
+        far = float((errors / expected[0] - 1).abs().max())
+        steep = float((slope - expected[1]).norm() / expected[1].norm())
+        same = far < ALLOWED[kind][0] and steep < ALLOWED[kind][1]
+        verdict = "this is rounding" if same else "THIS IS MORE THAN ROUNDING"
+        print(f"{kind}: errors differ by {far:.1e}, the gradient by {steep:.1e}: {verdict}")
+        good = good and same
     return good
+
+
+def away(target: Tensor) -> Tensor:
+    """Target (n,) that no density reaches, so that rounding does not change the sign of an error.
+
+    The gradient of an L1 distance jumps where an error is zero: one point of a trained network with
+    an error of 1e-8 would be seen in it.
+    """
+    return target + torch.where(target < 0, -10.0, 10.0)
 
 
 def gradient_of(network: Network, value: Tensor) -> Tensor:
