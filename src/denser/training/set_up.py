@@ -7,6 +7,7 @@ for a label that is not ready yet. The steps are the same with any number of wor
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import signal
@@ -15,6 +16,7 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import Any
 
 import torch
 
@@ -162,5 +164,22 @@ def _work(
     config: AsphericalConfig,
     wanted: Wanted,
 ) -> list[bytes]:
-    # as bytes, because tensors between processes would take a file descriptor each
-    return [pickle.dumps(made_ready(label, sad, config, seed, wanted)) for label, seed in tasks]
+    return [_packed(made_ready(label, sad, config, seed, wanted)) for label, seed in tasks]
+
+
+class _Pickler(pickle.Pickler):
+    """Tensors as NumPy's arrays.
+
+    Between processes, torch would take a file descriptor for each, and pickle is slow with them.
+    """
+
+    def reducer_override(self, obj: object) -> Any:
+        if isinstance(obj, torch.Tensor):
+            return torch.from_numpy, (obj.detach().numpy(),)
+        return NotImplemented
+
+
+def _packed(ready: Ready) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(ready)
+    return file.getvalue()
