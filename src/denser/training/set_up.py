@@ -1,6 +1,6 @@
 """Labels made ready for training by worker processes, while it goes on.
 
-A label takes some 50 ms of one core: its points, its neighbours and its electrons. Workers make the
+A label takes some 30 ms of one core: its points, its neighbours and its electrons. Workers make the
 labels in the order in which the steps need them, so a run starts with the first ones and waits only
 for a label that is not ready yet. The steps are the same with any number of workers.
 """
