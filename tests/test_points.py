@@ -18,7 +18,7 @@ from denser.model.precision import fast_bf16
 from denser.training.flat import FlatLabels
 from denser.training.point_sets import errors_of
 from denser.training.points import Points
-from denser.training.set_up import Wanted, Workers
+from denser.training.set_up import Wanted, Workers, made_ready
 from denser.types.structure import Structure
 
 REFERENCE = Path(__file__).parent / "reference" / "labels"
@@ -182,3 +182,25 @@ def test_bfloat16_rounds_filters_and_mixing_only(ethanol):
     far = float((rounded - exact).detach().norm() / exact.detach().norm())
     assert 1e-5 < far < 1e-2
     assert torch.autograd.grad(rounded.square().sum(), network.mix[0].weight)[0].abs().sum() > 0
+
+
+def test_a_step_does_not_wait_for_the_device():
+    """On a device without values, whatever the host would have to read is an error."""
+    labels = [read_label(REFERENCE / f"{name}.npz") for name in ("H2CO", "CH4", "H2O")]
+    exponents = {"exponents": (0.3, 5.0, 1.1), "diffuse": (0.1,)}
+    config = AsphericalConfig(
+        channels=8, layers=2, hidden=8, electrons=2, reach=10.0, output_degree=5, **exponents
+    )
+    nowhere = torch.device("meta")
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        torch.ones(3, device=nowhere).sum().item()
+    flat, network = FlatLabels(config, nowhere), Aspherical(config).to(nowhere)
+    places = []
+    for i, label in enumerate(labels):
+        ready = made_ready(label, "gth-szv-1e", config, (0, i), Wanted(256, 1))
+        places.append((flat.add(ready.graph), flat.clouds.add(ready.clouds[0])))
+    turns = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3, 3)))[0]
+    errors, of_spin = flat.batch(*zip(*places, strict=True), turns).errors(network)
+    errors.sum().backward()
+    assert errors.shape == (3,) and of_spin is None
+    assert network.mix[0].weight.grad.shape == network.mix[0].weight.shape

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -220,10 +221,10 @@ class Aspherical(Network):
         """As in `Network`: filters and mixing. Heads and sums of Gaussians nearly cancel."""
         self._in_bf16 = enabled
 
-    def _rounded(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(
-            device.type, torch.bfloat16, enabled=self._in_bf16 and fast_bf16(device)
-        )
+    def _rounded(self, device: torch.device) -> AbstractContextManager[object]:
+        if self._in_bf16 and fast_bf16(device):
+            return torch.autocast(device.type, torch.bfloat16)
+        return nullcontext()
 
     @property
     def elements(self) -> tuple[int, ...]:
