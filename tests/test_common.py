@@ -109,7 +109,7 @@ def test_completion_script(run, monkeypatch):
         ("predict --refine", "--refine needs a value (improve the prediction by N Kohn-Sham steps"),
         ("predict --refine a.xyz", "(improve the prediction by N Kohn-Sham steps, such as 1)"),
         ("energy a.xyz --padding wide", "(vacuum on each side, angstrom)"),
-        ("predict a.xyz --box round", "'round' is not one of"),
+        ("predict a.xyz --box round", "unknown box 'round'; known: auto, isolated, paper"),
         ("compare a.cube", "(the reference, on the same grid; or a molecule); `denser compare -h`"),
         ("compare a.cube b.cube c.cube", "c.cube"),
         ("predict a.xyz --threads 0", "(CPU threads; default: all processors)"),

@@ -328,7 +328,7 @@ def test_orders_that_nobody_knows_are_written_as_unknown(tmp_path, suffix):
     carried = Structure.of(denser.from_smiles("c1ccccc1[N+](=O)[O-]"))
     path = tmp_path / f"a.{suffix}"
     ion = Structure.of(carried, charge=2)  # the bonds of the input do not fit it
-    moved = replace(carried, charge=1)
+    moved = replace(carried, charge=2)
     for structure in (ion, moved):
         note = write_charges(path, structure, np.zeros(len(structure)))
         assert note.startswith(f"a.{suffix}: no orders of the bonds fit the charge")

@@ -170,7 +170,7 @@ def test_an_element_that_the_model_does_not_know_gets_a_row(tmp_path):
     np.testing.assert_allclose(result.test.before, result.test.sad, rtol=1e-3)  # untrained
 
 
-MAGNESIUM = Atoms("Mg4", [[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]])
+ALUMINIUM = Atoms("Al4", [[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]])
 """Nothing that the shipped models have learnt from."""
 
 
@@ -189,7 +189,7 @@ def test_a_tuned_model_says_what_it_does_not_know(tmp_path, validation):
     else:
         assert model.mean_percent == load_model("default").mean_percent
     predictor = Predictor(model, "cpu")
-    assert "does not know" in predictor.doubt(predictor.predict(MAGNESIUM, padding=3.0))
+    assert "does not know" in predictor.doubt(predictor.predict(ALUMINIUM, padding=3.0))
     assert predictor.doubt(predictor.predict(molecule("CH3CH2OH"), padding=3.0)) == ""
 
 

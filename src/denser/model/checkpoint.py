@@ -38,7 +38,7 @@ FORMAT = "denser-model-1"
 _WEIGHTS = Path(__file__).parent / "weights"
 
 
-FEW = 20
+FEW = 40
 """A model has learnt little about an element with fewer labels to train on."""
 
 

@@ -80,7 +80,7 @@ class FoundAtoms:
             "symbols": list(self.structure.symbols),
             "positions_angstrom": np.round(self.structure.positions * BOHR, 4).tolist(),
             "error_percent": round(100 * self.error, 4),
-            "wrong_electrons": np.round(self.wrong, 4).tolist(),
+            "wrong_e": np.round(self.wrong, 4).tolist(),
         }
 
     def lines(self) -> list[str]:
