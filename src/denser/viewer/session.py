@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import OrderedDict
 from dataclasses import replace
@@ -28,8 +27,6 @@ from denser.viewer.items import Item, check_size
 if TYPE_CHECKING:
     from denser.analysis.topology.critical_points import CriticalPoints
     from denser.viewer.orbitals import KohnSham
-
-LOG = logging.getLogger("denser")
 
 MAX_PREDICTED, MAX_NODES = 1000, 6_000_000
 """Largest number of atoms that are predicted here, and of nodes; a larger box gets a coarser
