@@ -20,7 +20,6 @@ import numpy as np
 from ase import Atoms, units
 from ase.io import read, write
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from rich.console import Console
 from rich.table import Table
 
@@ -71,7 +70,8 @@ def moving(structure: Structure, frames: int, seed: int) -> list[Atoms]:
     atoms = structure.to_ase()
     atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
     random = np.random.default_rng(seed)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=500, rng=random)
+    spread = np.sqrt(500 * units.kB * atoms.get_masses())
+    atoms.set_momenta(random.normal(size=(len(atoms), 3)) * spread[:, None])
     motion = Langevin(
         atoms, 0.5 * units.fs, temperature_K=500, friction=0.02 / units.fs, rng=random, fixcm=False
     )
