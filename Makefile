@@ -10,7 +10,7 @@ BIN := .venv/bin
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test fast lint format types coverage lowest browser docs site bench clean
+.PHONY: demo test fast lint format types coverage lowest browser apbs docs site bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -18,7 +18,7 @@ demo: .venv/installed
 	$(BIN)/denser plot aspirin.cube -o aspirin.png
 
 # All that CI checks; tests/test_annotations.py checks the types.
-test: lint browser
+test: lint browser apbs
 	$(PYTEST) $(ARGS)
 
 # Tests without those marked slow and without the browser. Choose some: make fast ARGS=tests/test_io.py.
@@ -41,7 +41,7 @@ types: .venv/installed
 	$(BIN)/mypy
 
 # All tests, and the share of lines that they run; apart from make test, as it takes 40 % more time.
-coverage: .venv/installed browser
+coverage: .venv/installed browser apbs
 	$(PYTEST) --cov --cov-report=term:skip-covered
 
 # The fast tests with the lowest versions that pyproject.toml allows, in an environment of their own.
@@ -49,12 +49,19 @@ lowest: .venv-lowest/installed
 	.venv-lowest/bin/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal \
 	  -m "not slow" --ignore tests/test_viewer_browser.py $(ARGS)
 
-# The tests of the viewer drive a real browser. As root it is installed, else they say what they miss.
+# The tests of the viewer drive a real browser, and one of a page runs APBS. As root they are
+# installed, else the tests say what they miss.
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
-	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
-	       && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
+	  || $(call from-debian,chromium) \
 	  || echo "no Chromium here: the browser tests of the viewer need it (Debian: apt-get install chromium)"
+
+apbs:
+	@command -v apbs >/dev/null || $(call from-debian,apbs) \
+	  || echo "no APBS here: a test of docs/uses needs it (Debian: apt-get install apbs)"
+
+from-debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+  && apt-get install -qq -y --no-install-recommends $(1) >/dev/null; }
 
 # The tables and figures in README.md and docs, from those of properties and of file formats and from
 # docs/results.json, which benchmarks write with --results.

@@ -381,6 +381,18 @@ def test_openmm_template(acetate, tmp_path):
     assert root.find("NonbondedForce/UseAttributeFromResidue").get("name") == "charge"
 
 
+def test_pqr_is_read_back(acetate, tmp_path):
+    import MDAnalysis
+
+    structure, charges = acetate
+    write_charges(tmp_path / "acetate.pqr", structure, charges)
+    atoms = MDAnalysis.Universe(tmp_path / "acetate.pqr").atoms
+    np.testing.assert_allclose(atoms.positions, structure.positions * BOHR, atol=1e-4)
+    np.testing.assert_allclose(atoms.charges, charges, atol=2e-6)
+    radii = [{"H": 1.2, "C": 1.7, "O": 1.52}[symbol] for symbol in structure.symbols]
+    np.testing.assert_allclose(atoms.radii, radii)
+
+
 def test_files_that_cannot_be_written(acetate, tmp_path):
     structure, charges = acetate
     with pytest.raises(InputError, match=r"\.mol2, \.sdf, \.xml"):

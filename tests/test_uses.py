@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,19 @@ def test_refinement(page):
         names["bonds"](names["refined"]), names["bonds"](names["SITES"]), strict=True
     ):
         assert length == pytest.approx(true, abs=0.005)  # angstrom
+
+
+def test_multiscale(page):
+    if shutil.which("apbs") is None:
+        pytest.skip("APBS is not installed")
+    names = page("multiscale.md")
+    for name, (_, measured) in names["MEASURED"].items():
+        assert names["energies"][name] == pytest.approx(measured, abs=2.0)  # kcal/mol
+    assert names["converged"] == pytest.approx(names["energies"]["acetate"], abs=1.0)
+    assert sum(names["bare"]) == pytest.approx(names["ohm"], rel=0.05)
+    predicted, converged = names["through"]["predicted"], names["through"]["converged"]
+    assert predicted == pytest.approx(converged, rel=0.03)
+    assert predicted[0] > 20 * predicted[1]
 
 
 def test_map(page):

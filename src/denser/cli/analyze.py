@@ -170,7 +170,7 @@ def analyze(
     ] = None,
     charges_format: Annotated[
         str | None,
-        typer.Option(help="Write the charges as mol2, sdf, xml (OpenMM), itp, json or csv."),
+        typer.Option(help="Write the charges as mol2, sdf, xml (OpenMM), itp, pqr, json or csv."),
     ] = None,
     coarsen: Annotated[
         int, typer.Option(help="Write fields on every N-th node, with the same total charge.")

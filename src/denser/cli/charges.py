@@ -48,7 +48,7 @@ def charges(
             "--out",
             "-o",
             help="One file for all molecules (.sdf, .mol2, .json, .csv, .parquet, .xml, .itp, "
-            ".npz), or a folder with a file for each.",
+            ".pqr, .npz), or a folder with a file for each.",
         ),
     ] = None,
     smiles: Smiles = None,

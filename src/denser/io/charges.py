@@ -1,4 +1,4 @@
-"""Atomic charges for other programs: mol2, SDF, OpenMM, GROMACS, and tables.
+"""Atomic charges for other programs: mol2, SDF, OpenMM, GROMACS, PQR, and tables.
 
 ============  ==================================================================================
 suffix        holds
@@ -10,6 +10,8 @@ suffix        holds
 `.xml`        residue templates and their charges for `openmm.app.ForceField`; no Lennard-Jones
 `.itp`        molecule types of GROMACS with atoms (SYBYL types), charges, masses and bonds; no
               parameters
+`.pqr`        atoms with charges and Bondi's radii, for APBS and other Poisson-Boltzmann solvers;
+              several molecules are residues of one system
 `.json`       a list of molecules with all kinds of charges, other properties, bonds, positions
 `.csv`        a row for each atom with all kinds of charges and other properties
 `.parquet`    the same table; needs pyarrow
@@ -33,6 +35,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from ase.data import atomic_masses
+from ase.data.vdw import vdw_radii
 
 from denser.io import qtaim_embed
 from denser.io.bond_orders import UNKNOWN, find_bonds, sybyl_types, unpaired_electrons
@@ -319,6 +322,25 @@ def _gromacs(molecules: Sequence[ChargedMolecule]) -> str:
     return "\n".join([*rows, ""])
 
 
+def _pqr(molecules: Sequence[ChargedMolecule]) -> str:
+    rows = ["REMARK   charges in e, radii of Bondi in angstrom (2 where he has none)"]
+    radii = np.nan_to_num(vdw_radii, nan=2.0)
+    n = 0
+    for residue, molecule in enumerate(molecules, start=1):
+        structure = molecule.structure
+        atoms = zip(
+            _names(structure), structure.positions * BOHR, molecule.first,
+            radii[structure.numbers], strict=True,
+        )  # fmt: skip
+        for label, (x, y, z), q, radius in atoms:
+            n += 1
+            rows.append(
+                f"ATOM {n:6d} {label:5s} MOL {residue:5d} {x:11.4f} {y:11.4f} {z:11.4f} "
+                f"{q:10.6f} {radius:6.3f}"
+            )
+    return "\n".join([*rows, "TER", "END", ""])
+
+
 def _json(molecules: Sequence[ChargedMolecule]) -> str:
     found = []
     for molecule in molecules:
@@ -380,6 +402,7 @@ FORMATS: dict[str, Callable[[Sequence[ChargedMolecule]], str | bytes]] = {
     ".sdf": _one_by_one(_sdf),
     ".xml": _openmm,
     ".itp": _gromacs,
+    ".pqr": _pqr,
     ".json": _json,
     ".csv": _csv,
     ".parquet": _parquet,
