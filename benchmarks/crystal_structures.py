@@ -33,9 +33,9 @@ from ase.io import write
 from denser.analysis.crystal.symmetry import operations
 from denser.atoms.molecules import whole_molecules
 from denser.types.errors import InputError
+from denser.types.recipe import LEAST_PERIOD
 from denser.types.structure import Structure
 from denser.types.units import BOHR
-from denser.workflows.label.calculation import LEAST_PERIOD
 
 KNOWN = {
     # alpha-N2 and CO2: centres of Pa-3, atoms along [111] (Donohue, The Structures of the Elements,

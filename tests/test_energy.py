@@ -4,8 +4,10 @@ import json
 from functools import partial
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from iodata import load_one
 from typer.testing import CliRunner
 
@@ -287,3 +289,26 @@ def test_scf_from_a_prediction_and_refined_prediction(tmp_path):
     dipoles = [np.linalg.norm(dipole(rho) - dipole(reference)) for rho in (plain, refined)]
     assert dipoles[1] < dipoles[0]
     assert results[2]["converged"] and reference.integrate() == pytest.approx(8, abs=1e-6)
+
+
+def test_small_cells_at_gamma(tmp_path):
+    """They are repeated on request, and otherwise a sentence says so."""
+    places = [[0.4, 0.1, 0.3], [1.1, 0.3, 0.5]]
+    cell = Atoms("H2", places, cell=[4.0, 8.0, 8.1], pbc=True)
+    for name, atoms in (("cell", cell), ("two", cell.repeat((2, 1, 1)))):
+        ase.io.write(tmp_path / f"{name}.xyz", atoms)
+
+    def record(name: str, *more: str) -> dict:
+        arguments = ["energy", str(tmp_path / f"{name}.xyz"), "--steps", "1", "--json", *more]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    small, repeated, two = record("cell"), record("cell", "--repeat"), record("two", "--repeat")
+    assert "the cell repeated 2 x 1 x 1 times is large enough" in small["notes"][0]
+    assert repeated["repeated"] == [2, 1, 1] and repeated["formula"] == "H4"
+    assert two["notes"] == [] and "repeated" not in two
+    assert repeated["e_cell_hartree"] == pytest.approx(two["e_tot_hartree"] / 2, abs=1e-9)
+    assert abs(small["e_tot_hartree"] - repeated["e_cell_hartree"]) * HARTREE > 0.01
+    (note,) = repeated["notes"]
+    assert note.startswith("the cell is repeated 2 x 1 x 1 times; E of one cell is -1.1")

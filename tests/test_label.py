@@ -109,9 +109,10 @@ def test_a_label_is_the_density_that_pyscf_finds():
 
 
 def test_boxes():
-    with pytest.raises(InputError, match=r"4.23 \(repeat the cell 2 x 2 x 1 times\)"):
-        narrow = replace(HELIUM, cell=np.diag([8.0, 9, 16]))
-        list(LabelSettings().task("x", narrow).grids())
+    narrow = LabelSettings().task("x", replace(HELIUM, cell=np.diag([6.5, 9, 16])))
+    assert narrow.times == (3, 2, 1) and len(narrow.structure) == 6
+    alone = LabelSettings().task("x", replace(HELIUM, cell=np.diag([8.0, 9, 16])))
+    assert alone.times == (1, 1, 1)
     periodic = replace(HELIUM, cell=np.diag([16.0, 17, 18]))
     assert [b for b, _ in LabelSettings().task("x", periodic).grids()] == ["cell"]
     task = LabelSettings(PredictionOptions(box="isolated")).task("x", periodic)

@@ -126,7 +126,7 @@ def test_a_basis_all_but_linearly_dependent_is_that_of_the_scf():
     np.testing.assert_allclose(refined.mo_energy[:3], converged.mo_energy[:3], atol=1e-4)
 
 
-def test_a_cell_too_narrow_for_the_basis_is_refused():
+def test_a_crystal_too_dense_for_the_basis_is_refused():
     """Its SCF may converge, but with 40 electrons on the grid in place of 10."""
     sides = np.array([2.6, 2.6, 3.73]) / BOHR
     atoms = np.array([[1.3, 1.3, 1.3], [1.3, 1.3, 2.43]]) / BOHR
@@ -134,7 +134,7 @@ def test_a_cell_too_narrow_for_the_basis_is_refused():
     grid = Grid.periodic(nitrogen)
     with pytest.raises(InputError, match=r"2.60 x 2.60 x 3.73 angstrom\) 10 electrons"):
         scf(nitrogen, grid, max_cycle=3)
-    with pytest.raises(InputError, match="use a supercell"):
+    with pytest.raises(InputError, match="nearly linearly dependent"):
         one_step(superposition(nitrogen, grid))
 
 

@@ -9,6 +9,8 @@ from ase.data import covalent_radii
 from ase.neighborlist import primitive_neighbor_list
 
 from denser.atoms.radii import BONDED
+from denser.fields.periodic import repeats
+from denser.types.recipe import LEAST_PERIOD
 from denser.types.structure import Structure
 from denser.types.units import BOHR
 
@@ -77,3 +79,15 @@ def lone_molecule(structure: Structure) -> WholeMolecule | None:
     # Atoms of the whole molecule are in one cell: a pair with a shift is one with an image.
     shifts = primitive_neighbor_list("S", (True,) * 3, structure.cell, first.positions, APART)
     return None if shifts.any() else first
+
+
+def cells_at_gamma(structure: Structure) -> tuple[int, int, int]:
+    """How many cells a crystal needs along each vector if its orbitals are those at Gamma alone.
+
+    As many as leave no period below `denser.types.recipe.LEAST_PERIOD`. One cell suffices for a
+    molecule, with or without a cell of its own.
+    """
+    if structure.cell is None:
+        return 1, 1, 1
+    times = repeats(structure.cell, LEAST_PERIOD)
+    return times if max(times) > 1 and lone_molecule(structure) is None else (1, 1, 1)

@@ -37,6 +37,14 @@ from denser.types.errors import InputError
 if TYPE_CHECKING:
     from denser.workflows.inputs import Input
 
+Repeat = Annotated[
+    bool,
+    typer.Option(
+        "--repeat",
+        help="Repeat a crystal with periods below 8 angstrom, since orbitals are those at Gamma.",
+    ),
+]
+
 
 def energy(
     files: Files = None,
@@ -76,6 +84,7 @@ def energy(
     model: ModelName = "default",
     box: BoxName = Box.auto,
     padding: Padding = 4.0,
+    repeat: Repeat = False,
     workers: Workers = 1,
     executor: ExecutorName = None,
     device: Device = "auto",
@@ -95,7 +104,7 @@ def energy(
         charge, model, box, padding, device, spin=unpaired(spin, multiplicity)
     )
     other = Wanted(basis, fragments, dispersion and dispersion.value, ip_ea)
-    settings = EnergySettings(options, steps, other, tuple(orbitals or ()), out, molden)
+    settings = EnergySettings(options, steps, other, tuple(orbitals or ()), out, molden, repeat)
     inputs = _inputs(files, smiles, embed, topology)
     job = Energies(inputs, settings, table, resume, own_files(files or [], topology))
     raise typer.Exit(job.run(json, workers, parsl_file(executor)))
@@ -129,6 +138,7 @@ def scf(
     model: ModelName = "default",
     box: BoxName = Box.auto,
     padding: Padding = 4.0,
+    repeat: Repeat = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -148,6 +158,7 @@ def scf(
     starts = StartDensities(
         prediction_options(charge, model, box, padding, device, spin=unpaired(spin, multiplicity)),
         open_shells=basis is None,
+        repeat=repeat,
     )
     inputs = _inputs(files, smiles, embed)
     single = len(inputs) == 1 and out is not None and bool(out.suffix) and not out.is_dir()

@@ -20,13 +20,9 @@ from denser.types.density import Density
 from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
-from denser.types.units import BOHR
 
 SAME_STATE = 1e-5
 """States of an open shell whose energies differ by less than this (hartree) count as one."""
-
-NARROW = 4.0 / BOHR
-"""In cells narrower than this (bohr), the electrons are counted after an SCF."""
 
 
 class HasEnergy(Protocol):
@@ -185,8 +181,8 @@ def scf(
     Raises
     ------
     InputError
-        As in `mean_field`; or `dm0` does not fit the basis, or the cell is too narrow for the
-        basis (`require_electrons`).
+        As in `mean_field`; or `dm0` does not fit the basis, or the basis does not fit the
+        crystal (`require_electrons`).
     """
     start = time.perf_counter()
     structure = as_structure(structure)
@@ -199,7 +195,7 @@ def scf(
     if dm0 is not None:
         require_fitting_dm(mf.cell, dm0)
     mf.kernel(dm0)
-    if np.linalg.norm(grid.cell, axis=1).min() < NARROW:
+    if structure.cell is not None:
         require_electrons(mf.cell, density_on_mesh(mf, mf.make_rdm1()))
     e_tot, known = float(mf.e_tot), mf.open_space
     if known is not None:

@@ -28,6 +28,33 @@ def adjacent_images(points: np.ndarray, cell: np.ndarray) -> np.ndarray:
     return (points[None] + shifts[:, None]).reshape(-1, 3)
 
 
+def shortest_period(cell: np.ndarray) -> float:
+    """Length of the shortest lattice vector of a cell (3, 3), in any setting."""
+    from ase.geometry import minkowski_reduce
+
+    return float(np.linalg.norm(minkowski_reduce(cell)[0], axis=1).min())
+
+
+def repeats(cell: np.ndarray, period: float) -> tuple[int, int, int]:
+    """The smallest supercell of a cell (3, 3) without a lattice vector shorter than `period`.
+
+    As numbers of cells along each vector; of those with as many cells the first by its numbers.
+    """
+    least = [max(1, int(np.ceil(period / x - 1e-6))) for x in np.linalg.norm(cell, axis=1)]
+    extra = 0
+    while True:
+        tried = product(*(range(n, n + extra + 1) for n in least))
+        for n1, n2, n3 in sorted(tried, key=lambda n: (np.prod(n), n)):
+            if shortest_period(cell * [[n1], [n2], [n3]]) > period * (1 - 1e-6):
+                return n1, n2, n3
+        extra += 2
+
+
+def times_text(times: tuple[int, int, int]) -> str:
+    """Words for a repeated cell."""
+    return f"repeated {' x '.join(map(str, times))} times"
+
+
 def images_near(
     points: np.ndarray, grid: Grid, reach: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

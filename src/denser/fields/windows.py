@@ -42,6 +42,15 @@ def groups_of_like_reach(reach: np.ndarray) -> list[list[int]]:
     return groups
 
 
+def gaussian_reach(size: np.ndarray, alphas: np.ndarray, degree: int, cutoff: float) -> np.ndarray:
+    """Where size max(1, r^degree) exp(-alpha r^2) falls below `cutoff` (n_exponents,)."""
+    radius = np.ones_like(alphas)
+    for _ in range(20):
+        bound = size * np.maximum(1.0, radius) ** degree / cutoff
+        radius = np.sqrt(np.log(np.maximum(bound, 1.0)) / alphas)
+    return radius
+
+
 def unit_vectors(grid: Grid) -> np.ndarray:
     """Unit vectors along the cell's vectors (3, 3), in rows."""
     return grid.cell / np.linalg.norm(grid.cell, axis=1, keepdims=True)

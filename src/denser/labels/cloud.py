@@ -8,6 +8,9 @@ The points are a Kronecker sequence in four dimensions (the Gaussian and three c
 start depends on a hash of the geometry. Consecutive points cover p evenly, and their noise is
 smaller than that of random points.
 
+A box that is not along x, y and z has the same density p, in coordinates along its vectors where
+points are drawn evenly (`_oblique`).
+
 Published shards contain densities at these points, so this module must never change: a new way
 to draw points needs a new function and a new format of shards.
 """
@@ -17,9 +20,10 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from scipy.special import ndtri
 
-from denser.types.errors import InputError
+from denser.fields.periodic import images_near, wrapped
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 
@@ -48,14 +52,9 @@ def cloud(structure: Structure, grid: Grid, n: int) -> tuple[np.ndarray, np.ndar
     grid : Grid
         Only its box matters.
     n : int
-
-    Raises
-    ------
-    InputError
-        The box vectors are not along x, y and z.
     """
     if not grid.is_orthorhombic:
-        raise InputError("points can be drawn in boxes along x, y and z only")
+        return _oblique(structure, grid, n)
     lengths = np.diag(grid.cell)
     per_atom = np.where(structure.numbers == 1, _HYDROGEN, 1.0)
     per_atom = (1 - _EVEN) * per_atom / per_atom.sum()
@@ -77,6 +76,29 @@ def cloud(structure: Structure, grid: Grid, n: int) -> tuple[np.ndarray, np.ndar
                 points[:, i] - structure.positions[:, i, None], lengths[i], s
             )
         p += share * (per_atom @ density)
+    return points, p
+
+
+def _oblique(structure: Structure, grid: Grid, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `cloud`, for a box of any shape."""
+    per_atom = np.where(structure.numbers == 1, _HYDROGEN, 1.0)
+    per_atom = (1 - _EVEN) * per_atom / per_atom.sum()
+    shares = np.outer(per_atom, _SHARES).ravel()  # (atom and width)
+    steps = _RATIO ** -np.arange(1.0, 5.0)
+    u = (_start(structure, grid) + np.arange(1, n + 1)[:, None] * steps) % 1.0
+    choice = np.searchsorted(np.cumsum(shares), u[:, 0], side="right")
+    about_atom = choice < shares.size
+    atom, width = np.divmod(choice[about_atom], _WIDTHS.size)
+    points = grid.origin + u[:, 1:] @ grid.cell
+    deviates = ndtri(np.clip(u[about_atom, 1:], 1e-9, 1 - 1e-9))
+    points[about_atom] = structure.positions[atom] + _WIDTHS[width, None] * deviates
+    points = wrapped(points, grid.cell, grid.origin)
+    p = np.full(n, _EVEN / grid.volume)
+    for s, share in zip(_WIDTHS, _SHARES, strict=True):
+        images, owner = images_near(structure.positions, grid, _TAIL * s)
+        squares = cdist(images, points, "sqeuclidean")
+        weights = share * per_atom[owner] / (s * np.sqrt(2 * np.pi)) ** 3
+        p += weights @ np.exp(-0.5 / s**2 * squares)
     return points, p
 
 

@@ -2,7 +2,9 @@
 
 rho(r) = 2 sum_i |psi_i(r)|^2, psi_i = sum_p C_pi X_p(x) Y_p(y) Z_p(z): each primitive Gaussian
 is a product of one-dimensional functions, whose periodic images are summed for each axis. The
-sum over p is a matrix product for each column of the grid, over the primitives that reach it.
+sum over p is a matrix product for each column of the grid, over the primitives that reach it. In a
+box that is not along x, y and z, images are no products: there each block of nodes has the
+primitives, with their images, that reach it.
 """
 
 from __future__ import annotations
@@ -10,11 +12,14 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.resources import files
+from itertools import product
 
 import numpy as np
 import torch
 from ase.data import chemical_symbols
 
+from denser.fields.periodic import images_near, wrapped
+from denser.fields.windows import compact_groups, gaussian_reach
 from denser.types.grid import Grid
 
 # Real solid harmonics in PySCF's order, as {monomial (i, j, k): coefficient}.
@@ -44,6 +49,8 @@ _HARMONICS = {
 }
 _NEGLIGIBLE = 1e-8
 _BLOCK = 16
+_SMALL = 8
+"""Nodes along each edge of a block of an oblique grid."""
 
 
 @cache
@@ -113,7 +120,7 @@ def density_on_grid(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """Density of doubly occupied orbitals on a periodic orthorhombic grid.
+    """Density of doubly occupied orbitals on a periodic grid.
 
     Parameters
     ----------
@@ -123,7 +130,7 @@ def density_on_grid(
     mo_coeff : (nao, nocc) float
         In PySCF's order of basis functions.
     grid : Grid
-        Its box is the period of the orbitals.
+        Its box, of any shape, is the period of the orbitals.
 
     Returns
     -------
@@ -131,6 +138,17 @@ def density_on_grid(
     """
     if mo_coeff.shape[1] == 0:  # no electron of one spin
         return torch.zeros(grid.shape, dtype=dtype, device=device)
+    if not grid.is_orthorhombic:
+        orbitals = _Oblique(numbers, positions, mo_coeff, grid, device, dtype)
+        rho = torch.empty(grid.shape, dtype=dtype, device=device)
+        starts = [range(0, n, _SMALL) for n in grid.shape]
+        for corner in product(*starts):
+            part = tuple(slice(i, i + _SMALL) for i in corner)
+            nodes = [np.arange(n)[s] / n for n, s in zip(grid.shape, part, strict=True)]
+            fractions = np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1)
+            points = grid.origin + fractions.reshape(-1, 3) @ grid.cell
+            rho[part] = orbitals.density(points).view(fractions.shape[:3])
+        return rho
     atom, exponents, powers, c = primitives(numbers, mo_coeff)
     x, y, z = (
         torch.as_tensor(
@@ -178,6 +196,13 @@ def density_at_points(
     points : (n, 3) float
         Bohr, in the frame of `grid` and inside its box.
     """
+    if not grid.is_orthorhombic:
+        orbitals = _Oblique(numbers, positions, mo_coeff, grid)
+        points = wrapped(points, grid.cell, grid.origin)
+        rho = np.empty(len(points))
+        for some in compact_groups(points, _SMALL**3):
+            rho[some] = orbitals.density(points[some]).numpy()
+        return rho
     atom, exponents, powers, c = primitives(numbers, mo_coeff)
     # Primitives of one atom and exponent differ only in their powers of x, y and z.
     (centre, alpha), pair = np.unique(np.stack([atom, exponents]), axis=1, return_inverse=True)
@@ -197,3 +222,61 @@ def density_at_points(
                 term = term * x
         values *= f[powers[:, i], pair.ravel()]
     return 2.0 * np.square(c.T @ values).sum(axis=0)
+
+
+class _Oblique:
+    """Orbitals of a box of any shape, for points that are close together.
+
+    Parameters
+    ----------
+    numbers, positions, mo_coeff, grid, device, dtype
+        As in `density_on_grid`.
+    """
+
+    def __init__(
+        self,
+        numbers: np.ndarray,
+        positions: np.ndarray,
+        mo_coeff: np.ndarray,
+        grid: Grid,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        atom, exponents, powers, c = primitives(numbers, mo_coeff)
+        # Primitives of one atom and exponent are a shell: they differ only in their powers.
+        (centre, alphas), shell = np.unique(
+            np.stack([atom, exponents]), axis=1, return_inverse=True
+        )
+        shell = shell.ravel()
+        size = np.zeros(len(alphas))
+        np.maximum.at(size, shell, np.abs(c).max(axis=1))
+        reach = gaussian_reach(size, alphas, int(powers.sum(axis=1).max()), _NEGLIGIBLE)
+        self.centres, self.shells = images_near(positions[centre.astype(int)], grid, reach)
+        self.reach, self.alphas = reach[self.shells], alphas[self.shells]
+        kinds, kind = np.unique(powers, axis=0, return_inverse=True)
+        rows = np.full((len(kinds), len(alphas)), -1)
+        rows[kind.ravel(), shell] = np.arange(len(c))
+        self.terms = list(zip(kinds.tolist(), rows, strict=True))
+        self.coefficients = torch.as_tensor(c, dtype=dtype, device=device)
+
+    def density(self, points: np.ndarray) -> torch.Tensor:
+        """Density (n,), e/bohr^3, at points (n, 3) that are close together, in the box."""
+        c = self.coefficients
+        middle = points.mean(axis=0)
+        radius = np.linalg.norm(points - middle, axis=1).max()
+        distance = np.linalg.norm(self.centres - middle, axis=1)
+        near = np.flatnonzero(distance < self.reach + radius)
+        d = (points - self.centres[near, None]).transpose(2, 0, 1)  # (3, image, point)
+        xyz = torch.as_tensor(d, dtype=c.dtype, device=c.device)
+        alphas = torch.as_tensor(self.alphas[near, None], dtype=c.dtype, device=c.device)
+        gaussians = torch.exp(-alphas * xyz.square().sum(dim=0))
+        psi = c.new_zeros(c.shape[1], len(points))
+        for powers, rows in self.terms:
+            row = rows[self.shells[near]]
+            has = np.flatnonzero(row >= 0)
+            values = gaussians[has]
+            for x, power in zip(xyz, powers, strict=True):
+                if power:
+                    values = values * x[has] ** power
+            psi.addmm_(c[row[has]].T, values)
+        return 2.0 * psi.square_().sum(dim=0)

@@ -20,6 +20,7 @@ from torch import Tensor
 from denser.fields.windows import (
     axis_window,
     block,
+    gaussian_reach,
     groups_of_like_reach,
     orthogonal_axis,
     pieces,
@@ -147,21 +148,10 @@ def _patches(
     alphas = exponents.cpu().numpy().astype(float)
     centres = positions.detach().cpu().numpy().astype(float)
     for a, centre in enumerate(centres):
-        reach = gaussian_reach(size[a], alphas, degree)
+        reach = gaussian_reach(size[a], alphas, degree, CUTOFF)
         for group in groups_of_like_reach(reach):
             radius = reach[group[0]]
             yield patch(grid, centre, positions[a], radius, polynomials[a, group], alphas[group])
-
-
-def gaussian_reach(
-    size: np.ndarray, alphas: np.ndarray, degree: int, cutoff: float = CUTOFF
-) -> np.ndarray:
-    """Where size max(1, r^degree) exp(-alpha r^2) falls below `cutoff` (n_exponents,)."""
-    radius = np.ones_like(alphas)
-    for _ in range(20):
-        bound = size * np.maximum(1.0, radius) ** degree / cutoff
-        radius = np.sqrt(np.log(np.maximum(bound, 1.0)) / alphas)
-    return radius
 
 
 def _patch(

@@ -17,6 +17,7 @@ from denser.model.precision import fast_bf16
 from denser.training.config import Config, DataConfig, SampleConfig
 from denser.training.processes import Processes
 from denser.training.sampling import labels_of_step
+from denser.types.errors import InputError
 from denser.types.grid import Grid
 
 
@@ -33,6 +34,11 @@ class Images:
     device : torch.device
     multiple_of : int
         Shapes are rounded up to multiples of this in the same box, for networks that need it.
+
+    Raises
+    ------
+    InputError
+        A box that is not orthorhombic.
     """
 
     def __init__(
@@ -43,6 +49,13 @@ class Images:
         device: torch.device,
         multiple_of: int = 1,
     ) -> None:
+        skew = [label.name for label in labels if not label.grid.is_orthorhombic]
+        if skew:
+            raise InputError(
+                f"networks of images need orthorhombic boxes along x, y and z, and {len(skew)} of "
+                f"{len(labels)} labels have another one, such as {skew[0]}; leave them out, or "
+                "train an aspherical network"
+            )
         self.labels, self.sad, self.device = labels, sad, device
         self.grids = [_rounded(label.grid, multiple_of) for label in labels]
         self._cache: dict[Label, tuple[Tensor, Tensor]] = {}

@@ -217,6 +217,6 @@ def _every_other(grid: Grid, rng: np.random.Generator) -> Grid:
     """Every second node along each axis with an even number of nodes, with a random start."""
     shape = np.array(grid.shape)
     every = np.where(shape % 2, 1, 2)
-    start = rng.integers(every) * (np.diag(grid.cell) / shape)
+    start = rng.integers(every) @ (grid.cell / shape[:, None])
     nx, ny, nz = (int(n) for n in shape // every)
     return Grid(grid.origin + start, grid.cell, (nx, ny, nz))

@@ -310,6 +310,32 @@ class Structure:
             )
         return cls.from_ase(atoms, charge, isolated, spin)
 
+    def repeat(self, times: tuple[int, int, int]) -> Structure:
+        """Return a supercell of so many cells along each lattice vector, copy by copy.
+
+        Charge and unpaired electrons are those of all copies; bonds are left out.
+
+        Raises
+        ------
+        InputError
+            There is no cell, or a number below 1.
+        """
+        if self.cell is None or min(times) < 1:
+            raise InputError(
+                f"a structure {'without' if self.cell is None else 'with'} a cell cannot be "
+                f"repeated {' x '.join(map(str, times))} times"
+            )
+        copies = np.stack(np.meshgrid(*map(np.arange, times), indexing="ij"), axis=-1)
+        shifts = copies.reshape(-1, 3) @ self.cell
+        n = len(shifts)
+        return Structure(
+            np.tile(self.numbers, n),
+            (self.positions + shifts[:, None]).reshape(-1, 3),
+            n * self.charge,
+            self.cell * np.array(times)[:, None],
+            spin=None if self.spin_assumed and not self.spin else n * self.spin,
+        )
+
     def to_ase(self) -> Atoms:
         """Return `ase.Atoms` in angstrom, with charge and spin in `info` unless they are zero."""
         from ase import Atoms

@@ -40,6 +40,8 @@ class EnergySettings:
     folder : Path
         For the orbitals.
     molden : Path, optional
+    repeat : bool
+        As of `denser.workflows.energy.StartDensities`.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class EnergySettings:
     orbitals: tuple[str, ...] = ()
     folder: Path = Path(".")
     molden: Path | None = None
+    repeat: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -65,6 +68,7 @@ class EnergySettings:
     def plain(self) -> dict[str, Any]:
         """Return the settings that determine the results, as plain values."""
         own = {"steps": self.steps, "other": asdict(self.other), "orbitals": self.orbitals}
+        own |= {"repeat": self.repeat}
         files = {"folder": str(self.folder), "molden": str(self.molden)}
         return self.options.plain() | own | files
 
@@ -174,7 +178,7 @@ def _work(entry: Input, settings: EnergySettings, protected: frozenset[Path]) ->
     targets = [stem.with_name(f"{stem.name}_{name}.cube") for name in settings.orbitals]
     for target in [*targets, settings.molden] if settings.molden else targets:
         refuse_inputs(target, protected)
-    starts = StartDensities(settings.options)
+    starts = StartDensities(settings.options, repeat=settings.repeat)
     start = starts.of(entry)
     chosen = settings.other.in_open_space(start, starts.recipe)
     if chosen.anything:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from denser.analysis.moments import dipole_record, dipole_text
+from denser.atoms.molecules import cells_at_gamma
 from denser.atoms.sad import RECIPES, superposition
 from denser.dft.cell import density_from_dm
 from denser.dft.one_step import one_step
 from denser.dft.orbitals import orbital, write_molden
 from denser.dft.refine import refine
 from denser.dft.scf import KSResult, mean_field, not_converged, scf
+from denser.fields.periodic import times_text
 from denser.io import read_density, write
 from denser.model.predictor import Predictor
 from denser.types.density import Density
@@ -32,7 +34,13 @@ from denser.types.units import BOHR, HARTREE
 from denser.workflows.many import headline
 from denser.workflows.open_shells import OPEN_SHELL_CUBES, open_shell_scf, superposed
 from denser.workflows.other_basis import dispersion_record, dispersion_text, energies_record
-from denser.workflows.predict import Steps, density_error_text, geometry_text, refined_prediction
+from denser.workflows.predict import (
+    Steps,
+    at_gamma,
+    density_error_text,
+    geometry_text,
+    refined_prediction,
+)
 from denser.workflows.scf_guess import dm_from_density
 
 if TYPE_CHECKING:
@@ -54,13 +62,14 @@ class StartDensity:
     """A starting density, and the seconds of its prediction (none if it was read).
 
     `geometry` says how the geometry of a SMILES was made. `ghosts` are basis functions at places
-    without an atom.
+    without an atom. `times` says how often the cell of a crystal was repeated.
     """
 
     density: Density
     seconds: float | None
     geometry: str = ""
     ghosts: Structure | None = None
+    times: tuple[int, int, int] = (1, 1, 1)
 
 
 class StartDensities:
@@ -73,10 +82,14 @@ class StartDensities:
     open_shells : bool
         Whether structures with unpaired electrons, which no model knows, start from superposed
         atoms.
+    repeat : bool
+        Whether crystals with short periods are repeated (`cells_at_gamma`).
     """
 
-    def __init__(self, options: PredictionOptions, open_shells: bool = False) -> None:
-        self.options, self.open_shells = options, open_shells
+    def __init__(
+        self, options: PredictionOptions, open_shells: bool = False, repeat: bool = False
+    ) -> None:
+        self.options, self.open_shells, self.repeat = options, open_shells, repeat
         self.predictor: Predictor | None = None
 
     @property
@@ -95,11 +108,17 @@ class StartDensities:
         if isinstance(entry.source, Path):
             return self.read(entry.source)
         atoms, ghosts = without_ghosts(entry.atoms())
-        return replace(self.predict(atoms), ghosts=ghosts)
+        times = (1, 1, 1)
+        if self.repeat:
+            times = cells_at_gamma(self.options.structure_of(atoms))
+        return replace(self.predict(atoms, times), ghosts=ghosts, times=times)
 
-    def predict(self, atoms: Atoms) -> StartDensity:
-        """Density of a structure."""
+    def predict(self, atoms: Atoms, times: tuple[int, int, int] = (1, 1, 1)) -> StartDensity:
+        """Density of a structure, or of so many cells of a crystal."""
         options = self.options
+        if max(times) > 1:
+            atoms = options.structure_of(atoms).repeat(times).to_ase()
+            options = replace(options, charge=None, spin=None)
         if self.open_shells:
             structure = options.structure_of(atoms)
             if structure.spin:
@@ -195,6 +214,7 @@ def energy_record(
     record["uncertainty_ev"] = round(result.uncertainty * HARTREE, 5)
     record |= Steps.of(result).record()
     record["steps"] = steps
+    record |= _of_cell(start, result.e_tot)
     if start.density.structure.isolated and start.density.structure.charge < 0:
         record["notes"] = [
             "the basis has no diffuse functions, so an anion is bound too weakly; --basis "
@@ -226,6 +246,7 @@ def scf_record(
             "converged": result.converged,
         }
         more["errors"] = _errors(density.structure, result)
+        record |= _of_cell(start, result.e_tot)
         return record | {"converged": result.converged, "starts": {"minao": row}} | more
     begin = time.perf_counter()
     dm = dm_from_density(start.density, recipe, steps)
@@ -241,6 +262,7 @@ def scf_record(
             rows[name] = row
     density = converged_density(start.density, recipe, result)
     record = _record(start, density, result.e_tot, result.homo, result.lumo)
+    record |= _of_cell(start, result.e_tot)
     record |= {"converged": result.converged, "starts": rows, "written": []}
     if out is not None and result.converged:
         write(out, density)
@@ -361,6 +383,19 @@ def _record(start: StartDensity, density: Density, e_tot: float, homo: float, lu
         **dipole_record(density),
         "grid_shape": list(density.grid.shape),
         "geometry": start.geometry,
+    }
+
+
+def _of_cell(start: StartDensity, e_tot: float) -> dict:
+    """What was done about a small cell: `at_gamma`, or that it was repeated."""
+    times = start.times
+    if max(times) == 1:
+        return {"notes": at_gamma(start.density.structure, "--repeat does so")}
+    e_cell = e_tot / int(np.prod(times))
+    return {
+        "notes": [f"the cell is {times_text(times)}; E of one cell is {e_cell:.6f} hartree"],
+        "repeated": list(times),
+        "e_cell_hartree": e_cell,
     }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from denser.atoms.radii import covalent_radius
+from denser.fields.windows import ball, pieces
 from denser.types.density import Density
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -14,23 +15,23 @@ from denser.types.units import BOHR
 SHELLS = (0.0, 0.5, 1.0, 1.5, 2.0, np.inf)
 """Edges of the bins by distance from the nearest nucleus, angstrom."""
 
+_REACH = 6.0
+"""Bohr; beyond the last edge of `SHELLS` and all covalent radii."""
+
 
 def squared_distances(structure: Structure, grid: Grid) -> dict[int, np.ndarray]:
     """Squared distance (nx, ny, nz), bohr^2, to the nearest atom of each atomic number.
 
-    All periodic images in an orthorhombic box are included.
+    Infinite beyond `_REACH`. The box of the grid, of any shape, is the period.
     """
     out = {}
     for z in np.unique(structure.numbers):
         nearest = np.full(grid.shape, np.inf, dtype=np.float32)
         for position in structure.positions[structure.numbers == z]:
-            squares = []
-            for i in range(3):
-                length = grid.cell[i, i]
-                d = grid.axis(i) - position[i]
-                squares.append(((d - length * np.round(d / length)) ** 2).astype(np.float32))
-            plane = squares[0][:, None, None] + squares[1][None, :, None]
-            np.minimum(nearest, plane + squares[2][None, None, :], out=nearest)
+            nodes, squared = ball(grid, position, _REACH, periodic=True)
+            for on_grid, in_patch in pieces(nodes, grid.shape):
+                part = nearest[on_grid]
+                np.minimum(part, squared[in_patch].astype(np.float32), out=part)
         out[int(z)] = nearest
     return out
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from denser.atoms.molecules import cells_at_gamma
 from denser.atoms.sad import superposition
 from denser.labels.coefficients import require_storable
 from denser.labels.facts import Facts
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 5
 """Largest number of Kohn-Sham steps from a prediction before the SCF is used instead."""
-
-LEAST_PERIOD = 8.0 / BOHR
-"""Shortest period of a crystal that is labelled at Gamma, bohr. Shorter ones make errors of the
-density of 0.1 (CO2) to 0.4 % (urea, ice) for molecular crystals, and up to 5 % (diamond)."""
 
 CLOSED_BOX = 4.0
 """Vacuum per side (angstrom) from which on the density of an open shell is that of open space."""
@@ -81,10 +78,16 @@ class LabelSettings:
         return Recipe() if spacing is None else Recipe(spacing=spacing / BOHR)
 
     def task(self, name: str, structure: Structure, group: str = "") -> LabelTask:
-        """Task for a structure; a structure that is treated as a molecule loses its cell."""
+        """Task for a structure; a structure that is treated as a molecule loses its cell.
+
+        A crystal with short periods is repeated (`cells_at_gamma`), as it is computed at Gamma.
+        """
         options = self.options
         if options.box == "auto" and structure.cell is not None:
-            return LabelTask(name, structure, "cell", self, group)
+            times = cells_at_gamma(structure)
+            if max(times) > 1:
+                structure = structure.repeat(times)
+            return LabelTask(name, structure, "cell", self, group, times)
         if structure.cell is not None:
             structure = replace(structure, cell=None)
         box = "paper" if options.box == "paper" else f"padding {options.padding:g}"
@@ -93,13 +96,17 @@ class LabelSettings:
 
 @dataclass(frozen=True, eq=False)
 class LabelTask:
-    """A structure to label in a box; `group` as of `LabelInput`."""
+    """A structure to label in a box.
+
+    `group` as of `LabelInput`; `times` says how often a crystal's cell was repeated.
+    """
 
     name: str
     structure: Structure
     box: str
     settings: LabelSettings
     group: str = ""
+    times: tuple[int, int, int] = (1, 1, 1)
 
     @property
     def content(self) -> str:
@@ -107,30 +114,9 @@ class LabelTask:
         return content_hash(self.structure, self.box)
 
     def grids(self) -> Iterator[tuple[str, Grid]]:
-        """Names and boxes to try, in this order.
-
-        Raises
-        ------
-        InputError
-            A cell that is not orthorhombic, or has a period below `LEAST_PERIOD`.
-        """
+        """Names and boxes to try, in this order."""
         spacing = self.settings.recipe.spacing
         if self.box == "cell":
-            if not self.structure.is_orthorhombic:
-                raise InputError(
-                    "labels need an orthorhombic cell along x, y and z; use --box isolated for a "
-                    "molecule, or denser scf for the density alone"
-                )
-            cell = self.structure.cell
-            assert cell is not None
-            shortest = float(np.linalg.norm(cell, axis=1).min())
-            if shortest < LEAST_PERIOD - 1e-6:
-                times = np.ceil(LEAST_PERIOD / np.linalg.norm(cell, axis=1) - 1e-9).astype(int)
-                raise InputError(
-                    f"labels of crystals are made at Gamma, which needs periods of "
-                    f"{LEAST_PERIOD * BOHR:g} angstrom or more; the shortest is "
-                    f"{shortest * BOHR:.2f} (repeat the cell {' x '.join(map(str, times))} times)"
-                )
             yield self.box, Grid.periodic(self.structure, spacing)
             return
         if self.box == "paper":

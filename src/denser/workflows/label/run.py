@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from denser.fields.periodic import times_text
 from denser.labels.facts import Facts
 from denser.labels.label import Label
 from denser.labels.store import LabelStore, TakenError
@@ -167,4 +168,8 @@ def _plan(
         else:
             planned[name] = content
             tasks.append(task)
+            if max(task.times) > 1:
+                tell(
+                    f"{name}: the cell is {times_text(task.times)}, since labels are made at Gamma"
+                )
     return tasks
