@@ -13,6 +13,7 @@ from denser.dft.cell import build_cell, density_from_dm
 from denser.dft.gradient import scf_gradient
 from denser.dft.scf import mean_field, scf
 from denser.fields.metrics import err_rho
+from denser.labels.render import density_on_grid
 from denser.types.density import Density
 from denser.types.grid import Grid
 from denser.types.structure import Structure
@@ -69,3 +70,18 @@ def test_the_usual_multigrid_is_within_its_accuracy_of_cp2k(name):
         rho = density_from_dm(build_cell(structure, grid), result.dm, grid, structure)
         coarse = theirs.with_values(rho.values[::2, ::2, ::2])
         assert err_rho(coarse, theirs) < 2e-4
+
+
+@pytest.mark.slow
+def test_a_triclinic_crystal_is_that_of_cp2k():
+    """Energy at Gamma, and the density that a label of it has."""
+    entry = json.loads((FOLDER / "crystal.json").read_text())
+    numbers = np.array([atomic_numbers[symbol] for symbol in entry["symbols"]])
+    structure = Structure(numbers, np.array(entry["positions"]), cell=np.array(entry["cell"]))
+    result = scf(structure)
+    assert abs(result.e_tot - entry["e_cp2k"]) * MEV < 0.5
+    theirs = np.load(FOLDER / "crystal.npz")["values"]
+    grid = Grid(np.zeros(3), structure.cell, theirs.shape)
+    occupied = result.mo_coeff[:, result.mo_occ > 0]
+    ours = density_on_grid(numbers, structure.positions, occupied, grid).numpy()
+    assert np.abs(ours - theirs).sum() < 5e-5 * theirs.sum()
