@@ -76,7 +76,7 @@ def test_ctrl_c_keeps_the_steps(tmp_path, monkeypatch):
 
 
 def test_a_cell_stays_as_it_is(tmp_path):
-    atoms = hydrogen(cell=[4, 4, 5], pbc=True)
+    atoms = hydrogen(cell=[3.4, 4, 5], pbc=True)
     record = optimize(
         atoms, tmp_path / "a.extxyz", tmp_path / "a.traj", OptimizationSettings(steps=1)
     )
@@ -84,6 +84,8 @@ def test_a_cell_stays_as_it_is(tmp_path):
     assert found.pbc.all()
     np.testing.assert_allclose(found.cell, atoms.cell)
     assert record["e_change_ev"] < 0 and record["largest_displacement_angstrom"] > 0.01
+    (note,) = record["notes"]
+    assert "the cell repeated 3 x 2 x 2 times is large enough" in note
 
 
 def test_bad_input(run):

@@ -23,7 +23,7 @@ from denser.types.units import HARTREE
 from denser.workflows import many
 from denser.workflows.calculator import Calculator
 from denser.workflows.inputs import Input, content, refuse_inputs
-from denser.workflows.predict import notes
+from denser.workflows.predict import at_gamma, notes
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -194,6 +194,7 @@ def optimize(
         "task": settings.task,
         "model": predictor.model.name,
         "warnings": strange(prediction.density.structure),
+        "notes": at_gamma(prediction.density.structure, "atoms.repeat of ASE does so"),
         "doubt": predictor.doubt(prediction),
         "seconds": {"optimization": round(time.perf_counter() - begin, 3)},
         "errors": errors,
