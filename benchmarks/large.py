@@ -2,11 +2,13 @@
 
     python benchmarks/large.py grid water:3000
     python benchmarks/large.py points protein.xyz:-2 --threads 2
+    python benchmarks/large.py file water:3000 --spacing 0.09 --memory 0.5
 
 Prints one line of JSON. `grid` predicts on a grid, with Hirshfeld charges and the potential on the
 surface of 0.001 e/bohr^3; `points` predicts without a grid, with the dipole, Hirshfeld charges, and
 the potential at the Merz-Kollman points around the structure; `predict` does so with the dipole
-alone, for the largest; `reference` gives Err_rho against an
+alone, for the largest; `file` predicts and writes a CCP4 map, in parts if the grid needs more than
+--memory; `reference` gives Err_rho against an
 SCF, in the paper's box; `fragments` does so for structures that are too large for that. It cuts
 molecules out with their neighbours (33 atoms and more), and takes Err_rho in the share of the
 molecule (Hirshfeld's), the neighbours being there in both densities. What lies farther away is
@@ -23,6 +25,8 @@ import resource
 import sys
 import time
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from denser.types.errors import InputError
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from denser.model.predictor import Predictor
     from denser.types.structure import Structure
 
-PARTS = ("grid", "predict", "points", "reference", "fragments")
+PARTS = ("grid", "predict", "points", "file", "reference", "fragments")
 
 CUT_OUT = 2
 LEAST_ATOMS = 33
@@ -111,14 +115,17 @@ class Clock:
         return found
 
 
-def measure(part: str, entry: str, spacing: float, model: str) -> dict:
+def measure(part: str, entry: str, spacing: float, model: str, memory: float | None) -> dict:
     """Figures of one part."""
     from denser.analysis.charges.esp_charges import merz_kollman_points
     from denser.analysis.charges.stockholder import hirshfeld
     from denser.analysis.charges.without_grid import Conformer
     from denser.analysis.potential.electrostatics import Potential
     from denser.analysis.potential.esp_surface import isosurface
+    from denser.model.options import PredictionOptions
     from denser.model.predictor import Predictor
+    from denser.types.density import SlabDensity
+    from denser.workflows.predict import predicted
 
     structure = structure_of(entry)
     predictor = Predictor(model, device="cpu")
@@ -149,6 +156,14 @@ def measure(part: str, entry: str, spacing: float, model: str) -> dict:
             points = merz_kollman_points(structure)
             molecule.potential(points)
             found |= clock("potential") | {"n_points": len(points)}
+    elif part == "file":
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "rho.ccp4"
+            options = PredictionOptions(spacing=spacing)
+            prediction, _ = predicted(structure, path, predictor, options, memory)
+            prediction.density.write(path)
+        found |= clock("file") | {"nodes": prediction.density.grid.size}
+        found |= {"in_parts": isinstance(prediction.density, SlabDensity)}
     elif part == "fragments":
         error = error_in_fragments(structure, predictor)
         return found | {"err_rho_percent": 100 * error, "reference": "fragments"}
@@ -176,7 +191,9 @@ def main() -> int:
     parser.add_argument("--spacing", type=float, default=0.2, help="of the grid, angstrom")
     parser.add_argument("--model", default="default")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--memory", type=float, help="of `file`, GB; by default half of the free")
     chosen = parser.parse_args()
+    memory = None if chosen.memory is None else 1e9 * chosen.memory
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(chosen.threads)
     import_module("denser.dft")  # before torch: its docstring says why
@@ -184,7 +201,7 @@ def main() -> int:
 
     torch.set_num_threads(chosen.threads)
     try:
-        found = measure(chosen.part, chosen.structure, chosen.spacing, chosen.model)
+        found = measure(chosen.part, chosen.structure, chosen.spacing, chosen.model, memory)
     except (InputError, OSError) as error:
         print(f"large.py: {error}", file=sys.stderr)
         return 2

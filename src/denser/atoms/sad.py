@@ -24,6 +24,7 @@ from denser.fields.windows import (
     groups_of_like_reach,
     orthogonal_axis,
     pieces,
+    touching,
 )
 from denser.types.arrays import seal
 from denser.types.density import Density
@@ -205,9 +206,11 @@ def sum_of_atoms(
     values = np.zeros(grid.shape)
     factors = np.ones(len(structure)) if factors is None else factors
     batches = {z: _batches(*gaussians(z, recipe), cutoff) for z in np.unique(structure.numbers)}
-    for z, position, f in zip(structure.numbers, structure.positions, factors, strict=True):
-        for radius, a, s, p in batches[z]:
-            add(values, grid, position, radius, a, f * s, f * p)
+    reach = np.array([batches[z][0][0] for z in structure.numbers])
+    for i in np.flatnonzero(touching(grid, structure.positions, reach)):
+        f = factors[i]
+        for radius, a, s, p in batches[structure.numbers[i]]:
+            add(values, grid, structure.positions[i], radius, a, f * s, f * p)
     return values
 
 
@@ -285,16 +288,16 @@ def _add_gaussians(
     (gx, gy, gz), (gx2, gy2, gz2) = plain, squared
     nx, ny = gx.shape[1], gy.shape[1]
     # s g g g + p (x^2 + y^2 + z^2) g g g = [s gg + p (x^2+y^2) gg] g + [gg] (p z^2 g)
-    gxy = np.einsum("kx,ky->xyk", gx, gy).reshape(nx * ny, -1)
+    gxy = np.einsum("kx,ky->xyk", gx, gy).reshape(nx * ny, a.size)
     left = s * gxy
     right = gz
     if p.any():
         left += p * (np.einsum("kx,ky->xyk", gx2, gy) + np.einsum("kx,ky->xyk", gx, gy2)).reshape(
-            nx * ny, -1
+            nx * ny, a.size
         )
         left = np.concatenate([left, gxy], axis=1)
         right = np.concatenate([gz, p[:, None] * gz2])
-    patch = (left @ right).reshape(nx, ny, -1)
+    patch = (left @ right).reshape(nx, ny, gz.shape[1])
     for on_grid, in_patch in pieces(indices, grid.shape):
         values[on_grid] += patch[in_patch]
 
@@ -324,7 +327,7 @@ def _add_gaussians_obliquely(
         plane, line = np.exp(-a * q), np.exp(-np.outer(a, w2))
         left = np.concatenate([(s + p * q) * plane, plane], axis=1)
         right = np.concatenate([line, p[:, None] * w2 * line])
-        patch = (left @ right).reshape(len(nodes[i]), len(nodes[j]), -1)
+        patch = (left @ right).reshape(len(nodes[i]), len(nodes[j]), w2.size)
         patch = patch.transpose(np.argsort([i, j, across]))
     for on_grid, in_patch in pieces(nodes, grid.shape):
         values[on_grid] += patch[in_patch]
@@ -346,8 +349,13 @@ def hirshfeld_weights(
     r = np.linspace(0.0, 12.0, 2401)
     curves = {z: atomic_density(z, r, recipe) for z in np.unique(structure.numbers)}
     reach = {z: r[np.flatnonzero(n > cutoff)[-1]] for z, n in curves.items()}
-    columns, shares, counts = [], [], [0]
-    for z, position in zip(structure.numbers, structure.positions, strict=True):
+    columns, shares, counts = [np.empty(0, dtype=np.int32)], [np.empty(0)], [0]
+    radii = np.array([reach[z] for z in structure.numbers])
+    near = touching(grid, structure.positions, radii)
+    for z, position, close in zip(structure.numbers, structure.positions, near, strict=True):
+        if not close:
+            counts.append(0)
+            continue
         nodes, squared = ball(grid, position, reach[z], periodic=True)
         inside = squared <= reach[z] ** 2
         index = np.ravel_multi_index(np.ix_(*nodes), grid.shape, mode="wrap")

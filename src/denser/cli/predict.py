@@ -59,6 +59,14 @@ def predict(
         str, typer.Option(help="Format (suffix) of the files in an output folder.")
     ] = "cube",
     table: Table = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            help="Memory for the grid, GB; a larger one is computed and written in parts. By "
+            "default half of what is free.",
+            min=0.0,
+        ),
+    ] = None,
     workers: Workers = 1,
     executor: ExecutorName = None,
     device: Device = "auto",
@@ -80,5 +88,16 @@ def predict(
         grid,
         spin=unpaired(spin, multiplicity),
     )
-    batch = Batch(files or [], smiles or [], out, format, options, resume, embed, topology, table)
+    batch = Batch(
+        files or [],
+        smiles or [],
+        out,
+        format,
+        options,
+        resume,
+        embed,
+        topology,
+        table,
+        None if memory is None else memory * 1e9,
+    )
     raise typer.Exit(batch.run(json, workers, parsl_file(executor)))

@@ -17,12 +17,45 @@ _BLOCK = 2048
 def axis_window(grid: Grid, i: int, centre: float, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """Nodes of axis `i` within `radius` of a coordinate, and their distances from it (n,), bohr.
 
-    Indices are not wrapped: nodes below 0 or beyond the shape are images.
+    Indices are not wrapped: nodes below 0 or beyond the shape are images. Those of a slab are.
     """
     h = grid.cell[i, i] / grid.shape[i]
     x = (centre - grid.origin[i]) / h
     nodes = np.arange(int(np.floor(x - radius / h)), int(np.ceil(x + radius / h)) + 1)
-    return nodes, (nodes - x) * h
+    return _of_slab(grid, i, nodes, (nodes - x) * h)
+
+
+def _of_slab(
+    grid: Grid, i: int, nodes: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes of axis `i`, and what belongs to each; of a slab, those that are in it, wrapped."""
+    if grid.period[i] == grid.shape[i]:
+        return nodes, offsets
+    wrapped = nodes % grid.period[i]
+    inside = wrapped < grid.shape[i]
+    return wrapped[inside], offsets[inside]
+
+
+def touching(grid: Grid, centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Whether balls may have nodes in a slab (n,); always, in a grid that is none.
+
+    Parameters
+    ----------
+    grid : Grid
+    centres : (n, 3) float
+        Bohr.
+    radii : (n,) float
+        Bohr.
+    """
+    inverse = np.linalg.inv(grid.cell)
+    fractions = (centres - grid.origin) @ inverse
+    found = np.ones(len(centres), dtype=bool)
+    for i, n in enumerate(grid.shape):
+        if grid.period[i] != n:
+            reach = radii * np.linalg.norm(inverse[:, i]) + 1 / n  # windows have a node more
+            top = (fractions[:, i] + reach) % (grid.period[i] / n)
+            found &= top - 2 * reach <= 1
+    return found
 
 
 def groups_of_like_reach(reach: np.ndarray) -> list[list[int]]:
@@ -43,8 +76,8 @@ def groups_of_like_reach(reach: np.ndarray) -> list[list[int]]:
 
 
 def gaussian_reach(size: np.ndarray, alphas: np.ndarray, degree: int, cutoff: float) -> np.ndarray:
-    """Where size max(1, r^degree) exp(-alpha r^2) falls below `cutoff` (n_exponents,)."""
-    radius = np.ones_like(alphas)
+    """Where size max(1, r^degree) exp(-alpha r^2) falls below `cutoff` (..., n_exponents)."""
+    radius = np.ones_like(size, dtype=float)
     for _ in range(20):
         bound = size * np.maximum(1.0, radius) ** degree / cutoff
         radius = np.sqrt(np.log(np.maximum(bound, 1.0)) / alphas)
@@ -87,8 +120,10 @@ def block(
         low, high = np.ceil((fraction[i] - reach[i]) * n), np.floor((fraction[i] + reach[i]) * n)
         if not periodic:
             low, high = max(low, 0), min(high, n - 1)
-        nodes.append(np.arange(int(low), int(high) + 1))
-        offsets.append(nodes[-1] / n - fraction[i])
+        index = np.arange(int(low), int(high) + 1)
+        found = _of_slab(grid, i, index, index / n - fraction[i])
+        nodes.append(found[0])
+        offsets.append(found[1])
     return nodes, offsets
 
 
@@ -125,6 +160,8 @@ def ball(
 
 def runs(nodes: np.ndarray, n: int) -> list[tuple[slice, slice]]:
     """Wrap consecutive nodes into 0 .. n-1: pairs of slices into the grid and into the patch."""
+    if not nodes.size:
+        return []
     wrapped = nodes % n
     cuts = np.flatnonzero(np.diff(wrapped) != 1) + 1
     edges = [0, *cuts.tolist(), wrapped.size]

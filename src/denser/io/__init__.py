@@ -118,7 +118,10 @@ def write(path: str | Path, obj: Field | Density) -> None:
         Unknown suffix, values that are not finite real numbers, a target that cannot be
         written, or a Field without atoms for a format that needs them.
     """
-    _of_name(file_path(path)).write(path, obj)
+    module = _of_name(file_path(path))
+    if not isinstance(obj, Field):
+        raise InputError(f"{path}: expected a Field or a Density, found {type(obj).__name__}")
+    module.write(path, obj)
 
 
 def holds_spin(path: str | Path) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from io import BufferedIOBase
 
 import numpy as np
 
@@ -67,6 +68,23 @@ def exponential(values: np.ndarray, decimals: int) -> np.ndarray:
     for i in np.flatnonzero(doubtful):
         text[i] = np.frombuffer(b"%*.*E" % (width, decimals, values[i]), dtype=np.uint8)
     return text
+
+
+def write_lines(
+    file: BufferedIOBase, parts: Iterable[np.ndarray], per_line: int, decimals: int
+) -> None:
+    """Write the numbers of all parts (n,), one after another, in lines of `per_line`."""
+    rest = np.empty(0)
+    for part in parts:
+        part = np.concatenate([rest, part]) if rest.size else part
+        whole = part.size // per_line * per_line
+        rest = part[whole:].copy()
+        if whole:
+            for block in lines(part[:whole].reshape(-1, per_line), per_line, decimals):
+                file.write(block.data)
+    if rest.size:
+        for block in lines(rest[None], per_line, decimals):
+            file.write(block.data)
 
 
 def lines(values: np.ndarray, per_line: int, decimals: int) -> Iterator[np.ndarray]:

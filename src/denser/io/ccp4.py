@@ -16,18 +16,19 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gemmi
 import numpy as np
 
 from denser.io.files import (
+    COMPRESSED,
     DENSITY_UNIT,
     naming,
     read_bytes,
-    writable_values,
+    writable_slabs,
     writing,
 )
 from denser.types.arrays import seal
@@ -36,14 +37,12 @@ from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.units import BOHR
 
-if TYPE_CHECKING:
-    pass
-
 _BYTES = {0: 1, 1: 2, 2: 4, 6: 2}
 """Bytes per value of the modes that gemmi reads."""
 
 # Words of the header, counted from 1.
 _N, _MODE, _START, _SAMPLING, _CELL, _NSYMBT = 1, 4, 5, 8, 11, 24
+_STATISTICS = 20, 21, 22, 55
 _ORIGIN, _N_LABELS, _LABEL = 50, 56, 57
 _HEADER = 1024  # bytes
 
@@ -58,13 +57,7 @@ def write(path: str | Path, obj: Field) -> None:
         of the format, or the target cannot be written.
     """
     path = Path(path)
-    values = writable_values(path, obj)
     is_density = obj.unit == DENSITY_UNIT
-    with np.errstate(over="ignore"):
-        values = (values / BOHR**3 if is_density else values).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise InputError(f"{path}: some values are too large for a map (single precision)")
-
     vectors = obj.grid.cell * BOHR
     lengths = np.linalg.norm(vectors, axis=1)
     unit = vectors / lengths[:, None]
@@ -77,8 +70,11 @@ def write(path: str | Path, obj: Field) -> None:
         )
 
     ccp4_map = gemmi.Ccp4Map()
-    ccp4_map.grid = gemmi.FloatGrid(values, cell, gemmi.SpaceGroup("P 1"))
+    ccp4_map.grid = gemmi.FloatGrid(np.zeros((1, 1, 1), np.float32), cell, gemmi.SpaceGroup("P 1"))
     ccp4_map.update_ccp4_header(2, True)
+    for i, n in enumerate(obj.grid.shape):
+        ccp4_map.set_header_i32(_N + i, n)
+        ccp4_map.set_header_i32(_SAMPLING + i, n)
     start = np.round(np.linalg.solve(obj.grid.cell.T, obj.grid.origin) * obj.grid.shape)
     for i, (x, n) in enumerate(zip(obj.grid.origin * BOHR, start, strict=True)):
         ccp4_map.set_header_float(_ORIGIN + i, float(x))
@@ -86,10 +82,52 @@ def write(path: str | Path, obj: Field) -> None:
     ccp4_map.set_header_i32(_N_LABELS, 1)
     what = "electron density in e/angstrom^3" if is_density else f"values in {obj.unit}"
     ccp4_map.set_header_str(_LABEL, f"denser: {what}".ljust(80)[:80])
+
+    def slabs() -> Iterator[np.ndarray]:
+        for values in writable_slabs(path, obj, axis=2):
+            with np.errstate(over="ignore"):
+                values = (values / BOHR**3 if is_density else values).astype(np.float32)
+            if not np.isfinite(values).all():
+                raise InputError(f"{path}: some values are too large for a map (single precision)")
+            yield values
+
+    statistics = _Statistics()
+    compressed = path.suffix.lower() in COMPRESSED
     # gemmi's own writer would not report a full disk.
     with writing(path) as file:
+        if compressed:  # one cannot go back in it
+            for values in slabs():
+                statistics.add(values)
+            statistics.put(ccp4_map)
         file.write(ccp4_map.ccp4_header)
-        file.write(np.ravel(values, order="F").data)
+        for values in slabs():
+            statistics.add(values)
+            file.write(np.ravel(values, order="F").data)
+        if not compressed:
+            statistics.put(ccp4_map)
+            file.seek(0)
+            file.write(ccp4_map.ccp4_header)
+
+
+class _Statistics:
+    """Smallest, largest and mean value, and the standard deviation, of several parts."""
+
+    def __init__(self) -> None:
+        self.low, self.high, self.n, self.sum, self.squares = np.inf, -np.inf, 0, 0.0, 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        """Count the values of a part."""
+        self.low, self.high = min(self.low, values.min()), max(self.high, values.max())
+        self.n += values.size
+        self.sum += float(values.sum(dtype=np.float64))
+        self.squares += float(np.square(values, dtype=np.float64).sum())
+
+    def put(self, ccp4_map: gemmi.Ccp4Map) -> None:
+        """Write them into a header."""
+        mean = self.sum / self.n
+        deviation = max(self.squares / self.n - mean**2, 0.0) ** 0.5
+        for word, value in zip(_STATISTICS, (self.low, self.high, mean, deviation), strict=True):
+            ccp4_map.set_header_float(word, float(value))
 
 
 def read(path: str | Path) -> Field:

@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from denser.io._digits import lines
+from denser.io._digits import write_lines
 from denser.io._text import TextReader, excerpt
 from denser.io.electrons import Foreign
-from denser.io.files import naming, require_density_unit, with_atoms, writable_values, writing
+from denser.io.files import naming, require_density_unit, with_atoms, writable_slabs, writing
 from denser.types.arrays import seal
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -76,7 +76,6 @@ def write(path: str | Path, obj: Density) -> None:
     """
     path = Path(path)
     obj = with_atoms(path, obj)
-    values = writable_values(path, obj)
     require_density_unit(path, obj)
     grid, structure = obj.grid, obj.structure
 
@@ -110,21 +109,19 @@ def write(path: str | Path, obj: Density) -> None:
     ]
     with writing(path) as file:
         file.write(("\n".join(header) + "\n").encode())
-        _write_values(file, values, grid)
+        _write_values(file, path, obj)
         if obj.spin_density is not None:
             file.write((header[-1] + "\n").encode())
-            _write_values(file, writable_values(path, obj.spin_density), grid)
+            _write_values(file, path, obj.spin_density)
 
 
-def _write_values(file: BufferedIOBase, values: np.ndarray, grid: Grid) -> None:
+def _write_values(file: BufferedIOBase, path: Path, obj: Field) -> None:
     with np.errstate(over="ignore"):  # lines() rejects what is too large
-        flat = np.ravel(values, order="F").astype(np.float64) * grid.volume
-    # With one line per row, the text can be made in pieces; the last line may be shorter.
-    rows = flat[: flat.size // 5 * 5].reshape(-1, 5)
-    for part in (rows, flat[rows.size :][None]):
-        if part.size:
-            for block in lines(part, per_line=5, decimals=10):
-                file.write(block.data)
+        parts = (
+            np.ravel(values, order="F").astype(np.float64) * obj.grid.volume
+            for values in writable_slabs(path, obj, axis=2)
+        )
+        write_lines(file, parts, per_line=5, decimals=10)
 
 
 def read(path: str | Path) -> Density | Foreign:

@@ -17,7 +17,7 @@ import numpy as np
 from denser.io._digits import lines
 from denser.io._text import TextReader
 from denser.io.electrons import Foreign
-from denser.io.files import DENSITY_UNIT, naming, with_atoms, writable_values, writing
+from denser.io.files import DENSITY_UNIT, naming, with_atoms, writable_slabs, writing
 from denser.types.arrays import seal
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -43,7 +43,6 @@ def write(path: str | Path, obj: Density) -> None:
     """
     path = Path(path)
     obj = with_atoms(path, obj)
-    values = writable_values(path, obj)
     grid, structure = obj.grid, obj.structure
     what = "values"
     if obj.unit == DENSITY_UNIT:
@@ -65,8 +64,9 @@ def write(path: str | Path, obj: Density) -> None:
         ]
     with writing(path) as file:
         file.write(("\n".join(header) + "\n").encode())
-        for block in lines(values.reshape(-1, grid.shape[2]), per_line=6, decimals=5):
-            file.write(block.data)
+        for values in writable_slabs(path, obj):
+            for block in lines(values.reshape(-1, grid.shape[2]), per_line=6, decimals=5):
+                file.write(block.data)
 
 
 def read(path: str | Path) -> Field | Density | Foreign:

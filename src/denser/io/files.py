@@ -174,22 +174,26 @@ def writing(path: Path) -> Iterator[BufferedIOBase]:
                 yield file
 
 
-def writable_values(path: Path, obj: Field) -> np.ndarray:
-    """Return `obj.values` if they are finite real numbers, else raise InputError."""
-    if not isinstance(obj, Field):
-        raise InputError(f"{path}: expected a Field or a Density, found {type(obj).__name__}")
-    values = obj.values
-    if values.dtype.kind not in "fiub":
-        raise InputError(
-            f"{path}: only real values can be written, found {values.dtype}; "
-            "write their real part or modulus"
-        )
-    n_bad = values.size - np.count_nonzero(np.isfinite(values))
-    if n_bad:
-        raise InputError(
-            f"{path}: {n_bad} of {values.size} values are not finite; nothing was written"
-        )
-    return values
+def writable_slabs(path: Path, obj: Field, axis: int = 0) -> Iterator[np.ndarray]:
+    """Yield the values of `obj.slabs(axis)` if they are finite real numbers.
+
+    Raises
+    ------
+    InputError
+        They are not.
+    """
+    for values in obj.slabs(axis):
+        if values.dtype.kind not in "fiub":
+            raise InputError(
+                f"{path}: only real values can be written, found {values.dtype}; "
+                "write their real part or modulus"
+            )
+        n_bad = values.size - np.count_nonzero(np.isfinite(values))
+        if n_bad:
+            raise InputError(
+                f"{path}: {n_bad} of {values.size} values are not finite; nothing was written"
+            )
+        yield values
 
 
 def with_atoms(path: Path, obj: Field) -> Density:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from denser.io.files import COMPRESSED, naming, read_bytes, writable_values, writing
+from denser.io.files import COMPRESSED, naming, read_bytes, writable_slabs, writing
 from denser.types.arrays import seal
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -58,11 +58,28 @@ def write(path: str | Path, obj: Field) -> None:
     path = Path(path)
     if path.suffix.lower() in COMPRESSED:
         raise InputError(f"{path}: an .npz is compressed already; leave out {path.suffix}")
-    arrays = {"values": writable_values(path, obj)} | description(obj)
+    fields = {"values": obj}
     if isinstance(obj, Density) and obj.spin_density is not None:
-        arrays["spin_density"] = writable_values(path, obj.spin_density)
-    with writing(path) as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        fields["spin_density"] = obj.spin_density
+    # as np.savez_compressed, which takes whole arrays only
+    with writing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, field in fields.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                _write_array(member, writable_slabs(path, field), obj.grid.shape)
+        for name, value in description(obj).items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(value), allow_pickle=False)
+
+
+def _write_array(file: IO[bytes], slabs: Iterator[np.ndarray], shape: tuple[int, int, int]) -> None:
+    """Write slabs of an array along its first axis as an .npy file."""
+    for i, values in enumerate(slabs):
+        if i == 0:
+            kind = np.lib.format.dtype_to_descr(values.dtype)
+            header = {"descr": kind, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+        for plane in values:
+            file.write(np.ascontiguousarray(plane).data)
 
 
 def description(obj: Field) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from scipy import constants
 
-from denser.io._digits import lines
+from denser.io._digits import write_lines
 from denser.io._text import TextReader, excerpt
-from denser.io.files import DENSITY_UNIT, naming, read_bytes, writable_values, writing
+from denser.io.files import DENSITY_UNIT, naming, read_bytes, writable_slabs, writing
 from denser.types.arrays import seal
 from denser.types.density import Field
 from denser.types.grid import Grid
@@ -51,9 +51,7 @@ def write(path: str | Path, obj: Field) -> None:
         Values that are not finite and real or beyond 1e99, or a target that cannot be written.
     """
     path = Path(path)
-    values = writable_values(path, obj)
     unit, factor = _PER_UNIT.get(obj.unit, (obj.unit, 1.0))
-    values = (values * factor).reshape(-1)
     grid = obj.grid
     counts = " ".join(map(str, grid.shape))
     steps = grid.cell * BOHR / np.asarray(grid.shape)[:, None]
@@ -63,7 +61,7 @@ def write(path: str | Path, obj: Field) -> None:
         f"origin {_row(grid.origin * BOHR)}",
         *(f"delta {_row(step)}" for step in steps),
         f"object 2 class gridconnections counts {counts}",
-        f"object 3 class array type double rank 0 items {values.size} data follows",
+        f"object 3 class array type double rank 0 items {grid.size} data follows",
     ]
     footer = [
         'attribute "dep" string "positions"',
@@ -72,13 +70,10 @@ def write(path: str | Path, obj: Field) -> None:
         'component "connections" value 2',
         'component "data" value 3',
     ]
-    whole = values.size - values.size % _PER_LINE
     with writing(path) as file:
         file.write(("\n".join(header) + "\n").encode())
-        for part in (values[:whole].reshape(-1, _PER_LINE), values[None, whole:]):
-            if part.size:
-                for block in lines(part, per_line=_PER_LINE, decimals=6):
-                    file.write(block.data)
+        parts = ((values * factor).reshape(-1) for values in writable_slabs(path, obj))
+        write_lines(file, parts, _PER_LINE, decimals=6)
         file.write(("\n".join(footer) + "\n").encode())
 
 

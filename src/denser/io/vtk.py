@@ -14,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from denser.io.files import DENSITY_UNIT, writable_values, writing
+from denser.io.files import DENSITY_UNIT, writable_slabs, writing
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.types.grid import Grid
@@ -33,15 +33,9 @@ def write(path: str | Path, obj: Field) -> None:
         single precision, or a target that cannot be written.
     """
     path = Path(path)
-    values = writable_values(path, obj)
     name, factor = f"field ({obj.unit})", 1.0
     if obj.unit == DENSITY_UNIT:
         name, factor = "density (e/angstrom^3)", BOHR**-3
-    with np.errstate(over="ignore"):
-        values = np.ravel(values * factor, order="F").astype("<f4")
-    if not np.isfinite(values).all():
-        raise InputError(f"{path}: some values are too large for single precision")
-
     lengths = np.linalg.norm(obj.grid.cell, axis=1)
     direction = obj.grid.cell / lengths[:, None]
     if not np.allclose(direction @ direction.T, np.eye(3), rtol=0, atol=1e-6):
@@ -49,13 +43,20 @@ def write(path: str | Path, obj: Field) -> None:
             f"{path}: VTK image data needs a rectangular box, but this one is skewed; "
             "write .cube or .npz"
         )
-    arrays = {name: values}
+    arrays: dict[str, np.ndarray] = {}
     if isinstance(obj, Density):
         arrays["atomic_numbers"] = obj.structure.numbers.astype("<i4")
         arrays["atomic_positions_angstrom"] = (obj.structure.positions * BOHR).astype("<f8")
-    header = _header(obj.grid, lengths, direction, arrays)
+    header = _header(obj.grid, lengths, direction, name, arrays)
     with writing(path) as file:
         file.write(header.encode())
+        file.write(np.array(4 * obj.grid.size, dtype="<u8").data)
+        for values in writable_slabs(path, obj, axis=2):
+            with np.errstate(over="ignore"):
+                values = np.ravel(values * factor, order="F").astype("<f4")
+            if not np.isfinite(values).all():
+                raise InputError(f"{path}: some values are too large for single precision")
+            file.write(values.data)
         for data in arrays.values():
             file.write(np.array(data.nbytes, dtype="<u8").data)
             file.write(np.ascontiguousarray(data).data)
@@ -70,18 +71,27 @@ def read(path: str | Path) -> Field:
 
 
 def _header(
-    grid: Grid, lengths: np.ndarray, direction: np.ndarray, arrays: dict[str, np.ndarray]
+    grid: Grid,
+    lengths: np.ndarray,
+    direction: np.ndarray,
+    title: str,
+    arrays: dict[str, np.ndarray],
 ) -> str:
-    """XML up to the binary data; `arrays` contains the values first, then field data."""
+    """XML up to the binary data: the values of this title, then the field data `arrays`."""
     offset, elements = 0, []
-    for name, data in arrays.items():
-        components = data.shape[1] if data.ndim == 2 else 1
+
+    def add(name: str, kind: str, components: int, n: int) -> None:
+        nonlocal offset
         elements.append(
-            f'<DataArray type="{_TYPES[data.dtype.str]}" Name={quoteattr(name)} '
-            f'NumberOfComponents="{components}" NumberOfTuples="{len(data)}" '
+            f'<DataArray type="{_TYPES[kind]}" Name={quoteattr(name)} '
+            f'NumberOfComponents="{components}" NumberOfTuples="{n}" '
             f'format="appended" offset="{offset}"/>'
         )
-        offset += 8 + data.nbytes
+        offset += 8 + components * n * np.dtype(kind).itemsize
+
+    add(title, "<f4", 1, grid.size)
+    for name, data in arrays.items():
+        add(name, data.dtype.str, data.shape[1] if data.ndim == 2 else 1, len(data))
     values, *atoms = elements
     extent = " ".join(f"0 {n - 1}" for n in grid.shape)
     image = {
@@ -95,7 +105,7 @@ def _header(
   <ImageData {" ".join(f'{key}="{value}"' for key, value in image.items())}>
     <FieldData>{"".join(atoms)}</FieldData>
     <Piece Extent="{extent}">
-      <PointData Scalars={quoteattr(next(iter(arrays)))}>{values}</PointData>
+      <PointData Scalars={quoteattr(title)}>{values}</PointData>
     </Piece>
   </ImageData>
   <AppendedData encoding="raw">

@@ -9,13 +9,14 @@ in e/bohr^3, or in the unit that their first line names.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers
 
-from denser.io._digits import lines
+from denser.io._digits import write_lines
 from denser.io._text import TextReader, excerpt
 from denser.io.electrons import Foreign
 from denser.io.files import (
@@ -23,7 +24,7 @@ from denser.io.files import (
     naming,
     read_bytes,
     with_atoms,
-    writable_values,
+    writable_slabs,
     writing,
 )
 from denser.types.arrays import seal
@@ -52,9 +53,9 @@ def write(path: str | Path, obj: Density) -> None:
     """
     path = Path(path)
     obj = with_atoms(path, obj)
-    values = writable_values(path, obj)
     grid, structure = obj.grid, obj.structure
     header = [f"# denser: values in {obj.unit}"]
+    n = np.asarray(grid.shape) + (structure.cell is not None)  # the last node repeats the first
     if structure.cell is None:
         header.append("ATOMS")
         if min(grid.shape) < 2:
@@ -62,8 +63,6 @@ def write(path: str | Path, obj: Density) -> None:
     else:
         header += ["CRYSTAL", "PRIMVEC", *map(_row, structure.cell * BOHR)]
         header += ["PRIMCOORD", f"{len(structure)} 1"]
-        values = np.pad(values, [(0, 1)] * 3, mode="wrap")
-    n = np.asarray(values.shape)
     header += [
         f"{z:3d} {_row(position)}"
         for z, position in zip(structure.numbers, structure.positions * BOHR, strict=True)
@@ -71,15 +70,25 @@ def write(path: str | Path, obj: Density) -> None:
     header += ["BEGIN_BLOCK_DATAGRID_3D", "denser", "BEGIN_DATAGRID_3D_values"]
     header += [" ".join(map(str, n)), _row(grid.origin * BOHR)]
     header += map(_row, grid.cell * BOHR * ((n - 1) / grid.shape)[:, None])
-    flat = np.ravel(values, order="F").astype(np.float64)
-    rows = flat[: flat.size // _PER_LINE * _PER_LINE].reshape(-1, _PER_LINE)
     with writing(path) as file:
         file.write(("\n".join(header) + "\n").encode())
-        for part in (rows, flat[rows.size :][None]):
-            if part.size:
-                for block in lines(part, per_line=_PER_LINE, decimals=10):
-                    file.write(block.data)
+        slabs = writable_slabs(path, obj, axis=2)
+        if structure.cell is not None:
+            slabs = _closed(slabs)
+        parts = (np.ravel(values, order="F").astype(np.float64) for values in slabs)
+        write_lines(file, parts, _PER_LINE, decimals=10)
         file.write(b"END_DATAGRID_3D\nEND_BLOCK_DATAGRID_3D\n")
+
+
+def _closed(slabs: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Slabs along z of a periodic function, from face to face of the box."""
+    first = None
+    for values in slabs:
+        values = np.pad(values, [(0, 1), (0, 1), (0, 0)], mode="wrap")
+        first = values[:, :, :1] if first is None else first
+        yield values
+    if first is not None:
+        yield first
 
 
 def read(path: str | Path) -> Foreign:

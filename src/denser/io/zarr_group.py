@@ -16,13 +16,14 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from denser.io import npz
-from denser.io.files import make_folder, unwritable, writable_values
+from denser.io.files import make_folder, unwritable, writable_slabs
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
 
@@ -94,26 +95,34 @@ def write(path: str | Path, obj: Field) -> None:
         zarr is missing, values are not finite and real, or the target cannot be written.
     """
     path, zarr = Path(path), require_zarr()
-    values, attributes = writable_values(path, obj), npz.description(obj)
+    fields, attributes = [obj], npz.description(obj)
     if isinstance(obj, Density) and obj.spin_density is not None:
-        values = np.stack([values, writable_values(path, obj.spin_density)])
-    lead = (1,) * (values.ndim - 3)
+        fields = [obj, obj.spin_density]
+    lead = (2,) if len(fields) == 2 else ()
     make_folder(path.parent)
     with _replacing(path) as temporary:
         if not (path.parent / _META).exists():
             zarr.open_group(path.parent, mode="a", zarr_format=3)
+        parts = [writable_slabs(path, one) for one in fields]
+        firsts = [next(slabs) for slabs in parts]
         array = zarr.create_array(
             temporary,
-            shape=values.shape,
-            dtype=values.dtype,
-            chunks=(*lead, *(min(n, _LARGEST_CHUNK) for n in values.shape[-3:])),
+            shape=(*lead, *obj.grid.shape),
+            dtype=np.result_type(*firsts),
+            chunks=(*(1 for _ in lead), *(min(n, _LARGEST_CHUNK) for n in obj.grid.shape)),
             compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"),
             chunk_key_encoding={"name": "v2", "separator": "."},
             dimension_names=("spin", "x", "y", "z")[1 - len(lead) :],
             attributes={name: _plain(value) for name, value in attributes.items()},
             zarr_format=3,
+            config={"write_empty_chunks": True},  # `read` counts them
         )
-        array[...] = values
+        for i, (first, slabs) in enumerate(zip(firsts, parts, strict=True)):
+            start = 0
+            for values in chain([first], slabs):
+                stop = start + len(values)
+                array[(i, slice(start, stop)) if lead else slice(start, stop)] = values
+                start = stop
 
 
 def read(path: str | Path) -> Field | Density:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +21,8 @@ MIN_PADDING = 2.0
 """Smallest padding in angstrom; below it the density overlaps its periodic images."""
 
 _BYTES_PER_NODE = 60
+IN_MEMORY = 24
+"""Bytes for each node of a prediction of Gaussians that is made at once."""
 
 
 def make_grid(
@@ -81,10 +84,25 @@ def respaced(grid: Grid, spacing: float) -> Grid:
 def check_memory(grid: Grid) -> None:
     """Raise an InputError before an impossible allocation, with its size."""
     needed = grid.size * _BYTES_PER_NODE
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    present = _present_memory()
     if needed > present:
         raise InputError(
             f"a grid of {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} nodes needs about "
             f"{needed / 1e9:.0f} GB of memory, this machine has {present / 1e9:.0f}; are the "
-            "coordinates in angstrom, and is it one molecule (--box isolated)?"
+            "coordinates in angstrom, and is it one molecule (--box isolated)? If so, denser "
+            "predict with the default model, without --refine and --grid, writes it in parts to a "
+            "file of any format; denser.without_grid needs no grid"
         )
+
+
+def free_memory() -> int:
+    """Bytes that are free, or that the system would give back; on macOS and others, all."""
+    try:
+        known = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return 1024 * int(known["MemAvailable"].split()[0])
+    except (OSError, KeyError):
+        return _present_memory()
+
+
+def _present_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -114,7 +114,7 @@ class DeformedAtoms:
         values = on_nodes(sad, coefficients, exponents)
         centre = (structure.nuclear_charge_centre - grid.origin) @ np.linalg.inv(grid.cell)
         nodes = [np.arange(n) / n - c for n, c in zip(grid.shape, centre, strict=True)]
-        added = (-values).clamp_(min=0.0).cpu().numpy().astype(np.float64)
+        added = (-values).clamp_(min=0.0).cpu().numpy()
         atoms = cls(
             structure,
             grid if periodic else None,
@@ -259,11 +259,21 @@ class DeformedAtoms:
         of_s = self.spin[:, :, 0].detach().double().cpu().numpy()
         return of_s @ volumes / np.sqrt(4 * np.pi)
 
-    def spin_on_grid(self, grid: Grid) -> np.ndarray | None:
-        """Spin density as `on_grid`, unpaired e/bohr^3; None without one."""
+    def spin_on_grid(
+        self, grid: Grid, part: tuple[int, int, int] | None = None
+    ) -> np.ndarray | None:
+        """Spin density as `on_grid`, unpaired e/bohr^3; None without one.
+
+        `part` is (axis, start, stop): the slab of these nodes only.
+        """
         if self.spin is None:
             return None
         grid, window = self._roomy(grid)
+        if part is not None:
+            axis, start, stop = part
+            first = window[axis].start
+            grid = grid.slab(axis, first + start, first + stop)
+            window = (*window[:axis], slice(None), *window[axis + 1 :])
         values = torch.zeros(grid.shape, dtype=torch.float64)
         positions = torch.tensor(self.structure.positions)
         spin, exponents = self.spin.detach().cpu().double(), self.exponents.cpu().double()
@@ -457,7 +467,7 @@ def _by_atom(values: np.ndarray, grid: Grid, positions: np.ndarray) -> np.ndarra
     index = np.argwhere(values > _NOTHING)
     points = grid.origin + index @ (grid.cell / np.array(grid.shape)[:, None])
     nearest = cKDTree(positions).query(points)[1]
-    weights = values[tuple(index.T)] * grid.dv
+    weights = values[tuple(index.T)].astype(float) * grid.dv
     return np.bincount(nearest, weights, minlength=len(positions))
 
 

@@ -24,6 +24,7 @@ from denser.fields.windows import (
     groups_of_like_reach,
     orthogonal_axis,
     pieces,
+    touching,
     unit_vectors,
 )
 from denser.model.harmonics import harmonic_terms, oblique_harmonics, solid_harmonics
@@ -147,8 +148,9 @@ def _patches(
     size = coefficients.detach().abs().sum(dim=-1).cpu().numpy()
     alphas = exponents.cpu().numpy().astype(float)
     centres = positions.detach().cpu().numpy().astype(float)
-    for a, centre in enumerate(centres):
-        reach = gaussian_reach(size[a], alphas, degree, CUTOFF)
+    reaches = gaussian_reach(size, alphas, degree, CUTOFF)
+    for a in np.flatnonzero(touching(grid, centres, reaches.max(axis=1))):
+        centre, reach = centres[a], reaches[a]
         for group in groups_of_like_reach(reach):
             radius = reach[group[0]]
             yield patch(grid, centre, positions[a], radius, polynomials[a, group], alphas[group])
@@ -183,8 +185,8 @@ def _patch(
     t = torch.einsum("kxyz,kzn->kxyn", polynomials, fz)  # (k, i, j, z)
     u = torch.einsum("kym,kxyn->kxmn", fy, t)  # (k, i, y, z)
     ny, nz = u.shape[2:]
-    patch = fx.reshape(-1, fx.shape[-1]).T @ u.reshape(-1, ny * nz)  # (x, y z)
-    return nodes, patch.reshape(-1, ny, nz)
+    patch = fx.flatten(0, 1).T @ u.flatten(0, 1).flatten(1)  # (x, y z)
+    return nodes, patch.reshape(fx.shape[-1], ny, nz)
 
 
 def _oblique_patch(
@@ -221,7 +223,7 @@ def _oblique_patch(
     for polynomial, alpha in zip(polynomials, alphas.tolist(), strict=True):
         t = torch.einsum("xyz,zn->xyn", polynomial, z)
         t = torch.einsum("ym,xyn->xmn", y, t)
-        part = (x.T @ t.reshape(degree + 1, -1)).reshape(patch.shape)
+        part = (x.T @ t.flatten(1)).reshape(patch.shape)
         for i, j in ((0, 1), (0, 2), (1, 2)):
             a, b = u[i][:, None], u[j][None]
             form = 0.5 * (a * a + b * b) + 2 * float(cosines[i, j]) * a * b
@@ -257,6 +259,6 @@ def _layered_patch(
     gaussian = torch.exp(-alpha[:, None] * u[across] ** 2)
     f = (powers(u[across])[None] * gaussian[:, None]).to(dtype)  # (k, c, n)
     patch = t.flatten(2).flatten(0, 1).T @ f.flatten(0, 1)
-    patch = patch.reshape(len(u[i]), len(u[j]), -1)
+    patch = patch.reshape(len(u[i]), len(u[j]), len(u[across]))
     back = np.argsort([i, j, across]).tolist()
     return patch.permute(back)

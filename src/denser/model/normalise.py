@@ -29,7 +29,8 @@ DECAY = 0.4 / BOHR
 """The flow decays as exp(-(d - CONTACT)/DECAY); molecules separate at about 6 angstrom."""
 
 _FAR = 10.0 / BOHR
-_BLOCK = 4
+BLOCK = 4
+"""Nodes along each edge of a block."""
 
 _DIRECT = 1000
 _RESIDUAL = 1e-10
@@ -165,13 +166,17 @@ def normalise(
     """
     structure, grid = sad.structure, sad.grid
     excess = 0.0
-    if len(structure) > 1 and min(grid.shape) >= 2 * _BLOCK:
-        factor, factors = _factor_field(raw, sad, recipe, target)
-        raw = raw * factor
+    if len(structure) > 1 and min(grid.shape) >= 2 * BLOCK:
+        scaled, factors = _factor_field(raw, sad, recipe, target)
+        scaled *= raw
         excess = largest_excess(factors)
-    total = float(raw.sum(dtype=torch.float64)) * grid.dv
+    else:
+        scaled = raw.clone()
+    total = float(scaled.sum(dtype=torch.float64)) * grid.dv
     left = total / sad.n_electrons
-    return (raw.double() / left).to(raw.dtype), (1.0 + excess) * left - 1.0
+    for plane in scaled:  # no array of all nodes in double precision
+        plane.copy_(plane.double() / left)
+    return scaled, (1.0 + excess) * left - 1.0
 
 
 def _factor_field(
@@ -179,30 +184,52 @@ def _factor_field(
 ) -> tuple[Tensor, np.ndarray]:
     """sum_a w_a(r) f_a on the nodes of `raw`, and the factors f_a (n_atoms,)."""
     structure, grid = sad.structure, sad.grid
-    nx, ny, nz = (-(-n // _BLOCK) for n in grid.shape)
-    blocks = (nx, ny, nz)
-    padding = [p for n in reversed(grid.shape) for p in (0, -n % _BLOCK)]
-
-    def sums(f: Tensor) -> np.ndarray:
-        f = torch.nn.functional.pad(f, padding)
-        f = f.reshape(nx, _BLOCK, ny, _BLOCK, nz, _BLOCK)
-        return f.sum(dim=(1, 3, 5)).numpy() * grid.dv
-
-    steps = grid.cell / np.array(grid.shape)[:, None]  # rows
-    blocks_cell = _BLOCK * steps * np.array(blocks)[:, None]
-    coarse = Grid(grid.origin + (_BLOCK - 1) / 2 * steps.sum(axis=0), blocks_cell, blocks)
-    weights = hirshfeld_weights(structure, coarse, recipe)
-    in_raw, in_sad = sums(raw.double().cpu()), sums(torch.tensor(sad.values))
-    electrons, wanted = weights @ in_raw.ravel(), weights @ in_sad.ravel()
-    if target is not None:
-        # relative to those of the SAD, so that the error of the sums over nodes cancels
-        neutral = sad.valence_charges
-        wanted *= target * neutral.sum() / (neutral * sad.n_electrons)
-    factors = electron_factors(structure, electrons, electrons - wanted)
-    field = (1.0 + weights.T @ (factors - 1.0)).reshape(blocks)
-    fine = torch.nn.functional.interpolate(
-        torch.as_tensor(field, dtype=raw.dtype, device=raw.device)[None, None],
-        scale_factor=_BLOCK,
-        mode="trilinear",
-    )[0, 0]
+    weights = hirshfeld_weights(structure, block_grid(grid), recipe)
+    in_raw, in_sad = (block_sums(f, grid.dv) for f in (raw.cpu().numpy(), sad.values))
+    electrons, neutral = weights @ in_raw.ravel(), weights @ in_sad.ravel()
+    factors = electron_factors(structure, electrons, electrons - wanted(neutral, sad, target))
+    field = (1.0 + weights.T @ (factors - 1.0)).reshape(in_raw.shape)
+    fine = between_blocks(torch.as_tensor(field, dtype=raw.dtype, device=raw.device))
     return fine[: grid.shape[0], : grid.shape[1], : grid.shape[2]], factors
+
+
+def wanted(in_sad: np.ndarray, sad: Density, target: np.ndarray | None) -> np.ndarray:
+    """Electrons that the molecules of the atoms should have (n_atoms,).
+
+    Parameters
+    ----------
+    in_sad : (n_atoms,) float
+        Electrons of the atoms in the SAD by Hirshfeld partition.
+    sad : Density
+        Its atoms and electrons.
+    target
+        As of `normalise`.
+    """
+    if target is None:
+        return in_sad
+    # relative to those of the SAD, so that the error of the sums over nodes cancels
+    neutral = sad.valence_charges
+    return in_sad * (target * neutral.sum() / (neutral * sad.n_electrons))
+
+
+def block_grid(grid: Grid) -> Grid:
+    """The middles of blocks of 4^3 nodes, which may reach beyond the last nodes."""
+    nx, ny, nz = (-(-n // BLOCK) for n in grid.shape)
+    steps = grid.cell / np.array(grid.shape)[:, None]  # rows
+    cell = BLOCK * steps * np.array([nx, ny, nz])[:, None]
+    return Grid(grid.origin + (BLOCK - 1) / 2 * steps.sum(axis=0), cell, (nx, ny, nz))
+
+
+def block_sums(f: np.ndarray, dv: float) -> np.ndarray:
+    """Integrals over the blocks of `block_grid`, of values (nx, ny, nz) at the nodes."""
+    for axis in range(3):
+        starts = np.arange(0, f.shape[axis], BLOCK)
+        f = np.add.reduceat(f, starts, axis=axis, dtype=np.float64)
+    return f * dv
+
+
+def between_blocks(field: Tensor) -> Tensor:
+    """Values at all nodes of the blocks (4 nx, 4 ny, 4 nz) of a field on blocks (nx, ny, nz)."""
+    return torch.nn.functional.interpolate(field[None, None], scale_factor=BLOCK, mode="trilinear")[
+        0, 0
+    ]

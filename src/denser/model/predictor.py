@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from denser.atoms.sad import (
 from denser.fields.cube_group import cube_operations
 from denser.model import crystals
 from denser.model.bands import Bands, bands
-from denser.model.boxes import check_memory, make_grid, respace, respaced
+from denser.model.boxes import IN_MEMORY, check_memory, make_grid, respace, respaced
 from denser.model.checkpoint import Model
 from denser.model.deformed_atoms import DeformedAtoms
 from denser.model.doubt import of_states, sentence_of
@@ -35,6 +36,7 @@ from denser.model.normalise import normalise
 from denser.model.options import PredictionOptions, cube_of
 from denser.model.precision import fast_bf16
 from denser.model.prediction import Prediction, Scaled, on_nodes, with_spin
+from denser.model.slabs import Slabs, Track, untracked
 from denser.model.threads import paying_threads
 from denser.types.arrays import seal
 from denser.types.density import Density, Field
@@ -240,11 +242,14 @@ class Predictor:
     def _usable(self, raw: torch.Tensor, sad: Density) -> torch.Tensor:
         """Return `raw`, or raise an InputError if it is no density."""
         if not bool(torch.isfinite(raw).all()) or float(raw.sum()) <= 0:
-            raise InputError(
-                f"model {self.model.name!r} returned no usable density for "
-                f"{sad.structure.formula}; is its file damaged, or was it trained on other data?"
-            )
+            raise self._unusable(sad.structure)
         return raw
+
+    def _unusable(self, structure: Structure) -> InputError:
+        return InputError(
+            f"model {self.model.name!r} returned no usable density for {structure.formula}; is its "
+            "file damaged, or was it trained on other data?"
+        )
 
     def normalised(
         self, raw: torch.Tensor, sad: Density, target: np.ndarray | None = None
@@ -318,14 +323,8 @@ class Predictor:
             options = PredictionOptions(
                 charge, box=box, padding=padding, spacing=spacing, spin=spin
             )
-        structure = options.structure_of(atoms)
-        self.require_covered(structure)
-        box, padding, spacing = options.box, options.padding, options.spacing
-        if box == "auto":
-            box = "isolated" if structure.isolated else "cell"
-        grid = make_grid(structure, box, padding, self.model.recipe.spacing, self.network)
-        if spacing is not None and self.network.any_spacing:
-            grid = respaced(grid, spacing / BOHR)
+        structure, box, grid = self._start(atoms, options)
+        spacing = options.spacing
         check_memory(grid)
         start = time.perf_counter()
         sad = superposition(structure, grid, self.model.recipe.sad)
@@ -341,6 +340,74 @@ class Predictor:
             density = respace(density, spacing / BOHR)
         seconds = middle - start, end - middle
         return Prediction(density, sad, box, scaled.excess, *seconds)
+
+    def _start(self, atoms: Any, options: PredictionOptions) -> tuple[Structure, str, Grid]:
+        """The structure, the name of its box, and the grid."""
+        structure = options.structure_of(atoms)
+        self.require_covered(structure)
+        box = options.box
+        if box == "auto":
+            box = "isolated" if structure.isolated else "cell"
+        of_model = self.model.recipe.spacing
+        grid = make_grid(structure, box, options.padding, of_model, self.network)
+        if options.spacing is not None and self.network.any_spacing:
+            grid = respaced(grid, options.spacing / BOHR)
+        return structure, box, grid
+
+    def predict_in_slabs(
+        self,
+        atoms: Any,
+        options: PredictionOptions,
+        memory: float,
+        check: Callable[[Grid], None] | None = None,
+        track: Track = untracked,
+    ) -> Prediction | None:
+        """As `predict`, with densities whose values are computed while they are written.
+
+        They are the same as those of `predict`, to single precision.
+
+        Parameters
+        ----------
+        atoms, options
+            As of `predict`.
+        memory : float
+            Bytes for the grid.
+        check : callable, optional
+            Raises an error for a grid that should not be computed in slabs.
+        track : Track
+            As of `denser.model.slabs.Slabs`.
+
+        Returns
+        -------
+        Prediction or None
+            With a `SlabDensity`. None where the grid fits into the memory, and for what is not
+            computed in slabs: networks of images, Kohn-Sham steps, given nodes, cubes and the
+            paper's box.
+        """
+        structure, box, grid = self._start(atoms, options)
+        able = self.network.any_spacing and options.grid is None and not options.refine
+        if not able or box not in ("isolated", "cell") or grid.size * IN_MEMORY <= memory:
+            return None
+        if check is not None:
+            check(grid)
+        periodic = box == "cell"
+        start = time.perf_counter()
+        with paying_threads(len(structure)):
+            found = self.network.isolated_atoms(
+                structure, self.model.recipe.sad, self.operations, grid if periodic else None
+            )
+            assert found is not None  # Gaussians have any spacing
+            slabs = Slabs(found[0], grid, memory, track)
+            network = time.perf_counter()
+            sad = slabs.sad()
+            middle = time.perf_counter()
+            density, gaussians, excess = slabs.density(sad)
+            if not np.isfinite(excess):
+                raise self._unusable(structure)
+            end = time.perf_counter()
+        known = density.with_expected_errors(self.wrong_electrons(gaussians, excess))
+        seconds = middle - network, end - middle + network - start
+        return Prediction(known, sad, box, excess, *seconds)
 
 
 def predict(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -55,6 +58,10 @@ class Field:
     def integrate(self) -> float:
         """Integral over the box: the sum of the values times `grid.dv`."""
         return float(self.values.sum(dtype=np.float64) * self.grid.dv)
+
+    def slabs(self, axis: int = 0) -> Iterator[np.ndarray]:
+        """The values in consecutive parts along an axis; here they are one part."""
+        yield self.values
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """Values at any points (...,), by quintic splines between the nodes.
@@ -271,10 +278,9 @@ class Density(Field):
 
     def _knowing(self, **attributes: Any) -> Density:
         """The same density, with these attributes in place of its own."""
-        copy = replace(self)
-        for name in ("continuous", "spin_density", "wrong"):
-            object.__setattr__(copy, name, attributes.get(name, getattr(self, name)))
-        return copy
+        found = copy(self)
+        found.__dict__.update(attributes)
+        return found
 
     @property
     def expected_error(self) -> float | None:
@@ -322,6 +328,62 @@ class Density(Field):
         total = marginals[0].sum()
         electrons = (moments @ grid.cell + (grid.origin - origin) * total) * grid.dv
         return nuclei - electrons
+
+
+class SlabDensity(Density):
+    """A density whose nodes do not fit in memory: its values are computed in slabs, each time.
+
+    It has no `values`; files of all formats are written slab by slab.
+
+    Parameters
+    ----------
+    grid : Grid
+    evaluate : callable
+        Yields the values of consecutive slabs along an axis, given the axis.
+    structure, valence_charges, unit, spin_density
+        As of `Density`.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        evaluate: Callable[[int], Iterator[np.ndarray]],
+        *,
+        structure: Structure,
+        valence_charges: np.ndarray,
+        unit: str = Field.unit,
+        spin_density: SlabDensity | None = None,
+    ) -> None:
+        self.__dict__.update(
+            grid=grid,
+            unit=unit,
+            structure=structure,
+            valence_charges=read_only(valence_charges, float),
+            spin_density=spin_density,
+            _evaluate=evaluate,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "values":
+            raise InputError(
+                f"a density of {_nodes(self.grid)} is too large for memory; take its slabs(), its "
+                "values at() points, or a larger spacing"
+            )
+        raise AttributeError(name)
+
+    def slabs(self, axis: int = 0) -> Iterator[np.ndarray]:
+        """The values in consecutive parts along an axis."""
+        total = 0.0
+        for values in self.__dict__["_evaluate"](axis):
+            total += float(values.sum(dtype=np.float64))
+            yield values
+        self.__dict__["_sum"] = total
+
+    def integrate(self) -> float:
+        """Integral over the box: the sum of the values times `grid.dv`, known after `slabs`."""
+        if "_sum" not in self.__dict__:
+            deque(self.slabs(), maxlen=0)
+        return float(self.__dict__["_sum"] * self.grid.dv)
 
 
 def _nodes(grid: Grid) -> str:

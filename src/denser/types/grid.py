@@ -71,6 +71,19 @@ class Grid:
         return self.shape[0] * self.shape[1] * self.shape[2]
 
     @property
+    def period(self) -> tuple[int, int, int]:
+        """Number of nodes per axis after which the grid repeats."""
+        return self.shape
+
+    def slab(self, axis: int, start: int, stop: int) -> Slab:
+        """The nodes `start` .. `stop` - 1 along an axis."""
+        step = self.cell[axis] / self.shape[axis]
+        cell, shape = self.cell.copy(), list(self.shape)
+        cell[axis], shape[axis] = (stop - start) * step, stop - start
+        nx, ny, nz = shape
+        return Slab(self.origin + start * step, cell, (nx, ny, nz), self.period)
+
+    @property
     def dv(self) -> float:
         """Volume per node, bohr^3."""
         return self.volume / self.size
@@ -219,6 +232,26 @@ class Grid:
         lengths = np.linalg.norm(structure.cell, axis=1)
         counts = np.maximum(1, np.round(lengths / (spacing * multiple_of))).astype(int)
         return cls(np.zeros(3), structure.cell, tuple(counts * multiple_of))
+
+
+@dataclass(frozen=True, eq=False)
+class Slab(Grid):
+    """Consecutive nodes of a grid along one axis, which repeat as the whole grid does.
+
+    What is added to a slab is what is added to these nodes of the whole.
+
+    Parameters
+    ----------
+    whole : (3,) int
+        The period, in nodes per axis.
+    """
+
+    whole: tuple[int, int, int]
+
+    @property
+    def period(self) -> tuple[int, int, int]:
+        """As of `Grid`."""
+        return self.whole
 
 
 def _check_spacing(spacing: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Console
 
-from denser.analysis.moments import dipole_record, dipole_text
+from denser.analysis.moments import dipole_record, dipole_text, record_of_dipole
 from denser.atoms.molecules import cells_at_gamma
 from denser.atoms.plausible import strange
 from denser.fields.periodic import times_text
@@ -21,9 +23,13 @@ from denser.io import check_suffix, chgcar, holds_spin, write, zarr_group
 from denser.io.files import make_folder
 from denser.io.rows import write_rows
 from denser.io.table import require_table
+from denser.model.boxes import IN_MEMORY, free_memory
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
+from denser.model.slabs import Part, Track, untracked
+from denser.types.density import Density, SlabDensity
 from denser.types.errors import InputError
+from denser.types.grid import Grid
 from denser.types.recipe import LEAST_PERIOD
 from denser.types.structure import Structure
 from denser.types.units import BOHR
@@ -31,6 +37,7 @@ from denser.workflows import many
 from denser.workflows.inputs import Input, content, find_inputs, own_files, refuse_inputs
 from denser.workflows.journal import Journal, beside
 from denser.workflows.many import Failed
+from denser.workflows.progress import Bar
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -47,6 +54,14 @@ _IN_FRAGMENTS = (
     "the structure is large: the electrons that the network is shown were solved in overlapping "
     "fragments, which changes the density by less than 0.01 %"
 )
+
+_IN_PARTS = (
+    "the grid would take {:.2g} GB at once, more than --memory allows (by default half of what is "
+    "free): its values were computed in parts, and written as they were made"
+)
+
+_LEAST_BYTES = 3
+"""Of a node in a file, compressed or not."""
 
 _WORK = {"sad": "SAD", "network": "network", "refine": "refinement", "write": "writing"}
 
@@ -69,6 +84,8 @@ class Batch:
         As in `denser.workflows.inputs.find_inputs`.
     table : Path or None
         `.csv` or `.parquet`, with a row for each input.
+    memory : float or None
+        As of `predicted`.
 
     Raises
     ------
@@ -87,6 +104,7 @@ class Batch:
         embed: bool = False,
         topology: Path | None = None,
         table: Path | None = None,
+        memory: float | None = None,
     ) -> None:
         if not files and not smiles:
             raise InputError("nothing to predict; name structure files or give --smiles")
@@ -94,6 +112,9 @@ class Batch:
             raise InputError("no output; give -o FILE (such as rho.cube) or -o FOLDER")
         self.files, self.options = own_files(files, topology), options
         self.out, self.resume, self.table = out, resume, table
+        if memory is not None and not memory >= 0:
+            raise InputError(f"the memory must be a number of bytes, found {memory:g}")
+        self.memory = memory
         if table is not None:
             require_table(table)
             refuse_inputs(table, self.files)
@@ -187,6 +208,7 @@ class Batch:
             options=self.options,
             protected=frozenset(self.files),
             model=model,
+            memory=self.memory,
         )
         with ExitStack() as stack:
             display = stack.enter_context(
@@ -228,12 +250,17 @@ def content_of(entry: Input, options: PredictionOptions, model: str) -> str | No
 
 
 def _work(
-    entry: Input, output: Output, options: PredictionOptions, protected: frozenset[Path], model: str
+    entry: Input,
+    output: Output,
+    options: PredictionOptions,
+    protected: frozenset[Path],
+    model: str,
+    memory: float | None,
 ) -> dict:
     """Predict and write one input; the record has its hash and what `_stamp` says of the file."""
     path = output.of(entry)
     refuse_inputs(path, protected)
-    record = _predict(entry, path, Predictor.of(options), options)
+    record = _predict(entry, path, Predictor.of(options), options, memory, output.single)
     return record | {"content": content_of(entry, options, model), "file": _stamp(path)}
 
 
@@ -290,7 +317,7 @@ def density_error_text(record: dict) -> str:
 
 
 def refined_prediction(
-    atoms: Atoms, predictor: Predictor, options: PredictionOptions
+    atoms: Atoms | Structure, predictor: Predictor, options: PredictionOptions
 ) -> tuple[Prediction, Steps | None]:
     """Predict, and take `options.refine` Kohn-Sham steps.
 
@@ -326,19 +353,84 @@ def at_gamma(structure: Structure, how: str) -> list[str]:
     ]
 
 
-def _predict(entry: Input, output: Path, predictor: Predictor, options: PredictionOptions) -> dict:
-    prediction, steps = refined_prediction(entry.atoms(), predictor, options)
+def predicted(
+    atoms: Atoms | Structure,
+    output: Path,
+    predictor: Predictor,
+    options: PredictionOptions,
+    memory: float | None = None,
+    track: Track = untracked,
+) -> tuple[Prediction, Steps | None]:
+    """As `refined_prediction`, or with a density that is computed while it is written.
+
+    Parameters
+    ----------
+    atoms, predictor, options
+        As of `refined_prediction`.
+    output : Path
+        The file, whose disk has to have room for the values that are not kept in memory.
+    memory : float or None
+        Bytes for a grid; larger ones are computed in parts. By default half of what is free.
+    track : Track
+        Shows the progress of the parts.
+
+    Raises
+    ------
+    InputError
+        Those of a prediction, or the values would not fit on the disk.
+    """
+    memory = free_memory() / 2 if memory is None else memory
+    found = predictor.predict_in_slabs(
+        atoms, options, memory, check=partial(_check_disk, output), track=track
+    )
+    if found is None:
+        return refined_prediction(atoms, predictor, options)
+    return found, None
+
+
+def _check_disk(output: Path, grid: Grid) -> None:
+    """Raise an InputError if the file could not be written, before the long way to it."""
+    folder = output.parent if output.parent.is_dir() else output.parent.parent
+    needed, free = _LEAST_BYTES * grid.size, shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{output}: a grid of {' x '.join(map(str, grid.shape))} nodes needs at least "
+            f"{needed / 1e9:.0f} GB, and the disk has {free / 1e9:.0f}; are the coordinates in "
+            "angstrom, and is it one molecule? A larger --spacing needs less"
+        )
+
+
+def _shown(parts: Sequence[Part], doing: str) -> Iterator[Part]:
+    """Progress of the parts of a grid on standard error."""
+    with Bar(doing, len(parts), Console(stderr=True, soft_wrap=True, highlight=False)) as bar:
+        for part in parts:
+            yield part
+            bar.advance()
+
+
+def _predict(
+    entry: Input,
+    output: Path,
+    predictor: Predictor,
+    options: PredictionOptions,
+    memory: float | None,
+    single: bool,
+) -> dict:
+    track = _shown if single else untracked
+    prediction, steps = predicted(entry.atoms(), output, predictor, options, memory, track)
     start = time.perf_counter()
     write(output, prediction.density)
     write_seconds = time.perf_counter() - start
     record = _record(output, prediction, predictor.model.name, options)
     record["electrons_in_fragments"] = predictor.network.in_fragments(prediction.density.structure)
-    if record["electrons_in_fragments"]:
-        record["notes"] = [_IN_FRAGMENTS]
+    record["in_parts"] = isinstance(prediction.density, SlabDensity)
+    record["notes"] = [_IN_FRAGMENTS] if record["electrons_in_fragments"] else []
+    if record["in_parts"]:
+        record["notes"].append(_IN_PARTS.format(prediction.density.grid.size * IN_MEMORY / 1e9))
     record["geometry"] = entry.atoms().info.get("geometry", "")
     record["warnings"] = strange(prediction.density.structure)
     if prediction.density.spin_density is not None and not holds_spin(output):
-        record["notes"] = [
+        record["notes"] += [
             f"{output.name} has the density without the spin density; .npz and CHGCAR hold both, "
             "and denser analyze --field spin writes it"
         ]
@@ -348,7 +440,7 @@ def _predict(entry: Input, output: Path, predictor: Predictor, options: Predicti
     record["refined_steps"] = options.refine
     if steps is not None:
         gamma = at_gamma(prediction.density.structure, "atoms.repeat of ASE does so")
-        record["notes"] = [*record.get("notes", ()), *gamma]
+        record["notes"] += gamma
         record |= steps.record()
         record["seconds"]["refine"] = round(steps.seconds, 4)
     record["seconds"]["write"] = round(write_seconds, 4)
@@ -373,7 +465,7 @@ def _record(output: Path, prediction: Prediction, model: str, options: Predictio
         "spacing_angstrom": [round(float(h) * BOHR, 6) for h in grid.spacing],
         "box": "given nodes" if options.grid is not None else prediction.box,
         "padding_angstrom": None if periodic else round(padding, 3),
-        **dipole_record(density),
+        **_dipole(density),
         "model": model,
         "excess_percent": (
             None if np.isnan(prediction.excess) else round(100 * prediction.excess, 4)
@@ -386,6 +478,13 @@ def _record(output: Path, prediction: Prediction, model: str, options: Predictio
             "network": round(prediction.seconds_network, 4),
         },
     }
+
+
+def _dipole(density: Density) -> dict:
+    """As `dipole_record`; there is none in a cell if the nodes are not in memory."""
+    if isinstance(density, SlabDensity) and not density.structure.isolated:
+        return record_of_dipole(None, "")
+    return dipole_record(density)
 
 
 def notes(record: dict) -> list[str]:
