@@ -19,10 +19,13 @@ from denser.types.units import BOHR
 PRECISION = 1e-6
 """PySCF's `cell.precision`: accuracy of lattice sums and of the multigrid's grid levels."""
 
-HIGH_PRECISION = 1e-8
-"""The same where an atom has a MOLOPT basis, whose contractions cancel, and in skew cells. At 1e-6
-the multigrid's density of HI errs by 0.8 %, and that of water in a cell with an angle of 45 degrees
-by 0.06 % (its energy by 2 meV); at 1e-8 both err by less than 0.002 %."""
+PRECISION_OF_MOLOPT = 1e-8
+"""The same where an atom has a MOLOPT basis, whose contractions cancel: at 1e-6 the multigrid's
+density of HI errs by 0.8 %, at 1e-8 by less than 0.001 %."""
+
+PRECISION_OF_SKEW_CELLS = 1e-7
+"""The same in skew cells. With an angle of 45 degrees, orbitals of water err by 0.007 % (and its
+energy by 2 meV) at 1e-6, and by 0.004 % (1.5 meV) at 1e-7, which takes 1.5 times as long."""
 
 
 def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> gto.Cell:
@@ -67,7 +70,9 @@ def build_cell(structure: Structure, grid: Grid, recipe: Recipe = Recipe()) -> g
     cell.basis = {s: shells(s, basis_name(s, recipe.basis)) for s in elements}
     cell.pseudo = {s: pseudopotential(s, recipe.pseudo) for s in elements}
     molopt = any("MOLOPT" in basis_name(s, recipe.basis).upper() for s in elements)
-    cell.precision = PRECISION if grid.is_orthorhombic and not molopt else HIGH_PRECISION
+    cell.precision = PRECISION if grid.is_orthorhombic else PRECISION_OF_SKEW_CELLS
+    if molopt:
+        cell.precision = PRECISION_OF_MOLOPT
     cell.verbose = 0
     cell.build()
     return cell
