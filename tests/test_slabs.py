@@ -134,7 +134,8 @@ def test_command_writes_what_does_not_fit_in_memory(run, atoms, name):
         records.append(json.loads(out))
     whole, slabs = (read(f"{folder}/{name}") for folder in ("whole", "slabs"))
     assert whole.grid.same_as(slabs.grid, 0.0)
-    np.testing.assert_allclose(slabs.values, whole.values, rtol=2e-6, atol=6e-7)
+    printed = 1e-5 if name == "a.cube" else 2e-6  # one unit of the sixth digit
+    np.testing.assert_allclose(slabs.values, whole.values, rtol=printed, atol=6e-7)
     assert [record.pop("in_parts") for record in records] == [False, True]
     for record in records:
         for key in ("seconds", "notes", "output"):

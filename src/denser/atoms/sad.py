@@ -285,6 +285,8 @@ def _add_gaussians(
         indices.append(nodes)
         plain.append(g)
         squared.append(g2)
+    if not all(index.size for index in indices):  # beside a slab
+        return
     (gx, gy, gz), (gx2, gy2, gz2) = plain, squared
     nx, ny = gx.shape[1], gy.shape[1]
     # s g g g + p (x^2 + y^2 + z^2) g g g = [s gg + p (x^2+y^2) gg] g + [gg] (p z^2 g)

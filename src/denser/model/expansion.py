@@ -168,13 +168,18 @@ def _patch(
     degree = polynomials.shape[-1] - 1
     alpha = torch.as_tensor(alphas, dtype=polynomials.dtype, device=polynomials.device)
     nodes, factors = [], []
-    for i in range(3):
+    windows = [axis_window(grid, i, centre[i], radius) for i in range(3)]
+    if not all(index.size for index, _ in windows):  # beside a slab
+        return [index for index, _ in windows], polynomials.new_zeros((0, 0, 0))
+    for i, (index, distances) in enumerate(windows):
         n = grid.shape[i]
-        index, distances = axis_window(grid, i, centre[i], radius)
         d = torch.as_tensor(distances, dtype=polynomials.dtype, device=polynomials.device)
         d = d - (position[i] - position[i].detach()).to(d.dtype)  # zero, but with a derivative
         gaussian = torch.exp(-alpha[:, None] * d * d)  # (k, n)
-        f = torch.stack([gaussian * d**p for p in range(degree + 1)], dim=1)  # (k, p, n)
+        powers = [torch.ones_like(d)]
+        for _ in range(degree):
+            powers.append(powers[-1] * d)
+        f = gaussian[:, None] * torch.stack(powers)  # (k, p, n)
         if index.size > n:  # the patch overlaps its own images: sum them
             folded = f.new_zeros((*f.shape[:2], n))
             f = folded.index_add(2, torch.as_tensor(index % n, device=f.device), f)

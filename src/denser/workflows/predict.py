@@ -209,6 +209,7 @@ class Batch:
             protected=frozenset(self.files),
             model=model,
             memory=self.memory,
+            workers=workers,
         )
         with ExitStack() as stack:
             display = stack.enter_context(
@@ -256,10 +257,12 @@ def _work(
     protected: frozenset[Path],
     model: str,
     memory: float | None,
+    workers: int,
 ) -> dict:
     """Predict and write one input; the record has its hash and what `_stamp` says of the file."""
     path = output.of(entry)
     refuse_inputs(path, protected)
+    memory = free_memory() / (2 * workers) if memory is None else memory
     record = _predict(entry, path, Predictor.of(options), options, memory, output.single)
     return record | {"content": content_of(entry, options, model), "file": _stamp(path)}
 
@@ -413,7 +416,7 @@ def _predict(
     output: Path,
     predictor: Predictor,
     options: PredictionOptions,
-    memory: float | None,
+    memory: float,
     single: bool,
 ) -> dict:
     track = _shown if single else untracked
