@@ -56,17 +56,9 @@ def cloud(structure: Structure, grid: Grid, n: int) -> tuple[np.ndarray, np.ndar
     if not grid.is_orthorhombic:
         return _oblique(structure, grid, n)
     lengths = np.diag(grid.cell)
-    per_atom = np.where(structure.numbers == 1, _HYDROGEN, 1.0)
-    per_atom = (1 - _EVEN) * per_atom / per_atom.sum()
-    shares = np.outer(per_atom, _SHARES).ravel()  # (atom and width)
-    steps = _RATIO ** -np.arange(1.0, 5.0)
-    u = (_start(structure, grid) + np.arange(1, n + 1)[:, None] * steps) % 1.0
-    choice = np.searchsorted(np.cumsum(shares), u[:, 0], side="right")
-    about_atom = choice < shares.size
-    atom, width = np.divmod(choice[about_atom], _WIDTHS.size)
-    points = grid.origin + u[:, 1:] * lengths
-    deviates = ndtri(np.clip(u[about_atom, 1:], 1e-9, 1 - 1e-9))
-    points[about_atom] = structure.positions[atom] + _WIDTHS[width, None] * deviates
+    per_atom, u, about_atom, around = _drawn(structure, grid, n)
+    points = grid.origin + u * lengths
+    points[about_atom] = around
     points = grid.origin + (points - grid.origin) % lengths
     p = np.full(n, _EVEN / grid.volume)
     for s, share in zip(_WIDTHS, _SHARES, strict=True):
@@ -79,8 +71,10 @@ def cloud(structure: Structure, grid: Grid, n: int) -> tuple[np.ndarray, np.ndar
     return points, p
 
 
-def _oblique(structure: Structure, grid: Grid, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `cloud`, for a box of any shape."""
+def _drawn(
+    structure: Structure, grid: Grid, n: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Shares of the atoms; even coordinates (n, 3); which points are about an atom, and where."""
     per_atom = np.where(structure.numbers == 1, _HYDROGEN, 1.0)
     per_atom = (1 - _EVEN) * per_atom / per_atom.sum()
     shares = np.outer(per_atom, _SHARES).ravel()  # (atom and width)
@@ -89,9 +83,16 @@ def _oblique(structure: Structure, grid: Grid, n: int) -> tuple[np.ndarray, np.n
     choice = np.searchsorted(np.cumsum(shares), u[:, 0], side="right")
     about_atom = choice < shares.size
     atom, width = np.divmod(choice[about_atom], _WIDTHS.size)
-    points = grid.origin + u[:, 1:] @ grid.cell
     deviates = ndtri(np.clip(u[about_atom, 1:], 1e-9, 1 - 1e-9))
-    points[about_atom] = structure.positions[atom] + _WIDTHS[width, None] * deviates
+    around = structure.positions[atom] + _WIDTHS[width, None] * deviates
+    return per_atom, u[:, 1:], about_atom, around
+
+
+def _oblique(structure: Structure, grid: Grid, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `cloud`, for a box of any shape."""
+    per_atom, u, about_atom, around = _drawn(structure, grid, n)
+    points = grid.origin + u @ grid.cell
+    points[about_atom] = around
     points = wrapped(points, grid.cell, grid.origin)
     p = np.full(n, _EVEN / grid.volume)
     for s, share in zip(_WIDTHS, _SHARES, strict=True):
