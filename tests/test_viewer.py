@@ -56,8 +56,8 @@ def error_row(session: Session) -> dict:
 
 def test_a_molecule_that_the_model_does_not_know(predictor, water_session):
     assert error_row(water_session)["label"] == "Expected error"
-    cluster = Atoms("Mg4", [[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]])
-    strange = Session(predictor, [Item("mg.xyz", Structure.from_ase(cluster))])
+    cluster = Atoms("Al4", [[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]])
+    strange = Session(predictor, [Item("al.xyz", Structure.from_ase(cluster))])
     row = error_row(strange)
     assert "doubt" in row["label"]
     assert float(row["value"]) == pytest.approx(100 * strange.expected, rel=0.05)
