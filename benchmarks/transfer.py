@@ -137,9 +137,12 @@ def run(chosen: argparse.Namespace) -> int:
     make_folder(chosen.out)
     inputs = structures(chosen.out / "frames.xyz", chosen.isomers, chosen.frames, model)
     store = chosen.out / "labels.db"
-    settings = LabelSettings(PredictionOptions(box="paper", device="cpu"), residual=1.5e-3)
-    label(inputs, store, settings, workers=chosen.workers, tell=console.print)
     frame = {x.name: int(x.name[-2:]) for x in inputs}
+    options = PredictionOptions(box="paper", device="cpu")
+    for residual in (1.5e-3, None):  # what is measured by is converged
+        settings = LabelSettings(options, residual=residual)
+        some = [x for x in inputs if (frame[x.name] < LEARN + VALIDATE) == (residual is not None)]
+        label(some, store, settings, workers=chosen.workers, tell=console.print)
     learn = [name for name, i in frame.items() if i < LEARN]
     validate = [name for name, i in frame.items() if LEARN <= i < LEARN + VALIDATE]
     test = [name for name, i in frame.items() if i >= LEARN + VALIDATE]
