@@ -138,14 +138,14 @@ def run(chosen: argparse.Namespace) -> int:
     inputs = structures(chosen.out / "frames.xyz", chosen.isomers, chosen.frames, model)
     store = chosen.out / "labels.db"
     frame = {x.name: int(x.name[-2:]) for x in inputs}
-    options = PredictionOptions(box="paper", device="cpu")
-    for residual in (1.5e-3, None):  # what is measured by is converged
-        settings = LabelSettings(options, residual=residual)
-        some = [x for x in inputs if (frame[x.name] < LEARN + VALIDATE) == (residual is not None)]
-        label(some, store, settings, workers=chosen.workers, tell=console.print)
     learn = [name for name, i in frame.items() if i < LEARN]
     validate = [name for name, i in frame.items() if LEARN <= i < LEARN + VALIDATE]
     test = [name for name, i in frame.items() if i >= LEARN + VALIDATE]
+    options = PredictionOptions(box="paper", device="cpu")
+    for names, residual in ((learn + validate, 1.5e-3), (test, None)):  # the test is converged
+        some = [x for x in inputs if x.name in names]
+        settings = LabelSettings(options, residual=residual)
+        label(some, store, settings, workers=chosen.workers, tell=console.print)
     labels = [x for x in read_labels(store, model.recipe) if x.name in test]
     plan = Plan(
         chosen.model,
