@@ -3,7 +3,7 @@ import torch
 
 from denser import InputError
 from denser.model.checkpoint import build
-from denser.model.unet import UNet, UNetConfig, depth_to_space, space_to_depth
+from denser.model.unet import Convolution, UNet, UNetConfig, depth_to_space, space_to_depth
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +83,25 @@ def test_wrong_sizes_are_named():
         build("unet", {"chanels": [1]})
     with pytest.raises(InputError, match="unknown architecture 'vit'"):
         build("vit", {})
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_gradients_in_bfloat16_depend_on_nothing_but_the_input(side, periodic):
+    torch.manual_seed(0)
+    convolution = Convolution(8, 8)
+    x = torch.rand(1, 8, side, 8, 8).contiguous(memory_format=torch.channels_last_3d)
+
+    def gradient(bf16: bool) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            y = convolution(x, periodic)
+        convolution.zero_grad()
+        y.float().square().sum().backward()
+        return convolution.weight.grad.clone()
+
+    expected = gradient(False)
+    for _ in range(20):
+        sizes = (64, 256, 512, 1024, 2048, 4096, 16384)
+        left = [torch.full((n,), torch.nan, dtype=torch.bfloat16) for n in sizes for _ in range(20)]
+        del left
+        assert (gradient(True) - expected).norm() < 0.02 * expected.norm()
