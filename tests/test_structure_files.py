@@ -19,6 +19,7 @@ from rdkit.Chem import AllChem
 import denser
 from denser.atoms.plausible import strange
 from denser.cli import main
+from denser.io.crystals import read_asymmetric_unit
 from denser.io.formats import STRUCTURES
 from denser.io.frames import Frame, element_of_name, open_valences, stated_in_comment, symbol_of
 from denser.io.structures import as_structure, read_structures
@@ -841,6 +842,25 @@ def test_symmetry_and_hydrogens_of_a_cif(tmp_path, head, keep, found):
         assert isinstance(frame, InputError) and str(found) in str(frame)
     else:
         assert str(found or "") in " ".join(frame.notes) and bool(found) == bool(frame.notes)
+
+
+def test_a_cif_without_labels_has_atoms_all_the_same(tmp_path):
+    text = WATER_CIF.format(WHOLE).replace("_label", "_type_symbol")
+    text = text.replace("O1", "O").replace("H1", "H").replace("H2", "H").replace("'H O'", "'H2 O'")
+    (tmp_path / "a.cif").write_text(text)
+    (frame,) = read_structures(tmp_path / "a.cif")
+    assert frame.atoms.get_chemical_formula() == "H2O"
+    assert read_asymmetric_unit(tmp_path / "a.cif").labels == ("O1", "H1", "H2")
+
+
+def test_aromatic_carbon_of_force_fields_is_no_calcium(tmp_path):
+    text = WATER_CIF.format("").replace("_fract_x", "_type_symbol\n_atom_site_fract_x")
+    for old, new in (("O1", "CAR1 Ca"), ("H1", "Ca1 Ca"), ("H2", "HYD1 H")):
+        text = text.replace(old, new)
+    (tmp_path / "a.cif").write_text(text)
+    (frame,) = read_structures(tmp_path / "a.cif")
+    assert frame.atoms.get_chemical_symbols() == ["C", "Ca", "H"]
+    assert "1 sites with the type symbol Ca and labels as CAR1" in " ".join(frame.notes)
 
 
 def test_structures_of_pymatgen():

@@ -224,8 +224,8 @@ def _better_places(sites: Sequence[ResidueAtom], notes: list[str]) -> list[Resid
 
 def _small(block: Any) -> Frame:
     """The cell of a small-molecule or inorganic CIF, with all symmetry copies."""
-    small = _sites_of(block)
     notes: list[str] = []
+    small = _sites_of(block, notes)
     if not small.symops and small.spacegroup is None:
         notes.append("the CIF names no symmetry; its atoms are taken as those of the whole cell")
     for i in reversed(_left_out(small.sites, notes)):
@@ -235,7 +235,8 @@ def _small(block: Any) -> Frame:
     return checked(Frame(atoms, block.name, tuple(notes)))
 
 
-def _sites_of(block: Any) -> Any:
+def _sites_of(block: Any, notes: list[str] | None = None) -> Any:
+    _add_labels(block)
     small = gemmi.make_small_structure_from_block(block)
     if not small.cell.is_crystal():
         raise InputError("the CIF gives no cell for its fractional coordinates")
@@ -245,7 +246,35 @@ def _sites_of(block: Any) -> Any:
             f"the space group {name} is not known without its symmetry operations; write them "
             "into the CIF (_space_group_symop_operation_xyz)"
         )
+    aromatic = [
+        site for site in small.sites if site.element.name == "Ca" and re.match("CAR", site.label)
+    ]
+    for site in aromatic:
+        site.element = gemmi.Element("C")
+    if aromatic and notes is not None:
+        notes.append(
+            f"{len(aromatic)} sites with the type symbol Ca and labels as {aromatic[0].label} are "
+            "taken as aromatic carbon"
+        )
     return small
+
+
+def _add_labels(block: Any) -> None:
+    """Name the sites of a CIF without labels after their elements, which gemmi needs."""
+    symbols = block.find_values("_atom_site_type_symbol")
+    if block.find_values("_atom_site_label") or not symbols:
+        return
+    count: dict[str, int] = defaultdict(int)
+    labels = []
+    for symbol in symbols:
+        element = plain_symbol(gemmi.cif.as_string(symbol))
+        count[element] += 1
+        labels.append(f"{element}{count[element]}")
+    loop = symbols.get_loop()
+    loop.add_columns(["_atom_site_label"], "?")
+    column = block.find_values("_atom_site_label")
+    for i, label in enumerate(labels):
+        column[i] = label
 
 
 def _filled(small: Any) -> Atoms:
