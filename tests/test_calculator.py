@@ -168,6 +168,15 @@ def test_charges_after_a_step_sum_to_the_charge():
     assert salt.get_charges().sum() == pytest.approx(0, abs=1e-6)
 
 
+def test_a_small_cell_is_told_once(model):
+    cell = Atoms("H2", [(0, 0, 0), (0.1, 0, 0.75)], cell=[2.4, 4.2, 4.4], pbc=True)
+    cell.calc = Calculator(model, device="cpu")
+    with pytest.warns(UserWarning, match="H2: orbitals are those at Gamma alone, .* 4 x 2 x 2"):
+        cell.get_potential_energy()
+    cell.positions[0, 0] += 0.01
+    cell.get_potential_energy()
+
+
 def test_periodic_cells(model):
     cell = Atoms("H2", [(0, 0, 0), (0.1, 0, 0.75)], cell=[4.0, 4.2, 4.4], pbc=True)
     cell.calc = Calculator(model, "scf", conv_tol=1e-11, device="cpu")

@@ -553,3 +553,14 @@ def test_a_folder_where_nothing_was_analysed_takes_other_settings(folder):
     totals = Report(find_inputs([folder / "w.xyz"], []), other, folder / "r").run(1)
     assert (totals.done, totals.failed) == (1, 0)
     assert len(rows_of(folder / "r" / "frames.csv")) == 1
+
+
+def test_properties_of_orbitals_at_gamma_say_so_in_small_cells(folder):
+    cell = Atoms("H2", [(0, 0, 0), (0.1, 0, 0.75)], cell=[2.4, 4.2, 4.4], pbc=True)
+    write_atoms("h2.xyz", cell)
+    for option, told in (("--moments", 0), ("--reactivity", 1)):
+        code, out, err = run("analyze", "h2.xyz", option, "--json")
+        assert code == 0, err
+        (record,) = (json.loads(line) for line in out.splitlines() if line.startswith("{"))
+        notes = [note for note in record["notes"] if "at Gamma alone" in note]
+        assert len(notes) == told, record["notes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR, HARTREE
+from denser.workflows.predict import at_gamma
 
 TASKS = ("one-step", "scf", "density")
 FORCES = ("exact", "rigid")
@@ -166,6 +168,7 @@ class Calculator(ase_calculator.Calculator):
         self._box: tuple[np.ndarray, Grid] | None = None
         self._work: _Work | None = None
         self._around: PointCharges | None = None
+        self._told_of_gamma = False
 
     @property
     def density(self) -> Density:
@@ -259,6 +262,10 @@ class Calculator(ase_calculator.Calculator):
         if self.atoms is None:
             raise InputError("the calculator has no atoms; give them to `calculate`")
         structure = Structure.of(self.atoms, self.charge, spin=self.spin)
+        if self.task != "density" and not self._told_of_gamma:
+            for sentence in at_gamma(structure, "atoms.repeat of ASE does so"):
+                warnings.warn(f"{structure.formula}: {sentence}", stacklevel=2)
+                self._told_of_gamma = True
         if system_changes or self._work is None or not self.results:
             self._work = self._energy(structure)
             self.results = {}

@@ -26,7 +26,7 @@ from denser.workflows import many
 from denser.workflows.inputs import Input, Names, content, file_hash, refuse_inputs
 from denser.workflows.journal import Journal
 from denser.workflows.many import Failed, Totals, attempt, record_of
-from denser.workflows.predict import density_error_text, refined_prediction
+from denser.workflows.predict import at_gamma, density_error_text, refined_prediction
 from denser.workflows.report import tables as summary
 from denser.workflows.report.outputs import ReportSettings, fitted, output_tasks
 
@@ -91,6 +91,8 @@ def analyse(
             properties[name], lines[name] = result.to_dict(), result.lines()
         seconds[name] = round(time.perf_counter() - start, 4)
     structure = density.structure
+    if "orbitals" in vars(analysis):
+        notes += at_gamma(structure, "atoms.repeat of ASE does so")
     return {
         "formula": structure.formula,
         "charge": structure.charge,
