@@ -1,7 +1,8 @@
-"""Infrared spectra of molecular dynamics beside measured bands.
+"""Infrared and Raman spectra of molecular dynamics beside measured bands.
 
 pip install tblite
 python benchmarks/infrared.py H2O CH3CH2OH                # a few minutes each
+python benchmarks/infrared.py H2O --raman --time 2 --width 40   # a quarter of an hour
 
 Dynamics of a molecule at 300 K with GFN2-xTB (tblite; 2 ps to equilibrate, then --time ps with a
 weak Langevin thermostat), and the spectrum of its predicted dipoles (`denser spectrum`). The
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(MEASURED), metavar="NAME")
     parser.add_argument("--time", type=float, default=6.0, help="ps")
     parser.add_argument("--width", type=float, default=30.0, help="1/cm")
+    parser.add_argument("--raman", action="store_true", help="the Raman spectrum too")
     parser.add_argument("--only-dynamics", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("infrared"))
     options = parser.parse_args()
@@ -87,7 +89,9 @@ def main() -> None:
             dynamics(name, path, options.time)
         if options.only_dynamics:
             continue
-        settings = SpectrumSettings(EVERY * STEP, width=options.width, rotation=False)
+        settings = SpectrumSettings(
+            EVERY * STEP, width=options.width, rotation=False, raman=options.raman
+        )
         record = spectrum(path, options.folder, settings)
         print(
             f"{name}: {record['n_frames']} frames, {record['temperature_k']:.0f} K, width "
@@ -97,6 +101,12 @@ def main() -> None:
             print(
                 f"  {band['wave_number_per_cm']:7.0f} per cm, height "
                 f"{band['height_km_per_mol_cm']:.3f}"
+            )
+        for band in record["raman"]["bands"] if options.raman else ():
+            print(
+                f"  Raman {band['wave_number_per_cm']:7.0f} per cm, height "
+                f"{band['height_angstrom4_per_amu_cm']:.3f}, depolarization "
+                f"{band['depolarization']:.3f}"
             )
         print("  measured:", ", ".join(f"{k} {v}" for k, v in MEASURED[name].items()))
 

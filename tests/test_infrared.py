@@ -148,7 +148,7 @@ def test_command_continues(run, trajectory, tmp_path, monkeypatch):
 
     monkeypatch.setattr(work, "dipole_of_molecules", counted)
     code, _, err = run("spectrum", trajectory, *options)
-    assert code == 130 and "stopped after 34 of 90 frames" in err
+    assert code == 130 and "stopped after 34 of 90 dipoles" in err
     code, out, err = run("spectrum", trajectory, *options)
     assert code == 0 and len(calls) == 5 + 56 and "km/mol" in out, err
     assert dipoles.read_text().splitlines() == before

@@ -60,10 +60,7 @@ class Infrared:
 
     def bands(self) -> list[tuple[float, float]]:
         """Maxima: wave numbers, 1/cm, and heights, km/mol per 1/cm."""
-        a = self.absorption
-        top = float(a.max(initial=0.0))
-        found = find_peaks(a, height=LEAST_PEAK * top, prominence=0.5 * LEAST_PEAK * top)[0]
-        return [(float(self.wave_numbers[i]), float(a[i])) for i in found]
+        return highest(self.wave_numbers, self.absorption)
 
     def intensity(self, low: float, high: float) -> float:
         """Integral between two wave numbers, km/mol."""
@@ -94,8 +91,44 @@ def infrared(
     InputError
         The trajectory is too short for this width, or its frames are too far apart.
     """
-    dipoles = np.asarray(dipoles, dtype=float)
-    n = len(dipoles) - 1
+    wave_numbers, integral = spectral_density(dipoles, step, temperature, width, up_to)
+    sigma = 2 * np.pi * alpha / (3 * KELVIN * temperature) * integral
+    return Infrared(wave_numbers, sigma * _MOLAR, width)
+
+
+def highest(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
+    """Maxima of a spectrum that are higher than `LEAST_PEAK` of the highest."""
+    top = float(y.max(initial=0.0))
+    found = find_peaks(y, height=LEAST_PEAK * top, prominence=0.5 * LEAST_PEAK * top)[0]
+    return [(float(x[i]), float(y[i])) for i in found]
+
+
+def spectral_density(
+    values: np.ndarray, step: float, temperature: float, width: float, up_to: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Integral of W(t) <dv/dt(0) . dv/dt(t)> exp(i w t) dt over all times, by wave number.
+
+    Parameters
+    ----------
+    values : (n, k) float
+        v at equal times.
+    step, temperature, width, up_to : float
+        As in `infrared`; the temperature is only checked.
+
+    Returns
+    -------
+    (m,) float
+        Wave numbers, 1/cm.
+    (m,) float
+        The integral, atomic units.
+
+    Raises
+    ------
+    InputError
+        As in `infrared`.
+    """
+    values = np.asarray(values, dtype=float)
+    n = len(values) - 1
     if n < _FEWEST:
         raise InputError(f"a spectrum needs more than {_FEWEST} frames, found {n + 1}")
     if not temperature > 0:
@@ -113,7 +146,7 @@ def infrared(
             f"the frames are too far apart for {up_to:g} per cm; they show vibrations up to "
             f"{fastest:.0f} per cm"
         )
-    velocity = np.diff(dipoles, axis=0) / step
+    velocity = np.diff(values, axis=0) / step
     correlation = (
         autocorrelation(velocity, lags) * np.cos(0.5 * np.pi * np.arange(lags) / lags) ** 2
     )
@@ -126,28 +159,29 @@ def infrared(
     for start in range(0, len(w), 256):
         some = slice(start, start + 256)
         integral[some] = 2 * step * (np.cos(np.outer(w[some], times)) @ correlation)
-    integral /= np.sinc(0.5 * w * step / np.pi) ** 2
-    sigma = 2 * np.pi * alpha / (3 * KELVIN * temperature) * integral
-    return Infrared(wave_numbers, sigma * _MOLAR, width)
+    return wave_numbers, integral / np.sinc(0.5 * w * step / np.pi) ** 2
 
 
-def without_rotation(dipoles: np.ndarray, positions: np.ndarray, masses: np.ndarray) -> np.ndarray:
-    """Dipoles (n, 3) after each frame was turned onto the first one.
+def without_rotation(values: np.ndarray, positions: np.ndarray, masses: np.ndarray) -> np.ndarray:
+    """Vectors or tensors of a molecule after each frame was turned onto the first one.
 
     The rotation is that with the least sum of m |R x - x_0|^2 (Kabsch, Acta Cryst. A 32, 922
     (1976)), x about the centre of mass.
 
     Parameters
     ----------
-    dipoles : (n, 3) float
-        About the centre of mass.
+    values : (n, 3) or (n, 3, 3) float
+        Such as dipoles about the centre of mass, or polarizabilities.
     positions : (n, n_atoms, 3) float
     masses : (n_atoms,) float
     """
     x = positions - np.einsum("a,nax->nx", masses / masses.sum(), positions)[:, None]
     u, _, vt = np.linalg.svd(np.einsum("a,ax,nay->nxy", masses, x[0], x))
     u[:, :, 2] *= np.linalg.det(u @ vt)[:, None]  # no reflection
-    return np.einsum("nxy,ny->nx", u @ vt, dipoles)
+    turn = u @ vt
+    if values.ndim == 2:
+        return np.einsum("nxy,ny->nx", turn, values)
+    return turn @ values @ turn.transpose(0, 2, 1)
 
 
 def autocorrelation(vectors: np.ndarray, lags: int) -> np.ndarray:

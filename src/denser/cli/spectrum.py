@@ -54,6 +54,15 @@ def spectrum(
             help="Keep the rotation of an isolated molecule, or turn each frame onto the first."
         ),
     ] = True,
+    raman: Annotated[
+        bool,
+        typer.Option("--raman", help="The Raman spectrum too: polarizabilities take seconds."),
+    ] = False,
+    basis: Annotated[
+        str | None,
+        typer.Option(help="Of the polarizabilities; default: with diffuse functions."),
+    ] = None,
+    laser: Annotated[float, typer.Option(help="Wavelength for Raman cross sections, nm.")] = 532.0,
     charge: Charge = None,
     model: ModelName = "default",
     box: BoxName = Box.auto,
@@ -62,7 +71,7 @@ def spectrum(
     device: Device = "auto",
     json: JsonObject = False,
 ) -> None:
-    """Infrared spectrum of a trajectory, from the predicted dipole of each frame.
+    """Infrared spectrum of a trajectory, from the predicted dipole of each frame, and Raman.
 
     Run it again to continue after an interruption, or with a longer trajectory.
     """
@@ -75,9 +84,12 @@ def spectrum(
     if timestep is None:
         timestep = work.time_between_frames(trajectory, topology)
     options = prediction_options(charge, model, box, device=device)
+    if not raman and basis is not None:
+        raise InputError("--basis is that of polarizabilities; it needs --raman")
     settings = work.SpectrumSettings(
-        timestep, temperature, width, up_to, rotation, workers, options, parsl_file(executor)
-    )
+        timestep, temperature, width, up_to, rotation, raman, basis or work.AUGMENTED, laser,
+        workers, options, parsl_file(executor),
+    )  # fmt: skip
     try:
         record = {"input": str(trajectory)} | work.spectrum(trajectory, out, settings, topology)
     except work.Interrupted as stop:

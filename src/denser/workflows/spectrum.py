@@ -1,11 +1,14 @@
-"""Infrared spectrum of a trajectory from predicted dipoles: the work of `denser spectrum`."""
+"""Infrared and Raman spectra of a trajectory: the work of `denser spectrum`.
+
+Infrared from predicted dipoles, Raman from coupled-perturbed polarizabilities.
+"""
 
 from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,12 @@ from ase.data import atomic_masses
 from rich.console import Console
 
 from denser.analysis.infrared import Infrared, infrared, without_rotation
+from denser.analysis.raman import Raman, longest_step, raman
 from denser.atoms.molecules import WholeMolecule, whole_molecules
 from denser.atoms.plausible import strange
-from denser.atoms.sad import valence_charges
+from denser.atoms.sad import require_closed_shell, valence_charges
+from denser.dft.basis import AUGMENTED, require_gth
+from denser.dft.polarizability import polarizability
 from denser.io import trajectories
 from denser.io.files import make_folder
 from denser.io.table import write_table
@@ -27,7 +33,7 @@ from denser.model.predictor import Predictor
 from denser.pictures.spectra import plot_spectrum
 from denser.types.errors import InputError
 from denser.types.structure import Structure
-from denser.types.units import DEBYE, FEMTOSECOND
+from denser.types.units import BOHR, DEBYE, FEMTOSECOND
 from denser.workflows import many
 from denser.workflows.inputs import (
     Input,
@@ -38,19 +44,29 @@ from denser.workflows.inputs import (
     refuse_inputs,
     split_slice,
 )
-from denser.workflows.progress import Bar
+from denser.workflows.progress import Bar, duration
 
 _SAVE_EVERY = 60.0
-"""Seconds between two writings of the dipoles."""
+"""Seconds between two writings of dipoles or polarizabilities."""
 
-_DIPOLES = [f"dipole_{x}_debye" for x in "xyz"]
+_COARSE = 0.4
+"""Spacing of a grid that is not used, angstrom."""
+
+_TENSOR = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+
+_WAVE = "wave_number_per_cm"
+
+_ENDS = {
+    "infrared": ("dipoles.csv", "infrared.csv", "bands.csv", "infrared.png"),
+    "raman": ("polarizabilities.csv", "raman.csv", "raman_bands.csv", "raman.png"),
+}
 
 LONGEST_TIME = 10.0
 """Between frames, fs: a stretch of O-H has a period of 9 fs."""
 
 
 class Interrupted(Exception):
-    """Ctrl-C, after the dipoles so far were written."""
+    """Ctrl-C, after what there is was written."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,12 @@ class SpectrumSettings:
         Largest wave number, 1/cm.
     rotation : bool
         Whether the rotation of an isolated molecule is part of the spectrum.
+    raman : bool
+        Make the Raman spectrum, too.
+    basis : str
+        Of the polarizabilities, as in `denser.dft.basis.shells_of`.
+    laser : float
+        Wavelength of the light that is scattered, nm.
     workers : int
     options : PredictionOptions
     parsl : Path, optional
@@ -80,6 +102,9 @@ class SpectrumSettings:
     width: float = 20.0
     up_to: float = 4000.0
     rotation: bool = True
+    raman: bool = False
+    basis: str = AUGMENTED
+    laser: float = 532.0
     workers: int = 1
     options: PredictionOptions = field(default_factory=PredictionOptions)
     parsl: Path | None = None
@@ -101,6 +126,16 @@ class SpectrumSettings:
             raise InputError(
                 f"--temperature must be above 0 and at most 10000 K, found {self.temperature:g}"
             )
+        if self.raman and not 100 <= self.laser <= 1e7 / self.up_to:
+            raise InputError(
+                f"--laser is a wavelength in nm, 100 to {1e7 / self.up_to:.0f} for a spectrum up "
+                f"to {self.up_to:g} per cm, found {self.laser:g}"
+            )
+
+    @property
+    def every(self) -> int:
+        """Frames between two polarizabilities."""
+        return max(int(longest_step(self.up_to) * FEMTOSECOND / self.timestep + 1e-6), 1)
 
 
 def time_between_frames(path: Path, topology: Path | None) -> float:
@@ -125,7 +160,8 @@ def spectrum(
 ) -> dict:
     """Predict the dipole of each frame, and write dipoles, spectrum, bands and a picture.
 
-    Dipoles in the file of an earlier run are used again if they were made from the same frames.
+    With `raman`, the same of polarizabilities, of as many frames as the spectrum needs. Dipoles and
+    polarizabilities in files of an earlier run are used again if they are of the same frames.
     The path may end in a slice of the frames (`denser.workflows.inputs.split_slice`); a topology
     is for trajectories of MD codes (`denser.io.trajectories`).
 
@@ -145,9 +181,10 @@ def spectrum(
     make_folder(folder)
     files_read = own_files([path], topology)
     stem = folder / file_stem(files_read[0])
-    ends = ("dipoles.csv", "infrared.csv", "bands.csv", "infrared.png")
-    files = [Path(f"{stem}_{end}") for end in ends]
-    for file in files:
+    kinds = ["infrared", "raman"] if settings.raman else ["infrared"]
+    files = {kind: [Path(f"{stem}_{end}") for end in _ENDS[kind]] for kind in kinds}
+    written = [file for kind in kinds for file in files[kind]]
+    for file in written:
         refuse_inputs(file, files_read)
     frames = find_inputs([path], densities=False, topology=topology)
     for frame in frames:
@@ -155,9 +192,16 @@ def spectrum(
             raise InputError(f"{frame.name}: {frame.source.error}")
     first = settings.options.structure_of(frames[0].atoms())
     temperature = settings.temperature or _temperature(frames)
-    step = settings.timestep / FEMTOSECOND
+    step, shape = settings.timestep / FEMTOSECOND, (temperature, settings.width, settings.up_to)
     # Wrong settings are found before the work.
-    infrared(np.zeros((len(frames), 3)), step, temperature, settings.width, settings.up_to)
+    infrared(np.zeros((len(frames), 3)), step, *shape)
+    some = frames[:: settings.every]
+    if settings.raman:
+        raman(np.zeros((len(some), 3, 3)), step * settings.every, *shape)
+        if first.cell is not None:
+            raise InputError(f"{path}: --raman is for an isolated molecule, and this is a cell")
+        require_closed_shell(first, "polarizabilities")
+        require_gth(settings.basis)
     predictor = _predictor(settings.options.model, settings.options.device)
     doubt = ""
     if first.cell is None:
@@ -169,14 +213,19 @@ def spectrum(
         )
     elif not settings.rotation:
         raise InputError(f"{path}: --no-rotation is for an isolated molecule, and this is a cell")
-    dipoles = _dipoles(frames, first, files[0], settings, predictor.model.identity())
-    if not settings.rotation:
-        positions = np.array([frame.atoms().positions for frame in frames])
-        dipoles = without_rotation(dipoles, positions, atomic_masses[first.numbers])
-    found = infrared(dipoles, step, temperature, settings.width, settings.up_to)
+    made = _Frames(frames, first, settings, predictor.model.identity())
+
+    def turned(values: np.ndarray, of: Sequence[Input]) -> np.ndarray:
+        if settings.rotation:
+            return values
+        positions = np.array([frame.atoms().positions for frame in of])
+        return without_rotation(values, positions, atomic_masses[first.numbers])
+
+    dipoles = turned(made.dipoles(files["infrared"][0]), frames)
+    found = infrared(dipoles, step, *shape)
     bands = found.bands()
-    _write(found, bands, files[1:], first)
-    return {
+    _write(found, bands, files["infrared"][1:], first)
+    record = {
         "formula": first.formula,
         "charge": first.charge,
         "spin": first.spin,
@@ -193,8 +242,19 @@ def spectrum(
         ],
         "intensity_km_per_mol": round(found.intensity(0, settings.up_to), 3),
         "mean_dipole_debye": float(np.linalg.norm(dipoles, axis=1).mean() * DEBYE),
+    }
+    if settings.raman:
+        tensors = turned(made.polarizabilities(files["raman"][0], settings.every), some)
+        scattered = raman(tensors, step * settings.every, *shape)
+        record["raman"] = _write_raman(scattered, files["raman"][1:], first, settings.laser) | {
+            "n_frames": len(some),
+            "basis": settings.basis,
+            "laser_nm": settings.laser,
+            "mean_polarizability_bohr3": float(np.trace(tensors.mean(axis=0)) / 3),
+        }
+    return record | {
         "model": predictor.model.name,
-        "written": [str(file) for file in files],
+        "written": [str(file) for file in written],
         "warnings": strange(first),
         "doubt": doubt,
         "seconds": {"spectrum": round(time.perf_counter() - begin, 3)},
@@ -223,19 +283,30 @@ def dipole_of_molecules(structure: Structure, predictor: Predictor) -> np.ndarra
 
 def summary(record: dict) -> str:
     """The lines of text."""
-    bands = sorted(record["bands"], key=lambda band: -band["height_km_per_mol_cm"])[:12]
-    shown = ", ".join(
-        f"{band['wave_number_per_cm']:.0f}"
-        for band in sorted(bands, key=lambda band: band["wave_number_per_cm"])
-    )
-    return (
-        f"{many.headline(record)}, infrared spectrum of {record['n_frames']} frames "
+    lines = [
+        f"{many.headline(record)}, spectrum of {record['n_frames']} frames "
         f"({record['time_fs'] / 1000:.3g} ps, {record['temperature_k']:.0f} K from "
-        f"{record['temperature_from']}), {record['seconds']['spectrum']:.1f} s\n"
-        f"  bands, 1/cm: {shown}; width {record['width_per_cm']:g}"
-        f"{'' if record['rotation'] else ', without rotation'}; in all "
-        f"{record['intensity_km_per_mol']:.0f} km/mol -> {', '.join(record['written'])}"
-    )
+        f"{record['temperature_from']}), width {record['width_per_cm']:g} per cm"
+        f"{'' if record['rotation'] else ', without rotation'}, "
+        f"{record['seconds']['spectrum']:.1f} s",
+        f"  infrared bands, 1/cm: {_shown(record['bands'], 'height_km_per_mol_cm')}; in all "
+        f"{record['intensity_km_per_mol']:.0f} km/mol",
+    ]
+    if "raman" in record:
+        found = record["raman"]
+        lines.append(
+            f"  Raman bands, 1/cm (depolarization): "
+            f"{_shown(found['bands'], 'height_angstrom4_per_amu_cm', 'depolarization')}; in all "
+            f"{found['activity_angstrom4_per_amu']:.0f} angstrom^4/amu, from "
+            f"{found['n_frames']} frames"
+        )
+    return "\n".join([*lines, f"  -> {', '.join(record['written'])}"])
+
+
+def _shown(bands: Sequence[dict], height: str, more: str | None = None) -> str:
+    """The highest bands, by wave number."""
+    chosen = sorted(sorted(bands, key=lambda b: -b[height])[:12], key=lambda b: b[_WAVE])
+    return ", ".join(f"{b[_WAVE]:.0f}" + (f" ({b[more]:.2f})" if more else "") for b in chosen)
 
 
 @cache
@@ -243,68 +314,137 @@ def _predictor(model: Any, device: str) -> Predictor:
     return Predictor(model, device)
 
 
-def _work(frame: Input, options: PredictionOptions, numbers: Sequence[int]) -> list[float]:
-    """The dipole of a frame, e bohr; in a worker."""
+def _structure(frame: Input, options: PredictionOptions, numbers: Sequence[int]) -> Structure:
     structure = options.structure_of(frame.atoms())
     if structure.numbers.tolist() != list(numbers):
         raise InputError(f"{frame.name}: has other atoms than the first frame")
-    return dipole_of_molecules(structure, _predictor(options.model, options.device)).tolist()
+    return structure
 
 
-def _dipoles(
-    frames: Sequence[Input],
-    first: Structure,
-    file: Path,
-    settings: SpectrumSettings,
-    identity: str,
-) -> np.ndarray:
-    """Dipoles of all frames (n, 3), e bohr, those of the file first."""
-    settings_of = {"box": settings.options.box}
-    made_from = [content(f.source, settings.options, settings_of, identity) for f in frames]
-    known = _read(file)
-    rows = {i: known[key] for i, key in enumerate(made_from) if key in known}
-    places = {frame.name: i for i, frame in enumerate(frames)}
-    todo = [frame for i, frame in enumerate(frames) if i not in rows]
-    last = time.monotonic()
+def _dipole(frame: Input, options: PredictionOptions, numbers: Sequence[int]) -> list[float]:
+    """The dipole of a frame, debye; in a worker."""
+    structure = _structure(frame, options, numbers)
+    found = dipole_of_molecules(structure, _predictor(options.model, options.device))
+    return (found * DEBYE).tolist()
 
-    def save() -> None:
-        order = sorted(rows)
-        values = np.array([rows[i] for i in order]).reshape(-1, 3) * DEBYE
-        columns: Mapping[str, Sequence[Any]] = {
-            "time_fs": [round(i * settings.timestep, 6) for i in order],
-            **{name: values[:, k].tolist() for k, name in enumerate(_DIPOLES)},
-            "content": [made_from[i] for i in order],
-        }
-        write_table(file, columns)
 
-    def take(frame: Input, result: list[float] | many.Failed) -> None:
-        nonlocal last
-        if isinstance(result, many.Failed):
-            raise InputError(f"{frame.name}: {result.error.removeprefix(f'{frame.name}: ')}")
-        rows[places[frame.name]] = np.array(result)
-        bar.advance()
-        if time.monotonic() - last > _SAVE_EVERY:
+def _polarizability(
+    frame: Input, options: PredictionOptions, numbers: Sequence[int], basis: str
+) -> list[float]:
+    """The polarizability of a frame, angstrom^3, in the order of `_TENSOR`; in a worker."""
+    predictor = _predictor(options.model, options.device)
+    structure = _structure(frame, options, numbers)
+    # The start of the SCF is that of the Gaussians; a grid is not needed.
+    density = predictor.predict(structure, options=replace(options, spacing=_COARSE)).density
+    tensor = polarizability(density, basis, predictor.model.recipe).tensor * BOHR**3
+    return [float(tensor[pair]) for pair in _TENSOR]
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """The frames of a trajectory, and what is computed of them."""
+
+    frames: Sequence[Input]
+    first: Structure
+    settings: SpectrumSettings
+    identity: str
+
+    def dipoles(self, file: Path) -> np.ndarray:
+        """Of all frames (n, 3), e bohr."""
+        names = [f"dipole_{x}_debye" for x in "xyz"]
+        return self._values(file, names, _dipole, "dipoles", {}) / DEBYE
+
+    def polarizabilities(self, file: Path, every: int) -> np.ndarray:
+        """Of every n-th frame (n, 3, 3), bohr^3; says how long they will take."""
+        names = [f"polarizability_{'xyz'[i]}{'xyz'[j]}_angstrom3" for i, j in _TENSOR]
+        basis = self.settings.basis
+        work = partial(_polarizability, basis=basis)
+        rows = self._values(file, names, work, "polarizabilities", {"basis": basis}, every, True)
+        tensors = np.empty((len(rows), 3, 3))
+        for column, (i, j) in zip(rows.T, _TENSOR, strict=True):
+            tensors[:, i, j] = tensors[:, j, i] = column
+        return tensors / BOHR**3
+
+    def _values(
+        self,
+        file: Path,
+        names: list[str],
+        of: Callable,
+        what: str,
+        more: Mapping[str, str],
+        every: int = 1,
+        announce: bool = False,
+    ) -> np.ndarray:
+        """Values of every n-th frame (n, n_names), those of the file first, which are kept."""
+        settings, frames = self.settings, self.frames
+        depends = {"box": settings.options.box, **more}
+        made_from = [content(f.source, settings.options, depends, self.identity) for f in frames]
+        known = _read(file, names)
+        rows = {i: known[key] for i, key in enumerate(made_from) if key in known}
+        places = {frame.name: i for i, frame in enumerate(frames)}
+        wanted = range(0, len(frames), every)
+        todo = [frames[i] for i in wanted if i not in rows]
+        done = len(wanted) - len(todo)
+        last = time.monotonic()
+
+        def save() -> None:
+            order = sorted(rows)
+            values = np.array([rows[i] for i in order]).reshape(-1, len(names))
+            columns: Mapping[str, Sequence[Any]] = {
+                "time_fs": [round(i * settings.timestep, 6) for i in order],
+                **{name: values[:, k].tolist() for k, name in enumerate(names)},
+                "content": [made_from[i] for i in order],
+            }
+            write_table(file, columns)
+
+        def take(frame: Input, result: list[float] | many.Failed) -> None:
+            nonlocal last, done
+            if isinstance(result, many.Failed):
+                raise InputError(f"{frame.name}: {result.error.removeprefix(f'{frame.name}: ')}")
+            rows[places[frame.name]] = np.array(result)
+            done += 1
+            bar.advance()
+            if time.monotonic() - last > _SAVE_EVERY:
+                save()
+                last = time.monotonic()
+
+        options = settings.options
+        work = partial(of, options=options, numbers=self.first.numbers.tolist())
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        try:
+            with Bar(what, len(wanted), console, done) as bar:
+                totals = many.Totals()
+                if announce and len(todo) > 1:
+                    begin = time.perf_counter()
+                    totals = many.run(todo[:1], work, take)
+                    seconds = time.perf_counter() - begin
+                    todo = todo[1:]
+                    if not totals.interrupted:
+                        _say_cost(console, what, len(todo), seconds, settings.workers, every)
+                if not totals.interrupted:
+                    totals = many.run(todo, work, take, settings.workers, settings.parsl)
+        finally:
             save()
-            last = time.monotonic()
-
-    work = partial(_work, options=settings.options, numbers=first.numbers.tolist())
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    try:
-        with Bar("dipoles", len(frames), console, len(rows)) as bar:
-            totals = many.run(todo, work, take, settings.workers, settings.parsl)
-    finally:
-        save()
-    if totals.interrupted:
-        raise Interrupted(f"stopped after {len(rows)} of {len(frames)} frames")
-    return np.array([rows[i] for i in range(len(frames))])
+        if totals.interrupted:
+            raise Interrupted(f"stopped after {done} of {len(wanted)} {what}")
+        return np.array([rows[i] for i in wanted])
 
 
-def _read(file: Path) -> dict[str | None, np.ndarray]:
-    """Dipoles, e bohr, of an earlier run by what they were made from; none of a damaged file."""
+def _say_cost(
+    console: Console, what: str, n: int, seconds: float, workers: int, every: int
+) -> None:
+    of = "every frame" if every == 1 else f"one frame in {every}"
+    console.print(
+        f"denser: {n} more {what} ({of}) of {seconds:.1f} s each: {duration(n * seconds / workers)}"
+    )
+
+
+def _read(file: Path, names: Sequence[str]) -> dict[str | None, np.ndarray]:
+    """Values of an earlier run by what they were made from; none of a damaged file."""
     try:
         with file.open(newline="") as lines:
             return {
-                row["content"]: np.array([float(row[name]) for name in _DIPOLES]) / DEBYE
+                row["content"]: np.array([float(row[name]) for name in names])
                 for row in csv.DictReader(lines)
                 if row["content"]
             }
@@ -345,3 +485,33 @@ def _write(
         xlabel="wave number / (1/cm)", ylabel="absorption / (km/mol cm)",
         title=structure.formula, reverse=True, decimals=0,
     )  # fmt: skip
+
+
+def _write_raman(found: Raman, files: Sequence[Path], structure: Structure, laser: float) -> dict:
+    """Write the spectrum, its bands and a picture; return the bands for JSON."""
+    write_table(
+        files[0],
+        {
+            _WAVE: found.wave_numbers.tolist(),
+            "activity_angstrom4_per_amu_cm": found.activity.tolist(),
+            "parallel_angstrom4_per_amu_cm": found.parallel.tolist(),
+            "perpendicular_angstrom4_per_amu_cm": found.perpendicular.tolist(),
+            "cross_section_m2_per_sr_cm": found.cross_section(laser).tolist(),
+        },
+    )
+    bands = found.bands()
+    names = (_WAVE, "height_angstrom4_per_amu_cm", "depolarization")
+    columns = list(zip(*bands, strict=True)) or [()] * 3
+    write_table(files[1], dict(zip(names, columns, strict=True)))
+    plot_spectrum(
+        files[2], found.wave_numbers, found.activity, [band[:2] for band in bands],
+        xlabel="wave number / (1/cm)", ylabel="activity / (angstrom$^4$/amu cm)",
+        title=structure.formula, others=[found.perpendicular], reverse=True, decimals=0,
+    )  # fmt: skip
+    return {
+        "bands": [
+            dict(zip(names, (round(x, 1), float(f"{y:.5g}"), round(r, 4)), strict=True))
+            for x, y, r in bands
+        ],
+        "activity_angstrom4_per_amu": round(found.integral(0, found.wave_numbers[-1]), 3),
+    }
