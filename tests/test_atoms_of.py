@@ -1,17 +1,22 @@
 """The atoms of a density, from its values on nodes alone."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import ase.io
 import numpy as np
 import pytest
 from ase.build import molecule
 from scipy.spatial.distance import cdist
+from typer.testing import CliRunner
 
 import denser
 from denser import Density, Field, Grid, InputError
 from denser.analysis.topology.atom_peaks import WIDTH, Samples, profile, thinned
 from denser.atoms.sad import valence_charges
+from denser.cli import app
 from denser.labels.reading import read_label
 from denser.labels.render import density_on_grid
 from denser.types.units import BOHR
@@ -94,3 +99,37 @@ def test_bad_densities_are_refused():
     empty = Field(rho.grid, np.zeros(rho.grid.shape), "e/bohr^3")
     with pytest.raises(InputError, match="no atoms fit this density"):
         denser.atoms_of(empty)
+
+
+def test_the_command_writes_the_atoms_of_all_densities(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    water = denser.predict(molecule("H2O"), spacing=0.2)
+    denser.write("with.cube", water)
+    denser.write("without.npz", Field(water.grid, water.values, "e/bohr^3"))
+    denser.write("potential.npz", Field(water.grid, water.values, "hartree/e"))
+    files = ["with.cube", "without.npz", "potential.npz"]
+    done = CliRunner().invoke(app, ["atoms", *files, "-o", "found.xyz", "--json"])
+    assert done.exit_code == 2
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert records[2]["error"] == "expected a density in e/bohr^3, found hartree/e"
+    frames = ase.io.read("found.xyz", ":")
+    assert [frame.info["name"] for frame in frames] == ["with", "without"]
+    for frame, record in zip(frames, records, strict=False):
+        assert record["formula"] == "H2O" and record["charge"] == 0
+        agree(SimpleNamespace(structure=denser.Structure.of(frame)), water.structure, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to do; name files of densities"),
+        (["w.xyz"], "w.xyz: is no file of a density"),
+        (["w.cube", "-o", "found.pdb"], "found.pdb: atoms are written to .xyz or .extxyz files"),
+    ],
+)
+def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("w.xyz", "w.cube"):
+        (tmp_path / name).write_text("")
+    done = CliRunner().invoke(app, ["atoms", *arguments])
+    assert isinstance(done.exception, InputError) and message in str(done.exception)

@@ -14,6 +14,7 @@ from denser import __version__
 from denser.cli import models
 from denser.cli.active import active
 from denser.cli.analyze import analyze
+from denser.cli.atoms import atoms
 from denser.cli.charges import charges
 from denser.cli.common import UsageError, usage, with_common_options
 from denser.cli.dynamics import dynamics
@@ -64,6 +65,7 @@ for command in (
     analyze,
     charges,
     features,
+    atoms,
     view,
     energy,
     scf,
