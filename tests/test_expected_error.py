@@ -15,8 +15,9 @@ from denser.analysis.properties import Analysis
 from denser.analysis.uncertainty import dipole_error, potential_errors
 from denser.labels.packed import read_shards
 from denser.model.checkpoint import load_model, save_model
-from denser.model.expected_error import Example, ExpectedError
+from denser.model.expected_error import Example, ExpectedError, at_least_of_scaling
 from denser.model.graph import Graph
+from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.training import expected_errors
 from denser.training.expected_errors import recalibrated, usable, with_expected_errors
@@ -113,6 +114,29 @@ def test_a_fit_to_labels(monkeypatch):
     monkeypatch.setattr(expected_errors, "FEWEST", 1000)
     with pytest.raises(InputError, match="a fit needs at least 1000"):
         usable(plain, labels)
+
+
+def test_electrons_that_scaling_adds_are_wrong_at_least_twice():
+    pair = molecule("H2O")
+    other = molecule("H2O")
+    other.positions += [0, 0, 9]
+    structure = Structure.of(pair + other)
+    wrong = np.array([0.02, 0.01, 0.01, 0.002, 0.001, 0.001])
+    kept = at_least_of_scaling(structure, wrong, 0.1 * wrong)
+    np.testing.assert_array_equal(kept, wrong)
+    added = np.array([0.002, 0.001, 0.001, 0.01, 0.004, 0.004])
+    found = at_least_of_scaling(structure, wrong, -added)
+    np.testing.assert_array_equal(found[:3], wrong[:3])
+    np.testing.assert_allclose(found[3:], 9 * wrong[3:])
+
+
+@pytest.mark.parametrize(("symbol", "charge", "error"), [("H", -1, 0.072), ("N", -3, 0.44)])
+def test_bare_anions_that_no_label_resembles_are_in_doubt(symbol, charge, error):
+    """The errors are those that a Kohn-Sham step estimates (`denser predict --refine 1`)."""
+    predictor = Predictor("default", "cpu")
+    prediction = predictor.predict(Atoms(symbol), options=PredictionOptions(charge, spacing=0.2))
+    assert error / 4 < prediction.expected_error < error
+    assert predictor.doubt(prediction)
 
 
 def test_the_field_of_expected_errors():

@@ -172,6 +172,10 @@ class DeformedAtoms:
         scaled = replace(self, factors=factors / left, clipped=clipped)
         return scaled, (1.0 + excess) * left - 1.0
 
+    def added(self) -> np.ndarray:
+        """Electrons that the factors add to each atom (n_atoms,)."""
+        return (self.factors - 1.0) * self._local()[0]
+
     def _target(self, valence_charges: np.ndarray, n_electrons: float) -> np.ndarray:
         if self.target is not None:
             return self.target

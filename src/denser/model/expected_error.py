@@ -15,6 +15,10 @@ E = exp(g_0 + g_1 ln(sum_a e_a / N_e) + g_2 ln(|excess| + 2e-4)),
 
 with the excess electrons of the density before scaling. Both are linear least squares on molecules
 with known errors. The model must not have been trained on these.
+
+What is far from all of them may have no such error. But if x electrons are missing in a small
+region before scaling, and scaling makes up for them everywhere, 2 x electrons are wrong. So many
+are expected at least (`at_least_of_scaling`).
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from denser.atoms.molecules import whole_molecules
+from denser.types.structure import Structure
 
 N_AXES = 96
 """Directions u of the features that enter the estimate."""
@@ -50,6 +57,27 @@ _RIDGE = 1e-3
 
 _FARTHEST = 4.0
 """Directions are cut off here."""
+
+
+def at_least_of_scaling(structure: Structure, wrong: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Expected wrong electrons (n_atoms,), of each molecule at least two for each electron moved.
+
+    Parameters
+    ----------
+    structure : Structure
+    wrong : (n_atoms,) float
+    moved : (n_atoms,) float
+        Electrons that scaling to N_e added (`DeformedAtoms.added`).
+    """
+    if (2 * np.abs(moved) <= wrong).all():
+        return wrong
+    wrong = wrong.copy()
+    for molecule in whole_molecules(structure):
+        atoms = molecule.atoms
+        least, sum_of_wrong = 2 * abs(moved[atoms].sum()), wrong[atoms].sum()
+        if least > sum_of_wrong:
+            wrong[atoms] *= least / sum_of_wrong
+    return wrong
 
 
 @dataclass(frozen=True, eq=False)

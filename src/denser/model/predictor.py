@@ -30,6 +30,7 @@ from denser.model.boxes import IN_MEMORY, check_memory, make_grid, respace, resp
 from denser.model.checkpoint import Model
 from denser.model.deformed_atoms import DeformedAtoms
 from denser.model.doubt import of_states, sentence_of
+from denser.model.expected_error import at_least_of_scaling
 from denser.model.graph import Graph
 from denser.model.loading import device_of, for_prediction, load_on
 from denser.model.normalise import normalise
@@ -178,7 +179,7 @@ class Predictor:
             wrong = wrong + (self.network.wrong_of_unpaired + of_states) * shares
         if self.model.info.get(crystals.FITTED, 0) < crystals.ENOUGH:
             wrong = crystals.of_crystal(structure, wrong, n_electrons)
-        return wrong
+        return at_least_of_scaling(structure, wrong, atoms.added())
 
     def bands(self, structure: Structure) -> Bands | None:
         """Bands of the electrons that the network is shown of a crystal, as `bands`.
