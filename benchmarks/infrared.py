@@ -70,6 +70,23 @@ def dynamics(name: str, path: Path, picoseconds: float) -> None:
     temporary.rename(path)
 
 
+def print_raman(path: Path) -> None:
+    """Print the highest band, activity and depolarization ratio of two ranges."""
+    table = np.genfromtxt(path, delimiter=",", names=True)
+    x = table["wave_number_per_cm"]
+    for low, high in ((1000, 2500), (2500, 5000)):
+        inside = (x > low) & (x <= high)
+        activity, parallel, perpendicular = (
+            table[f"{name}_angstrom4_per_amu_cm"][inside]
+            for name in ("activity", "parallel", "perpendicular")
+        )
+        print(
+            f"  Raman {low} to {high} per cm: highest at {x[inside][activity.argmax()]:.0f}, "
+            f"activity {np.trapezoid(activity, x[inside]):.2f} angstrom^4/amu, depolarization "
+            f"{perpendicular.sum() / parallel.sum():.2f}"
+        )
+
+
 def main() -> None:
     """Make trajectories, spectra, and a table."""
     parser = argparse.ArgumentParser(
@@ -102,12 +119,8 @@ def main() -> None:
                 f"  {band['wave_number_per_cm']:7.0f} per cm, height "
                 f"{band['height_km_per_mol_cm']:.3f}"
             )
-        for band in record["raman"]["bands"] if options.raman else ():
-            print(
-                f"  Raman {band['wave_number_per_cm']:7.0f} per cm, height "
-                f"{band['height_angstrom4_per_amu_cm']:.3f}, depolarization "
-                f"{band['depolarization']:.3f}"
-            )
+        if options.raman:
+            print_raman(options.folder / f"{name}_raman.csv")
         print("  measured:", ", ".join(f"{k} {v}" for k, v in MEASURED[name].items()))
 
 
