@@ -132,7 +132,7 @@ def test_electrons_that_scaling_adds_are_wrong_at_least_twice():
 
 @pytest.mark.parametrize(("symbol", "charge", "error"), [("H", -1, 0.072), ("N", -3, 0.44)])
 def test_bare_anions_that_no_label_resembles_are_in_doubt(symbol, charge, error):
-    """The errors are those that a Kohn-Sham step estimates (`denser predict --refine 1`)."""
+    """The errors are those that two Kohn-Sham steps estimate (`denser predict --refine 2`)."""
     predictor = Predictor("default", "cpu")
     prediction = predictor.predict(Atoms(symbol), options=PredictionOptions(charge, spacing=0.2))
     assert error / 4 < prediction.expected_error < error
