@@ -168,7 +168,7 @@ def test_distributions_have_what_they_need(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     wheel = tmp_path / "out" / done.stdout.split()[-1]
-    assert wheel.stat().st_size < 6e6
+    assert wheel.stat().st_size < 6.5e6
     with zipfile.ZipFile(wheel) as file:
         names = {name for name in file.namelist() if name.startswith("denser/")}
         (metadata,) = (n for n in file.namelist() if n.endswith(".dist-info/METADATA"))

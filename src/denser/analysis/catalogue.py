@@ -34,6 +34,7 @@ NEEDS = {
     "orbitals": "Kohn-Sham steps",
     "localisation": "Kohn-Sham steps",
     "localisation_of_density": "",
+    "localisation_of_network": "an isolated molecule",
 }
 """Arguments of functions, by their names in `denser.analysis.properties.Analysis`, and what they
 need of the density; empty if any density is accepted."""
@@ -259,6 +260,11 @@ PROPERTIES = {
         "denser.dft.polarizability:polarizability",
         needs=("valence_start", "basis"),
     ),
+    "polarizability-learned": Property(
+        "static polarizability of the molecule and its atoms, learnt by the network",
+        "denser.analysis.energies.learned_polarizability:learned_polarizability",
+        needs=("isolated", "predictor"),
+    ),
 }
 """Properties by their names in `denser.analyze` and in the options of `denser analyze`."""
 
@@ -335,6 +341,17 @@ FIELDS = {
         "localised-orbital locator, estimated from the density alone",
         "1",
         needs=("localisation_of_density.lol",),
+    ),
+    "elf-learned": FieldEntry(
+        "electron localisation function, learnt by the network",
+        "1",
+        needs=("localisation_of_network.elf",),
+        isovalues=Isovalues(0.8, 0.3, 0.98),
+    ),
+    "lol-learned": FieldEntry(
+        "localised-orbital locator, learnt by the network",
+        "1",
+        needs=("localisation_of_network.lol",),
     ),
     "fukui-plus": FieldEntry("Fukui function f+", "e/bohr^3", needs=("reactivity.f_plus",)),
     "fukui-minus": FieldEntry("Fukui function f-", "e/bohr^3", needs=("reactivity.f_minus",)),

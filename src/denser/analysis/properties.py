@@ -197,6 +197,13 @@ class Analysis:
 
         return localisation_of_density(self.density)
 
+    @cached_property
+    def localisation_of_network(self) -> Localisation:
+        """ELF and LOL with a learnt kinetic energy density."""
+        from denser.analysis.energies.electron_localisation import learned_localisation
+
+        return learned_localisation(self.density, self.predictor)
+
 
 class Properties(dict[str, Any]):
     """Properties by their names; printed, and in Jupyter, as the lines of a report."""

@@ -51,6 +51,9 @@ ALL_ELECTRON_LEVEL = 4
 
 _BLOCK = 20_000
 
+_FEW = 300
+"""Up to this number of basis functions the integrals of the density fitting are kept in memory."""
+
 
 class NotConverged(InputError):
     """A calculation that has not converged."""
@@ -183,18 +186,21 @@ def molecular_mean_field(
     ghosts: Structure | None = None,
     *,
     for_forces: bool = False,
+    level: int | None = None,
 ) -> dft.rks.RKS:
     """PySCF's density-fitted RKS (or UKS) on points that turn with the molecule.
 
-    Parameters and errors as in `build_molecule`; `for_forces` as in `converge`.
+    Parameters and errors as in `build_molecule`; `for_forces` and `level` as in `converge`.
     """
     require_density_functional(recipe.xc)
     mol = build_molecule(structure, basis, recipe, ghosts)
     mf = (dft.UKS if mol.spin else dft.RKS)(mol, xc=recipe.xc).density_fit()
     mf.conv_tol, mf.max_cycle = CONVERGED, MAX_CYCLE
     without_check_file(mf)
-    if all_electron(basis):
-        mf.grids.level = ALL_ELECTRON_LEVEL
+    if mol.nao <= _FEW:  # otherwise they are computed anew for each matrix
+        mf.with_df.build()
+    if level is not None or all_electron(basis):
+        mf.grids.level = ALL_ELECTRON_LEVEL if level is None else level
     elif for_forces:
         mf.grids.atom_grid, mf.grids.radii_adjust = POINTS, None
     else:
@@ -217,6 +223,7 @@ def converge(
     dm0: np.ndarray | None = None,
     conv_tol: float = CONVERGED,
     for_forces: bool = False,
+    level: int | None = None,
 ) -> MolecularResult:
     """Converge the Kohn-Sham equations of a molecule in open space.
 
@@ -236,6 +243,9 @@ def converge(
     for_forces : bool
         On the points of `denser.dft.atom_points`, which move with the atoms and keep their
         orientation in space, as `energy_gradient` needs.
+    level : int, optional
+        Take PySCF's grids of this level. Those of level 0 have a fifth of the points; an energy
+        is then off by 1 to 3 millihartree, a polarizability by 0.1 % (of water by 0.25 %).
 
     Raises
     ------
@@ -243,7 +253,7 @@ def converge(
         As in `build_molecule`; `NotConverged` if the calculation does not converge.
     """
     start = time.perf_counter()
-    mf = molecular_mean_field(structure, basis, recipe, ghosts, for_forces=for_forces)
+    mf = molecular_mean_field(structure, basis, recipe, ghosts, for_forces=for_forces, level=level)
     mf.conv_tol = conv_tol
     if all_electron(basis):
         about = None

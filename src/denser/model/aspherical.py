@@ -379,6 +379,10 @@ class Aspherical(Network):
         """As in `Network`: the last features without degree, and their length in each degree."""
         return self._invariants(self._forward(graph)[2])
 
+    def features(self, graph: Graph) -> Tensor:
+        """The last features (n_atoms, channels, (degree + 1)^2), as harmonics."""
+        return self._forward(graph)[2]
+
     def _invariants(self, harmonics: Tensor) -> Tensor:
         """Invariants (atom, n) of features (atom, channel, lm)."""
         degrees = range(1, self.config.degree + 1)

@@ -272,33 +272,11 @@ class DeformedAtoms:
         """
         if self.spin is None:
             return None
-        grid, window = self._roomy(grid)
-        if part is not None:
-            axis, start, stop = part
-            first = window[axis].start
-            grid = grid.slab(axis, first + start, first + stop)
-            window = (*window[:axis], slice(None), *window[axis + 1 :])
-        values = torch.zeros(grid.shape, dtype=torch.float64)
-        positions = torch.tensor(self.structure.positions)
-        spin, exponents = self.spin.detach().cpu().double(), self.exponents.cpu().double()
-        add_to_grid(values, grid, positions, spin, exponents)
-        return np.ascontiguousarray(values.numpy()[window], dtype=np.float32)
+        return expansion_on_grid(self.structure, self.box, self.spin, self.exponents, grid, part)
 
     def _roomy(self, grid: Grid) -> tuple[Grid, tuple[slice, ...]]:
-        """A grid on the same nodes on which no atom meets its image, and where the given one is."""
-        window = tuple(slice(0, n) for n in grid.shape)
-        if self.box is None:  # a larger box on the same nodes, so that no atom meets its image
-            inverse, n = np.linalg.inv(grid.cell), np.asarray(grid.shape)
-            fractions = (self.structure.positions - grid.origin) @ inverse
-            margin = _MARGIN * np.linalg.norm(inverse, axis=0)
-            before = np.ceil(np.maximum(margin - fractions.min(axis=0), 0.0) * n).astype(int)
-            after = np.ceil(np.maximum(fractions.max(axis=0) + margin - 1, 0.0) * n).astype(int)
-            window = tuple(slice(b, b + m) for b, m in zip(before, n, strict=True))
-            nx, ny, nz = (before + n + after).tolist()
-            steps = grid.cell / n[:, None]
-            cell = steps * np.array([[nx], [ny], [nz]])
-            grid = Grid(grid.origin - before @ steps, cell, (nx, ny, nz))
-        return grid, window
+        """As the function `_roomy`, with the own box and structure."""
+        return _roomy(self.structure, self.box, grid)
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """Density at points (n, 3), bohr, which need not lie in the box: (n,), e/bohr^3.
@@ -490,3 +468,56 @@ def neutral(sad: Density) -> float:
     The network starts from neutral atoms, and predicts the place of a charge itself.
     """
     return float(sad.valence_charges.sum() / sad.n_electrons)
+
+
+def expansion_on_grid(
+    structure: Structure,
+    box: Grid | None,
+    coefficients: Tensor,
+    exponents: Tensor,
+    grid: Grid,
+    part: tuple[int, int, int] | None = None,
+) -> np.ndarray:
+    """A sum of Gaussians (`denser.model.expansion`) at the nodes of a grid (nx, ny, nz), float32.
+
+    Parameters
+    ----------
+    structure : Structure
+    box : Grid or None
+        Its box is the period; None for an isolated molecule, whose atoms do not continue at the
+        opposite face of the grid, and may reach out of it.
+    coefficients : (n_atoms, n_exponents, (degree + 1)^2) tensor
+    exponents : (n_exponents,) tensor
+        Bohr^-2.
+    grid : Grid
+    part : (int, int, int), optional
+        Axis, start and stop: the slab of these nodes only.
+    """
+    grid, window = _roomy(structure, box, grid)
+    if part is not None:
+        axis, start, stop = part
+        first = window[axis].start
+        grid = grid.slab(axis, first + start, first + stop)
+        window = (*window[:axis], slice(None), *window[axis + 1 :])
+    values = torch.zeros(grid.shape, dtype=torch.float64)
+    positions = torch.tensor(structure.positions)
+    found = coefficients.detach().cpu().double()
+    add_to_grid(values, grid, positions, found, exponents.cpu().double())
+    return np.ascontiguousarray(values.numpy()[window], dtype=np.float32)
+
+
+def _roomy(structure: Structure, box: Grid | None, grid: Grid) -> tuple[Grid, tuple[slice, ...]]:
+    """A grid on the same nodes on which no atom meets its image, and where the given one is."""
+    window = tuple(slice(0, n) for n in grid.shape)
+    if box is None:  # a larger box on the same nodes, so that no atom meets its image
+        inverse, n = np.linalg.inv(grid.cell), np.asarray(grid.shape)
+        fractions = (structure.positions - grid.origin) @ inverse
+        margin = _MARGIN * np.linalg.norm(inverse, axis=0)
+        before = np.ceil(np.maximum(margin - fractions.min(axis=0), 0.0) * n).astype(int)
+        after = np.ceil(np.maximum(fractions.max(axis=0) + margin - 1, 0.0) * n).astype(int)
+        window = tuple(slice(b, b + m) for b, m in zip(before, n, strict=True))
+        nx, ny, nz = (before + n + after).tolist()
+        steps = grid.cell / n[:, None]
+        cell = steps * np.array([[nx], [ny], [nz]])
+        grid = Grid(grid.origin - before @ steps, cell, (nx, ny, nz))
+    return grid, window

@@ -219,6 +219,13 @@ class Network(nn.Module, ABC):
         """
         raise NotImplementedError
 
+    def features(self, graph: Any) -> Tensor:
+        """Features of each atom (n_atoms, channels, lm) that turn with it, for `heads`.
+
+        Only networks that learn from points have them.
+        """
+        raise NotImplementedError
+
     @property
     def wrong_of_unpaired(self) -> float:
         """Expected wrong electrons of each unpaired electron, beside those of closed shells."""

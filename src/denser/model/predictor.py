@@ -225,11 +225,24 @@ class Predictor:
         InputError
             The model does not cover the structure.
         """
-        self.require_covered(structure)
-        box = self._period(structure)
-        graph = Graph.of(structure, box, self.network.config, self.network.device)
+        graph = self._graph(structure)
         with paying_threads(len(structure)), torch.no_grad():
             return self.network.environments(graph).cpu().numpy()
+
+    def features(self, structure: Structure) -> torch.Tensor:
+        """Features of each atom as harmonics (n_atoms, channels, lm), on the CPU.
+
+        As in `denser.model.aspherical.Aspherical.features`; errors as in `environments`. Only
+        networks that learn from points have them.
+        """
+        graph = self._graph(structure)
+        with paying_threads(len(structure)), torch.no_grad():
+            return self.network.features(graph).cpu()
+
+    def _graph(self, structure: Structure) -> Graph:
+        self.require_covered(structure)
+        box = self._period(structure)
+        return Graph.of(structure, box, self.network.config, self.network.device)
 
     def raw(self, sad: Density, periodic: bool = False) -> torch.Tensor:
         """Output of the network (nx, ny, nz), e/bohr^3, before `normalised`.

@@ -20,15 +20,26 @@ import numpy as np
 from denser.analysis.fields import THOMAS_FERMI, gradient, laplacian
 from denser.atoms.sad import require_closed_shell
 from denser.types.density import Density, Field
+from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import HARTREE
 
 if TYPE_CHECKING:
     from denser.dft.one_step import OneStep
+    from denser.model.predictor import Predictor
+
+_INSTEAD = "take a Kohn-Sham step (--field elf)"
 
 NO_DENSITY = 1e-6
 """Below this density, e/bohr^3, both functions are set to zero."""
+
+
+_HOW = {
+    "orbitals": "kinetic energy density of the orbitals",
+    "density": "approximate: kinetic energy density by a gradient expansion of the density",
+    "network": "learnt: kinetic energy density from features of the network",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +53,7 @@ class Localisation:
     tau : Field
         Kinetic energy density, hartree/bohr^3.
     source : str
-        "orbitals" or "density"; for the latter, tau is a gradient expansion.
+        "orbitals", "density" (tau is a gradient expansion), or "network" (tau is learnt).
     """
 
     elf: Field
@@ -66,13 +77,8 @@ class Localisation:
 
     def lines(self) -> list[str]:
         """Return readable lines."""
-        how = (
-            "kinetic energy density of the orbitals"
-            if self.source == "orbitals"
-            else "approximate: kinetic energy density by a gradient expansion of the density"
-        )
         return [
-            f"electron localisation ({how})",
+            f"electron localisation ({_HOW[self.source]})",
             f"  integral of tau {self.kinetic_energy:.4f} hartree",
             f"  ELF above 0.8 in {self._volume():.2f} bohr^3",
         ]
@@ -132,6 +138,46 @@ def localisation_of_density(density: Density) -> Localisation:
     tau = THOMAS_FERMI * rho ** (5 / 3) + squared / (72 * safe) + laplacian(density).values / 6
     tau = np.where(rho > NO_DENSITY, np.maximum(tau, squared / (8 * safe)), 0.0)
     return _localisation(density.grid, rho, squared, tau, "density")
+
+
+def learned_localisation(density: Density, predictor: Predictor) -> Localisation:
+    """ELF and LOL without orbitals: tau is read off the features of the network.
+
+    tau - tau_W is that of `denser.model.kinetic_head`, positive at all points; rho and tau_W are
+    those of the density. How good it is: docs/analyze.md.
+
+    Parameters
+    ----------
+    density : Density
+        Predicted valence density of an isolated molecule.
+    predictor : Predictor
+        Of the default model.
+
+    Raises
+    ------
+    InputError
+        A periodic structure, an open shell or a density of all electrons; another model, or an
+        element that the kinetic energy density was not learnt for.
+    """
+    from denser.model.heads import load_head
+    from denser.model.kinetic_head import KineticHead
+
+    structure = density.structure
+    require_closed_shell(structure, "learnt kinetic energy densities")
+    if density.all_electron or structure.cell is not None:
+        raise InputError(
+            "the kinetic energy density was learnt for valence densities of isolated molecules; "
+            + _INSTEAD
+        )
+    known = load_head("kinetic")
+    known.require_fits(predictor.model, structure.numbers.tolist(), _INSTEAD)
+    head = KineticHead.of(known.elements, known.tensors)
+    pauli = head.on_grid(structure, predictor.features(structure), density.grid)
+    rho = np.maximum(np.asarray(density.values, dtype=float), 0.0)
+    squared = sum(np.square(component) for component in gradient(density))
+    own = squared / (8 * np.maximum(rho, NO_DENSITY))
+    tau = np.where(rho > NO_DENSITY, own + pauli, 0.0)
+    return _localisation(density.grid, rho, squared, tau, "network")
 
 
 def _localisation(
