@@ -89,7 +89,8 @@ def learned_polarizability(density: Density, predictor: Predictor) -> LearnedPol
     """Polarizability of a molecule from features of the network.
 
     The same quantity as that of `denser.dft.polarizability.polarizability`, from which it was
-    learnt, in the time of a prediction. How good it is: docs/analyze.md.
+    learnt, in the time of a prediction. That of long conjugated chains is too small. How good it
+    is: docs/analyze.md.
 
     Parameters
     ----------
