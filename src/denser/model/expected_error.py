@@ -18,7 +18,7 @@ with known errors. The model must not have been trained on these.
 
 What is far from all of them may have no such error. But if x electrons are missing in a small
 region before scaling, and scaling makes up for them everywhere, 2 x electrons are wrong. So many
-are expected at least (`at_least_of_scaling`).
+are expected at least (`at_least_of_scaling`); not in crystals, where electrons lack everywhere.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
+from denser.atoms.molecules import lone_molecule
 from denser.atoms.plausible import strange
 from denser.atoms.sad import (
     RECIPES,
@@ -179,6 +180,8 @@ class Predictor:
             wrong = wrong + (self.network.wrong_of_unpaired + of_states) * shares
         if self.model.info.get(crystals.FITTED, 0) < crystals.ENOUGH:
             wrong = crystals.of_crystal(structure, wrong, n_electrons)
+        if structure.cell is not None and lone_molecule(structure) is None:
+            return wrong  # what is missing in a crystal is missing everywhere
         return at_least_of_scaling(structure, wrong, atoms.added())
 
     def bands(self, structure: Structure) -> Bands | None:
