@@ -259,11 +259,12 @@ def fit(data: Path, out: Path) -> None:
     part = {unique[g]: i % 5 for i, g in enumerate(order)}
     parts = np.array([part[group] for group in groups])
     channels = model.network.config.channels
-    folds = {}
+    folds, outside = {}, np.empty(len(parts))
     for i in range(1, 5):  # parts 1 to 4, each from the three others: what penalties are chosen by
         head = fitted(known, (parts != 0) & (parts != i), channels)
         found = known.of(head)
         errors = errors_of(found[parts == i], known.tensors[parts == i])
+        outside[parts == i] = errors["mean"]
         for name, values in errors.items():
             folds.setdefault(name, []).append(values)
     shown("cross-validation", {name: np.concatenate(x) for name, x in folds.items()})
@@ -273,6 +274,7 @@ def fit(data: Path, out: Path) -> None:
     shown("fitted", own)
     errors = errors_of(found[parts == 0], known.tensors[parts == 0])
     shown("left out", errors)
+    outside[parts == 0] = errors["mean"]
     names = [name for name, i in zip(known.names, parts, strict=True) if i == 0]
     kinds = [re.sub(r"_\d+[a-z]*$", "", name) for name in names]
     for kind in sorted({*kinds}):
@@ -282,6 +284,10 @@ def fit(data: Path, out: Path) -> None:
     worst = np.argsort(-errors["tensor"])[:5]
     print("worst:", ", ".join(f"{names[i]} {errors['tensor'][i]:.0f} %" for i in worst))
     elements = sorted({*known.numbers.tolist()})
+    molecules = [{*known.numbers[places[places >= 0]].tolist()} for places in known.places]
+    holding = {z: outside[[z in numbers for numbers in molecules]] for z in elements}
+    for z, values in holding.items():
+        print(f"with {chemical_symbols[z]}: {values.mean():.1f} % ({len(values)})")
     info = {
         "quantity": "polarizability",
         "level": "PBE/aug-gth-tzv2p, coupled-perturbed; neutral molecules and cations",
@@ -291,7 +297,8 @@ def fit(data: Path, out: Path) -> None:
         "trained_on": [x for x, i in zip(known.names, parts, strict=True) if i],
         "left_out": names,
         "measured": {f"{name}_percent": round(float(x.mean()), 2) for name, x in errors.items()}
-        | {f"worst_{name}_percent": round(float(x.max()), 1) for name, x in errors.items()},
+        | {f"worst_{name}_percent": round(float(x.max()), 1) for name, x in errors.items()}
+        | {"with_percent": {chemical_symbols[z]: round(x.mean(), 1) for z, x in holding.items()}},
     }
     tensors = {key: x.numpy() for key, x in head.state_dict().items()}
     Head("polarizability", tensors, info).save(out)

@@ -63,6 +63,13 @@ def test_polarizability_is_near_that_of_the_response(predictor, name):
     assert found.of_atoms.sum() == pytest.approx(found.mean)
 
 
+def test_the_error_of_a_polarizability_is_that_of_its_worst_element(predictor):
+    known = load_head("polarizability").info["measured"]["with_percent"]
+    for name, worst in (("CH4", "H"), ("SiH4", "Si")):
+        found = learned_polarizability(density_of(predictor, molecule(name)), predictor)
+        assert found.to_dict()["expected_error_percent"] == known[worst] > 2
+
+
 def test_polarizability_turns_with_the_molecule(predictor):
     atoms = molecule("CH3CONH2")
     first = learned_polarizability(density_of(predictor, atoms), predictor)

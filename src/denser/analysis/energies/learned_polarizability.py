@@ -29,7 +29,8 @@ class LearnedPolarizability:
     atoms : (n_atoms, 3, 3) float
         Shares of the atoms, bohr^3. Only their sum was learnt.
     error_percent : float
-        Mean error of the isotropic polarizability of molecules that it was not fitted on.
+        Mean error of the isotropic polarizability of molecules that a fit has not seen, with the
+        element of this molecule for which it is largest.
     """
 
     structure: Structure
@@ -127,4 +128,5 @@ def learned_polarizability(density: Density, predictor: Predictor) -> LearnedPol
             f"the learnt polarizability of {structure.formula} is not positive, as it is unlike "
             f"those it was learnt from; {INSTEAD}"
         )
-    return LearnedPolarizability(structure, atoms, known.info["measured"]["mean_percent"])
+    errors = known.info["measured"]["with_percent"]
+    return LearnedPolarizability(structure, atoms, max(errors[x] for x in structure.symbols))
