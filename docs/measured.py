@@ -182,13 +182,13 @@ def scaling() -> str:
         shown.append(f"{f['scf_s']:.3g}")
         shown += [f"{f['scf_s'] / f[key]:.0f}" for key in ("prediction_s", "with_one_step_s")]
         error = f.get("energy_error_mev")
-        rows.append([*shown, "" if error is None else f"{error:.1f}"])
+        rows.append([*shown, "" if error is None else f"{abs(error):.2f}"])
     head = (
         "atoms | million grid points | SAD | network | atoms to density | and one Kohn-Sham step "
     )
     head += "| the paper's network, float32 (bfloat16) | SCF | SCF / density | SCF / one step"
     if any(row[-1] for row in rows):
-        head += " | E error, meV"
+        head += " | error of the step's energy, meV"
     else:
         rows = [row[:-1] for row in rows]
     return _with_source("scaling", table(head, rows))
