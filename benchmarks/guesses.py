@@ -144,7 +144,8 @@ def main() -> None:
                 asked.append(row)
                 show(row)
                 if options.out:
-                    options.out.write_text(json.dumps(results, indent=1) + "\n")
+                    rows = ",\n".join(map(json.dumps, results))
+                    options.out.write_text(f"[\n{rows}\n]\n")
             report([r for r in asked if (r["basis"], r["xc"]) == (basis, xc)])
     print(f"\nall, {len(asked)} calculations of {len(names)} molecules")
     record(options.results, "guesses", report(asked), predictor)

@@ -20,7 +20,7 @@ from denser.types.grid import Grid
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
 from denser.types.units import BOHR
-from denser.workflows.calculator import Calculator
+from denser.workflows.calculator import Calculator, GammaPointWarning
 
 COARSE = Recipe(spacing=0.28)
 
@@ -171,7 +171,9 @@ def test_charges_after_a_step_sum_to_the_charge():
 def test_a_small_cell_is_told_once(model):
     cell = Atoms("H2", [(0, 0, 0), (0.1, 0, 0.75)], cell=[2.4, 4.2, 4.4], pbc=True)
     cell.calc = Calculator(model, device="cpu")
-    with pytest.warns(UserWarning, match="H2: orbitals are those at Gamma alone, .* 4 x 2 x 2"):
+    with pytest.warns(
+        GammaPointWarning, match="H2: orbitals are those at Gamma alone, .* 4 x 2 x 2"
+    ):
         cell.get_potential_energy()
     cell.positions[0, 0] += 0.01
     cell.get_potential_energy()

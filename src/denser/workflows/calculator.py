@@ -66,6 +66,10 @@ class _Work:
     prediction: GaussianPrediction | None = None
 
 
+class GammaPointWarning(UserWarning):
+    """A cell is too small for orbitals at the Gamma point alone."""
+
+
 class Calculator(ase_calculator.Calculator):
     """ASE calculator of molecules, and of closed-shell cells at the Gamma point.
 
@@ -125,6 +129,11 @@ class Calculator(ase_calculator.Calculator):
     InputError
         The task, dispersion or model is unknown, or, in a calculation, the structure cannot be
         treated.
+
+    Warns
+    -----
+    GammaPointWarning
+        A cell has periods below 8 angstrom; once for a calculator.
     """
 
     name = "denser"
@@ -264,7 +273,7 @@ class Calculator(ase_calculator.Calculator):
         structure = Structure.of(self.atoms, self.charge, spin=self.spin)
         if self.task != "density" and not self._told_of_gamma:
             for sentence in at_gamma(structure, "atoms.repeat of ASE does so"):
-                warnings.warn(f"{structure.formula}: {sentence}", stacklevel=2)
+                warnings.warn(f"{structure.formula}: {sentence}", GammaPointWarning, 2)
                 self._told_of_gamma = True
         if system_changes or self._work is None or not self.results:
             self._work = self._energy(structure)

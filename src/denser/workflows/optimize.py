@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from denser.model.options import PredictionOptions
 from denser.types.errors import InputError
 from denser.types.units import HARTREE
 from denser.workflows import many
-from denser.workflows.calculator import Calculator
+from denser.workflows.calculator import Calculator, GammaPointWarning
 from denser.workflows.inputs import Input, content, refuse_inputs
 from denser.workflows.predict import at_gamma, notes
 
@@ -159,7 +160,9 @@ def optimize(
     else:
         calculator.make_box(atoms)
         here.calc = calculator
-        n_steps, converged = _run(here, trajectory, settings, frames, made_from, report)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GammaPointWarning)  # it is among the notes below
+            n_steps, converged = _run(here, trajectory, settings, frames, made_from, report)
     energy, forces = here.get_potential_energy(), here.get_forces()
     first = frames[0].get_potential_energy() if frames else _first_energy(trajectory)
     last = here.copy()
