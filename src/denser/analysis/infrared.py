@@ -64,8 +64,7 @@ class Infrared:
 
     def intensity(self, low: float, high: float) -> float:
         """Integral between two wave numbers, km/mol."""
-        inside = (self.wave_numbers >= low) & (self.wave_numbers <= high)
-        return float(np.trapezoid(self.absorption[inside], self.wave_numbers[inside]))
+        return integral_between(self.wave_numbers, self.absorption, low, high)
 
 
 def infrared(
@@ -94,6 +93,12 @@ def infrared(
     wave_numbers, integral = spectral_density(dipoles, step, temperature, width, up_to)
     sigma = 2 * np.pi * alpha / (3 * KELVIN * temperature) * integral
     return Infrared(wave_numbers, sigma * _MOLAR, width)
+
+
+def integral_between(x: np.ndarray, y: np.ndarray, low: float, high: float) -> float:
+    """Integral of a spectrum y(x) from low to high."""
+    inside = (x >= low) & (x <= high)
+    return float(np.trapezoid(y[inside], x[inside]))
 
 
 def highest(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.constants import atomic_mass, c, electron_mass, h
 
-from denser.analysis.infrared import highest, spectral_density
+from denser.analysis.infrared import highest, integral_between, spectral_density
 from denser.types.units import BOHR, KELVIN, WAVE_NUMBER
 
 ACTIVITY = BOHR**4 * atomic_mass / electron_mass
@@ -87,8 +87,7 @@ class Raman:
 
     def integral(self, low: float, high: float) -> float:
         """Activity between two wave numbers, angstrom^4/amu."""
-        inside = (self.wave_numbers >= low) & (self.wave_numbers <= high)
-        return float(np.trapezoid(self.activity[inside], self.wave_numbers[inside]))
+        return integral_between(self.wave_numbers, self.activity, low, high)
 
     def cross_section(self, laser: float) -> np.ndarray:
         """Differential cross section of Stokes scattering (n,), m^2/sr per 1/cm.

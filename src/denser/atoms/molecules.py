@@ -81,6 +81,11 @@ def lone_molecule(structure: Structure) -> WholeMolecule | None:
     return None if shifts.any() else first
 
 
+def is_crystal(structure: Structure) -> bool:
+    """Whether a structure is periodic, and no lone molecule in a cell."""
+    return structure.cell is not None and lone_molecule(structure) is None
+
+
 def cells_at_gamma(structure: Structure) -> tuple[int, int, int]:
     """How many cells a crystal needs along each vector if its orbitals are those at Gamma alone.
 

@@ -16,6 +16,7 @@ from denser.dft.molecular import MolecularResult, converge, removed_text
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
+from denser.types.tensors import anisotropy, isotropic
 from denser.types.units import BOHR
 
 RESIDUAL = 0.01
@@ -46,13 +47,12 @@ class Polarizability:
     @property
     def mean(self) -> float:
         """A third of the trace, bohr^3."""
-        return float(np.trace(self.tensor)) / 3
+        return isotropic(self.tensor)
 
     @property
     def anisotropy(self) -> float:
         """sqrt([3 tr(a^2) - (tr a)^2] / 2), bohr^3; a_par - a_perp of a linear molecule."""
-        a = self.tensor
-        return float(np.sqrt(max(0.0, (3 * np.trace(a @ a) - np.trace(a) ** 2) / 2)))
+        return anisotropy(self.tensor)
 
     def to_dict(self) -> dict:
         """Return plain data in bohr^3 and angstrom^3."""

@@ -41,7 +41,7 @@ from denser.model.expected_error import ExpectedError
 from denser.model.fragments import in_fragments
 from denser.model.graph import Graph
 from denser.model.growing import grown, rows_of
-from denser.model.harmonics import spherical_harmonics
+from denser.model.harmonics import invariants, spherical_harmonics
 from denser.model.messages import add_messages, messages
 from denser.model.molecular_electrons import electrons_of_molecules
 from denser.model.network import FieldOf, Network
@@ -299,7 +299,7 @@ class Aspherical(Network):
         environments = None
         with torch.no_grad():
             found, spin, harmonics, unpaired = self._forward(graph)
-            environments = self._invariants(harmonics)
+            environments = invariants(harmonics)
             if len(operations) > 1:
                 turns = [torch.as_tensor(o.matrix.T).to(graph.vectors) for o in operations]
                 found, spin = self.averaged(graph, turns)
@@ -377,17 +377,11 @@ class Aspherical(Network):
 
     def environments(self, graph: Graph) -> Tensor:
         """As in `Network`: the last features without degree, and their length in each degree."""
-        return self._invariants(self._forward(graph)[2])
+        return invariants(self._forward(graph)[2])
 
     def features(self, graph: Graph) -> Tensor:
         """The last features (n_atoms, channels, (degree + 1)^2), as harmonics."""
         return self._forward(graph)[2]
-
-    def _invariants(self, harmonics: Tensor) -> Tensor:
-        """Invariants (atom, n) of features (atom, channel, lm)."""
-        degrees = range(1, self.config.degree + 1)
-        lengths = [harmonics[:, :, n * n : (n + 1) ** 2].norm(dim=-1) for n in degrees]
-        return torch.cat([harmonics[:, :, 0], *lengths], dim=1)
 
     def unpaired(self, graph: Graph) -> tuple[Electrons, Electrons, Electrons] | None:
         """D, F and what is shown (`Spin.solved`); None without unpaired electrons."""

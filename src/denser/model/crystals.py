@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from denser.atoms.molecules import lone_molecule, whole_molecules
+from denser.atoms.molecules import whole_molecules
 from denser.types.structure import Structure
 
 MOLECULAR = 2.4
@@ -32,16 +32,13 @@ FITTED = "n_crystals_of_expected_errors"
 def of_crystal(structure: Structure, wrong: np.ndarray, n_electrons: float) -> np.ndarray:
     """Expected wrong electrons of each atom (n_atoms,), from those of an estimate for molecules.
 
-    They stay as they are for molecules, and for one with vacuum around it in its cell.
-
     Parameters
     ----------
     structure : Structure
+        A crystal (`denser.atoms.molecules.is_crystal`).
     wrong : (n_atoms,) float
     n_electrons : float
     """
-    if structure.cell is None or lone_molecule(structure) is not None:
-        return wrong
     wrong = MOLECULAR * wrong
     if not any(molecule.endless for molecule in whole_molecules(structure)):
         return wrong

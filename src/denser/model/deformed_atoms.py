@@ -159,7 +159,7 @@ class DeformedAtoms:
         valence_charges : (n_atoms,) float
         n_electrons : float
         """
-        electrons = self._local()[0]
+        electrons = self._local[0]
         factors, excess = self.factors, 0.0
         if len(self.structure) > 1:
             target = self._target(valence_charges, n_electrons)
@@ -174,7 +174,7 @@ class DeformedAtoms:
 
     def added(self) -> np.ndarray:
         """Electrons that the factors add to each atom (n_atoms,)."""
-        return (self.factors - 1.0) * self._local()[0]
+        return (self.factors - 1.0) * self._local[0]
 
     def _target(self, valence_charges: np.ndarray, n_electrons: float) -> np.ndarray:
         if self.target is not None:
@@ -195,7 +195,7 @@ class DeformedAtoms:
         own = [
             np.concatenate([atoms, np.asarray(rest)[None]])
             * factors.reshape(-1, *[1] * (atoms.ndim - 1))
-            for atoms, rest in zip(self._local(), self.clipped, strict=True)
+            for atoms, rest in zip(self._local, self.clipped, strict=True)
         ]
         n, first, second, third = (x.sum(axis=0) for x in shifted(own, centres - origin))
         return float(n), first, second, third
@@ -205,10 +205,11 @@ class DeformedAtoms:
 
         With `exact_factors`, as the density and potential of `fields`.
         """
-        n, first, second, _ = self._local()
+        n, first, second, _ = self._local
         f = self.exact_factors
         return f * n, f[:, None] * first, f[:, None, None] * second
 
+    @cached_property
     def _local(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Moments of each deformed atom about its nucleus, with a factor of one."""
         degree = min(round(self.coefficients.shape[-1] ** 0.5) - 1, _MOMENTS - 1)
@@ -306,7 +307,7 @@ class DeformedAtoms:
     @cached_property
     def exact_factors(self) -> np.ndarray:
         """Factors (n_atoms,) that give exactly N_e electrons without the maximum with zero."""
-        electrons = float(self.factors @ self._local()[0])
+        electrons = float(self.factors @ self._local[0])
         return self.factors * ((electrons + self.clipped[0]) / electrons)
 
     def fields(self, points: np.ndarray) -> tuple[AtomFields, AtomFields]:
@@ -435,7 +436,7 @@ class DeformedAtoms:
             points += pull
         charges = valence_charges(structure)
         n_electrons = charges.sum() - structure.charge
-        electrons = self._local()[0]
+        electrons = self._local[0]
         of_positions, of_electrons = factors_pullback(
             structure, electrons, electrons - self._target(charges, n_electrons), by_factor
         )

@@ -102,3 +102,10 @@ def oblique_harmonics(degree: int, axes: np.ndarray) -> np.ndarray:
         for (i, j, k), row in zip(powers, fit, strict=True):
             out[n * n : (n + 1) ** 2, i, j, k] = np.where(np.abs(row) > 1e-12, row, 0.0)
     return out
+
+
+def invariants(features: Tensor) -> Tensor:
+    """Invariants (n_atoms, n) of features (n_atoms, channels, lm): l = 0, and lengths of each l."""
+    degree = round(features.shape[2] ** 0.5) - 1
+    lengths = [features[:, :, n * n : (n + 1) ** 2].norm(dim=2) for n in range(1, degree + 1)]
+    return torch.cat([features[:, :, 0], *lengths], dim=1)

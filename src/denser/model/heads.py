@@ -92,6 +92,15 @@ class Head:
             )
 
 
+def require_features(model: Model) -> None:
+    """Raise an InputError if the model has no features of atoms."""
+    if model.network.samples != "points":
+        raise InputError(
+            f"model {model.name!r} has no features of atoms; use a model of the architecture "
+            "aspherical, such as the default"
+        )
+
+
 def fingerprints_of(model: Model, numbers: Iterable[int]) -> dict[str, str]:
     """Hashes of the weights behind the features: of those that are shared, and of some elements.
 
@@ -106,12 +115,8 @@ def fingerprints_of(model: Model, numbers: Iterable[int]) -> dict[str, str]:
     InputError
         The model has no features of atoms.
     """
+    require_features(model)
     network = model.network
-    if network.samples != "points":
-        raise InputError(
-            f"model {model.name!r} has no features of atoms; use a model of the architecture "
-            "aspherical, such as the default"
-        )
     weights = {
         name: value.detach().cpu().float().numpy()
         for name, value in network.named_parameters()

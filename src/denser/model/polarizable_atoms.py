@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from denser.model.harmonics import invariants
+
 N_INVARIANTS, N_TENSORS = 48, 48
 """Numbers of p and of Q."""
 
@@ -163,10 +165,3 @@ class PolarizableAtoms(nn.Module):
         ones = identity.repeat(n, 1).expand(*alone.shape[:-3], 3 * n, 3)
         shares = torch.linalg.solve(matrix, ones).unflatten(-2, (n, 3))
         return (shares + shares.transpose(-1, -2)) / 2
-
-
-def invariants(features: Tensor) -> Tensor:
-    """Invariants (n_atoms, n) of features (n_atoms, channels, lm)."""
-    degree = round(features.shape[2] ** 0.5) - 1
-    lengths = [features[:, :, n * n : (n + 1) ** 2].norm(dim=2) for n in range(1, degree + 1)]
-    return torch.cat([features[:, :, 0], *lengths], dim=1)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
-from denser.atoms.molecules import lone_molecule
+from denser.atoms.molecules import is_crystal
 from denser.atoms.plausible import strange
 from denser.atoms.sad import (
     RECIPES,
@@ -178,11 +178,12 @@ class Predictor:
             # the mean of several states against one of them
             of_states = max(0.0, atoms.singly - structure.spin) / shares.sum()
             wrong = wrong + (self.network.wrong_of_unpaired + of_states) * shares
+        if not is_crystal(structure):
+            return at_least_of_scaling(structure, wrong, atoms.added())
+        # what is missing in a crystal is missing everywhere
         if self.model.info.get(crystals.FITTED, 0) < crystals.ENOUGH:
             wrong = crystals.of_crystal(structure, wrong, n_electrons)
-        if structure.cell is not None and lone_molecule(structure) is None:
-            return wrong  # what is missing in a crystal is missing everywhere
-        return at_least_of_scaling(structure, wrong, atoms.added())
+        return wrong
 
     def bands(self, structure: Structure) -> Bands | None:
         """Bands of the electrons that the network is shown of a crystal, as `bands`.

@@ -272,7 +272,7 @@ class Calculator(ase_calculator.Calculator):
             raise InputError("the calculator has no atoms; give them to `calculate`")
         structure = Structure.of(self.atoms, self.charge, spin=self.spin)
         if self.task != "density" and not self._told_of_gamma:
-            for sentence in at_gamma(structure, "atoms.repeat of ASE does so"):
+            for sentence in at_gamma(structure):
                 warnings.warn(f"{structure.formula}: {sentence}", GammaPointWarning, 2)
                 self._told_of_gamma = True
         if system_changes or self._work is None or not self.results:

@@ -11,6 +11,7 @@ import numpy as np
 
 from denser.atoms.plausible import strange
 from denser.io.table import require_table, write_table
+from denser.model.heads import require_features
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.types.errors import InputError
@@ -27,11 +28,7 @@ def names_of(predictor: Predictor) -> list[str]:
     InputError
         The model has no such features.
     """
-    if predictor.network.samples != "points":
-        raise InputError(
-            f"model {predictor.model.name!r} has no features of atoms; use a model of the "
-            "architecture aspherical, such as the default"
-        )
+    require_features(predictor.model)
     config = predictor.network.config
     return [f"l{n}_c{k:02d}" for n in range(config.degree + 1) for k in range(config.channels)]
 

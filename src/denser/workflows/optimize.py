@@ -197,7 +197,7 @@ def optimize(
         "task": settings.task,
         "model": predictor.model.name,
         "warnings": strange(prediction.density.structure),
-        "notes": at_gamma(prediction.density.structure, "atoms.repeat of ASE does so"),
+        "notes": at_gamma(prediction.density.structure),
         "doubt": predictor.doubt(prediction),
         "seconds": {"optimization": round(time.perf_counter() - begin, 3)},
         "errors": errors,

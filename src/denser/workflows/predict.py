@@ -344,7 +344,7 @@ def refined_prediction(
     return replace(prediction, density=density), Steps.of(refined)
 
 
-def at_gamma(structure: Structure, how: str) -> list[str]:
+def at_gamma(structure: Structure, how: str = "atoms.repeat of ASE does so") -> list[str]:
     """One sentence if a cell is too small for orbitals at Gamma alone; `how` it can be repeated."""
     times = cells_at_gamma(structure)
     if max(times) == 1:
@@ -442,7 +442,7 @@ def _predict(
     record |= {} if bands is None else bands.to_dict()
     record["refined_steps"] = options.refine
     if steps is not None:
-        gamma = at_gamma(prediction.density.structure, "atoms.repeat of ASE does so")
+        gamma = at_gamma(prediction.density.structure)
         record["notes"] += gamma
         record |= steps.record()
         record["seconds"]["refine"] = round(steps.seconds, 4)

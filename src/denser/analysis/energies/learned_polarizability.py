@@ -14,6 +14,7 @@ from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.structure import Structure
+from denser.types.tensors import anisotropy, isotropic
 from denser.types.units import BOHR
 
 INSTEAD = "compute it (--polarizability)"
@@ -45,13 +46,12 @@ class LearnedPolarizability:
     @property
     def mean(self) -> float:
         """A third of the trace, bohr^3."""
-        return float(np.trace(self.tensor)) / 3
+        return isotropic(self.tensor)
 
     @property
     def anisotropy(self) -> float:
         """sqrt([3 tr(a^2) - (tr a)^2] / 2), bohr^3; a_par - a_perp of a linear molecule."""
-        a = self.tensor
-        return float(np.sqrt(max(0.0, (3 * np.trace(a @ a) - np.trace(a) ** 2) / 2)))
+        return anisotropy(self.tensor)
 
     @property
     def of_atoms(self) -> np.ndarray:

@@ -92,7 +92,7 @@ def analyse(
         seconds[name] = round(time.perf_counter() - start, 4)
     structure = density.structure
     if "orbitals" in vars(analysis):
-        notes += at_gamma(structure, "atoms.repeat of ASE does so")
+        notes += at_gamma(structure)
     return {
         "formula": structure.formula,
         "charge": structure.charge,
