@@ -84,6 +84,29 @@ def test_electron_gas_is_one_half():
     assert found.kinetic_energy == pytest.approx(energy)
 
 
+def test_a_sharp_peak_leaves_no_stripes_along_the_axes():
+    """rho = sum_k c_k exp(-a_k r^2), whose derivatives are known; no grid resolves the first."""
+    atom = Structure(np.array([8]), np.array([[0.05, 0.03, -0.02]]))
+    grid = Grid.around(atom, 6.0, 0.16)
+    x = grid.points() - atom.positions[0]
+    r2 = np.square(x).sum(axis=-1)
+    rho, slope, laplacian = np.zeros((3, *grid.shape))
+    for c, a in ((2.0, 20.0), (0.5, 1.4), (0.02, 0.3)):
+        part = c * np.exp(-a * r2)
+        rho += part
+        slope -= 2 * a * part  # grad rho = slope x
+        laplacian += (4 * a**2 * r2 - 6 * a) * part
+    squared = slope**2 * r2
+    tau_0 = THOMAS_FERMI * rho ** (5 / 3)
+    excess = tau_0 + squared / (72 * rho) + laplacian / 6 - squared / (8 * rho)
+    exact = 1 / (1 + (np.maximum(excess, 0) / tau_0) ** 2)
+    valence = [float(rho.sum() * grid.dv)]
+    found = localisation_of_density(Density(grid, rho, structure=atom, valence_charges=valence))
+    here = (rho > NO_DENSITY) & (r2 > 1)
+    assert here.sum() > 20_000 and exact[here].max() > 0.3
+    np.testing.assert_allclose(found.elf.values[here], exact[here], atol=0.01)
+
+
 def test_elf_of_cp2k():
     data = np.load(REFERENCE / "cp2k" / "H2O_elf.npz")
     structure = Structure(data["numbers"], data["positions"])

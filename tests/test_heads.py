@@ -172,7 +172,7 @@ def test_learned_localisation_is_near_that_of_the_orbitals(predictor):
     # bounds
     assert found.elf.values.min() >= 0 and found.elf.values.max() <= 1
     here = density.values > NO_DENSITY
-    bound = gradient_norm(density).values[here] ** 2 / (8 * density.values[here])
+    bound = gradient_norm(density, local=True).values[here] ** 2 / (8 * density.values[here])
     assert (found.tau.values[here] - bound).min() > -1e-7 * bound.max()
     assert found.lines()[0].startswith("electron localisation (learnt")
 

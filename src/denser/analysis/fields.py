@@ -107,9 +107,10 @@ def _squared_gradient(density: Field, local: bool = False) -> np.ndarray:
     return total
 
 
-def laplacian(density: Field) -> Field:
+def laplacian(density: Field, local: bool = False) -> Field:
     """Return the Laplacian of rho in e/bohr^5: negative where electrons gather."""
-    total = derivatives.laplacian(_smooth(density), density.grid)
+    reach = REACH if local else None
+    total = derivatives.laplacian(_smooth(density), density.grid, reach)
     for where, _, r, (first, second) in _cores(density):
         total[where] += second + 2 * first / r
     return Field(density.grid, total, "e/bohr^5")

@@ -112,14 +112,14 @@ def hessian(values: np.ndarray, grid: Grid, reach: int | None = None) -> Iterato
         yield component
 
 
-def laplacian(values: np.ndarray, grid: Grid) -> np.ndarray:
+def laplacian(values: np.ndarray, grid: Grid, reach: int | None = None) -> np.ndarray:
     """Laplacian (nx, ny, nz), per bohr^2."""
     inverse = np.linalg.inv(grid.cell)
     metric = inverse.T @ inverse
     total = np.zeros(values.shape)
     for i, m in PAIRS:
         if metric[i, m]:
-            total += (1 if i == m else 2) * metric[i, m] * _second(values, i, m)
+            total += (1 if i == m else 2) * metric[i, m] * _second(values, i, m, reach)
     return total
 
 

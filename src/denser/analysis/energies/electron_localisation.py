@@ -124,7 +124,9 @@ def localisation_of_density(density: Density) -> Localisation:
     order (Kirzhnits 1957), where Tsirelson and Stash, Chem. Phys. Lett. 351, 142 (2002), use it.
     Where it is below tau_W, the lower bound for any orbitals, tau_W is used. The result is good
     between atoms, and wrong at nuclei and in the tails. Use a completed density
-    (`denser.atoms.free_atoms.complete`) to see the shells of the cores.
+    (`denser.atoms.free_atoms.complete`) to see the shells of the cores. Derivatives are local
+    differences: those of the trigonometric interpolant carry the error at a nucleus, which no grid
+    resolves, along the axes into the tails, where it is larger than the density.
 
     Raises
     ------
@@ -133,9 +135,13 @@ def localisation_of_density(density: Density) -> Localisation:
     """
     require_closed_shell(density.structure, "ELF and LOL of densities")
     rho = np.maximum(np.asarray(density.values, dtype=float), 0.0)
-    squared = sum(np.square(component) for component in gradient(density))
+    squared = sum(np.square(component) for component in gradient(density, local=True))
     safe = np.maximum(rho, NO_DENSITY)
-    tau = THOMAS_FERMI * rho ** (5 / 3) + squared / (72 * safe) + laplacian(density).values / 6
+    tau = (
+        THOMAS_FERMI * rho ** (5 / 3)
+        + squared / (72 * safe)
+        + laplacian(density, local=True).values / 6
+    )
     tau = np.where(rho > NO_DENSITY, np.maximum(tau, squared / (8 * safe)), 0.0)
     return _localisation(density.grid, rho, squared, tau, "density")
 
@@ -174,7 +180,7 @@ def learned_localisation(density: Density, predictor: Predictor) -> Localisation
     head = KineticHead.of(known.elements, known.tensors)
     pauli = head.on_grid(structure, predictor.features(structure), density.grid)
     rho = np.maximum(np.asarray(density.values, dtype=float), 0.0)
-    squared = sum(np.square(component) for component in gradient(density))
+    squared = sum(np.square(component) for component in gradient(density, local=True))
     own = squared / (8 * np.maximum(rho, NO_DENSITY))
     tau = np.where(rho > NO_DENSITY, own + pauli, 0.0)
     return _localisation(density.grid, rho, squared, tau, "network")
