@@ -125,7 +125,7 @@ def measure(part: str, entry: str, spacing: float, model: str, memory: float | N
     from denser.model.options import PredictionOptions
     from denser.model.predictor import Predictor
     from denser.types.density import SlabDensity
-    from denser.workflows.predict import predicted
+    from denser.workflows.refined import predicted
 
     structure = structure_of(entry)
     predictor = Predictor(model, device="cpu")

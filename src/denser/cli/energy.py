@@ -209,7 +209,7 @@ def _run(
 ) -> int:
     """Process all inputs, print a line or a JSON object for each, and return the exit code."""
     from denser.workflows import many
-    from denser.workflows.predict import notes
+    from denser.workflows.prediction_record import notes
 
     with many.Display("computing", did, len(inputs), summary, as_json, notes) as display:
         totals = many.run(inputs, work, display.take)

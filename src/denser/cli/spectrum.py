@@ -79,7 +79,7 @@ def spectrum(
         raise InputError(f"{out}: results go to a folder; give -o FOLDER")
     from denser.workflows import many
     from denser.workflows import spectrum as work
-    from denser.workflows.predict import notes
+    from denser.workflows.prediction_record import notes
 
     if timestep is None:
         timestep = work.time_between_frames(trajectory, topology)

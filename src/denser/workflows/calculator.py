@@ -39,7 +39,7 @@ from denser.types.errors import InputError
 from denser.types.grid import Grid
 from denser.types.structure import Structure
 from denser.types.units import BOHR, HARTREE
-from denser.workflows.predict import at_gamma
+from denser.workflows.refined import at_gamma
 
 TASKS = ("one-step", "scf", "density")
 FORCES = ("exact", "rigid")

@@ -45,7 +45,7 @@ from denser.workflows.dynamics_results import (
     write_spectrum,
 )
 from denser.workflows.inputs import Input, content, refuse_inputs
-from denser.workflows.predict import notes
+from denser.workflows.prediction_record import notes
 from denser.workflows.progress import Bar
 
 _SAVE_EVERY = 60.0

@@ -21,7 +21,7 @@ from denser.workflows.inputs import Input, content, refuse_inputs
 from denser.workflows.journal import Journal, beside
 from denser.workflows.many import Failed
 from denser.workflows.other_basis import Wanted, energy_in_basis, summary_in_basis
-from denser.workflows.predict import notes
+from denser.workflows.prediction_record import notes
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,8 @@ from denser.types.units import BOHR, HARTREE
 from denser.workflows.many import headline
 from denser.workflows.open_shells import OPEN_SHELL_CUBES, open_shell_scf, superposed
 from denser.workflows.other_basis import dispersion_record, dispersion_text, energies_record
-from denser.workflows.predict import (
-    Steps,
-    at_gamma,
-    density_error_text,
-    geometry_text,
-    refined_prediction,
-)
+from denser.workflows.prediction_record import density_error_text, geometry_text
+from denser.workflows.refined import Steps, at_gamma, refined_prediction
 from denser.workflows.scf_guess import dm_from_density
 
 if TYPE_CHECKING:

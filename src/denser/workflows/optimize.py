@@ -24,7 +24,8 @@ from denser.types.units import HARTREE
 from denser.workflows import many
 from denser.workflows.calculator import Calculator, GammaPointWarning
 from denser.workflows.inputs import Input, content, refuse_inputs
-from denser.workflows.predict import at_gamma, notes
+from denser.workflows.prediction_record import notes
+from denser.workflows.refined import at_gamma
 
 if TYPE_CHECKING:
     from ase import Atoms

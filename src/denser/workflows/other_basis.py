@@ -39,7 +39,7 @@ from denser.types.structure import Structure
 from denser.types.units import HARTREE, KCAL_PER_MOL
 from denser.workflows.many import headline
 from denser.workflows.open_shells import OPEN_SHELL_CUBES, write_with_spin
-from denser.workflows.predict import geometry_text
+from denser.workflows.prediction_record import geometry_text
 from denser.workflows.scf_guess import start_from
 
 if TYPE_CHECKING:

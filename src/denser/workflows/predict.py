@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 
-from denser.analysis.moments import dipole_record, dipole_text, record_of_dipole
-from denser.atoms.molecules import cells_at_gamma
 from denser.atoms.plausible import strange
-from denser.fields.periodic import times_text
 from denser.io import check_suffix, chgcar, holds_spin, write, zarr_group
 from denser.io.files import make_folder
 from denser.io.rows import write_rows
@@ -26,24 +20,16 @@ from denser.io.table import require_table
 from denser.model.boxes import IN_MEMORY, free_memory
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
-from denser.model.slabs import Part, Track, untracked
-from denser.types.density import Density, SlabDensity
+from denser.model.slabs import Part, untracked
+from denser.types.density import SlabDensity
 from denser.types.errors import InputError
-from denser.types.grid import Grid
-from denser.types.recipe import LEAST_PERIOD
-from denser.types.structure import Structure
-from denser.types.units import BOHR
 from denser.workflows import many
 from denser.workflows.inputs import Input, content, find_inputs, own_files, refuse_inputs
 from denser.workflows.journal import Journal, beside
 from denser.workflows.many import Failed
+from denser.workflows.prediction_record import notes, record_of, summary
 from denser.workflows.progress import Bar
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from denser.dft.refine import Refined
-    from denser.model.prediction import Prediction
+from denser.workflows.refined import at_gamma, predicted
 
 RECORD = ".denser-predict.jsonl"
 """File in an output folder, with one line for each output: the hash of its input, and size and time
@@ -59,11 +45,6 @@ _IN_PARTS = (
     "the grid would take {:.2g} GB at once, more than --memory allows (by default half of what is "
     "free): its values were computed in parts, and written as they were made"
 )
-
-_LEAST_BYTES = 3
-"""Of a node in a file, compressed or not."""
-
-_WORK = {"sad": "SAD", "network": "network", "refine": "refinement", "write": "writing"}
 
 
 class Batch:
@@ -290,119 +271,6 @@ def _stamp(path: Path) -> list[int]:
     return [sum(file.st_size for file in found), max(file.st_mtime_ns for file in found)]
 
 
-@dataclass(frozen=True)
-class Steps:
-    """Kohn-Sham steps from a prediction: wall time, and estimated Err_rho (fractions)."""
-
-    seconds: float
-    error_before: float
-    error_after: float
-
-    @classmethod
-    def of(cls, refined: Refined) -> Steps:
-        """The figures of a result, without its arrays."""
-        return cls(refined.seconds, refined.error_before, refined.error_after)
-
-    def record(self) -> dict[str, float]:
-        """For the output of commands."""
-        return {
-            "density_error_before_percent": round(100 * self.error_before, 4),
-            "density_error_percent": round(100 * self.error_after, 4),
-        }
-
-
-def density_error_text(record: dict) -> str:
-    """Estimated error of a density after Kohn-Sham steps, and before them."""
-    return (
-        f"estimated error of the density {record['density_error_percent']:.2g} % "
-        f"({record['density_error_before_percent']:.2g} before the steps)"
-    )
-
-
-def refined_prediction(
-    atoms: Atoms | Structure, predictor: Predictor, options: PredictionOptions
-) -> tuple[Prediction, Steps | None]:
-    """Predict, and take `options.refine` Kohn-Sham steps.
-
-    The steps are taken on the model's own grid. The spacing is changed after them.
-    """
-    if not options.refine:
-        return predictor.predict(atoms, options=options), None
-    from denser.dft.refine import refine
-    from denser.dft.scf import mean_field
-    from denser.model.boxes import respace
-
-    prediction = predictor.predict(atoms, options=replace(options, spacing=None))
-    start, recipe = prediction.density, predictor.model.recipe
-    isolated = start.structure.isolated
-    # energies need no grid as fine as this, densities do
-    mf = mean_field(start.structure, start.grid, recipe, isolated=isolated, about=start)
-    refined = refine(start, recipe, options.refine, mf=mf)
-    density = refined.density
-    if options.spacing is not None:
-        density = respace(density, options.spacing / BOHR)
-    return replace(prediction, density=density), Steps.of(refined)
-
-
-def at_gamma(structure: Structure, how: str = "atoms.repeat of ASE does so") -> list[str]:
-    """One sentence if a cell is too small for orbitals at Gamma alone; `how` it can be repeated."""
-    times = cells_at_gamma(structure)
-    if max(times) == 1:
-        return []
-    return [
-        f"orbitals are those at Gamma alone, which errs in cells with periods below "
-        f"{LEAST_PERIOD * BOHR:g} angstrom (the density by 0.1 to 0.4 % in crystals of molecules, "
-        f"by up to 5 % in others); the cell {times_text(times)} is large enough ({how})"
-    ]
-
-
-def predicted(
-    atoms: Atoms | Structure,
-    output: Path,
-    predictor: Predictor,
-    options: PredictionOptions,
-    memory: float | None = None,
-    track: Track = untracked,
-) -> tuple[Prediction, Steps | None]:
-    """As `refined_prediction`, or with a density that is computed while it is written.
-
-    Parameters
-    ----------
-    atoms, predictor, options
-        As of `refined_prediction`.
-    output : Path
-        The file, whose disk has to have room for the values that are not kept in memory.
-    memory : float or None
-        Bytes for a grid; larger ones are computed in parts. By default half of what is free.
-    track : Track
-        Shows the progress of the parts.
-
-    Raises
-    ------
-    InputError
-        Those of a prediction, or the values would not fit on the disk.
-    """
-    memory = free_memory() / 2 if memory is None else memory
-    found = predictor.predict_in_slabs(
-        atoms, options, memory, check=partial(_check_disk, output), track=track
-    )
-    if found is None:
-        return refined_prediction(atoms, predictor, options)
-    return found, None
-
-
-def _check_disk(output: Path, grid: Grid) -> None:
-    """Raise an InputError if the file could not be written, before the long way to it."""
-    folder = output.parent if output.parent.is_dir() else output.parent.parent
-    needed, free = _LEAST_BYTES * grid.size, shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(
-            f"{output}: a grid of {' x '.join(map(str, grid.shape))} nodes needs at least "
-            f"{needed / 1e9:.0f} GB, and the disk has {free / 1e9:.0f}; are the coordinates in "
-            "angstrom, and is it one molecule? A larger --spacing needs less"
-        )
-
-
 def _shown(parts: Sequence[Part], doing: str) -> Iterator[Part]:
     """Progress of the parts of a grid on standard error."""
     with Bar(doing, len(parts), Console(stderr=True, soft_wrap=True, highlight=False)) as bar:
@@ -424,7 +292,7 @@ def _predict(
     start = time.perf_counter()
     write(output, prediction.density)
     write_seconds = time.perf_counter() - start
-    record = _record(output, prediction, predictor.model.name, options)
+    record = record_of(output, prediction, predictor.model.name, options)
     record["electrons_in_fragments"] = predictor.network.in_fragments(prediction.density.structure)
     record["in_parts"] = isinstance(prediction.density, SlabDensity)
     record["notes"] = [_IN_FRAGMENTS] if record["electrons_in_fragments"] else []
@@ -448,91 +316,3 @@ def _predict(
         record["seconds"]["refine"] = round(steps.seconds, 4)
     record["seconds"]["write"] = round(write_seconds, 4)
     return record
-
-
-def _record(output: Path, prediction: Prediction, model: str, options: PredictionOptions) -> dict:
-    density = prediction.density
-    structure, grid = density.structure, density.grid
-    low, high = structure.positions.min(axis=0), structure.positions.max(axis=0)
-    corner = grid.origin + grid.cell.sum(axis=0)
-    periodic = prediction.box == "cell"
-    padding = float(np.min([low - grid.origin, corner - high])) * BOHR
-    return {
-        "output": str(output),
-        "formula": structure.formula,
-        "charge": structure.charge,
-        "spin": structure.spin,
-        "n_atoms": len(structure),
-        "n_electrons": round(density.integrate(), 6),
-        "grid_shape": list(grid.shape),
-        "spacing_angstrom": [round(float(h) * BOHR, 6) for h in grid.spacing],
-        "box": "given nodes" if options.grid is not None else prediction.box,
-        "padding_angstrom": None if periodic else round(padding, 3),
-        **_dipole(density),
-        "model": model,
-        "excess_percent": (
-            None if np.isnan(prediction.excess) else round(100 * prediction.excess, 4)
-        ),
-        "expected_error_percent": (
-            None if prediction.expected_error is None else round(100 * prediction.expected_error, 4)
-        ),
-        "seconds": {
-            "sad": round(prediction.seconds_sad, 4),
-            "network": round(prediction.seconds_network, 4),
-        },
-    }
-
-
-def _dipole(density: Density) -> dict:
-    """As `dipole_record`; there is none in a cell if the nodes are not in memory."""
-    if isinstance(density, SlabDensity) and not density.structure.isolated:
-        return record_of_dipole(None, "")
-    return dipole_record(density)
-
-
-def notes(record: dict) -> list[str]:
-    """Sentences for standard error: of what a file left open, warnings, and failures in part."""
-    found = [*record.get("notes", ()), *record["warnings"], *filter(None, [record.get("doubt")])]
-    return [*found, *record.get("errors", {}).values()]
-
-
-def geometry_text(record: dict) -> str:
-    """How the geometry of a SMILES was made, for the line of text."""
-    return f", geometry: {record['geometry']}" if record.get("geometry") else ""
-
-
-def _error_text(record: dict) -> str:
-    """The estimated error of the density, for the line of text."""
-    if record["refined_steps"]:
-        return f"refined, {density_error_text(record)}, "
-    expected = record["expected_error_percent"]
-    return "" if expected is None else f"expected error {expected:.2g} %, "
-
-
-def _bands_text(record: dict) -> str:
-    """Mesh of k points and gap of a crystal, for the line of text."""
-    if "k_mesh" not in record:
-        return ""
-    gap = record["tight_binding_gap_ev"]
-    points = " x ".join(map(str, record["k_mesh"]))
-    return f"{points} k points, {f'gap {gap:.1f} eV' if gap else 'no gap'}, "
-
-
-def summary(record: dict) -> str:
-    """One line of text."""
-    seconds = record["seconds"]
-    shape = " x ".join(str(n) for n in record["grid_shape"])
-    given = record["box"] == "given nodes"
-    box = record["box"]
-    if record["padding_angstrom"] is not None:
-        box += f", {record['padding_angstrom']:.1f} A padding"
-    return (
-        f"{many.headline(record)}, {record['n_atoms']} atoms, "
-        f"{record['n_electrons']:g} valence electrons{' on these nodes' if given else ''}, "
-        f"{_error_text(record)}{_bands_text(record)}"
-        f"grid {shape} at "
-        f"{max(record['spacing_angstrom']):.4f} A ({box}), "
-        f"{dipole_text(record)}, "
-        f"{' + '.join(f'{s:.2f}' for s in seconds.values())} s "
-        f"({', '.join(_WORK[key] for key in seconds)}){geometry_text(record)} -> {record['output']}"
-    )

@@ -26,7 +26,8 @@ from denser.workflows import many
 from denser.workflows.inputs import Input, Names, content, file_hash, refuse_inputs
 from denser.workflows.journal import Journal
 from denser.workflows.many import Failed, Totals, attempt, record_of
-from denser.workflows.predict import at_gamma, density_error_text, refined_prediction
+from denser.workflows.prediction_record import density_error_text
+from denser.workflows.refined import at_gamma, refined_prediction
 from denser.workflows.report import tables as summary
 from denser.workflows.report.outputs import ReportSettings, fitted, output_tasks
 
