@@ -79,7 +79,9 @@ def spectrum(
         raise InputError(f"{out}: results go to a folder; give -o FOLDER")
     from denser.workflows import many
     from denser.workflows import spectrum as work
+    from denser.workflows.frame_values import Interrupted
     from denser.workflows.prediction_record import notes
+    from denser.workflows.spectrum_files import summary
 
     if timestep is None:
         timestep = work.time_between_frames(trajectory, topology)
@@ -92,12 +94,12 @@ def spectrum(
     )  # fmt: skip
     try:
         record = {"input": str(trajectory)} | work.spectrum(trajectory, out, settings, topology)
-    except work.Interrupted as stop:
+    except Interrupted as stop:
         typer.echo(f"{stop}; run the same command to continue", err=True)
         raise typer.Exit(130) from None
     if json:
         many.print_json(record)
     else:
-        typer.echo(work.summary(record))
+        typer.echo(summary(record))
     for note in notes(record):
         typer.echo(f"denser: {trajectory}: {note}", err=True)

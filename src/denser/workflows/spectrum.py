@@ -5,9 +5,8 @@ Infrared from predicted dipoles, Raman from coupled-perturbed polarizabilities.
 
 from __future__ import annotations
 
-import csv
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Any
 
 import numpy as np
 from ase.data import atomic_masses
-from rich.console import Console
 
-from denser.analysis.infrared import Infrared, infrared, without_rotation
-from denser.analysis.raman import Raman, longest_step, raman
+from denser.analysis.infrared import infrared, without_rotation
+from denser.analysis.raman import longest_step, raman
 from denser.atoms.molecules import WholeMolecule, whole_molecules
 from denser.atoms.plausible import strange
 from denser.atoms.sad import require_closed_shell, valence_charges
@@ -26,35 +24,28 @@ from denser.dft.basis import AUGMENTED, require_gth
 from denser.dft.polarizability import polarizability
 from denser.io import trajectories
 from denser.io.files import make_folder
-from denser.io.table import write_table
 from denser.io.trajectories import is_trajectory
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
-from denser.pictures.spectra import plot_spectrum
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.types.units import BOHR, DEBYE, FEMTOSECOND
 from denser.workflows import many
+from denser.workflows.frame_values import Frames
 from denser.workflows.inputs import (
     Input,
-    content,
     file_stem,
     find_inputs,
     own_files,
     refuse_inputs,
     split_slice,
 )
-from denser.workflows.progress import Bar, duration
-
-_SAVE_EVERY = 60.0
-"""Seconds between two writings of dipoles or polarizabilities."""
+from denser.workflows.spectrum_files import write_infrared, write_raman
 
 _COARSE = 0.4
 """Spacing of a grid that is not used, angstrom."""
 
 _TENSOR = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-
-_WAVE = "wave_number_per_cm"
 
 _ENDS = {
     "infrared": ("dipoles.csv", "infrared.csv", "bands.csv", "infrared.png"),
@@ -63,10 +54,6 @@ _ENDS = {
 
 LONGEST_TIME = 10.0
 """Between frames, fs: a stretch of O-H has a period of 9 fs."""
-
-
-class Interrupted(Exception):
-    """Ctrl-C, after what there is was written."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +161,7 @@ def spectrum(
     ------
     InputError
         The trajectory cannot be used, or is too short.
-    Interrupted
+    denser.workflows.frame_values.Interrupted
         After Ctrl-C.
     """
     begin = time.perf_counter()
@@ -213,7 +200,7 @@ def spectrum(
         )
     elif not settings.rotation:
         raise InputError(f"{path}: --no-rotation is for an isolated molecule, and this is a cell")
-    made = _Frames(frames, first, settings, predictor.model.identity())
+    made = Frames(frames, first, settings, predictor.model.identity())
 
     def turned(values: np.ndarray, of: Sequence[Input]) -> np.ndarray:
         if settings.rotation:
@@ -221,10 +208,10 @@ def spectrum(
         positions = np.array([frame.atoms().positions for frame in of])
         return without_rotation(values, positions, atomic_masses[first.numbers])
 
-    dipoles = turned(made.dipoles(files["infrared"][0]), frames)
+    dipoles = turned(_dipoles(made, files["infrared"][0]), frames)
     found = infrared(dipoles, step, *shape)
     bands = found.bands()
-    _write(found, bands, files["infrared"][1:], first)
+    write_infrared(found, bands, files["infrared"][1:], first)
     record = {
         "formula": first.formula,
         "charge": first.charge,
@@ -244,9 +231,9 @@ def spectrum(
         "mean_dipole_debye": float(np.linalg.norm(dipoles, axis=1).mean() * DEBYE),
     }
     if settings.raman:
-        tensors = turned(made.polarizabilities(files["raman"][0], settings.every), some)
+        tensors = turned(_polarizabilities(made, files["raman"][0]), some)
         scattered = raman(tensors, step * settings.every, *shape)
-        record["raman"] = _write_raman(scattered, files["raman"][1:], first, settings.laser) | {
+        record["raman"] = write_raman(scattered, files["raman"][1:], first, settings.laser) | {
             "n_frames": len(some),
             "basis": settings.basis,
             "laser_nm": settings.laser,
@@ -281,34 +268,6 @@ def dipole_of_molecules(structure: Structure, predictor: Predictor) -> np.ndarra
     return total
 
 
-def summary(record: dict) -> str:
-    """The lines of text."""
-    lines = [
-        f"{many.headline(record)}, spectrum of {record['n_frames']} frames "
-        f"({record['time_fs'] / 1000:.3g} ps, {record['temperature_k']:.0f} K from "
-        f"{record['temperature_from']}), width {record['width_per_cm']:g} per cm"
-        f"{'' if record['rotation'] else ', without rotation'}, "
-        f"{record['seconds']['spectrum']:.1f} s",
-        f"  infrared bands, 1/cm: {_shown(record['bands'], 'height_km_per_mol_cm')}; in all "
-        f"{record['intensity_km_per_mol']:.0f} km/mol",
-    ]
-    if "raman" in record:
-        found = record["raman"]
-        lines.append(
-            f"  Raman bands, 1/cm (depolarization): "
-            f"{_shown(found['bands'], 'height_angstrom4_per_amu_cm', 'depolarization')}; in all "
-            f"{found['activity_angstrom4_per_amu']:.0f} angstrom^4/amu, from "
-            f"{found['n_frames']} frames"
-        )
-    return "\n".join([*lines, f"  -> {', '.join(record['written'])}"])
-
-
-def _shown(bands: Sequence[dict], height: str, more: str | None = None) -> str:
-    """The highest bands, by wave number."""
-    chosen = sorted(sorted(bands, key=lambda b: -b[height])[:12], key=lambda b: b[_WAVE])
-    return ", ".join(f"{b[_WAVE]:.0f}" + (f" ({b[more]:.2f})" if more else "") for b in chosen)
-
-
 @cache
 def _predictor(model: Any, device: str) -> Predictor:
     return Predictor(model, device)
@@ -340,116 +299,22 @@ def _polarizability(
     return [float(tensor[pair]) for pair in _TENSOR]
 
 
-@dataclass(frozen=True)
-class _Frames:
-    """The frames of a trajectory, and what is computed of them."""
-
-    frames: Sequence[Input]
-    first: Structure
-    settings: SpectrumSettings
-    identity: str
-
-    def dipoles(self, file: Path) -> np.ndarray:
-        """Of all frames (n, 3), e bohr."""
-        names = [f"dipole_{x}_debye" for x in "xyz"]
-        return self._values(file, names, _dipole, "dipoles", {}) / DEBYE
-
-    def polarizabilities(self, file: Path, every: int) -> np.ndarray:
-        """Of every n-th frame (n, 3, 3), bohr^3; says how long they will take."""
-        names = [f"polarizability_{'xyz'[i]}{'xyz'[j]}_angstrom3" for i, j in _TENSOR]
-        basis = self.settings.basis
-        work = partial(_polarizability, basis=basis)
-        rows = self._values(file, names, work, "polarizabilities", {"basis": basis}, every, True)
-        tensors = np.empty((len(rows), 3, 3))
-        for column, (i, j) in zip(rows.T, _TENSOR, strict=True):
-            tensors[:, i, j] = tensors[:, j, i] = column
-        return tensors / BOHR**3
-
-    def _values(
-        self,
-        file: Path,
-        names: list[str],
-        of: Callable,
-        what: str,
-        more: Mapping[str, str],
-        every: int = 1,
-        announce: bool = False,
-    ) -> np.ndarray:
-        """Values of every n-th frame (n, n_names), those of the file first, which are kept."""
-        settings, frames = self.settings, self.frames
-        depends = {"box": settings.options.box, **more}
-        made_from = [content(f.source, settings.options, depends, self.identity) for f in frames]
-        known = _read(file, names)
-        rows = {i: known[key] for i, key in enumerate(made_from) if key in known}
-        places = {frame.name: i for i, frame in enumerate(frames)}
-        wanted = range(0, len(frames), every)
-        todo = [frames[i] for i in wanted if i not in rows]
-        done = len(wanted) - len(todo)
-        last = time.monotonic()
-
-        def save() -> None:
-            order = sorted(rows)
-            values = np.array([rows[i] for i in order]).reshape(-1, len(names))
-            columns: Mapping[str, Sequence[Any]] = {
-                "time_fs": [round(i * settings.timestep, 6) for i in order],
-                **{name: values[:, k].tolist() for k, name in enumerate(names)},
-                "content": [made_from[i] for i in order],
-            }
-            write_table(file, columns)
-
-        def take(frame: Input, result: list[float] | many.Failed) -> None:
-            nonlocal last, done
-            if isinstance(result, many.Failed):
-                raise InputError(f"{frame.name}: {result.error.removeprefix(f'{frame.name}: ')}")
-            rows[places[frame.name]] = np.array(result)
-            done += 1
-            bar.advance()
-            if time.monotonic() - last > _SAVE_EVERY:
-                save()
-                last = time.monotonic()
-
-        options = settings.options
-        work = partial(of, options=options, numbers=self.first.numbers.tolist())
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
-        try:
-            with Bar(what, len(wanted), console, done) as bar:
-                totals = many.Totals()
-                if announce and len(todo) > 1:
-                    begin = time.perf_counter()
-                    totals = many.run(todo[:1], work, take)
-                    seconds = time.perf_counter() - begin
-                    todo = todo[1:]
-                    if not totals.interrupted:
-                        _say_cost(console, what, len(todo), seconds, settings.workers, every)
-                if not totals.interrupted:
-                    totals = many.run(todo, work, take, settings.workers, settings.parsl)
-        finally:
-            save()
-        if totals.interrupted:
-            raise Interrupted(f"stopped after {done} of {len(wanted)} {what}")
-        return np.array([rows[i] for i in wanted])
+def _dipoles(made: Frames, file: Path) -> np.ndarray:
+    """Of all frames (n, 3), e bohr."""
+    names = [f"dipole_{x}_debye" for x in "xyz"]
+    return made.values(file, names, _dipole, "dipoles", {}) / DEBYE
 
 
-def _say_cost(
-    console: Console, what: str, n: int, seconds: float, workers: int, every: int
-) -> None:
-    of = "every frame" if every == 1 else f"one frame in {every}"
-    console.print(
-        f"denser: {n} more {what} ({of}) of {seconds:.1f} s each: {duration(n * seconds / workers)}"
-    )
-
-
-def _read(file: Path, names: Sequence[str]) -> dict[str | None, np.ndarray]:
-    """Values of an earlier run by what they were made from; none of a damaged file."""
-    try:
-        with file.open(newline="") as lines:
-            return {
-                row["content"]: np.array([float(row[name]) for name in names])
-                for row in csv.DictReader(lines)
-                if row["content"]
-            }
-    except (OSError, KeyError, ValueError, TypeError, csv.Error):
-        return {}
+def _polarizabilities(made: Frames, file: Path) -> np.ndarray:
+    """Of as many frames as a Raman spectrum needs (n, 3, 3), bohr^3; says how long they take."""
+    names = [f"polarizability_{'xyz'[i]}{'xyz'[j]}_angstrom3" for i, j in _TENSOR]
+    basis, every = made.settings.basis, made.settings.every
+    work = partial(_polarizability, basis=basis)
+    rows = made.values(file, names, work, "polarizabilities", {"basis": basis}, every, True)
+    tensors = np.empty((len(rows), 3, 3))
+    for column, (i, j) in zip(rows.T, _TENSOR, strict=True):
+        tensors[:, i, j] = tensors[:, j, i] = column
+    return tensors / BOHR**3
 
 
 def _temperature(frames: Sequence[Input]) -> float:
@@ -460,58 +325,3 @@ def _temperature(frames: Sequence[Input]) -> float:
     if not mean > 0:
         raise InputError("the trajectory has no velocities; give its --temperature in K")
     return mean
-
-
-def _write(
-    found: Infrared, bands: list[tuple[float, float]], files: Sequence[Path], structure: Structure
-) -> None:
-    """Write the spectrum, its bands and a picture."""
-    write_table(
-        files[0],
-        {
-            "wave_number_per_cm": found.wave_numbers.tolist(),
-            "absorption_km_per_mol_cm": found.absorption.tolist(),
-        },
-    )
-    write_table(
-        files[1],
-        {
-            "wave_number_per_cm": [x for x, _ in bands],
-            "height_km_per_mol_cm": [y for _, y in bands],
-        },
-    )
-    plot_spectrum(
-        files[2], found.wave_numbers, found.absorption, bands,
-        xlabel="wave number / (1/cm)", ylabel="absorption / (km/mol cm)",
-        title=structure.formula, reverse=True, decimals=0,
-    )  # fmt: skip
-
-
-def _write_raman(found: Raman, files: Sequence[Path], structure: Structure, laser: float) -> dict:
-    """Write the spectrum, its bands and a picture; return the bands for JSON."""
-    write_table(
-        files[0],
-        {
-            _WAVE: found.wave_numbers.tolist(),
-            "activity_angstrom4_per_amu_cm": found.activity.tolist(),
-            "parallel_angstrom4_per_amu_cm": found.parallel.tolist(),
-            "perpendicular_angstrom4_per_amu_cm": found.perpendicular.tolist(),
-            "cross_section_m2_per_sr_cm": found.cross_section(laser).tolist(),
-        },
-    )
-    bands = found.bands()
-    names = (_WAVE, "height_angstrom4_per_amu_cm", "depolarization")
-    columns = list(zip(*bands, strict=True)) or [()] * 3
-    write_table(files[1], dict(zip(names, columns, strict=True)))
-    plot_spectrum(
-        files[2], found.wave_numbers, found.activity, [band[:2] for band in bands],
-        xlabel="wave number / (1/cm)", ylabel="activity / (angstrom$^4$/amu cm)",
-        title=structure.formula, others=[found.perpendicular], reverse=True, decimals=0,
-    )  # fmt: skip
-    return {
-        "bands": [
-            dict(zip(names, (round(x, 1), float(f"{y:.5g}"), round(r, 4)), strict=True))
-            for x, y, r in bands
-        ],
-        "activity_angstrom4_per_amu": round(found.integral(0, found.wave_numbers[-1]), 3),
-    }
