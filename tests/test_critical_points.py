@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from denser.analysis.continuous import ContinuousDensity
-from denser.analysis.topology.critical_points import _euler_characteristic, critical_points
+from denser.analysis.topology.critical_points import (
+    _distinct,
+    _euler_characteristic,
+    critical_points,
+)
 from denser.atoms.free_atoms import free_atom
-from denser.atoms.sad import valence_charges
+from denser.atoms.sad import superposition, valence_charges
 from denser.dft.cell import build_cell
 from denser.labels.reading import read_label
 from denser.labels.render import density_on_grid
@@ -189,6 +193,23 @@ def test_simple_cubic_crystal():
         assert bond.atoms == (0, 0)
         assert bond.distance == pytest.approx(length, abs=1e-6)
         assert bond.length == pytest.approx(length, rel=1e-3)
+
+
+def test_thousands_of_starts_that_end_at_one_point_are_one_point():
+    """As in crystals, where symmetry makes the gradient vanish at many nodes: no list of pairs."""
+    cell = np.eye(3) * 9.0
+    crystal = Structure(np.array([2]), np.full((1, 3), 4.5), cell=cell)
+    field = ContinuousDensity(superposition(crystal, Grid.periodic(crystal, 0.5)))
+    rng = np.random.default_rng(1)
+    points = rng.uniform(0.5, 8.5, (20, 3)) // 0.1 * 0.1
+    points[1] = points[0] + 0.01  # merged
+    points[2] = [0, 2, 2]
+    ends = np.repeat(points, 2000, axis=0) + rng.uniform(-3e-8, 3e-8, (40_000, 3))
+    ends[4000:5000, 0] += 9.0  # at the other face
+    found = _distinct(field, ends)
+    assert len(found) == 19
+    apart = (found[1:] - points[2:] + 4.5) % 9.0 - 4.5
+    np.testing.assert_allclose(apart, 0, atol=1e-6)
 
 
 def test_euler_characteristic():

@@ -43,6 +43,9 @@ LAPLACIAN_NOTE = (
 _MERGE = 0.02
 """Points closer than this are merged, bohr."""
 
+_SAME = 1e-5
+"""Newton's method ends nearer than this to a critical point, bohr."""
+
 _NUCLEUS = 0.15
 """Points closer than this to a nucleus belong to its cusp, bohr."""
 
@@ -336,6 +339,9 @@ def _distinct(field: ContinuousDensity, x: np.ndarray) -> np.ndarray:
     """One point of each cluster closer than `_MERGE`, images counted."""
     if len(x) < 2:
         return x
+    # Thousands of starts end at one point where symmetry makes components of the gradient vanish.
+    _, first = np.unique(np.round(x / _SAME), axis=0, return_index=True)
+    x = x[np.sort(first)]
     difference = x[:, None] - x[None]
     if field.periodic:
         difference = nearest_image(difference, field.grid.cell)
