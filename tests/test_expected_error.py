@@ -20,7 +20,14 @@ from denser.model.graph import Graph
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.training import expected_errors
-from denser.training.expected_errors import recalibrated, usable, with_expected_errors
+from denser.training.expected_errors import (
+    example,
+    recalibrated,
+    trained_on,
+    usable,
+    with_expected_errors,
+)
+from denser.training.points import Points
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.viewer import fields
@@ -114,6 +121,35 @@ def test_a_fit_to_labels(monkeypatch):
     monkeypatch.setattr(expected_errors, "FEWEST", 1000)
     with pytest.raises(InputError, match="a fit needs at least 1000"):
         usable(plain, labels)
+
+
+def test_labels_that_a_model_was_trained_on_do_not_tell_the_size_of_errors(monkeypatch):
+    monkeypatch.setattr(expected_errors, "FEWEST", 6)
+    monkeypatch.setattr(expected_errors, "_RECALIBRATION", 4)
+    labels = read_shards(DATA / "labels-0018.shard")[:14]
+    model = load_model("default")
+    names = {label.name for label in labels[:9]}
+    plain = replace(model, info=model.info | {"train_names": sorted(names)})
+    learnt = trained_on(plain, labels, 6)
+    assert len(learnt) == 6 and {label.name for label in learnt} < names
+    assert trained_on(plain, labels, 6) == learnt
+    assert len(trained_on(plain, labels, 99)) == 9
+    with pytest.raises(InputError, match="a fit needs at least 6"):
+        usable(plain, labels)
+    others = usable(plain, labels, len(learnt))
+    assert len(others) == 5
+    fitted = with_expected_errors(plain, others, learnt=learnt)
+    assert fitted.info["n_labels_of_expected_errors"] == 5
+    assert fitted.info["n_learnt_labels_of_expected_errors"] == 6
+    network = fitted.network
+    points = Points(others, model.recipe.sad, network.device, network.config)
+    ratios = []
+    for i in range(len(others)):
+        x = example(fitted, points, i)
+        invariants = torch.as_tensor(x.invariants)
+        expected = network.expected_error(x.numbers, invariants, x.n_electrons, x.excess)
+        ratios.append(np.log(expected.sum() / x.wrong.sum()))
+    assert np.mean(ratios) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_electrons_that_scaling_adds_are_wrong_at_least_twice():

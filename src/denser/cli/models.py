@@ -72,6 +72,14 @@ def models_expect_errors(
     model: Annotated[str, typer.Argument(help="Shipped model or model file.")],
     labels: Annotated[Path, typer.Argument(help="Labels: a store, a shard, or a folder of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write (.safetensors).")],
+    learnt: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Take this number of labels that it was trained on, too. They help to tell atoms "
+            "with large errors from others; the size of errors is that of the other labels.",
+        ),
+    ] = 0,
     json: JsonObject = False,
 ) -> None:
     """Give a model an estimate of its own errors, from labels that it was not trained on."""
@@ -80,23 +88,28 @@ def models_expect_errors(
 
     from denser.model.checkpoint import load_model, save_model
     from denser.training.dataset import read_all
-    from denser.training.expected_errors import usable, with_expected_errors
+    from denser.training.expected_errors import trained_on, usable, with_expected_errors
     from denser.workflows.many import print_json
     from denser.workflows.progress import Bar
 
     _require_model_name(out)
     start = load_model(model)
-    chosen = usable(start, read_all((str(labels),), start.recipe))
-    with Bar("measuring", len(chosen), Console(stderr=True, highlight=False)) as bar:
-        found = with_expected_errors(start, chosen, bar.advance)
+    found_labels = read_all((str(labels),), start.recipe)
+    more = trained_on(start, found_labels, learnt)
+    chosen = usable(start, found_labels, len(more))
+    with Bar("measuring", len(chosen) + len(more), Console(stderr=True, highlight=False)) as bar:
+        found = with_expected_errors(start, chosen, bar.advance, more)
     weights = list(start.network.parameters())
     rounded = all(torch.equal(p, p.half().float()) for p in weights)  # as shipped models are
     save_model(out, found, torch.float16 if rounded else torch.float32)
-    record = {"output": str(out), "n_labels": len(chosen)}
+    record = {"output": str(out), "n_labels": len(chosen), "n_learnt": len(more)}
     if json:
         print_json(record)
     else:
-        typer.echo(f"wrote {out}: expected errors from {len(chosen)} labels")
+        typer.echo(
+            f"wrote {out}: expected errors from {len(chosen)} labels"
+            f"{f' and {len(more)} that it was trained on' if more else ''}"
+        )
 
 
 @app.command("import")

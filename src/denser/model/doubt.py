@@ -14,7 +14,7 @@ from denser.types.structure import Structure
 DOUBT = 0.5
 """A molecule is in doubt if its electrons are off by more than this times the mean error."""
 
-WORSE = 2.5
+WORSE = 2.0
 """It is in doubt, too, if its expected error is larger than this times the mean error."""
 
 ADVICE = "; take Kohn-Sham steps (--refine) or fine-tune"

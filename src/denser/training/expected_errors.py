@@ -27,42 +27,64 @@ _POINTS = 512
 """Number of points of each label."""
 
 _RECALIBRATION = 30
+"""Number of labels that suffice for the size of errors."""
 
 _FARTHEST = 12.0
 """Bohr; an atom has no share of the density beyond."""
 
 
-def usable(model: Model, labels: Sequence[Label | PackedLabel]) -> list[Label | PackedLabel]:
+def usable(
+    model: Model, labels: Sequence[Label | PackedLabel], n_learnt: int = 0
+) -> list[Label | PackedLabel]:
     """The labels that the model was not trained on and can predict.
+
+    Parameters
+    ----------
+    model : Model
+    labels : sequence of Label or PackedLabel
+    n_learnt : int
+        How many others help (`trained_on`).
 
     Raises
     ------
     InputError
-        Another architecture than `aspherical`, or fewer than `FEWEST` labels are left.
+        Another architecture than `aspherical`, or fewer than `FEWEST` labels are left; with as
+        many others 30 are enough.
     """
     if model.network.samples != "points":
         raise InputError(f"models of the architecture {model.architecture} cannot expect errors")
     trained = set(model.info.get("train_names", ()))
-    known = set(model.network.elements or ())
-    chosen = [
-        label
-        for label in labels
-        if label.name not in trained
-        and not label.structure.spin
-        and set(label.structure.numbers.tolist()) <= known
-    ]
-    if len(chosen) < FEWEST:
+    chosen = [x for x in _predictable(model, labels) if x.name not in trained]
+    fewest = FEWEST if n_learnt < FEWEST else _RECALIBRATION
+    if len(chosen) < fewest:
         raise InputError(
             f"{len(chosen)} of {len(labels)} labels are of use: the model was not trained on them "
-            f"and knows their elements; a fit needs at least {FEWEST}"
+            f"and knows their elements; a fit needs at least {fewest}"
         )
     return chosen
+
+
+def trained_on(
+    model: Model, labels: Sequence[Label | PackedLabel], n: int
+) -> list[Label | PackedLabel]:
+    """At most n labels that the model was trained on, drawn at random; the same ones each time."""
+    trained = set(model.info.get("train_names", ()))
+    known = [x for x in _predictable(model, labels) if x.name in trained]
+    order = np.random.default_rng(0).permutation(len(known))
+    return [known[i] for i in order[:n]]
+
+
+def _predictable(model: Model, labels: Sequence[Label | PackedLabel]) -> list[Label | PackedLabel]:
+    """Labels of closed shells whose elements the model knows."""
+    known = set(model.network.elements or ())
+    return [x for x in labels if not x.structure.spin and {*x.structure.numbers.tolist()} <= known]
 
 
 def with_expected_errors(
     model: Model,
     labels: Sequence[Label | PackedLabel],
     told: Callable[[], None] = lambda: None,
+    learnt: Sequence[Label | PackedLabel] = (),
 ) -> Model:
     """Return the model with an estimate of its errors.
 
@@ -73,17 +95,26 @@ def with_expected_errors(
         Those of `usable`.
     told : callable
         Called after each label.
+    learnt : sequence of Label or PackedLabel
+        Labels that the model was trained on, such as some of `trained_on`. They help to tell atoms
+        with large errors from others; the size of the errors is that of `labels` alone.
     """
     network = deepcopy(model.network).cpu().eval().requires_grad_(False)
-    points = Points(list(labels), model.recipe.sad, torch.device("cpu"), network.config)
+    every = [*labels, *learnt]
+    points = Points(every, model.recipe.sad, torch.device("cpu"), network.config)
     examples = []
-    for i in range(len(labels)):
+    for i in range(len(every)):
         examples.append(example(replace(model, network=network), points, i))
         told()
-    network.expected_error = ExpectedError.fitted(examples)
+    estimate = ExpectedError.fitted(examples)
+    network.expected_error = estimate.rescaled(examples[: len(labels)]) if learnt else estimate
     network.config = replace(network.config, errors=True)
     n_crystals = sum(label.structure.cell is not None for label in labels)
-    info = model.info | {"n_labels_of_expected_errors": len(examples), FITTED: n_crystals}
+    info = model.info | {
+        "n_labels_of_expected_errors": len(labels),
+        "n_learnt_labels_of_expected_errors": len(learnt),
+        FITTED: n_crystals,
+    }
     return replace(model, network=network, info=info)
 
 
