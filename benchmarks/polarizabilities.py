@@ -18,7 +18,7 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +37,9 @@ from denser.dft.molecular import converge
 from denser.dft.polarizability import coupled_perturbed
 from denser.labels import qm9
 from denser.labels.held_out import why_held_out
+from denser.model.harmonics import invariants
 from denser.model.heads import Head, fingerprints_of, load_head
-from denser.model.polarizable_atoms import DAMPING, PolarizableAtoms, invariants
+from denser.model.polarizable_atoms import DAMPING, PolarizableAtoms
 from denser.model.predictor import Predictor
 from denser.types.density import Density
 from denser.types.errors import InputError
@@ -76,15 +77,27 @@ ROBUST = 0.03
 STEPS = 150
 
 
-def candidates() -> list[Atoms]:
-    """The molecules, with their names and charges in `info`."""
+def candidates(
+    sizes: Sequence[tuple[int, int]] = SIZES,
+    small: int = SMALL,
+    larger: int = LARGER,
+    share: float = SHARE,
+    left_out: Sequence[str] = LEFT_OUT,
+) -> list[Atoms]:
+    """The molecules, with their names and charges in `info`.
+
+    Parameters
+    ----------
+    sizes, small, larger, share, left_out
+        As the constants in capitals.
+    """
     random = np.random.default_rng(7)
     found = []
     numbers = qm9.split_numbers("train")
     numbers = np.sort(random.permutation(numbers[:6000])[:2500])
     smallest = 1
     of_qm9 = list(qm9.molecules(tuple(int(i) for i in numbers)))
-    for most, n in SIZES:
+    for most, n in sizes:
         some = [x for x in of_qm9 if smallest <= len(x[1]) <= most]
         for i in random.permutation(len(some))[:n]:
             name, structure = some[i]
@@ -93,11 +106,11 @@ def candidates() -> list[Atoms]:
             found.append(atoms)
         smallest = most + 1
     for atoms in ase.io.read(KINDS, ":"):
-        large = len(atoms) > SMALL and random.random() > SHARE
+        large = len(atoms) > small and random.random() > share
         kind = re.sub(r"_\d+[a-z]*$", "", atoms.info["name"])
-        if not set(atoms.symbols) <= set(ELEMENTS) or kind in LEFT_OUT:
+        if not set(atoms.symbols) <= set(ELEMENTS) or kind in left_out:
             continue
-        if len(atoms) <= LARGER and not large:
+        if len(atoms) <= larger and not large:
             found.append(atoms)
     kept = []
     for i in random.permutation(len(found)):

@@ -265,6 +265,11 @@ PROPERTIES = {
         "denser.analysis.energies.learned_polarizability:learned_polarizability",
         needs=("isolated", "predictor"),
     ),
+    "fukui-learned": Property(
+        "Fukui functions of the atoms, learnt by the network",
+        "denser.analysis.energies.learned_fukui:learned_fukui",
+        needs=("isolated", "predictor"),
+    ),
 }
 """Properties by their names in `denser.analyze` and in the options of `denser analyze`."""
 

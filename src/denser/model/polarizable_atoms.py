@@ -19,16 +19,12 @@ other is the sum of theirs and what induced dipoles do to each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from denser.model.harmonics import invariants
-
-N_INVARIANTS, N_TENSORS = 48, 48
-"""Numbers of p and of Q."""
+from denser.model.whitened_features import N_INVARIANTS, N_TENSORS, WhitenedFeatures
 
 N_PRODUCTS = 8
 """Number of p that are multiplied with Q."""
@@ -36,24 +32,8 @@ N_PRODUCTS = 8
 DAMPING = 2.1304
 """Thole's d at first."""
 
-_FARTHEST = 4.0
-"""Whitened features are cut off here."""
 
-_FAINT = 1e-3
-"""Added to the variances of whitened features."""
-
-
-def tensors_of_degree_2() -> np.ndarray:
-    """Symmetric traceless tensors (5, 3, 3) of Y_2m, m = -2 .. 2; the square of each sums to 1."""
-    found = np.zeros((5, 3, 3))
-    for m, (i, j) in ((0, (0, 1)), (1, (1, 2)), (3, (0, 2))):
-        found[m, i, j] = found[m, j, i] = 1.0
-    found[2] = np.diag([-1.0, -1.0, 2.0]) / np.sqrt(3)
-    found[4] = np.diag([1.0, -1.0, 0.0])
-    return found / np.sqrt(2)
-
-
-class PolarizableAtoms(nn.Module):
+class PolarizableAtoms(WhitenedFeatures):
     """Polarizabilities of atoms from their features.
 
     Parameters
@@ -64,23 +44,9 @@ class PolarizableAtoms(nn.Module):
         Sizes of the features and of their invariants.
     """
 
-    rows: Tensor
-    directions: Tensor
-    mean: Tensor
-    axes: Tensor
-    axes_of_tensors: Tensor
-
     def __init__(self, elements: Sequence[int], channels: int, n_invariants: int) -> None:
-        super().__init__()
+        super().__init__(elements, channels, n_invariants)
         n = len(elements)
-        rows = torch.full((119,), -1)
-        rows[list(elements)] = torch.arange(n)
-        directions = torch.as_tensor(tensors_of_degree_2())
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("directions", directions, persistent=False)
-        self.register_buffer("mean", torch.zeros(n_invariants))
-        self.register_buffer("axes", torch.zeros(n_invariants, N_INVARIANTS))
-        self.register_buffer("axes_of_tensors", torch.zeros(channels, N_TENSORS))
         self.constants = nn.Parameter(torch.zeros(n))
         self.shared = nn.Parameter(torch.zeros(N_INVARIANTS))
         self.own = nn.Parameter(torch.zeros(n, N_INVARIANTS))
@@ -89,29 +55,6 @@ class PolarizableAtoms(nn.Module):
         self.products = nn.Parameter(torch.zeros(N_TENSORS, N_PRODUCTS))
         self.damping = nn.Parameter(torch.tensor(DAMPING))
         self.double()
-
-    @classmethod
-    def of(cls, elements: Sequence[int], tensors: Mapping[str, np.ndarray]) -> PolarizableAtoms:
-        """Those with the tensors of a file."""
-        sizes = len(tensors["axes_of_tensors"]), len(tensors["mean"])
-        head = cls(elements, *sizes)
-        head.load_state_dict({key: torch.as_tensor(x) for key, x in tensors.items()})
-        return head.eval().requires_grad_(False)
-
-    def whiten(self, features: Tensor) -> None:
-        """Set the means and axes of p and Q to those of features (n_atoms, channels, lm)."""
-        known = invariants(features.double())
-        scale = known.std(dim=0) + 1e-6
-        self.mean.copy_(known.mean(dim=0))
-        values, vectors = torch.linalg.eigh(((known - self.mean) / scale).T.cov())
-        largest = slice(-N_INVARIANTS, None)
-        found = vectors[:, largest] / (values[largest] + _FAINT).sqrt()
-        self.axes.copy_((found / scale[:, None]).flip(1))
-        second = features.double()[:, :, 4:9]
-        mean_square = torch.einsum("acm,adm->cd", second, second) / (5 * len(second))
-        values, vectors = torch.linalg.eigh(mean_square)
-        largest = slice(-N_TENSORS, None)
-        self.axes_of_tensors.copy_((vectors[:, largest] / values[largest].sqrt()).flip(1))
 
     def forward(self, numbers: Tensor, positions: Tensor, features: Tensor) -> Tensor:
         """Shares of the atoms (n_atoms, 3, 3) in the polarizability of a molecule, bohr^3.
@@ -125,12 +68,6 @@ class PolarizableAtoms(nn.Module):
             As of `denser.model.aspherical.Aspherical.features`.
         """
         return self.coupled(self.alone(numbers, *self.inputs(features)), positions.double())
-
-    def inputs(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return p (n_atoms, n) and Q (n_atoms, n, 5)."""
-        features = features.double()
-        p = ((invariants(features) - self.mean) @ self.axes).clamp(-_FARTHEST, _FARTHEST)
-        return p, torch.einsum("acm,ck->akm", features[:, :, 4:9], self.axes_of_tensors)
 
     def alone(self, numbers: Tensor, p: Tensor, q: Tensor) -> Tensor:
         """A (n_atoms, 3, 3) of atoms, from p and Q."""
