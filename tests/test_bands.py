@@ -77,6 +77,8 @@ def test_molecules_have_no_bands():
     water = Structure.from_ase(molecule("H2O"))
     assert bands(water, CUTOFF) is None
     assert Predictor().bands(water) is None
+    ion = Structure(np.array([11]), np.zeros((1, 3)), charge=1, cell=np.eye(3) * 12.0)
+    assert bands(ion, CUTOFF) is None  # no valence electrons
 
 
 def ice() -> Atoms:

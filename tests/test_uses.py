@@ -25,10 +25,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def page(run):
-    """Run all blocks of a page in one folder; the names that its Python leaves."""
+    """Run blocks of a page (from `start`, up to `end`) in one folder; the names that remain."""
 
-    def call(name: str, **replaced: str) -> dict:
+    def call(name: str, start: str = "# ", end: str = "", **replaced: str) -> dict:
         text = (PAGES / name).read_text()
+        text = text[text.index(start) : text.index(end) if end else None]
         for old, new in replaced.values():
             assert old in text
             text = text.replace(old, new)
@@ -76,7 +77,7 @@ def test_refinement(page):
 def test_multiscale(page):
     if shutil.which("apbs") is None:
         pytest.skip("APBS is not installed")
-    names = page("multiscale.md")
+    names = page("multiscale.md", end="## 4.")
     for name, (_, measured) in names["MEASURED"].items():
         assert names["energies"][name] == pytest.approx(measured, abs=2.0)  # kcal/mol
     assert names["converged"] == pytest.approx(names["energies"]["acetate"], abs=1.0)
@@ -84,6 +85,24 @@ def test_multiscale(page):
     predicted, converged = names["through"]["predicted"], names["through"]["converged"]
     assert predicted == pytest.approx(converged, rel=0.03)
     assert predicted[0] > 20 * predicted[1]
+
+
+@pytest.mark.filterwarnings("ignore:.* does not know this kind")
+def test_an_ion_moves_through_a_crystal(page):
+    names = page(
+        "multiscale.md",
+        start="## 4.",
+        points=("np.linspace(0, 0.5, 9)", "np.linspace(0, 0.5, 3)"),
+        clusters=("for z in (0.0, 0.25):", "for z in (0.25,):"),
+    )
+    charges = names["bader"]
+    assert charges.sum(axis=1) == pytest.approx(1, abs=0.02)
+    assert charges[:, -1] == pytest.approx(0.98, abs=0.04)
+    assert charges[0, -1] == pytest.approx(charges[-1, -1], abs=0.01)  # the same by symmetry
+    assert min(names["moved"]) > 0.2 and max(names["moved"]) < 1.0
+    bader, bader_scf, hirshfeld, hirshfeld_scf = names["checked"][0.25]
+    assert bader == pytest.approx(bader_scf, abs=0.05)
+    assert hirshfeld == pytest.approx(hirshfeld_scf, abs=0.05)
 
 
 def test_map(page):

@@ -97,7 +97,9 @@ class Bands:
 
 @lru_cache(maxsize=4)
 def bands(structure: Structure, cutoff: float) -> Bands | None:
-    """Tight-binding bands of a crystal; None for molecules, large cells and unknown elements.
+    """Tight-binding bands of a crystal.
+
+    None for molecules, large cells, unknown elements, and ions without valence electrons.
 
     An odd number of electrons in a cell has no gap.
 
@@ -111,12 +113,14 @@ def bands(structure: Structure, cutoff: float) -> Bands | None:
     known = all(int(z) in ELEMENTS for z in numbers)
     if cell is None or len(structure) > LARGEST or not known:
         return None
+    n_electrons = sum(ELEMENTS[int(z)][0] for z in numbers) - structure.charge
+    if n_electrons < 1:
+        return None
     receivers, senders, vectors, shifts = primitive_neighbor_list(
         "ijDS", (True,) * 3, cell, structure.positions, cutoff
     )
     pairs = Neighbours(numbers, senders, receivers, as_tensor(vectors), cutoff)
     bloch = _Bloch(tabulated(pairs), pairs, shifts)
-    n_electrons = sum(ELEMENTS[int(z)][0] for z in numbers) - structure.charge
     mesh = k_mesh(cell)
     few = len(structure) <= _FEW
     dense = tuple(6 * -(-n // 3) if few and n > 1 else 2 * n for n in mesh)
