@@ -127,7 +127,8 @@ def test_what_polarizabilities_were_not_learnt_for(predictor):
     ):
         with pytest.raises(InputError, match=words):
             learned_polarizability(density_of(predictor, atoms, charge), predictor)
-    crystal = denser.predict(Atoms("CO", [[0, 0, 0], [0, 0, 1.13]], cell=[5.0] * 3, pbc=True))
+    atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.13]], cell=[5.0] * 3, pbc=True)
+    crystal = predictor.predict(atoms).density
     with pytest.raises(InputError, match="isolated molecule, not of a crystal"):
         learned_polarizability(crystal, predictor)
 
