@@ -126,7 +126,8 @@ def test_what_they_were_not_learnt_for(predictor):
     ):
         with pytest.raises(InputError, match=words):
             shares_of(predictor, atoms, charge)
-    crystal = denser.predict(Atoms("CO", [[0, 0, 0], [0, 0, 1.13]], cell=[5.0] * 3, pbc=True))
+    atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.13]], cell=[5.0] * 3, pbc=True)
+    crystal = predictor.predict(atoms).density
     with pytest.raises(InputError, match="isolated molecule, not of a crystal"):
         learned_fukui(crystal, predictor)
 

@@ -204,7 +204,7 @@ def test_dynamics(page):
         steps=("N_STEPS = 400", "N_STEPS = 10"),
         known=('print(f"Li-H', f'{known}\nprint(f"Li-H'),
         width=("--width 170", "--width 500 --max 5000"),
-        end=("fmax=0.03", "fmax=0.1"),
+        loose=("fmax=0.03", "fmax=0.1"),
         rough=("FMAX = 7, 0.1", "FMAX = 5, 1.0"),
         coarse=("--spacing 0.2 ", "--spacing 0.4 "),
     )
