@@ -48,7 +48,7 @@ from denser.model.predictor import Predictor
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
 from denser.types.structure import Structure
-from polarizabilities import LEFT_OUT, candidates
+from polarizabilities import LEFT_OUT, candidates, parts_of
 
 SIZES = ((9, 40), (14, 140))
 SMALL, LARGER, SHARE = 6, 14, 0.33
@@ -290,10 +290,7 @@ def fit(data: Path, out: Path) -> None:
     known = Known.read(data, predictor)
     channels = model.network.config.channels
     groups = known.groups()
-    unique = sorted({*groups})
-    order = np.random.default_rng(3).permutation(len(unique))
-    part = {unique[g]: i % 5 for i, g in enumerate(order)}
-    parts = np.array([part[group] for group in groups])
+    parts = parts_of(groups)
     rest, left_out = parts != 0, parts == 0
     outside = torch.zeros_like(known.shares)
     for i in range(1, 5):  # from the three others: what penalties are chosen by

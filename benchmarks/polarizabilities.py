@@ -210,6 +210,14 @@ class Known:
         return [re.sub(r"(?<=\d)[a-z]$", "", name) for name in self.names]
 
 
+def parts_of(groups: Sequence[str]) -> np.ndarray:
+    """One of five parts for each molecule (n,), the same for all of a group; drawn at random."""
+    unique = sorted({*groups})
+    order = np.random.default_rng(3).permutation(len(unique))
+    part = {unique[g]: i % 5 for i, g in enumerate(order)}
+    return np.array([part[group] for group in groups])
+
+
 def errors_of(found: Tensor, known: Tensor) -> dict[str, np.ndarray]:
     """Errors of each molecule in percent of its isotropic polarizability.
 
@@ -266,11 +274,7 @@ def fit(data: Path, out: Path) -> None:
     predictor = Predictor("default")
     model = predictor.model
     known = Known.read(data, predictor)
-    groups = known.groups()
-    unique = sorted({*groups})
-    order = np.random.default_rng(3).permutation(len(unique))
-    part = {unique[g]: i % 5 for i, g in enumerate(order)}
-    parts = np.array([part[group] for group in groups])
+    parts = parts_of(known.groups())
     channels = model.network.config.channels
     folds, outside = {}, np.empty(len(parts))
     for i in range(1, 5):  # parts 1 to 4, each from the three others: what penalties are chosen by

@@ -97,10 +97,11 @@ def _cores(density: Field) -> Iterator[tuple]:
 
 def gradient_norm(density: Field, local: bool = False) -> Field:
     """Return |grad rho| in e/bohr^4."""
-    return Field(density.grid, np.sqrt(_squared_gradient(density, local)), "e/bohr^4")
+    return Field(density.grid, np.sqrt(squared_gradient(density, local)), "e/bohr^4")
 
 
-def _squared_gradient(density: Field, local: bool = False) -> np.ndarray:
+def squared_gradient(density: Field, local: bool = False) -> np.ndarray:
+    """Return |grad rho|^2 (nx, ny, nz) in (e/bohr^4)^2."""
     total = np.zeros(density.grid.shape)
     for component in gradient(density, local):
         total += np.square(component, out=component)
@@ -124,7 +125,7 @@ def reduced_density_gradient(density: Field) -> Field:
     above), because s is used in the tails.
     """
     rho = np.maximum(np.asarray(density.values, dtype=float), VACUUM)
-    s = np.sqrt(_squared_gradient(density, local=True)) / (S_CONSTANT * rho ** (4 / 3))
+    s = np.sqrt(squared_gradient(density, local=True)) / (S_CONSTANT * rho ** (4 / 3))
     s[np.asarray(density.values) <= VACUUM] = S_MAX
     return Field(density.grid, np.minimum(s, S_MAX), "1")
 

@@ -95,6 +95,11 @@ def check_memory(grid: Grid) -> None:
         )
 
 
+def memory_for_grids(workers: int = 1) -> float:
+    """Bytes for the grid of each of some workers: half of what is free, shared."""
+    return free_memory() / (2 * workers)
+
+
 def free_memory() -> int:
     """Bytes that are free, or that the system would give back; on macOS and others, all."""
     try:

@@ -33,7 +33,7 @@ from denser.model.diagonalisation import Whole
 from denser.model.hamiltonians import ELEMENTS, Neighbours, require_parameters, tabulated
 from denser.model.tight_binding import interaction_of
 from denser.model.whitened_features import N_INVARIANTS, N_TENSORS, WhitenedFeatures
-from denser.types.structure import Structure
+from denser.types.structure import Structure, pairs_within
 from denser.types.units import HARTREE
 
 CUTOFF = 10.0
@@ -120,11 +120,8 @@ def _hamiltonian(structure: Structure) -> tuple[Tensor, Tensor, int]:
     """H' + V, the functions that the atoms have (n_atoms, 4), and the number of filled orbitals."""
     numbers = tuple(int(z) for z in structure.numbers)
     require_parameters(numbers)
-    steps = structure.positions[None] - structure.positions[:, None]
-    receivers, senders = np.nonzero(
-        (np.linalg.norm(steps, axis=2) < CUTOFF) & ~np.eye(len(numbers), dtype=bool)
-    )
-    vectors = torch.tensor(steps[receivers, senders])
+    receivers, senders = pairs_within(structure.positions, CUTOFF)
+    vectors = torch.tensor(structure.positions[senders] - structure.positions[receivers])
     pairs = Neighbours(structure.numbers, senders, receivers, vectors, CUTOFF)
     whole = Whole(pairs, np.zeros((len(senders), 3), dtype=int), None)
     found = tabulated(pairs)

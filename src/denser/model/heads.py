@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 from denser.io.files import replacing
 from denser.model.checkpoint import Model
 from denser.types.errors import InputError
+from denser.types.structure import Structure
 
 FORMAT = "denser-head-1"
 
@@ -90,6 +91,37 @@ class Head:
                 f"the {what} was learnt from features of the default model, and those of model "
                 f"{model.name!r} differ; take the default model, or {instead}"
             )
+
+
+def head_of_molecules(
+    name: str, structure: Structure, model: Model, what: str, learnt: str, instead: str
+) -> Head:
+    """A shipped read-out that was learnt from isolated neutral molecules and cations.
+
+    Parameters
+    ----------
+    name : str
+    structure : Structure
+    model : Model
+    what, learnt, instead : str
+        Its quantity as the subject of a sentence, the same with a verb ("it was"), and what to do
+        without it.
+
+    Raises
+    ------
+    InputError
+        A periodic structure or an anion; or as in `Head.require_fits`.
+    """
+    if structure.cell is not None:
+        raise InputError(f"{what} are those of an isolated molecule, not of a crystal; {instead}")
+    if structure.charge < 0:
+        raise InputError(
+            f"{learnt} learnt from neutral molecules and cations, found the charge "
+            f"{structure.charge:+d}; {instead}"
+        )
+    known = load_head(name)
+    known.require_fits(model, structure.numbers.tolist(), instead)
+    return known
 
 
 def require_features(model: Model) -> None:

@@ -17,7 +17,7 @@ from denser.io import check_suffix, chgcar, holds_spin, write, zarr_group
 from denser.io.files import make_folder
 from denser.io.rows import write_rows
 from denser.io.table import require_table
-from denser.model.boxes import IN_MEMORY, free_memory
+from denser.model.boxes import IN_MEMORY, memory_for_grids
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.model.slabs import Part, untracked
@@ -243,7 +243,7 @@ def _work(
     """Predict and write one input; the record has its hash and what `_stamp` says of the file."""
     path = output.of(entry)
     refuse_inputs(path, protected)
-    memory = free_memory() / (2 * workers) if memory is None else memory
+    memory = memory_for_grids(workers) if memory is None else memory
     record = _predict(entry, path, Predictor.of(options), options, memory, output.single)
     return record | {"content": content_of(entry, options, model), "file": _stamp(path)}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from denser.atoms.molecules import cells_at_gamma
 from denser.fields.periodic import times_text
-from denser.model.boxes import free_memory
+from denser.model.boxes import memory_for_grids
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.model.slabs import Track, untracked
@@ -114,7 +114,7 @@ def predicted(
     InputError
         Those of a prediction, or the values would not fit on the disk.
     """
-    memory = free_memory() / 2 if memory is None else memory
+    memory = memory_for_grids() if memory is None else memory
     found = predictor.predict_in_slabs(
         atoms, options, memory, check=partial(_check_disk, output), track=track
     )

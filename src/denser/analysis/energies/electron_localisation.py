@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denser.analysis.fields import THOMAS_FERMI, gradient, laplacian
+from denser.analysis.fields import THOMAS_FERMI, laplacian, squared_gradient
 from denser.atoms.sad import require_closed_shell
 from denser.types.density import Density, Field
 from denser.types.errors import InputError
@@ -135,7 +135,7 @@ def localisation_of_density(density: Density) -> Localisation:
     """
     require_closed_shell(density.structure, "ELF and LOL of densities")
     rho = np.maximum(np.asarray(density.values, dtype=float), 0.0)
-    squared = sum(np.square(component) for component in gradient(density, local=True))
+    squared = squared_gradient(density, local=True)
     safe = np.maximum(rho, NO_DENSITY)
     tau = (
         THOMAS_FERMI * rho ** (5 / 3)
@@ -180,7 +180,7 @@ def learned_localisation(density: Density, predictor: Predictor) -> Localisation
     head = KineticHead.of(known.elements, known.tensors)
     pauli = head.on_grid(structure, predictor.features(structure), density.grid)
     rho = np.maximum(np.asarray(density.values, dtype=float), 0.0)
-    squared = sum(np.square(component) for component in gradient(density, local=True))
+    squared = squared_gradient(density, local=True)
     own = squared / (8 * np.maximum(rho, NO_DENSITY))
     tau = np.where(rho > NO_DENSITY, own + pauli, 0.0)
     return _localisation(density.grid, rho, squared, tau, "network")

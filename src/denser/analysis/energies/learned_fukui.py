@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from denser.analysis.energies.reactivity import condensed_lines, condensed_values
 from denser.atoms.sad import require_closed_shell
 from denser.model.frontier_atoms import FrontierAtoms, TightBinding
-from denser.model.heads import load_head
+from denser.model.heads import head_of_molecules
 from denser.model.predictor import Predictor
 from denser.types.density import Density
-from denser.types.errors import InputError
 from denser.types.structure import Structure
 
 INSTEAD = "compute them (--reactivity)"
@@ -37,32 +37,18 @@ class LearnedFukui:
 
     def to_dict(self) -> dict:
         """Return plain data; Fukui functions per atom have no unit."""
-        plus, minus, dual = self.condensed
         return {
             "method": "learned",
             "symbols": self.structure.symbols,
-            "f_plus": plus.tolist(),
-            "f_minus": minus.tolist(),
-            "f_zero": ((plus + minus) / 2).tolist(),
-            "dual_descriptor": dual.tolist(),
+            **condensed_values(self.condensed),
             "expected_error": list(self.errors),
         }
 
     def lines(self) -> list[str]:
         """Return readable lines, one per atom."""
         plus, minus = self.errors
-        out = [
-            f"Fukui functions (learnt, expected error of a share {plus:.2f} and {minus:.2f}), per "
-            "atom: f+, f-, f0, dual descriptor"
-        ]
-        for i, (symbol, (plus, minus, dual)) in enumerate(
-            zip(self.structure.symbols, self.condensed.T, strict=True), start=1
-        ):
-            out.append(
-                f"  {symbol + str(i):5s} {plus:7.3f} {minus:7.3f} {(plus + minus) / 2:7.3f} "
-                f"{dual:7.3f}"
-            )
-        return out
+        how = f"learnt, expected error of a share {plus:.2f} and {minus:.2f}"
+        return condensed_lines(how, self.structure.symbols, self.condensed, 3)
 
 
 def learned_fukui(density: Density, predictor: Predictor) -> LearnedFukui:
@@ -87,17 +73,14 @@ def learned_fukui(density: Density, predictor: Predictor) -> LearnedFukui:
     """
     structure = density.structure
     require_closed_shell(structure, "learnt Fukui functions")
-    if structure.cell is not None:
-        raise InputError(
-            f"learnt Fukui functions are those of an isolated molecule, not of a crystal; {INSTEAD}"
-        )
-    if structure.charge < 0:
-        raise InputError(
-            "Fukui functions were learnt from neutral molecules and cations, found the charge "
-            f"{structure.charge:+d}; {INSTEAD}"
-        )
-    known = load_head("fukui")
-    known.require_fits(predictor.model, structure.numbers.tolist(), INSTEAD)
+    known = head_of_molecules(
+        "fukui",
+        structure,
+        predictor.model,
+        "learnt Fukui functions",
+        "Fukui functions were",
+        INSTEAD,
+    )
     head = FrontierAtoms.of(known.elements, known.tensors)
     electrons = TightBinding.of([structure])
     p, q = (electrons.padded(x) for x in head.inputs(predictor.features(structure)))

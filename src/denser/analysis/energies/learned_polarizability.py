@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from denser.atoms.sad import require_closed_shell
-from denser.model.heads import load_head
+from denser.model.heads import head_of_molecules
 from denser.model.polarizable_atoms import PolarizableAtoms
 from denser.model.predictor import Predictor
 from denser.types.density import Density
@@ -108,17 +108,10 @@ def learned_polarizability(density: Density, predictor: Predictor) -> LearnedPol
     """
     structure = density.structure
     require_closed_shell(structure, "learnt polarizabilities")
-    if structure.cell is not None:
-        raise InputError(
-            f"polarizabilities are those of an isolated molecule, not of a crystal; {INSTEAD}"
-        )
-    if structure.charge < 0:
-        raise InputError(
-            "the polarizability was learnt from neutral molecules and cations, found the charge "
-            f"{structure.charge:+d}; {INSTEAD}"
-        )
-    known = load_head("polarizability")
-    known.require_fits(predictor.model, structure.numbers.tolist(), INSTEAD)
+    known = head_of_molecules(
+        "polarizability", structure, predictor.model, "polarizabilities", "the polarizability was",
+        INSTEAD,
+    )  # fmt: skip
     head = PolarizableAtoms.of(known.elements, known.tensors)
     positions = torch.tensor(structure.positions)
     features = predictor.features(structure)

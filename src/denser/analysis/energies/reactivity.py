@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,13 +81,9 @@ class Reactivity:
         def ev(energy: float | None) -> float | None:
             return None if energy is None else energy * HARTREE
 
-        plus, minus, dual = self.condensed
         return {
             "method": self.method,
-            "f_plus": plus.tolist(),
-            "f_minus": minus.tolist(),
-            "f_zero": ((plus + minus) / 2).tolist(),
-            "dual_descriptor": dual.tolist(),
+            **condensed_values(self.condensed),
             "homo_ev": ev(self.homo),
             "lumo_ev": ev(self.lumo),
             "against_vacuum": self.against_vacuum,
@@ -114,14 +111,33 @@ class Reactivity:
                 "degenerate frontier levels: mean of "
                 f"{self.degeneracy[0]} HOMO and {self.degeneracy[1]} LUMO"
             )
-        out.append(f"Fukui functions ({self.method}), per atom: f+, f-, f0, dual descriptor")
         symbols = self.f_plus.structure.symbols
-        for i, (plus, minus, dual) in enumerate(self.condensed.T):
-            out.append(
-                f"  {symbols[i] + str(i + 1):5s} {plus:8.4f} {minus:8.4f} "
-                f"{(plus + minus) / 2:8.4f} {dual:8.4f}"
-            )
-        return out
+        return out + condensed_lines(self.method, symbols, self.condensed, 4)
+
+
+def condensed_values(condensed: np.ndarray) -> dict[str, list[float]]:
+    """f+, f-, f0 and the dual descriptor of the atoms, from `Reactivity.condensed`, for JSON."""
+    plus, minus, dual = condensed
+    return {
+        "f_plus": plus.tolist(),
+        "f_minus": minus.tolist(),
+        "f_zero": ((plus + minus) / 2).tolist(),
+        "dual_descriptor": dual.tolist(),
+    }
+
+
+def condensed_lines(
+    how: str, symbols: Sequence[str], condensed: np.ndarray, decimals: int
+) -> list[str]:
+    """Readable lines of the same, one per atom; `how` says how they were computed."""
+    out = [f"Fukui functions ({how}), per atom: f+, f-, f0, dual descriptor"]
+    for i, (symbol, (plus, minus, dual)) in enumerate(
+        zip(symbols, condensed.T, strict=True), start=1
+    ):
+        values = (plus, minus, (plus + minus) / 2, dual)
+        shown = " ".join(f"{x:{decimals + 4}.{decimals}f}" for x in values)
+        out.append(f"  {symbol + str(i):5s} {shown}")
+    return out
 
 
 def relaxed_fukui(step: OneStep) -> Reactivity:
