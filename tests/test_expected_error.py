@@ -1,5 +1,6 @@
 """Expected errors: the fit, what it is told by, and that a prediction states it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from denser.training.points import Points
 from denser.types.errors import InputError
 from denser.types.structure import Structure
 from denser.viewer import fields
+from denser.workflows.refined import Steps
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -173,6 +175,24 @@ def test_bare_anions_that_no_label_resembles_are_in_doubt(symbol, charge, error)
     prediction = predictor.predict(Atoms(symbol), options=PredictionOptions(charge, spacing=0.2))
     assert error / 4 < prediction.expected_error < error
     assert predictor.doubt(prediction)
+
+
+@pytest.mark.slow
+def test_doubt_after_steps_is_that_of_the_steps(tmp_path, run):
+    """Of H2 nothing is left; of an ion that is not bound, the sentence says how much."""
+    for smiles, words in (("[H][H]", ""), ("[O-][O-]", "the density is still 1.")):
+        code, out, err = run(
+            "predict", "--smiles", smiles, "--refine", "1", "--padding", "3", "--json",
+            "-o", str(tmp_path / "a.npz"),
+        )  # fmt: skip
+        doubt = json.loads(out)["doubt"]
+        assert code == 0 and doubt in err and bool(doubt) == bool(words)
+        assert words in doubt and ("(--refine 3)" in doubt) == bool(words)
+    assert (
+        Steps(2, 1.0, 0.1, 0.02)
+        .doubt(Predictor("default", "cpu").model)
+        .startswith("after 2 Kohn-Sham steps the estimated error of the density is still 2 %")
+    )
 
 
 def test_the_field_of_expected_errors():

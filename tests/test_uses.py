@@ -12,6 +12,8 @@ import denser
 from denser.analysis.charges.quadrature import Quadrature
 from denser.analysis.interactions.fragment_energies import repulsion
 from denser.atoms.free_atoms import pseudo_charges
+from denser.atoms.sad import count_electrons
+from denser.types.structure import Structure
 from denser.types.units import KCAL_PER_MOL
 
 PAGES = Path(__file__).parents[1] / "docs" / "uses"
@@ -153,6 +155,32 @@ def test_real_time(page):
     assert flow.sum(axis=1) == pytest.approx(np.ones(5), abs=2e-3)
     assert flow[:, 0] == pytest.approx(flow[::-1, 1], abs=1e-3)
     assert (np.diff(flow[:, 0]) < 0).all()
+
+
+def test_data(page):
+    """Few molecules in Parquet; a tripeptide differs from its fragment by what was cut off."""
+    pytest.importorskip("pyarrow")
+    found = page(
+        "data.md",
+        few=("N_MOLECULES, N_POINTS = 5000", "N_MOLECULES, N_POINTS = 3"),
+        chains=(
+            '{"Trp-cage": ("NLYIQWLKDGGPSSGRPPPS", 0), "DNA": ("CGAT", 6)}',
+            '{"G": ("GGG", 0)}',
+        ),
+        residues=('{"Trp-cage": (3, 6, 14), "DNA": (2, 3)}', '{"G": (2,)}'),
+        reach=("REACH = 3", "REACH = 1"),
+        files=("Trp-cage-*.extxyz DNA-*.extxyz", "G-GLY2.extxyz"),
+    )
+    table = found["table"]
+    electrons = (table.weights_bohr3 * table.density_e_per_bohr3).map(np.sum)
+    for numbers, counted in zip(table.numbers, electrons, strict=True):
+        atoms = Structure(numbers, np.zeros((len(numbers), 3)) + np.arange(len(numbers))[:, None])
+        assert counted == pytest.approx(count_electrons(atoms), rel=0.005)
+    assert found["off"] < 1  # percent
+    piece, _, inner = found["pieces"]["G-GLY2"]
+    assert piece.formula == "C3H6N2O2" and len(inner) == 7
+    ((in_chain, alone, apart),) = found["errors"].values()
+    assert alone < 0.3 and abs(in_chain - apart) < 2 * alone  # percent
 
 
 def test_design(page):

@@ -29,7 +29,7 @@ from denser.workflows.journal import Journal, beside
 from denser.workflows.many import Failed
 from denser.workflows.prediction_record import notes, record_of, summary
 from denser.workflows.progress import Bar
-from denser.workflows.refined import at_gamma, predicted
+from denser.workflows.refined import at_gamma, doubt_of, predicted
 
 RECORD = ".denser-predict.jsonl"
 """File in an output folder, with one line for each output: the hash of its input, and size and time
@@ -305,7 +305,7 @@ def _predict(
             f"{output.name} has the density without the spin density; .npz and CHGCAR hold both, "
             "and denser analyze --field spin writes it"
         ]
-    record["doubt"] = predictor.doubt(prediction)
+    record["doubt"] = doubt_of(prediction, steps, predictor)
     bands = predictor.bands(prediction.density.structure)
     record |= {} if bands is None else bands.to_dict()
     record["refined_steps"] = options.refine

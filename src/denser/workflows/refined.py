@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from denser.atoms.molecules import cells_at_gamma
 from denser.fields.periodic import times_text
 from denser.model.boxes import memory_for_grids
+from denser.model.checkpoint import Model
+from denser.model.doubt import in_doubt
 from denser.model.options import PredictionOptions
 from denser.model.predictor import Predictor
 from denser.model.slabs import Track, untracked
@@ -32,8 +34,9 @@ _LEAST_BYTES = 3
 
 @dataclass(frozen=True)
 class Steps:
-    """Kohn-Sham steps from a prediction: wall time, and estimated Err_rho (fractions)."""
+    """Kohn-Sham steps from a prediction: number, wall time, estimated Err_rho (fractions)."""
 
+    number: int
     seconds: float
     error_before: float
     error_after: float
@@ -41,7 +44,17 @@ class Steps:
     @classmethod
     def of(cls, refined: Refined) -> Steps:
         """The figures of a result, without its arrays."""
-        return cls(refined.seconds, refined.error_before, refined.error_after)
+        return cls(len(refined.steps), refined.seconds, refined.error_before, refined.error_after)
+
+    def doubt(self, model: Model) -> str:
+        """One sentence if they leave more than the error of a prediction in doubt, or ''."""
+        if not in_doubt(model, 0.0, self.error_after):
+            return ""
+        return (
+            f"after {self.number} Kohn-Sham step{'s' if self.number > 1 else ''} the estimated "
+            f"error of the density is still {100 * self.error_after:.2g} %; take more of them "
+            f"(--refine {self.number + 2}), or converge it (denser scf)"
+        )
 
     def record(self) -> dict[str, float]:
         """For the output of commands."""
@@ -74,6 +87,14 @@ def refined_prediction(
     if options.spacing is not None:
         density = respace(density, options.spacing / BOHR)
     return replace(prediction, density=density), Steps.of(refined)
+
+
+def doubt_of(prediction: Prediction, steps: Steps | None, predictor: Predictor) -> str:
+    """One sentence if a prediction, or what its Kohn-Sham steps left of it, is in doubt, or ''."""
+    if steps is None:
+        return predictor.doubt(prediction)
+    bands = predictor.bands(prediction.density.structure)
+    return "; ".join(filter(None, (steps.doubt(predictor.model), bands.doubt if bands else "")))
 
 
 def at_gamma(structure: Structure, how: str = "atoms.repeat of ASE does so") -> list[str]:

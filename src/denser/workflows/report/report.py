@@ -27,7 +27,7 @@ from denser.workflows.inputs import Input, Names, content, file_hash, refuse_inp
 from denser.workflows.journal import Journal
 from denser.workflows.many import Failed, Totals, attempt, record_of
 from denser.workflows.prediction_record import density_error_text
-from denser.workflows.refined import at_gamma, refined_prediction
+from denser.workflows.refined import at_gamma, doubt_of, refined_prediction
 from denser.workflows.report import tables as summary
 from denser.workflows.report.outputs import ReportSettings, fitted, output_tasks
 
@@ -137,7 +137,7 @@ def _density(
     prediction, steps = refined_prediction(atoms, predictor, options)
     if steps is None and (expected := prediction.expected_error) is not None:
         notes[0] += f", expected error of the density {100 * expected:.2g} %"
-    if doubt := predictor.doubt(prediction):
+    if doubt := doubt_of(prediction, steps, predictor):
         notes.append(doubt)
     if steps is not None:
         notes.append(
