@@ -355,6 +355,45 @@ def test_layers_fail_one_by_one(water_session: Session):
     assert "the field does not reach 99" in header["problems"]["surface"]
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("f_plus", "fukui-learned"),
+        ("f_minus", "fukui-learned"),
+        ("atomic_mean_bohr3", "polarizability-learned"),
+    ],
+)
+def test_learnt_values_of_the_atoms_are_those_of_the_analysis(
+    water_session: Session, name: str, kind: str
+):
+    session = water_session
+    draw.message(session, DENSITY)
+    assert session.learned == {}  # only when asked for
+    show = DENSITY | {"atoms": {"values": name}}
+    (values,) = unpack(draw.message(session, show))["extras"]["atoms"].values()
+    expected = denser.analyze(session.density, [kind])[kind].to_dict()[name]
+    np.testing.assert_allclose(values, expected, atol=1e-4)
+    assert np.ptp(values) > 0.02
+    far = (session.structure.positions[1] * BOHR + [0.0, 0.2, 0.0]).tolist()
+    move = {"op": "move", "atoms": [1], "positions": [far]}
+    session.edit(move, draft=True)
+    assert "atoms" not in unpack(draw.message(session, show))["extras"]
+    session.edit(move)
+    (moved,) = unpack(draw.message(session, show))["extras"]["atoms"].values()
+    assert abs(moved[1] - moved[2]) > 0.01 > abs(values[1] - values[2])
+
+
+def test_what_has_no_learnt_values_says_so(water_session: Session, crystal_session: Session):
+    show = DENSITY | {"atoms": {"values": "f_minus"}}
+    water_session.edit({"op": "charge", "value": 1})
+    for session, reason in ((water_session, "closed shell"), (crystal_session, "not of a crystal")):
+        header = unpack(draw.message(session, show))
+        assert reason in header["problems"]["atoms"]
+        assert header["layers"] and "atoms" not in header["extras"]
+    strange = unpack(draw.message(water_session, DENSITY | {"atoms": {"values": "spin"}}))
+    assert "no learnt values 'spin'" in strange["problems"]["atoms"]
+
+
 @pytest.mark.parametrize("field", ["deformation", "esp", "laplacian"])
 def test_signed_fields_have_two_surfaces(water_session: Session, field: str):
     header = unpack(draw.message(water_session, {"surface": {"field": field, "level": 0.05}}))
@@ -775,6 +814,23 @@ def test_downloads_read_back(inside, tmp_path: Path):
     assert "1,O," in table
     atoms = inside.get(f"{inside.session}/file/atoms.xyz").text.splitlines()
     assert atoms[0] == "3"
+
+
+def test_a_structure_without_a_learnt_field_is_drawn_without_it(inside):
+    show = {
+        "surface": {"field": "elf-learned", "level": 0.8},
+        "atoms": {"values": "atomic_mean_bohr3"},
+    }
+    header = unpack(inside.post(f"{inside.session}/draw", json={"show": show}).content)
+    assert header["problems"] == {} and len(header["layers"]) == 1
+    assert sum(header["extras"]["atoms"]["atomic_mean_bohr3"]) == pytest.approx(10.4, rel=0.05)
+    edit = {"op": "charge", "value": 1}
+    answer = inside.post(f"{inside.session}/draw", json={"edit": edit, "show": show})
+    assert answer.status_code == 200
+    header = unpack(answer.content)
+    assert header["state"]["structure"]["charge"] == 1 and header["layers"] == []
+    assert set(header["problems"]) == {"surface", "atoms"}
+    assert all("closed shell" in text for text in header["problems"].values())
 
 
 def test_saving_stays_in_the_folder(inside, tmp_path: Path):

@@ -225,7 +225,7 @@ class Page:
 RESET = """() => {
     const $ = (id) => document.getElementById(id);
     Object.assign(denser, { levels: {}, opacities: {}, field: 'density', selection: [] });
-    for (const id of ['slice', 'dipole', 'points', 'mesh']) $(id).checked = false;
+    for (const id of ['slice', 'dipole', 'points', 'mesh', 'colour-atoms']) $(id).checked = false;
     for (const id of ['labels', 'style', 'plane']) $(id).selectedIndex = 0;
     for (const message of document.querySelectorAll('.message')) message.textContent = '';
     if (denser.sketching) $('sketch').click();
@@ -309,6 +309,26 @@ def test_fields_slices_and_styles(page):
     page.keyboard.press("l")
     assert page.js("denser.scene.shapes.dipole.length") == 1
     assert page.js("denser.scene.viewer.labels.length") == 6
+
+
+def test_learnt_values_label_and_colour_the_atoms(page):
+    before = page.pixels()
+    page.drawn(lambda: page.page.select_option("#labels", "f_minus"))
+    texts = page.js("denser.scene.viewer.labels.map((l) => l.text)")
+    oxygen = page.js("denser.state.structure.symbols.indexOf('O')")
+    assert sum(map(float, texts)) == pytest.approx(1, abs=0.03)
+    assert float(texts[oxygen]) == max(map(float, texts)) > 0.5
+    labelled = page.pixels()
+    page.locator("#colour-atoms").check()
+    coloured = page.pixels()
+    assert (labelled != before).any(axis=1).mean() > 0.002
+    assert (coloured != labelled).any(axis=1).mean() > 0.002
+    page.drawn(page.locator("#charge-up").click)
+    assert "closed shell" in page.message("atoms")
+    assert page.js("denser.scene.viewer.labels.length") == 0
+    page.drawn(page.locator("#undo").click)
+    page.wait("denser.scene.viewer.labels.length === 6")
+    assert page.message("atoms") == ""
 
 
 def test_narrow_windows_keep_the_numbers(page):

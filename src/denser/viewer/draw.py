@@ -40,7 +40,8 @@ def message(session: Session, show: dict, with_state: bool = True) -> bytes:
     ----------
     show : dict
         "surface": {"field", "level", "colour": "plain" or "potential", "limit"}, "slice":
-        {"field", "plane", "offset", "atoms", "level"} and "points": bool; each may be missing.
+        {"field", "plane", "offset", "atoms", "level"}, "points": bool and "atoms": {"values"};
+        each may be missing.
     with_state : bool
         Whether to include the result of `describe`.
     """
@@ -58,6 +59,7 @@ def message(session: Session, show: dict, with_state: bool = True) -> bytes:
         drawing.layer("surface", show.get("surface"), drawing.surface)
         drawing.layer("slice", show.get("slice"), drawing.slice)
         drawing.layer("points", show.get("points"), drawing.points)
+        drawing.layer("atoms", show.get("atoms"), drawing.atoms)
     session.seconds["surfaces"] = time.perf_counter() - start
     header = {
         "layers": drawing.layers,
@@ -215,6 +217,12 @@ class Drawing:
         self.extras["contours"] = len(self.buffers)
         self.buffers.append(contours)
         self.scales["slice"] = scale | {"label": "Slice", "unit": field.unit}
+
+    def atoms(self, options: dict) -> None:
+        """Learnt values of the atoms, as labels and colours; none for a draft."""
+        name = str(options["values"])
+        if not self.session.draft:
+            self.extras["atoms"] = {name: self.session.of_atoms(name)}
 
     def points(self, _options: object) -> None:
         """Critical points and bond paths, in angstrom; a separate thread computes them."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import binary_dilation
 
 from denser.analysis.catalogue import FIELDS, SPIN_ISOVALUES, needs_orbitals
+from denser.model.predictor import Predictor
 from denser.types.density import SPIN_UNIT, Density, Field
 from denser.types.grid import Grid
+
+if TYPE_CHECKING:
+    from denser.analysis.properties import Analysis
 
 WORKING_SPACING, LARGE_SPACING = 0.33, 0.42
 """Derived fields use every second, third, ... node up to about this spacing, bohr; the larger
@@ -61,6 +66,13 @@ LISTED_FIELDS = (
 
 NOTHING = 2.0
 """Reduced density gradient where there is no interaction."""
+
+LEARNED = {
+    "f_plus": "fukui-learned",
+    "f_minus": "fukui-learned",
+    "atomic_mean_bohr3": "polarizability-learned",
+}
+"""Learnt values of atoms that the page shows: names in the JSON of a property, and the property."""
 
 DIFFERENCE = ListedField("", "", "e/bohr^3", 0.003, 0.0001, 0.1, True)
 ORBITAL = ListedField("", "", "bohr^-3/2", 0.05, 0.005, 0.2, True, "one step")
@@ -125,11 +137,25 @@ def is_derived(name: str) -> bool:
     return name == NCI.name or (name in FIELDS and not needs_orbitals(FIELDS[name]))
 
 
-def derived(name: str, density: Density) -> Field:
+def derived(name: str, density: Density, predictor: Predictor) -> Field:
     """A field that is computed from a density alone; see `is_derived`."""
+    return nci(density) if name == NCI.name else _analysis(density, predictor).field(name)
+
+
+def learned(name: str, density: Density, predictor: Predictor) -> dict[str, list[float]]:
+    """Values of the atoms with a name in `LEARNED`, and those of the same property."""
+    found = _analysis(density, predictor).property(LEARNED[name]).to_dict()
+    same = [key for key, of in LEARNED.items() if of == LEARNED[name]]
+    return {key: np.round(found[key], 4).tolist() for key in same}
+
+
+def _analysis(density: Density, predictor: Predictor) -> Analysis:
+    """Properties of a density; read-outs of the network take the features of this model."""
     from denser.analysis.properties import Analysis
 
-    return nci(density) if name == NCI.name else Analysis(density).field(name)
+    analysis = Analysis(density)
+    analysis.predictor = predictor
+    return analysis
 
 
 def with_atoms(field: Field, density: Density) -> Density:

@@ -21,6 +21,7 @@ import time
 import webbrowser
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
@@ -39,7 +40,7 @@ from denser.types.density import Density, Field
 from denser.types.errors import InputError
 from denser.viewer import draw, state
 from denser.viewer.export import export, suffixes
-from denser.viewer.fields import derived, reduced
+from denser.viewer.fields import derived, learned, reduced
 from denser.viewer.guard import Guard
 from denser.viewer.items import Item, read_items
 from denser.viewer.orbitals import kohn_sham
@@ -153,13 +154,21 @@ class Viewer:
         return _binary(await self.quick.run(draw.message, session, show, with_state))
 
     async def prepare(self, session: Session, show: dict) -> None:
-        """Compute derived fields in the slow thread, so that other requests do not wait."""
+        """Compute derived fields in the slow thread, so that other requests do not wait.
+
+        Where there are none, the layer that needs them says why.
+        """
         density, revision = session.density, session.revision
         if density is None:
             return
         for name in session.wanted(show):
-            made = await self.slow.run(_derived, name, density)
-            await self.quick.run(session.keep, name, *made, revision)
+            with suppress(InputError):
+                made = await self.slow.run(_derived, name, density, self.predictor)
+                await self.quick.run(session.keep, name, *made, revision)
+        for name in session.wanted_of_atoms(show):
+            with suppress(InputError):
+                found = await self.slow.run(learned, name, density, self.predictor)
+                await self.quick.run(session.use_learned, found, revision)
 
     async def open(self, request: Request) -> Response:
         """Read an uploaded file and show its content."""
@@ -275,10 +284,10 @@ class Viewer:
         )
 
 
-def _derived(name: str, density: Density) -> tuple[Field, float]:
+def _derived(name: str, density: Density, predictor: Predictor) -> tuple[Field, float]:
     """A derived field, and the seconds that it took."""
     start = time.perf_counter()
-    return derived(name, reduced(density)), time.perf_counter() - start
+    return derived(name, reduced(density), predictor), time.perf_counter() - start
 
 
 async def _body(request: Request, limit: int) -> bytes:
@@ -316,7 +325,7 @@ def _object(body: dict, key: str) -> dict:
 def _shown(body: dict) -> dict:
     """What a request asks to draw; the layers are objects, and "points" is true or false."""
     show = _object(body, "show")
-    layers = {name: _object(show, name) for name in ("surface", "slice", "cells")}
+    layers = {name: _object(show, name) for name in ("surface", "slice", "cells", "atoms")}
     return layers | {"points": bool(show.get("points"))}
 
 

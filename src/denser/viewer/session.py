@@ -69,6 +69,7 @@ class Session:
         self.revision = 0
         self.cache: OrderedDict[str, Field] = OrderedDict()
         self.charges: dict | None = None
+        self.learned: dict[str, list[float]] = {}
         self.points: CriticalPoints | None = None
         self.from_file: Density | None = None
         self.cells = Cells()
@@ -150,6 +151,7 @@ class Session:
         self.structure, self.draft = structure, draft
         self.cache.clear()
         self.charges = self.points = self.kohn_sham = None
+        self.learned = {}
         self.warnings: list[str] | None = None
         self.problem = ""
         self.excess, self.expected, self.worst = np.nan, None, None
@@ -217,6 +219,11 @@ class Session:
         """Store charges, unless the molecule has changed since."""
         if revision == self.revision:
             self.charges = result
+
+    def use_learned(self, result: dict[str, list[float]], revision: int) -> None:
+        """Store learnt values of the atoms, unless the molecule has changed since."""
+        if revision == self.revision:
+            self.learned |= result
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -321,6 +328,21 @@ class Session:
             return []
         return sorted(name for name in names.difference(self.cache) if fields.is_derived(name))
 
+    def wanted_of_atoms(self, show: dict) -> list[str]:
+        """Learnt values of the atoms that a drawing needs and that are not computed yet."""
+        name = (show.get("atoms") or {}).get("values")
+        if self.density is None or self.draft or not is_density(self.density):
+            return []
+        return [name] if name in fields.LEARNED and name not in self.learned else []
+
+    def of_atoms(self, name: str) -> list[float]:
+        """Learnt values (n_atoms,) with a name in `fields.LEARNED`, computed once per molecule."""
+        if name not in fields.LEARNED:
+            raise InputError(f"there are no learnt values {name!r}; known: {[*fields.LEARNED]}")
+        if name not in self.learned:
+            self.learned |= fields.learned(name, self.real_density(), self.predictor)
+        return self.learned[name]
+
     def keep(self, name: str, field: Field, seconds: float, revision: int) -> None:
         """Store a field that was computed elsewhere, unless the molecule has changed since."""
         if revision == self.revision:
@@ -330,7 +352,8 @@ class Session:
 
     def _make(self, name: str, density: Density, full: bool) -> Field:
         if fields.is_derived(name):
-            return fields.derived(name, density if full else fields.reduced(density))
+            working = density if full else fields.reduced(density)
+            return fields.derived(name, working, self.predictor)
         if name == "minus_prediction":
             return _minus(density, self._on(density.grid, density.structure))
         if name.startswith("minus:"):

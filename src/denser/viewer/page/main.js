@@ -10,6 +10,7 @@ import { Sketch } from "./sketch.js";
 const $ = (id) => document.getElementById(id);
 const server = new Server();
 const scene = new Scene($("canvas"));
+const LEARNED = ["f_plus", "f_minus", "atomic_mean_bohr3"];  // labels that the server computes when asked for
 const CELLS = ["cells-a", "cells-b", "cells-c"];
 const ELEMENTS = ["H", "C", "N", "O", "F", "P", "S", "Cl"];
 
@@ -73,6 +74,7 @@ export function show() {
     };
   }
   wanted.points = $("points").checked;
+  if (LEARNED.includes($("labels").value)) wanted.atoms = { values: $("labels").value };
   if (app.state?.structure?.cell) {
     wanted.cells = { atoms: $("cell-atoms").value, repeat: CELLS.map((id) => +$(id).value) };
   }
@@ -112,7 +114,7 @@ function receive(message, recentre = false) {
   }
   scene.setLayers(message, opacity(), $("mesh").checked);
   scales(message);
-  for (const layer of ["surface", "slice", "points", "cells"]) tell(layer, message.problems[layer]);
+  for (const layer of ["surface", "slice", "points", "cells", "atoms"]) tell(layer, message.problems[layer]);
   $("points-text").textContent = message.extras.points?.text || "";
   if (message.extras.points_wanted) findPoints();
   if (message.state) panels();
@@ -209,14 +211,18 @@ export function marks() {
   const atoms = state?.structure;
   const kind = $("labels").value;
   let texts = [];
+  let values = null;
   if (atoms && kind === "symbols") texts = atoms.symbols;
   else if (atoms && kind === "indices") texts = atoms.symbols.map((_, i) => atomName(atoms, i));
-  else if (atoms && kind === "wrong" && state.wrong_electrons_e) {
-    texts = atoms.symbols.map((_, i) => state.wrong_electrons_e[i % atoms.n_atoms].toFixed(3));
-  } else if (atoms && state.charges[kind]) {
-    const charge = (i) => state.charges[kind][i % atoms.n_atoms];
-    texts = atoms.symbols.map((_, i) => (charge(i) > 0 ? "+" : "") + charge(i).toFixed(2));
+  else if (atoms) {
+    const learned = LEARNED.includes(kind) ? scene.message?.extras.atoms?.[kind] : null;
+    const known = kind === "wrong" ? state.wrong_electrons_e : state.charges[kind] || learned;
+    const digits = { wrong: 3, atomic_mean_bohr3: 1 }[kind] ?? 2;
+    const sign = (x) => (state.charges[kind] && x > 0 ? "+" : "");
+    if (known) values = atoms.symbols.map((_, i) => known[i % atoms.n_atoms]);
+    texts = (values || []).map((x) => sign(x) + x.toFixed(digits));
   }
+  scene.setColours($("colour-atoms").checked ? values : null);
   const lines = selection.length > 4 ? [] : selection.slice(1).map((to, k) => ({ from: selection[k], to }));
   scene.setLabels(texts, selection, lines);
   scene.setDipole(state?.dipole, $("dipole").checked);
@@ -268,7 +274,8 @@ $("offset").oninput = () => {
   redraw("slice");
 };
 $("style").onchange = () => { scene.setStyle($("style").value); marks(); scene.render(); };
-$("labels").onchange = $("dipole").onchange = () => { marks(); scene.render(); };
+$("colour-atoms").onchange = $("dipole").onchange = () => { marks(); scene.render(); };
+$("labels").onchange = () => { marks(); scene.render(); redraw("atoms"); };
 $("points").onchange = () => redraw("points");
 for (const id of ["cell-atoms", ...CELLS]) {
   $(id).onchange = () => {

@@ -33,6 +33,7 @@ export class Scene {
     this.model = null;
     this.shapes = { layers: [], marks: [], dipole: [], points: [] };
     this.selected = [];
+    this.values = null;  // numbers of the atoms that colour them
     this.theme("light");
     new ResizeObserver(() => this.viewer.resize()).observe(element);
   }
@@ -92,7 +93,12 @@ export class Scene {
     };
     if (!this.model) return;
     const style = this.atoms.symbols.length > MANY ? "line" : this.style;
-    this.model.setStyle({}, looks[style]({ colorscheme: "Jmol" }));
+    const most = Math.max(...(this.values || []).map(Math.abs)) || 1;
+    const colour = ({ serial }) => {
+      const [x, c] = [(this.values[serial] || 0) / most, (share) => Math.round(255 * (1 - Math.abs(share)))];
+      return x > 0 ? `rgb(${c(x)},${c(0.7 * x)},255)` : `rgb(255,${c(0.7 * x)},${c(x)})`;
+    };
+    this.model.setStyle({}, looks[style](this.values ? { colorfunc: colour } : { colorscheme: "Jmol" }));
     if (this.selected.length) {
       this.model.setStyle({ serial: this.selected }, looks[this.style]({ color: "#ffb000" }));
     }
@@ -100,6 +106,13 @@ export class Scene {
 
   setStyle(style) {
     this.style = style;
+    this.applyStyle();
+  }
+
+  // Colour the atoms by numbers, from white to blue (positive) or red; null: by elements.
+  setColours(values) {
+    if (String(this.values) === String(values)) return;
+    this.values = values;
     this.applyStyle();
   }
 
