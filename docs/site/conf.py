@@ -8,6 +8,8 @@ import denser
 
 project = "denser"
 author = "the developers of denser"
+html_show_copyright = False
+html_use_index = False
 version = release = denser.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 myst_enable_extensions = ["dollarmath", "html_image"]
