@@ -167,8 +167,8 @@ def test_data(page):
             '{"Trp-cage": ("NLYIQWLKDGGPSSGRPPPS", 0), "DNA": ("CGAT", 6)}',
             '{"G": ("GGG", 0)}',
         ),
-        residues=('{"Trp-cage": (3, 6, 14), "DNA": (2, 3)}', '{"G": (2,)}'),
-        reach=("REACH = 3", "REACH = 1"),
+        residues=('{"Trp-cage": (3, 8, 12), "DNA": (2, 3)}', '{"G": (2,)}'),
+        reach=("REACH, APART = 3, 3.5", "REACH, APART = 1, 1.2"),
         files=("Trp-cage-*.extxyz DNA-*.extxyz", "G-GLY2.extxyz"),
     )
     table = found["table"]
