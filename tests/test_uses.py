@@ -198,6 +198,7 @@ def test_design(page):
         starts=("N_STARTS = 6", "N_STARTS = 2"),
         search=("N_CHILDREN, N_KEPT = 8, 12, 8", "N_CHILDREN, N_KEPT = 2, 2, 4"),
         guests=("5 <= guest.GetNumHeavyAtoms() <= 11", "4 <= guest.GetNumHeavyAtoms() <= 5"),
+        limit=('known["hexylammonium"]["pol', 'known["butylammonium"]["pol'),
         check=("checked = {", f"{water}\nwrite('host.extxyz', barrel)\nchecked = {{"),
         one=(', "known": known["butylammonium"]}', "}"),
         steps=(" known.extxyz known-in-host.extxyz", ""),
