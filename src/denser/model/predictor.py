@@ -286,9 +286,13 @@ class Predictor:
         """One sentence if the prediction is in doubt (`denser.model.doubt`), or an empty string."""
         density = prediction.density
         found = self.doubt_of(density.structure, prediction.excess, prediction.wrong)
-        found_bands = self.bands(density.structure)
-        of_bands = "" if found_bands is None else found_bands.doubt
+        of_bands = self.doubt_of_bands(density.structure)
         return "; ".join(filter(None, (found, of_states(density), of_bands)))
+
+    def doubt_of_bands(self, structure: Structure) -> str:
+        """One sentence if the electrons of a crystal put it in doubt, or an empty string."""
+        found = self.bands(structure)
+        return "" if found is None else found.doubt
 
     def doubt_of(self, structure: Structure, excess: float, wrong: np.ndarray | None = None) -> str:
         """As `doubt`, of a structure, the excess and the wrong electrons of its prediction."""

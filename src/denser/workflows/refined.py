@@ -93,8 +93,8 @@ def doubt_of(prediction: Prediction, steps: Steps | None, predictor: Predictor) 
     """One sentence if a prediction, or what its Kohn-Sham steps left of it, is in doubt, or ''."""
     if steps is None:
         return predictor.doubt(prediction)
-    bands = predictor.bands(prediction.density.structure)
-    return "; ".join(filter(None, (steps.doubt(predictor.model), bands.doubt if bands else "")))
+    of_bands = predictor.doubt_of_bands(prediction.density.structure)
+    return "; ".join(filter(None, (steps.doubt(predictor.model), of_bands)))
 
 
 def at_gamma(structure: Structure, how: str = "atoms.repeat of ASE does so") -> list[str]:
