@@ -1,12 +1,17 @@
-"""Geometries of radicals to make labels of: `data/radicals.xyz.gz`.
+"""Geometries of radicals to make labels of.
 
     python benchmarks/radical_structures.py -o data/radicals.xyz.gz
+    python benchmarks/radical_structures.py --small -o data/radicals-small.xyz.gz
 
 A hydrogen atom is taken from molecules of the training part of QM9's split with at most 7 heavy
 atoms, and from the neutral molecules of `data/kinds.xyz.gz` with at most 8, which are not held out.
 Where it is taken from is drawn at random; heteroatoms are as likely as all carbon atoms together.
 RDKit makes the geometries (ETKDG, MMFF94 or UFF). Every tenth radical is held out: its name ends in
 `_held`. So is every radical of `data/kinds.xyz.gz` that is held out there.
+
+`--small`: radicals of at most 5 heavy atoms of the same molecules (4 where one is Br or I), without
+metals, which are not in `data/radicals.xyz.gz`, with any of their hydrogen atoms taken. Their
+labels cost a fraction of those of larger ones.
 """
 
 from __future__ import annotations
@@ -29,6 +34,11 @@ from kind_structures import DATA, EVERY, random_for, write_structures
 N_QM9, N_KINDS = 260, 140
 """Radicals of each source."""
 
+N_SMALL = {"qm9": 300, "kind": 200}
+
+ELEMENTS = {"B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Se", "Br", "I"}
+"""Of small radicals, with hydrogen."""
+
 HEAVY = {"qm9": 7, "kind": 8}
 
 
@@ -47,6 +57,19 @@ def sources(kinds: list[Atoms]) -> Iterator[tuple[str, str]]:
     yield from (("kind", unique[i]) for i in order.permutation(len(unique)))
 
 
+def small_radicals(smiles: str) -> list[str]:
+    """SMILES of all radicals of a small molecule; none if it is larger."""
+    molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None or any(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms()):
+        return []
+    symbols = {atom.GetSymbol() for atom in molecule.GetAtoms()}
+    largest = 4 if symbols & {"Br", "I"} else 5
+    if molecule.GetNumHeavyAtoms() > largest or not symbols <= ELEMENTS | {"H"}:
+        return []
+    with_hydrogen = [atom.GetIdx() for atom in molecule.GetAtoms() if atom.GetTotalNumHs()]
+    return sorted({_radical(Chem.Mol(molecule), i) for i in with_hydrogen})
+
+
 def without_hydrogen(smiles: str, n_heavy: int) -> str | None:
     """SMILES of a radical; None if the molecule is larger or has no hydrogen."""
     molecule = Chem.MolFromSmiles(smiles)
@@ -60,7 +83,12 @@ def without_hydrogen(smiles: str, n_heavy: int) -> str | None:
     pool = other if other and (not carbon or random.random() < 0.5) else carbon
     if not pool or any(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms()):
         return None
-    atom = molecule.GetAtomWithIdx(int(random.choice(pool)))
+    return _radical(molecule, int(random.choice(pool)))
+
+
+def _radical(molecule: Chem.Mol, i: int) -> str:
+    """SMILES without a hydrogen atom of atom `i`; changes the molecule."""
+    atom = molecule.GetAtomWithIdx(i)
     atom.SetNumExplicitHs(atom.GetTotalNumHs() - 1)
     atom.SetNoImplicit(True)
     atom.SetNumRadicalElectrons(1)
@@ -70,32 +98,42 @@ def without_hydrogen(smiles: str, n_heavy: int) -> str | None:
 def main() -> int:
     """Make the geometries."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--out", type=Path, default=DATA / "radicals.xyz.gz")
+    parser.add_argument("-o", "--out", type=Path)
+    parser.add_argument("--small", action="store_true")
     chosen = parser.parse_args()
     RDLogger.DisableLog("rdApp.*")
     kinds = read(DATA / "kinds.xyz.gz", ":", format="extxyz")
-    seen = {
-        Chem.CanonSmiles(str(a.info["smiles"])) for a in kinds if a.info["name"].startswith("rad")
-    }
-    left = {"qm9": N_QM9, "kind": N_KINDS}
+    known = [a for a in kinds if a.info["name"].startswith("rad")]
+    left, prefix = {"qm9": N_QM9, "kind": N_KINDS}, "radical"
+    if chosen.small:
+        known += read(DATA / "radicals.xyz.gz", ":", format="extxyz")
+        left, prefix = dict(N_SMALL), "radical_small"
+    seen = {Chem.CanonSmiles(str(a.info["smiles"])) for a in known}
     made: list[Atoms] = []
     for source, smiles in sources(kinds):
-        radical = without_hydrogen(smiles, HEAVY[source]) if left[source] else None
-        if radical is None or radical in seen:
-            continue
-        seen.add(radical)
-        try:
-            atoms = from_smiles(radical)
-        except InputError as error:
-            print(f"{radical}: {error}", file=sys.stderr)
-            continue
-        left[source] -= 1
-        n = len(made)
-        name = f"radical_{source}_{n + 1:03d}" + ("_held" if n % EVERY == EVERY // 2 else "")
-        atoms.info = {"name": name, "charge": 0, "smiles": radical, "spin": 1}
-        made.append(atoms)
+        if chosen.small:
+            found = small_radicals(smiles)
+        else:
+            radical = without_hydrogen(smiles, HEAVY[source])
+            found = [] if radical is None else [radical]
+        for radical in found:
+            if not left[source] or radical in seen:
+                continue
+            seen.add(radical)
+            try:
+                atoms = from_smiles(radical)
+            except InputError as error:
+                print(f"{radical}: {error}", file=sys.stderr)
+                continue
+            left[source] -= 1
+            n = len(made)
+            held = "_held" if n % EVERY == EVERY // 2 else ""
+            name = f"{prefix}_{source}_{n + 1:03d}{held}"
+            atoms.info = {"name": name, "charge": 0, "smiles": radical, "spin": 1}
+            made.append(atoms)
     made.sort(key=lambda atoms: (len(atoms) // 4, random_for(atoms.info["name"]).random()))
-    write_structures(chosen.out, made)
+    name = "radicals-small.xyz.gz" if chosen.small else "radicals.xyz.gz"
+    write_structures(chosen.out or DATA / name, made)
     return 0
 
 

@@ -116,6 +116,29 @@ def test_a_record_is_added_beside_the_others(recording, tmp_path, monkeypatch):
     assert records["kinds"]["machine"]["threads"] == 2
 
 
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs" / "uses").glob("*.md")), ids=lambda p: p.stem
+)
+def test_notebooks_have_the_code_of_their_pages(site, page):
+    text = page.read_text()
+    cells = json.loads(site.notebook(text))["cells"]
+    code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+    blocks = re.findall(r"^```(?:python|sh)\n(.*?)\n```$", text, re.M | re.S)
+    assert len(code) == len(blocks) > 0
+    for cell, block in zip(code, blocks, strict=True):
+        assert cell.replace("!denser ", "denser ") == block
+    prose = "\n".join(cell["source"] for cell in cells if cell["cell_type"] == "markdown")
+    assert prose.startswith("# ") and "<img" not in prose and ".md" not in prose
+
+
+def test_outputs_of_a_notebook_are_those_of_its_page(site):
+    page = "# A\n[b](b.md), [c](https://c)\n```sh\ndenser x\n\ndenser y\n```\n```\n1\n```\nend\n"
+    first, code, last = json.loads(site.notebook(page))["cells"]
+    assert first["source"] == "# A\nb, [c](https://c)" and last["source"] == "end"
+    assert code["source"] == "!denser x\n\n!denser y"
+    assert code["outputs"] == [{"output_type": "stream", "name": "stdout", "text": "1\n"}]
+
+
 def test_every_page_is_in_the_navigation_of_the_site_once(site):
     listed = [page for pages in site.navigation().values() for page in pages]
     assert len(listed) == len(set(listed))

@@ -2,10 +2,11 @@
 
 The pages are those of docs in the order of nav.toml, README.md (the front page), CONTRIBUTING.md,
 CHANGELOG.md and data/README.md, and two that are made here: the commands, as they describe
-themselves, and the public names of Python. A link to a file that is no page becomes text. A broken
-link is an error.
+themselves, and the public names of Python. Pages of docs/uses can be downloaded as notebooks. A
+link to a file that is no page becomes text. A broken link is an error.
 """
 
+import json
 import posixpath
 import re
 import shutil
@@ -47,6 +48,8 @@ FURTHER = (
 
 LINK = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])+)\]\(([^()\s]+)\)")
 IMAGE = re.compile(r'(<img[^>]*\bsrc=")([^"]+)"')
+CODE = re.compile(r"^```(python|sh)\n(.*?)^```\n(?:```\n(.*?)^```\n)?", re.M | re.S)
+"""A block of code, and the output that follows it."""
 
 
 def navigation() -> dict[str, list[str]]:
@@ -155,6 +158,37 @@ def _directive(name: str, is_class: bool) -> str:
     return f"```{{eval-rst}}\n.. {kind}:: {name}{members.replace(chr(10), chr(10) + '   ')}\n```"
 
 
+def notebook(text: str) -> str:
+    """A page as a Jupyter notebook (format 4.5), with the outputs that the page shows.
+
+    Commands of the shell become `!command`. Pictures are left out: the cells draw them.
+    """
+    text = re.sub(r"^<img[^>]*>\n", "", LINK.sub(_outside, text), flags=re.M)
+    cells, start = [], 0
+    for block in CODE.finditer(text):
+        cells.append(_cell("markdown", text[start : block.start()]))
+        python = block[1] == "python"
+        code = block[2] if python else re.sub(r"^(?=.)", "!", block[2], flags=re.M)
+        shown = [{"output_type": "stream", "name": "stdout", "text": block[3]}] if block[3] else []
+        cells.append(_cell("code", code) | {"execution_count": None, "outputs": shown})
+        start = block.end()
+    cells.append(_cell("markdown", text[start:]))
+    cells = [cell | {"id": f"cell-{i}"} for i, cell in enumerate(cells) if cell["source"]]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    whole = {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": cells}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def _cell(kind: str, source: str) -> dict:
+    return {"cell_type": kind, "metadata": {}, "source": source.strip()}
+
+
+def _outside(link: re.Match) -> str:
+    """A link out of the site as it is, others as text."""
+    return link[0] if re.match(r"https?:", link[2]) else link[1]
+
+
 def toctree() -> str:
     """The order of the pages, for the end of the front page."""
     parts = []
@@ -177,6 +211,10 @@ def assemble(folder: Path) -> None:
         if page not in HIDDEN:
             text = relinked((ROOT / source).read_text(), source, page)
             (folder / page).parent.mkdir(exist_ok=True)
+            if page.startswith("uses/"):
+                (folder / page).with_suffix(".ipynb").write_text(notebook(text))
+                title, rest = text.split("\n", 1)
+                text = f"{title}\n[As a notebook]({Path(page).stem}.ipynb)\n{rest}"
             (folder / page).write_text(f"{text}\n{toctree()}\n" if page == "index.md" else text)
     (folder / "commands.md").write_text(commands())
     (folder / "api.md").write_text(api())
