@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from denser.cli import app
+from denser.dft import polarizability as polarizability_module
 from denser.dft.basis import AUGMENTED, ELEMENTS, shells, shells_of
 from denser.dft.molecular import (
     ALL_ELECTRON_LEVEL,
@@ -219,6 +220,19 @@ def test_polarizability_of_water(water):
     assert found.mean < 0.8 * np.trace(limit) / 3
     diffuse = polarizability(water).tensor
     np.testing.assert_allclose(diffuse, limit, atol=0.03 * limit.max())
+
+
+@pytest.mark.parametrize("basis", [AUGMENTED, "aug-cc-pvdz"])
+def test_few_points_suffice_for_the_response(basis, monkeypatch):
+    result = converge(Structure.of(molecule("H2O")), basis)
+    found = coupled_perturbed(result).tensor
+    fewer = polarizability_module._on_few_points(result).grids
+    if fewer.coords is None:
+        fewer.build()
+    assert len(fewer.weights) < len(result.mf.grids.weights) / 2.5
+    monkeypatch.setattr(polarizability_module, "_on_few_points", lambda r: r.mf)
+    expected = coupled_perturbed(result).tensor
+    np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())
 
 
 def test_coupled_perturbed_equations_are_the_limit_of_weak_fields(hydrogen):

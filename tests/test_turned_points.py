@@ -15,16 +15,16 @@ def chain():
     """Atoms of two sizes along a bent line of 30 bohr, longer than a neighbourhood."""
     places = [(0.9 * i, 0.6 * np.sin(i), 0.5 * (i % 3)) for i in range(18)]
     structure = Structure.of(Atoms("CHN" * 6, places))
-    return structure, build_molecule(structure, "gth-dzvp")
+    return build_molecule(structure, "gth-dzvp")
 
 
 def test_integrals_are_those_of_pyscf(chain):
-    structure, mol = chain
+    mol = chain
     grids = gen_grid.Grids(mol)
     grids.atom_grid = (40, 302)
     grids.radii_adjust = None
     grids.build()
-    points, weights = quadrature(mol, structure)
+    points, weights = quadrature(mol)
     assert len(points) < np.count_nonzero(grids.weights)
     for exponent in (0.4, 3.0):
 
@@ -51,7 +51,7 @@ def becke(points, centres, a):
 
 
 def test_shares_are_those_of_all_atoms(chain):
-    _, mol = chain
+    mol = chain
     centres = mol.atom_coords()
     rng = np.random.default_rng(2)
     points = np.concatenate([centres + 3 * x for x in rng.normal(size=(250, 3))])

@@ -35,7 +35,7 @@ from denser.dft.functionals import require_density_functional
 from denser.dft.open_space import linearised, spin_matrices
 from denser.dft.pyscf_private import without_check_file
 from denser.dft.scf import FrontierOrbitals, excited, lower_of
-from denser.dft.turned_points import quadrature
+from denser.dft.turned_points import turned_grids
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -204,8 +204,7 @@ def molecular_mean_field(
     elif for_forces:
         mf.grids.atom_grid, mf.grids.radii_adjust = POINTS, None
     else:
-        mf.grids.coords, mf.grids.weights = quadrature(mol, structure)
-        mf.grids.non0tab = mf.grids.screen_index = mf.grids.make_mask(mol, mf.grids.coords)
+        mf.grids = turned_grids(mol)
     with warnings.catch_warnings():  # about integrals that PySCF calls experimental
         warnings.filterwarnings("ignore", "Function int1e_r[24]_origi", UserWarning)
         hcore = mf.get_hcore()

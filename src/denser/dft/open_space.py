@@ -123,11 +123,9 @@ class SecondOrder:
     e_xc: np.ndarray
 
     @classmethod
-    def about(
-        cls, mol: gto.Mole, continuous: Continuous, structure: Structure, xc: str
-    ) -> SecondOrder:
+    def about(cls, mol: gto.Mole, continuous: Continuous, xc: str) -> SecondOrder:
         """That of a density rho_0."""
-        points, weights = quadrature(mol, structure, few=True)
+        points, weights = quadrature(mol, few=True)
         rho, gradient = continuous.gradients(points)
         fields, e_xc, v_xc = _exchange_correlation(xc, rho, gradient.T)
         return cls(mol, xc, points, weights, fields, v_xc, e_xc)
@@ -231,7 +229,7 @@ def linearised(
         By default those of `quadrature`.
     """
     if points is None or weights is None:
-        points, weights = quadrature(mol, structure)
+        points, weights = quadrature(mol)
     free, deformation = continuous.fields(points)
     rho, gradient, v_h = (a + b for a, b in zip(free, deformation, strict=True))
     cores = local_pseudopotential(mol, points)
@@ -371,14 +369,14 @@ def open_space(mf: rks.RKS, density: Density) -> OpenSpace:
     """
     assert density.continuous is not None  # `mean_field` looks
     mol = molecule_of(mf.cell, density.grid.origin)
-    about = (mol, density.continuous, density.structure, mf.xc)
+    known = density.continuous
     rho = np.asarray(density.values, dtype=float)
     potential, e_box = potential_and_energy(mf, rho, density.grid)
     overlap = mol.intor("int1e_ovlp")
     return OpenSpace(
         mol,
-        linearised(*about),
-        SecondOrder.about(*about),
+        linearised(mol, known, density.structure, mf.xc),
+        SecondOrder.about(mol, known, mf.xc),
         rho,
         potential,
         e_box,

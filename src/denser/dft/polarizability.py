@@ -5,14 +5,17 @@ In open space and with diffuse functions: without them, polarizabilities are 20 
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
-from pyscf import gto
+from pyscf import dft, gto
+from pyscf.dft import gen_grid
 
 from denser.atoms.sad import require_closed_shell
-from denser.dft.basis import AUGMENTED
+from denser.dft.basis import AUGMENTED, all_electron
 from denser.dft.molecular import MolecularResult, converge, removed_text
+from denser.dft.turned_points import turned_grids
 from denser.types.density import Density
 from denser.types.errors import InputError
 from denser.types.recipe import Recipe
@@ -22,6 +25,9 @@ from denser.types.units import BOHR
 RESIDUAL = 0.01
 """Residual of the coupled-perturbed equations relative to the bare response; the error of the
 polarizability is of second order in it."""
+
+ALL_ELECTRON_LEVEL_OF_RESPONSE = 1
+"""Level of PySCF's grids of the kernel in calculations with all electrons."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +117,8 @@ def coupled_perturbed(result: MolecularResult, max_cycle: int = 12) -> Polarizab
 
     D_j = 2 sum_ia (|a><a| r_j + K d |i><i| + c.c.) / (e_i - e_a),  alpha_ij = -tr(r_i D_j),
 
-    and K the kernel of Hartree, exchange and correlation.
+    and K the kernel of Hartree, exchange and correlation. K is integrated on a third of the points
+    of the SCF, which changes alpha by 0.005 % (with metals 0.1 %).
 
     Raises
     ------
@@ -121,7 +128,7 @@ def coupled_perturbed(result: MolecularResult, max_cycle: int = 12) -> Polarizab
     occupied = result.mo_occ > 0
     c_i, c_a = result.mo_coeff[:, occupied], result.mo_coeff[:, ~occupied]
     gaps = result.mo_energy[occupied][None, :] - result.mo_energy[~occupied][:, None]
-    response = result.mf.gen_response(hermi=1)
+    response = _on_few_points(result).gen_response(hermi=1)
 
     def between(operators: np.ndarray) -> np.ndarray:
         return np.array([(c_a.T @ operator @ c_i).ravel() for operator in operators])
@@ -151,6 +158,17 @@ def coupled_perturbed(result: MolecularResult, max_cycle: int = 12) -> Polarizab
         )
     uncoupled, tensor = -2 * fields @ bare.T, -2 * fields @ (y.T @ space).T
     return Polarizability((tensor + tensor.T) / 2, uncoupled, result.basis, removed_text(result))
+
+
+def _on_few_points(result: MolecularResult) -> dft.rks.RKS:
+    """The mean field with a third of the points or fewer."""
+    mf = copy(result.mf)
+    if all_electron(result.basis):
+        mf.grids = gen_grid.Grids(mf.mol)
+        mf.grids.level = ALL_ELECTRON_LEVEL_OF_RESPONSE
+    else:
+        mf.grids = turned_grids(mf.mol, few=True)
+    return mf
 
 
 def dipole_integrals(mol: gto.Mole) -> np.ndarray:

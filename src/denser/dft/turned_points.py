@@ -22,7 +22,6 @@ from scipy.spatial.distance import cdist
 
 from denser.dft.atom_points import on_spheres
 from denser.fields.compact import compact_blocks
-from denser.types.structure import Structure
 
 _DIFFUSE = (3, 4, 11, 12, 19, 20)
 """Elements with R = 7 bohr."""
@@ -39,22 +38,29 @@ _SMALLEST_CELL = 1e-8
 """Atoms whose cell function is smaller have no share."""
 
 
-def quadrature(
-    mol: gto.Mole, structure: Structure, few: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def quadrature(mol: gto.Mole, few: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Points (n, 3), bohr, and weights (n,), bohr^3, that turn with the molecule.
 
     `few` points suffice for what is small.
     """
-    axes = principal_axes(structure)
+    numbers = [gto.charge(mol.atom_symbol(a)) for a in range(mol.natm)]
+    axes = principal_axes(np.array(numbers), mol.atom_coords())
     centres = mol.atom_coords() @ axes.T
-    own = [_spheres(gto.charge(mol.atom_symbol(a)), few) for a in range(mol.natm)]
+    own = [_spheres(z, few) for z in numbers]
     points = np.concatenate([x + centre for (x, _), centre in zip(own, centres, strict=True)])
     weights = np.concatenate([volumes for _, volumes in own])
     parents = np.repeat(np.arange(mol.natm), [len(volumes) for _, volumes in own])
     shares = _shares(points, parents, centres)
     used = shares > _LEAST_SHARE
     return points[used] @ axes, (weights * shares)[used]
+
+
+def turned_grids(mol: gto.Mole, few: bool = False) -> gen_grid.Grids:
+    """PySCF's grids with the points of `quadrature`."""
+    grids = gen_grid.Grids(mol)
+    grids.coords, grids.weights = quadrature(mol, few)
+    grids.non0tab = grids.screen_index = grids.make_mask(mol, grids.coords)
+    return grids
 
 
 @cache
@@ -108,14 +114,14 @@ def _cells(r: np.ndarray, apart: np.ndarray, of: np.ndarray, against: np.ndarray
     return mu.prod(axis=1)
 
 
-def principal_axes(structure: Structure) -> np.ndarray:
-    """Orthogonal axes (3, 3) in rows that turn with the molecule, of either direction.
+def principal_axes(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Orthogonal axes (3, 3) in rows that turn with a molecule, of either direction.
 
     The axes of the second moments of the atoms. Where two moments are the same, the atom farthest
     from the centre decides. The points of a sphere are the same after inversion of an axis.
     """
-    charges = structure.numbers + 0.0
-    x = structure.positions - np.average(structure.positions, axis=0, weights=charges)
+    charges = numbers + 0.0  # zero of ghosts
+    x = positions - np.average(positions, axis=0, weights=charges)
     moments, axes = np.linalg.eigh((charges[:, None] * x).T @ x)
     axes = axes.T
     scale = max(moments[-1], 1e-12)
