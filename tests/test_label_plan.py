@@ -125,6 +125,18 @@ def test_a_plan_of_a_file_splits_off_what_is_held_out(tmp_path):
     np.testing.assert_array_equal(alone.structure.positions, inputs[7].structure.positions)
 
 
+def test_a_plan_of_several_files_has_all_of_their_structures(tmp_path):
+    one = planned(_plan_of_a_file(tmp_path, ["a", "b"], "distorted = 0.5"))
+    (tmp_path / "more.xyz").write_text(WATERS.format("c"))
+    text = 'seed = 1\nstructures = ["waters.xyz", "more.xyz"]\ndistorted = 0.5'
+    (tmp_path / "plan.toml").write_text(text)
+    found = planned(read_plan(tmp_path / "plan.toml"))
+    assert [x.name for x in found[:2]] == [x.name for x in one] and found[2].name[0] == "c"
+    (tmp_path / "more.xyz").write_text(WATERS.format("b"))
+    with pytest.raises(InputError, match=r"more.xyz\[0\] has the name 'b'"):
+        planned(read_plan(tmp_path / "plan.toml"))
+
+
 def test_structures_of_a_plan_have_names_of_their_own(tmp_path):
     with pytest.raises(InputError, match=r"waters.xyz\[1\] has the name 'a'"):
         planned(_plan_of_a_file(tmp_path, ["a", "a"]))

@@ -1,5 +1,6 @@
 """Spin densities of the equivariant network: what holds whatever its weights are."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +100,18 @@ def test_the_spin_density_changes_its_sign_with_the_spin(network):
     torch.testing.assert_close(same, rho)
     torch.testing.assert_close(flipped, -m)
     assert float((both(network, Structure.of(METHYL, 1, spin=0))[0] - rho).abs().max()) > 1e-4
+
+
+def test_features_of_the_spin_density_do_not_run_away(network):
+    """With weights a thousand times too large they would grow with a power of it in each layer."""
+    wild = deepcopy(network)
+    with torch.no_grad():
+        for parameter in (*wild.spin.unmix.parameters(), wild.spin.shown_atoms):
+            parameter.mul_(1e3)
+    (rho, m), (wild_rho, wild_m) = both(network, METHYL), both(wild, METHYL)
+    assert float(wild_m.abs().max()) < 1e3 * float(m.abs().max())
+    assert float(wild_rho.abs().max()) < 1e3 * float(rho.abs().max())
+    torch.testing.assert_close(both(wild, METHYL, sign=-1)[1], -wild_m)
 
 
 def test_a_turned_radical_has_a_turned_spin_density(network):

@@ -31,14 +31,14 @@ class LabelPlan:
     ----------
     seed : int
     molecules : int
-        Their number; 0: all of the file. Those of QM9 come in a random order given by the seed,
+        Their number; 0: all of the files. Those of QM9 come in a random order given by the seed,
         those of a file in its order. Held-out molecules are left out.
-    structures : str
-        File of structures, each with its name in `name=` or its title; empty: QM9. `read_plan`
-        takes its path relative to the folder of the plan. Crystals are labelled in their cells.
+    structures : tuple of str
+        Files of structures, each with its name in `name=` or its title; none: QM9. `read_plan`
+        takes their paths relative to the folder of the plan. Crystals are labelled in their cells.
     held_out : bool
-        Take only the molecules of the file that are held out (`denser.labels.held_out`), as they
-        are in the file: for evaluation and never for training.
+        Take only the molecules of the files that are held out (`denser.labels.held_out`), as they
+        are there: for evaluation and never for training.
     first_number : int
         Molecules with smaller QM9 numbers are left out.
     distorted : float
@@ -55,7 +55,7 @@ class LabelPlan:
 
     seed: int
     molecules: int = 0
-    structures: str = ""
+    structures: tuple[str, ...] = ()
     held_out: bool = False
     first_number: int = 1
     distorted: float = 0.0
@@ -94,7 +94,7 @@ def read_plan(path: Path) -> LabelPlan:
         raise InputError(f"{path}: lacks seed")
     plan = from_dict(LabelPlan, data, str(path))
     if plan.structures:
-        plan = replace(plan, structures=str(path.parent / plan.structures))
+        plan = replace(plan, structures=tuple(str(path.parent / x) for x in plan.structures))
     return plan
 
 
@@ -113,7 +113,7 @@ def planned(plan: LabelPlan, tell: Callable[[str], None] = lambda text: None) ->
         qm9pack is not installed; or the file cannot be read, a structure has no name, or two
         have the same one.
     """
-    chosen = _from_file(plan, Path(plan.structures), tell) if plan.structures else _from_qm9(plan)
+    chosen = _from_files(plan, tell) if plan.structures else _from_qm9(plan)
     if plan.held_out:
         paper = plan.paper_box == 1
         return [LabelInput(name, x, box=_box(x, paper)) for name, x, _ in chosen]
@@ -157,23 +157,24 @@ def _from_qm9(plan: LabelPlan) -> list[tuple[str, Structure, list[int]]]:
     ]
 
 
-def _from_file(
-    plan: LabelPlan, path: Path, tell: Callable[[str], None]
+def _from_files(
+    plan: LabelPlan, tell: Callable[[str], None]
 ) -> list[tuple[str, Structure, list[int]]]:
-    """Names, structures and keys of random numbers of a file's structures."""
+    """Names, structures and keys of random numbers of the structures of the files."""
     chosen: dict[str, tuple[str, Structure, list[int]]] = {}
-    for i, frame in enumerate(read_frames(path)):
+    frames = [(f"{p}[{i}]", x) for p in plan.structures for i, x in enumerate(read_frames(Path(p)))]
+    for where, frame in frames:
         if isinstance(frame, Failed):
-            tell(f"{path}[{i}]: {frame.error}")
+            tell(f"{where}: {frame.error}")
             continue
         name = str(frame.atoms.info.get("name", frame.title))
         if not name or name in chosen:
             what = f"has the name {name!r} of another structure" if name else "has no name"
-            raise InputError(f"{path}[{i}] {what}; write a name=... of its own in its comment line")
+            raise InputError(f"{where} {what}; write a name=... of its own in its comment line")
         try:
             structure = Structure.of(frame.atoms)
         except InputError as error:
-            tell(f"{path}[{i}] ({name}): {error}")
+            tell(f"{where} ({name}): {error}")
             continue
         if (why_held_out(name, structure) is None) == plan.held_out:
             continue
