@@ -12,6 +12,10 @@ RDKit makes the geometries (ETKDG, MMFF94 or UFF). Every tenth radical is held o
 `--small`: radicals of at most 5 heavy atoms of the same molecules (4 where one is Br or I), without
 metals, which are not in `data/radicals.xyz.gz`, with any of their hydrogen atoms taken. Their
 labels cost a fraction of those of larger ones.
+
+Names end in `b` where denser's structures from SMILES were wrong at first, and labels of the wrong
+ones were made without the `b`: acyl, vinyl and imidoyl radicals were linear, and alkynyl and iminyl
+radicals had single bonds.
 """
 
 from __future__ import annotations
@@ -35,6 +39,12 @@ N_QM9, N_KINDS = 260, 140
 """Radicals of each source."""
 
 N_SMALL = {"qm9": 300, "kind": 200}
+
+AGAIN = (
+    "[#6X1;+0]#[#6X2]", "[#7X1;+0]=[#6X3]", "[#6X2v3;!r;+0]=[#8X1,#16X1,#7X2,#6X3]",
+    "[#8X1v1;+0]-[#7X2]", "[#7X1]=[#7X2]-*", "[#7X1]~[#16X1]",
+)  # fmt: skip
+"""SMARTS of the radicals whose names end in `b`."""
 
 ELEMENTS = {"B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Se", "Br", "I"}
 """Of small radicals, with hydrogen."""
@@ -128,7 +138,9 @@ def main() -> int:
             left[source] -= 1
             n = len(made)
             held = "_held" if n % EVERY == EVERY // 2 else ""
-            name = f"{prefix}_{source}_{n + 1:03d}{held}"
+            molecule = Chem.MolFromSmiles(radical)
+            again = any(molecule.HasSubstructMatch(Chem.MolFromSmarts(x)) for x in AGAIN)
+            name = f"{prefix}_{source}_{n + 1:03d}{'b' if again else ''}{held}"
             atoms.info = {"name": name, "charge": 0, "smiles": radical, "spin": 1}
             made.append(atoms)
     made.sort(key=lambda atoms: (len(atoms) // 4, random_for(atoms.info["name"]).random()))

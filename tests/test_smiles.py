@@ -50,7 +50,10 @@ REFERENCE = {
     "[O-]P(=O)([O-])[O-]": {"OP": 1.570}, "F[B-](F)(F)F": {"BF": 1.415},
     "F[P-](F)(F)(F)(F)F": {"FP": 1.630}, "[BH4-]": {"BH": 1.243}, "O=[N+]=O": {"NO": 1.150},
     "N#[N+]c1ccccc1": {"NN": 1.110}, "S=C=Nc1ccccc1": {"CS": 1.580},
-    "O=C=NCCN=C=O": {"CO": 1.170},
+    "O=C=NCCN=C=O": {"CO": 1.170}, "[C-]#C": {"CC": 1.247}, "[C]#C": {"CC": 1.217},
+    "C=[N]": {"CN": 1.247}, "[N]=N": {"NN": 1.178}, "[CH]=O": {"CH": 1.119, "CO": 1.175},
+    "C[C]=O": {"CC": 1.518, "CO": 1.188}, "[O]N=O": {"NO": 1.194}, "N#[S]": {"NS": 1.494},
+    "C[O]": {"CO": 1.363}, "[CH]=C": {"CC": 1.316},
 }  # fmt: skip
 
 
@@ -82,6 +85,19 @@ def test_bonds_of_small_molecules(smiles):
 )  # fmt: skip
 def test_other_ways_of_writing_a_molecule(smiles):
     assert strange(Structure.of(from_smiles(smiles))) == []
+
+
+@pytest.mark.parametrize(
+    ("smiles", "angle"),
+    [("[CH]=O", 124.4), ("C[C]=O", 128.0), ("[CH]=C", 137.0), ("[O]N=O", 134.1), ("[CH]=N", 124.5)],
+)
+def test_radicals_are_bent(smiles, angle):
+    """Measured; HCNH by PBE, def2-TZVP."""
+    atoms = from_smiles(smiles)
+    bonds = {(min(i, j), max(i, j)) for i, j, _ in atoms.info["bonds"]}
+    middle = 1 if smiles in ("C[C]=O", "[O]N=O") else 0
+    first, last = (sum(b) - middle for b in bonds if middle in b)
+    assert atoms.get_angle(first, middle, last) == pytest.approx(angle, abs=4)
 
 
 @pytest.mark.parametrize(
