@@ -121,8 +121,8 @@ def with_expected_errors(
 def with_errors_of_open_shells(model: Model, labels: Sequence[Label | PackedLabel]) -> Model:
     """Return a model that learnt spin densities with an estimate of its errors for open shells.
 
-    Each unpaired electron adds k wrong electrons to the estimate for closed shells: the mean of
-    what is missing without them.
+    Each unpaired electron adds k wrong electrons to the estimate for closed shells: the median of
+    what is missing without them. A few labels with the wrong orbital occupied would decide a mean.
 
     Parameters
     ----------
@@ -136,13 +136,12 @@ def with_errors_of_open_shells(model: Model, labels: Sequence[Label | PackedLabe
     if estimate is None or not labels:
         return model
     points = Points(list(labels), model.recipe.sad, network.device, network.config)
-    missing = 0.0
-    for i in range(len(labels)):
+    missing = []
+    for i, label in enumerate(labels):
         x = example(replace(model, network=network), points, i)
         expected = estimate(x.numbers, torch.as_tensor(x.invariants), x.n_electrons, x.excess)
-        missing += float(x.wrong.sum() - expected.sum())
-    unpaired = sum(label.structure.spin for label in labels)
-    network.get_buffer("spin.wrong").fill_(max(0.0, missing / unpaired))
+        missing.append(float(x.wrong.sum() - expected.sum()) / label.structure.spin)
+    network.get_buffer("spin.wrong").fill_(max(0.0, float(np.median(missing))))
     return replace(model, network=network)
 
 
