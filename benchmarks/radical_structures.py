@@ -80,11 +80,11 @@ def small_radicals(smiles: str) -> list[str]:
     return sorted({_radical(Chem.Mol(molecule), i) for i in with_hydrogen})
 
 
-def without_hydrogen(smiles: str, n_heavy: int) -> str | None:
-    """SMILES of a radical; None if the molecule is larger or has no hydrogen."""
+def without_hydrogen(smiles: str, n_heavy: int) -> list[str]:
+    """SMILES of one radical; none if the molecule is larger or has no hydrogen."""
     molecule = Chem.MolFromSmiles(smiles)
     if molecule is None or molecule.GetNumHeavyAtoms() > n_heavy:
-        return None
+        return []
     carbon, other = [], []
     for atom in molecule.GetAtoms():
         if atom.GetTotalNumHs():
@@ -92,8 +92,8 @@ def without_hydrogen(smiles: str, n_heavy: int) -> str | None:
     random = random_for(Chem.MolToSmiles(molecule))
     pool = other if other and (not carbon or random.random() < 0.5) else carbon
     if not pool or any(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms()):
-        return None
-    return _radical(molecule, int(random.choice(pool)))
+        return []
+    return [_radical(molecule, int(random.choice(pool)))]
 
 
 def _radical(molecule: Chem.Mol, i: int) -> str:
@@ -120,13 +120,12 @@ def main() -> int:
         left, prefix = dict(N_SMALL), "radical_small"
     seen = {Chem.CanonSmiles(str(a.info["smiles"])) for a in known}
     made: list[Atoms] = []
+    again = [Chem.MolFromSmarts(smarts) for smarts in AGAIN]
     for source, smiles in sources(kinds):
-        if chosen.small:
-            found = small_radicals(smiles)
-        else:
-            radical = without_hydrogen(smiles, HEAVY[source])
-            found = [] if radical is None else [radical]
-        for radical in found:
+        if not left[source]:
+            continue
+        small = chosen.small
+        for radical in small_radicals(smiles) if small else without_hydrogen(smiles, HEAVY[source]):
             if not left[source] or radical in seen:
                 continue
             seen.add(radical)
@@ -139,8 +138,8 @@ def main() -> int:
             n = len(made)
             held = "_held" if n % EVERY == EVERY // 2 else ""
             molecule = Chem.MolFromSmiles(radical)
-            again = any(molecule.HasSubstructMatch(Chem.MolFromSmarts(x)) for x in AGAIN)
-            name = f"{prefix}_{source}_{n + 1:03d}{'b' if again else ''}{held}"
+            b = "b" if any(molecule.HasSubstructMatch(pattern) for pattern in again) else ""
+            name = f"{prefix}_{source}_{n + 1:03d}{b}{held}"
             atoms.info = {"name": name, "charge": 0, "smiles": radical, "spin": 1}
             made.append(atoms)
     made.sort(key=lambda atoms: (len(atoms) // 4, random_for(atoms.info["name"]).random()))

@@ -22,7 +22,7 @@ from rdkit import Chem, RDLogger
 from kind_structures import DATA
 
 FILES = ("kinds.xyz.gz", "radicals.xyz.gz", "radicals-small.xyz.gz")
-DEGENERATE = ("C[O]", "[Li][O]", "[Li]O", "[O]F", "[SeH]", "[O]Br", "[OH]", "C[S]", "C[Se]")
+DEGENERATE = ("C[O]", "[Li][O]", "[O]F", "[SeH]", "[O]Br", "[OH]", "C[S]", "C[Se]")
 KINDS = (
     ("alkyl and other carbon with three neighbours", "[#6X3v3;+0]"),
     ("vinyl, acyl, aryl, alkynyl", "[#6;v3,v1;+0]"),

@@ -11,15 +11,14 @@ from denser.types.structure import Structure
 
 
 @pytest.fixture(scope="module")
-def chain():
+def mol():
     """Atoms of two sizes along a bent line of 30 bohr, longer than a neighbourhood."""
     places = [(0.9 * i, 0.6 * np.sin(i), 0.5 * (i % 3)) for i in range(18)]
     structure = Structure.of(Atoms("CHN" * 6, places))
     return build_molecule(structure, "gth-dzvp")
 
 
-def test_integrals_are_those_of_pyscf(chain):
-    mol = chain
+def test_integrals_are_those_of_pyscf(mol):
     grids = gen_grid.Grids(mol)
     grids.atom_grid = (40, 302)
     grids.radii_adjust = None
@@ -50,8 +49,7 @@ def becke(points, centres, a):
     return product
 
 
-def test_shares_are_those_of_all_atoms(chain):
-    mol = chain
+def test_shares_are_those_of_all_atoms(mol):
     centres = mol.atom_coords()
     rng = np.random.default_rng(2)
     points = np.concatenate([centres + 3 * x for x in rng.normal(size=(250, 3))])
